@@ -1,0 +1,372 @@
+"""Guards of the project itself: the way of the imports, sizes, names, start-up cost, versions.
+
+Each check of the source tree is a function of the tree's folder, so that a second test can feed it
+a small tree with the fault planted: no guard counts until it has been seen to fail.
+"""
+
+import ast
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "knockgrid"
+
+# The rooms, in the way the data go. A room imports only from rooms before it (and from itself).
+# A new module at the top of the package gets its place here.
+ROOMS = (
+    "_errors",
+    "_layers",
+    "_edit",
+    "_prompt",
+    "_positions",
+    "_demo",
+    "_model",
+    "_run",
+    "_source",
+    "_intervention",
+    "_prepared",
+    "_answers",
+    "_statistics",
+    "_settings",
+    "_record",
+    "_bind",
+    "_executor",
+    "_table",
+    "sources",
+    "interventions",
+    "divergences",
+    "executors",
+    "_measure",
+    "datasets",
+    "figures",
+    "_trial",
+    "_preflight",
+    "_sweep",
+    "analysis",
+    "__init__",  # the public names, which are loaded on first use
+    "edge",
+    "__main__",
+)
+LAZY = {("__init__", "edge")}  # a public name that the stub takes from the edge (`open_run`)
+DRAWING = {"matplotlib", "seaborn"}
+DRAWING_ROOMS = {"figures", "edge"}
+MODELS = {"torch", "transformer_lens", "transformers", "tokenizers", "accelerate"}
+HEAVY = MODELS | DRAWING | {"pandas", "pyarrow", "scipy", "sklearn", "datasets", "duckdb", "ray"}
+
+LONGEST = 400
+SAYS_NOTHING = {"util", "utils", "helper", "helpers", "common", "misc"}
+UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
+
+
+def modules(source: Path) -> list[Path]:
+    """All Python files and stubs of the package, none skipped."""
+    return sorted([*source.rglob("*.py"), *source.rglob("*.pyi")])
+
+
+def room_of(file: Path, source: Path) -> str:
+    return file.relative_to(source).parts[0].split(".")[0]
+
+
+def imported(file: Path, source: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of each import in a file, wherever it stands in it."""
+    package = (source.name, *file.relative_to(source).parent.parts)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                yield node.lineno, name.name
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for name in node.names:
+                yield node.lineno, f"{base}.{name.name}"
+
+
+def imported_room(name: str, source: Path) -> str | None:
+    """The room that an imported name lies in; None for other packages."""
+    package, *rest = name.split(".")
+    if package != source.name:
+        return None
+    room = rest[0] if rest else "__init__"
+    places = [source / room, source / f"{room}.py", source / f"{room}.pyi"]
+    return room if room in ROOMS or any(place.exists() for place in places) else "__init__"
+
+
+def unknown_rooms(source: Path) -> list[str]:
+    return [
+        f"{room} has no place in ROOMS (tests/unit/test_project.py): put it after all it imports"
+        for room in sorted({room_of(file, source) for file in modules(source)} - set(ROOMS))
+    ]
+
+
+def wrong_way_imports(source: Path) -> list[str]:
+    faults = []
+    for file in modules(source):
+        room = room_of(file, source)
+        for line, name in imported(file, source):
+            other = imported_room(name, source)
+            if other is None or other == room or (room, other) in LAZY:
+                continue
+            if {room, other} <= set(ROOMS) and ROOMS.index(other) < ROOMS.index(room):
+                continue
+            faults.append(f"{file.relative_to(source)}:{line}: {room} may not import {other}")
+    return faults
+
+
+def drawing_outside_figures(source: Path) -> list[str]:
+    faults = []
+    for file in modules(source):
+        room = room_of(file, source)
+        for line, name in imported(file, source):
+            if name.split(".")[0] in DRAWING and room not in DRAWING_ROOMS:
+                faults.append(f"{file.relative_to(source)}:{line}: {room} draws ({name})")
+            if imported_room(name, source) == "figures" and room == "analysis":
+                faults.append(f"{file.relative_to(source)}:{line}: analysis draws ({name})")
+    return faults
+
+
+def figures_that_see_a_model(source: Path) -> list[str]:
+    """Imports of a model package in `figures` or in any room that `figures` reaches."""
+    faults, waiting, seen = [], ["figures"], {"figures"}
+    while waiting:
+        room = waiting.pop()
+        for file in modules(source):
+            if room_of(file, source) != room:
+                continue
+            for line, name in imported(file, source):
+                if name.split(".")[0] in MODELS:
+                    faults.append(f"{file.relative_to(source)}:{line}: figures reach {name}")
+                other = imported_room(name, source)
+                if other is not None and other not in seen:
+                    seen.add(other)
+                    waiting.append(other)
+    return faults
+
+
+def long_modules(source: Path) -> list[str]:
+    lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in modules(source)}
+    return [
+        f"{file.relative_to(source)}: {length} lines, at most {LONGEST}: split it along the data"
+        for file, length in lengths.items()
+        if length > LONGEST
+    ]
+
+
+def names_that_say_nothing(source: Path) -> list[str]:
+    return [
+        f"{path.relative_to(source)}: name it after what it does"
+        for path in sorted(source.rglob("*"))
+        if path.name.split(".")[0].strip("_").lower() in SAYS_NOTHING
+    ]
+
+
+def unfinished_work(source: Path) -> list[str]:
+    return [
+        f"{file.relative_to(source)}:{number}: {line.strip()}"
+        for file in modules(source)
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if UNFINISHED.search(line)
+    ]
+
+
+CHECKS = (
+    unknown_rooms,
+    wrong_way_imports,
+    drawing_outside_figures,
+    figures_that_see_a_model,
+    long_modules,
+    names_that_say_nothing,
+    unfinished_work,
+)
+PLANTED = (
+    (unknown_rooms, "_new.py", ""),
+    (unknown_rooms, "new/_file.py", ""),
+    (wrong_way_imports, "_prompt.py", "from knockgrid._run import Run"),
+    (wrong_way_imports, "_prompt.py", "from ._run import Run"),
+    (wrong_way_imports, "_run.py", "def f():\n    from knockgrid import _sweep"),
+    (wrong_way_imports, "_model.py", "import knockgrid"),
+    (wrong_way_imports, "_model.py", "from knockgrid import load"),
+    (wrong_way_imports, "_model.py", "import knockgrid.executors._reference"),
+    (wrong_way_imports, "sources/_zero.py", "from ..interventions import patch"),
+    (wrong_way_imports, "sources/__init__.pyi", "from ..interventions import patch"),
+    (wrong_way_imports, "analysis/labels.py", "from knockgrid.edge.store import open_run"),
+    (wrong_way_imports, "_prompt.py", "from knockgrid._new import thing"),
+    (drawing_outside_figures, "analysis/labels.py", "import seaborn as sns"),
+    (drawing_outside_figures, "analysis/labels.py", "from knockgrid.figures import panels"),
+    (drawing_outside_figures, "_sweep.py", "import matplotlib.pyplot as plt"),
+    (figures_that_see_a_model, "figures/heat.py", "import torch"),
+    (figures_that_see_a_model, "figures/heat.py", "from transformer_lens import utilities"),
+    (figures_that_see_a_model, "figures/heat.py", "from knockgrid._model import load"),
+    (long_modules, "_prompt.py", "\n" * 401),
+    (names_that_say_nothing, "utils.py", ""),
+    (names_that_say_nothing, "figures/_helpers.py", ""),
+    (names_that_say_nothing, "common/_file.py", ""),
+    (unfinished_work, "_prompt.py", "x = 1  # TODO: more"),
+    (unfinished_work, "_prompt.py", "raise NotImplementedError"),
+)
+SOUND = {
+    "__init__.py": "import lazy_loader",
+    "__init__.pyi": "from ._prompt import Prompt\nfrom .edge.store import open_run",
+    "_prompt.py": "class Prompt: ...",
+    "_model.py": "import torch\n\nfrom knockgrid._prompt import Prompt",
+    "_run.py": "from knockgrid._model import load",
+    "_table.py": "import pandas",
+    "_sweep.py": "from knockgrid._run import Run\nfrom knockgrid.sources import zero",
+    "sources/__init__.pyi": "from ._zero import zero",
+    "sources/_zero.py": "from knockgrid._run import Run",
+    "interventions/_patch.py": "from knockgrid.sources._zero import zero",
+    "figures/heat.py": "import matplotlib\n\nfrom knockgrid._table import grid",
+    "analysis/labels.py": "from knockgrid._table import grid",
+    "edge/cli.py": "import knockgrid\nfrom knockgrid import figures",
+    "edge/store.py": "from knockgrid._table import grid",
+}
+
+
+def plant(source: Path, file: str, text: str) -> None:
+    (source / file).parent.mkdir(parents=True, exist_ok=True)
+    (source / file).write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def sound_tree(tmp_path: Path) -> Path:
+    source = tmp_path / "knockgrid"
+    for file, text in SOUND.items():
+        plant(source, file, text)
+    return source
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_source_tree(check: Callable[[Path], list[str]]) -> None:
+    assert modules(SOURCE), "no source found"
+    faults = check(SOURCE)
+    assert not faults, "\n" + "\n".join(faults)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_guards_pass_a_sound_tree(check, sound_tree: Path) -> None:
+    assert check(sound_tree) == []
+
+
+@pytest.mark.parametrize(("check", "file", "text"), PLANTED)
+def test_guards_see_a_planted_fault(check, file: str, text: str, sound_tree: Path) -> None:
+    plant(sound_tree, file, text)
+    (fault,) = check(sound_tree)
+    assert file.split("/")[0].split(".")[0] in fault
+
+
+def run(*command: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    """A finished command and the processor seconds it cost."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    return done, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def script() -> str:
+    path = Path(sys.executable).with_name("knockgrid")
+    assert path.exists(), f"{path} is missing: install the package into this environment"
+    return str(path)
+
+
+def heavy_imports(*command: str) -> set[str]:
+    """The heavy packages that a Python command imports, by the interpreter's own account."""
+    done, _ = run(sys.executable, "-X", "importtime", *command)
+    names = re.findall(r"^import time:.*\|\s*(\S+)$", done.stderr, re.MULTILINE)
+    assert "knockgrid" in names, done.stderr
+    return HEAVY & {name.split(".")[0] for name in names}
+
+
+def cheapest(*command: str) -> float:
+    return min(run(*command)[1] for _ in range(3))
+
+
+def test_import_is_light() -> None:
+    assert heavy_imports("-c", "import knockgrid") == set()
+    assert cheapest(sys.executable, "-c", "import knockgrid") < 0.5
+
+
+def test_help_is_light() -> None:
+    assert heavy_imports(script(), "--help") == set()
+    assert cheapest(sys.executable, script(), "--help") < 1.0
+
+
+def test_a_heavy_import_is_seen() -> None:
+    assert heavy_imports("-c", "import knockgrid, pandas") >= {"pandas"}
+
+
+def pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "constraints" / "py311.txt").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def test_constraints_are_names_and_versions() -> None:
+    text = (ROOT / "constraints" / "py311.txt").read_text(encoding="utf-8")
+    assert "://" not in text
+    for line in text.splitlines():
+        assert re.fullmatch(r"#.*|[A-Za-z0-9_.-]+==[A-Za-z0-9_.!]+", line), line
+    assert constraints()["torch"] == "2.13.0"
+
+
+def test_every_dependency_is_pinned() -> None:
+    def normal(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    project = pyproject()["project"]
+    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    names = {normal(re.match(r"[A-Za-z0-9_.-]+", item).group()) for item in wanted}
+    not_here = {"knockgrid", "tomli"}  # the package itself, and what only Python 3.10 needs
+    assert names - not_here <= {normal(name) for name in constraints()}
+
+
+def test_commit_hooks_run_the_pinned_ruff() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    pins = {
+        pin
+        for repo in hooks["repos"]
+        for hook in repo["hooks"]
+        for pin in hook["additional_dependencies"]
+    }
+    assert pins == {f"ruff=={constraints()['ruff']}"}
+
+
+def test_one_version_everywhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = pyproject()["project"]
+    assert str(citation["version"]) == project["version"] == version("knockgrid")
+    assert citation["license"] == project["license"]
+    assert project["version"] in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_installed_package_is_this_tree() -> None:
+    """A stale install, or one without its data files, would make every other test worthless."""
+    import knockgrid
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in files
+            if path.suffix != ".pyc"
+        }
+
+    tree, installed = contents(SOURCE), contents(Path(knockgrid.__file__).parent)
+    assert "py.typed" in tree
+    assert sorted(tree) == sorted(installed)
+    assert [name for name in tree if tree[name] != installed[name]] == []
