@@ -1,0 +1,5 @@
+"""The divergences drawer: one file per measure of how far a distribution moved."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

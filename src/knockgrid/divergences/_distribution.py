@@ -1,0 +1,87 @@
+"""One side of a comparison: the next-token distribution of one run."""
+
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def nan_rows(logits: Float[Tensor, "*row d_vocab"]) -> Bool[Tensor, "*row"]:
+    """Which rows of logits are no distribution: a NaN, a +inf, or -inf for every token.
+
+    It does not wait for the device; call `.any()` on the answer once per batch.
+
+    Example:
+        >>> nan_rows(torch.tensor([[0.0, 1.0], [0.0, float("nan")], [0.0, float("-inf")]]))
+        tensor([False,  True, False])
+    """
+    return ~logits.amax(-1).isfinite()
+
+
+class Distribution:
+    """The next-token distributions of one run, a row each; every term is computed once.
+
+    Args:
+        logits: `[*row, d_vocab]`, raw or normalised, float32 or float64. A -inf is a token that
+            cannot occur. Rows that `nan_rows` names give NaN in every measure.
+
+    Example:
+        >>> run = Distribution(torch.tensor([[2.0, 2.0, float("-inf")]]))
+        >>> run.p
+        tensor([[0.5000, 0.5000, 0.0000]])
+        >>> run.logp_of(torch.tensor([1]))
+        tensor([-0.6931])
+        >>> run.rank_of(torch.tensor([2]))
+        tensor([2.])
+    """
+
+    def __init__(self, logits: Float[Tensor, "*row d_vocab"]) -> None:
+        self.logits = logits
+
+    @cached_property
+    def p(self) -> Float[Tensor, "*row d_vocab"]:
+        """Probability of every token."""
+        return self.logits.softmax(-1)
+
+    @cached_property
+    def top_logit(self) -> Float[Tensor, "*row"]:
+        """The largest logit."""
+        return self.logits.amax(-1)
+
+    @cached_property
+    def top_logp(self) -> Float[Tensor, "*row"]:
+        """Log-probability of the most likely token, in nats.
+
+        Read off the softmax, so that a row gives the same bits alone and inside a batch: a sum of
+        its own would be split differently over threads, and identical inputs would differ.
+        """
+        return self.p.amax(-1).log()
+
+    @cached_property
+    def logp(self) -> Float[Tensor, "*row d_vocab"]:
+        """Log-probability of every token, in nats."""
+        return (self.logits - self.top_logit[..., None]) + self.top_logp[..., None]
+
+    @cached_property
+    def token(self) -> Int[Tensor, "*row"]:
+        """The most likely token."""
+        return self.logits.argmax(-1)
+
+    def logp_of(self, token: Int[Tensor, "..."]) -> Float[Tensor, "*row"]:
+        """Log-probability of one token per row, in nats; NaN for token -1."""
+        logp = (self._logit_of(token) - self.top_logit) + self.top_logp
+        return logp.masked_fill(token < 0, torch.nan)
+
+    def rank_of(self, token: Int[Tensor, "..."]) -> Float[Tensor, "*row"]:
+        """How many tokens are strictly more likely than one token per row; NaN for token -1."""
+        logits = self.logits.detach()
+        # Counted in floats: a bool tensor takes five times as long to make and four to sum. The
+        # count is exact up to 2**24 tokens.
+        above = torch.empty_like(logits)
+        rank = torch.gt(logits, self._logit_of(token).detach()[..., None], out=above).sum(-1)
+        return rank.masked_fill((token < 0) | ~self.top_logit.isfinite(), torch.nan)
+
+    def _logit_of(self, token: Int[Tensor, "..."]) -> Float[Tensor, "*row"]:
+        index = token.clamp(min=0).expand(self.logits.shape[:-1])
+        return self.logits.gather(-1, index[..., None])[..., 0]

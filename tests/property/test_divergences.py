@@ -1,0 +1,474 @@
+"""The divergences drawer against SciPy, mpmath and values worked out by hand."""
+
+import math
+import pickle
+import subprocess
+import sys
+from importlib import import_module
+
+import hypothesis.strategies as st
+import mpmath
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from scipy.spatial.distance import jensenshannon
+
+from knockgrid import divergences
+from knockgrid._errors import InputError
+from knockgrid.divergences import js, kl, kl_reverse, total_variation
+from knockgrid.divergences._distribution import nan_rows
+from knockgrid.divergences._divergence import Divergence, in_unit
+from knockgrid.divergences._evaluate import evaluate
+from knockgrid.divergences._lookup import by_name
+from knockgrid.divergences._pair import Pair
+
+DRAWER = [getattr(divergences, name) for name in divergences.__all__]
+DISTANCES = [js, kl, kl_reverse, total_variation]
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+D_VOCAB = 49_152
+INF = math.inf
+
+distance = pytest.mark.parametrize("measure", DISTANCES, ids=lambda m: m.name)
+every = pytest.mark.parametrize("measure", DRAWER, ids=lambda m: m.name)
+
+
+@st.composite
+def logit_pairs(draw, infinite=False):
+    """Two rows that float32 holds exactly: far apart, or one a small step from the other."""
+    n = draw(st.integers(2, 10))
+    logit = st.floats(-60, 60, width=32)
+    x = draw(st.lists(logit, min_size=n, max_size=n))
+    if draw(st.booleans()):
+        size = draw(st.sampled_from([1e-6, 1e-4, 1e-2, 1.0]))
+        steps = draw(st.lists(st.floats(-1, 1), min_size=n, max_size=n))
+        y = [a + size * step for a, step in zip(x, steps, strict=True)]
+    else:
+        y = draw(st.lists(logit, min_size=n, max_size=n))
+    x, y = (torch.tensor(row, dtype=torch.float32) for row in (x, y))
+    if infinite:
+        for row in (x, y):
+            gone = draw(st.sets(st.integers(1, n - 1), max_size=n - 1))
+            row[list(gone)] = -INF
+    return x, y
+
+
+def exact(x, y):
+    """The four distances in 50 digits, from their definitions."""
+    with mpmath.workdps(50):
+        p, q = ([mpmath.exp(mpmath.mpf(float(a))) for a in row] for row in (x, y))
+        p, q = ([a / mpmath.fsum(row) for a in row] for row in (p, q))
+        m = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+        return {
+            "js": (_exact_kl(p, m) + _exact_kl(q, m)) / 2,
+            "kl": _exact_kl(p, q),
+            "kl_reverse": _exact_kl(q, p),
+            "tv": mpmath.fsum(abs(a - b) for a, b in zip(p, q, strict=True)) / 2,
+        }
+
+
+def _exact_kl(p, q):
+    if any(a > 0 and b == 0 for a, b in zip(p, q, strict=True)):
+        return mpmath.inf
+    return mpmath.fsum(a * mpmath.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
+
+
+def rounding(measure):
+    """What float32 may be off by: total variation feels a rounded normaliser at first order."""
+    return 4e-6 if measure.name == "tv" else 1e-11
+
+
+def textbook_js(logits_p, logits_q):
+    """What other tools compute: logarithms of nearly equal probabilities, subtracted."""
+    log_p, log_q = logits_p.log_softmax(-1), logits_q.log_softmax(-1)
+    p, q = log_p.exp(), log_q.exp()
+    log_m = ((p + q) / 2).log()
+    return ((p * (log_p - log_m)).sum(-1) + (q * (log_q - log_m)).sum(-1)) / 2
+
+
+def random_rows(n=6, d_vocab=500, size=0.3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    clean = 3 * torch.randn(1, d_vocab, generator=generator)
+    return clean, clean + size * torch.randn(n, d_vocab, generator=generator)
+
+
+# What the values are
+
+
+@distance
+@settings(max_examples=40, deadline=None)
+@given(rows=logit_pairs(infinite=True))
+def test_float64_equals_fifty_digits(measure, rows):
+    got = measure(*rows, dtype=torch.float64).item()
+    want = float(exact(*rows)[measure.name])
+    assert got == pytest.approx(want, rel=1e-7, abs=2e-15 if measure.name == "tv" else 1e-25)
+
+
+@distance
+@settings(max_examples=40, deadline=None)
+@given(rows=logit_pairs(infinite=True))
+def test_float32_equals_fifty_digits(measure, rows):
+    got = measure(*rows).item()
+    want = float(exact(*rows)[measure.name])
+    assert got == pytest.approx(want, rel=2e-4, abs=rounding(measure))
+
+
+@pytest.mark.parametrize("size", [3.0, 0.3, 0.01])
+def test_scipy_on_five_hundred_tokens(size):
+    clean, rows = random_rows(size=size)
+    got = evaluate(DISTANCES, clean, rows, dtype=torch.float64)
+    p, q = (scipy.special.softmax(x.double().numpy(), axis=-1) for x in (clean, rows))
+    want = {
+        "js": jensenshannon(np.broadcast_to(p, q.shape), q, axis=-1) ** 2,
+        "kl": scipy.special.rel_entr(p, q).sum(-1),
+        "kl_reverse": scipy.special.rel_entr(q, p).sum(-1),
+        "tv": np.abs(p - q).sum(-1) / 2,
+    }
+    for name, values in got.items():
+        np.testing.assert_allclose(values.numpy(), want[name], rtol=1e-10, err_msg=name)
+
+
+@pytest.mark.parametrize("level", [1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9])
+def test_float32_keeps_small_effects_that_the_textbook_form_loses(level):
+    clean, rows = random_rows(2, D_VOCAB, size=math.sqrt(8 * level))
+    p, q = (scipy.special.softmax(x.double().numpy(), axis=-1) for x in (clean, rows))
+    m = (p + q) / 2
+    want = {
+        # kl_div's terms are positive, so float64 does not cancel in the sum
+        "js": (scipy.special.kl_div(p, m) + scipy.special.kl_div(q, m)).sum(-1) / 2,
+        "kl": scipy.special.kl_div(p, q).sum(-1),
+        "kl_reverse": scipy.special.kl_div(q, p).sum(-1),
+    }
+    got = evaluate([js, kl, kl_reverse], clean, rows)
+    error = {name: np.abs(got[name].numpy() / want[name] - 1).max() for name in want}
+    textbook = np.abs(textbook_js(clean, rows).numpy() / want["js"] - 1).max()
+    assert want["js"] == pytest.approx(level, rel=0.5)
+    assert error["js"] < (5e-6 if level >= 1e-7 else 1e-4)
+    assert max(error["kl"], error["kl_reverse"]) < 1e-4
+    assert textbook > 10 * error["js"] or level > 1e-5
+    assert textbook > 1e-3 or level > 1e-6
+
+
+def test_mpmath_on_a_small_effect():
+    clean, rows = random_rows(1, 500, size=1e-3)
+    want = exact(clean[0], rows[0])
+    for measure in DISTANCES:
+        assert measure(clean, rows).item() == pytest.approx(float(want[measure.name]), rel=1e-4)
+
+
+@every
+def test_rows_by_hand(measure):
+    """p = (1/2, 1/2, 0, 0), q = (1/4, 0, 3/4, 0): shared, lost, gained and absent tokens."""
+    clean = torch.tensor([0.0, 0.0, -INF, -INF], dtype=torch.float64)
+    rows = torch.tensor([[1.0, 0.0, 3.0, 0.0]], dtype=torch.float64).log()
+    ln = math.log
+    shared = (ln(4 / 3) / 2 + ln(2 / 3) / 4) / 2
+    want = {
+        "js": shared + (1 / 2 + 3 / 4) * ln(2) / 2,
+        "kl": INF,
+        "kl_reverse": INF,
+        "tv": 3 / 4,
+        "logp_clean": ln(1 / 4),
+        "rank_clean": 1,
+        "logp_answer": ln(3 / 4),
+        "rank_answer": 0,
+    }
+    got = measure(clean, rows, answer=torch.tensor([2]))
+    assert got.tolist() == pytest.approx([want[measure.name]], rel=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_token_lost_costs_its_probability_times_ln_2(dtype):
+    clean = torch.tensor([3.0, 0.0], dtype=dtype).log()  # log 0 = -inf
+    rows = torch.tensor([[3.0, 1.0]], dtype=dtype).log()
+    lost, kept = math.log(2) / 4, (math.log(8 / 7) + 0.75 * math.log(6 / 7)) / 2
+    tolerance = 8 * torch.finfo(dtype).eps
+    for p, q in ((clean[None], rows), (rows, clean[None])):
+        assert js(p, q).item() == pytest.approx(lost / 2 + kept, rel=tolerance)
+    assert kl(clean, rows).item() == pytest.approx(math.log(4 / 3), rel=tolerance)
+    assert kl_reverse(rows, clean[None]).item() == pytest.approx(math.log(4 / 3), rel=tolerance)
+    assert kl(rows, clean[None]).item() == kl_reverse(clean, rows).item() == INF
+
+
+@pytest.mark.parametrize("gap", [50.0, 87.0, 104.0, 120.0, 700.0])
+def test_gaps_beyond_the_dtype(gap):
+    x, y = torch.tensor([0.0, gap]), torch.tensor([gap, 0.0])
+    want = exact(x, y)
+    for measure in DISTANCES:
+        assert measure(x, y).item() == pytest.approx(float(want[measure.name]), rel=1e-6)
+
+
+def test_a_loss_too_rare_for_float32_is_still_infinite():
+    possible, excluded = torch.tensor([0.0, -120.0]), torch.tensor([0.0, -INF])
+    assert possible.softmax(-1)[1] == 0
+    assert kl(possible, excluded).item() == kl_reverse(excluded, possible).item() == INF
+    assert kl(excluded, possible).item() == pytest.approx(0, abs=1e-30)
+    assert js(possible, excluded).item() == pytest.approx(0, abs=1e-30)
+
+
+@pytest.mark.parametrize("name", ["clean", "answer"])
+def test_rank_and_logp_of_one_token(name):
+    clean, rows = random_rows(5, 60, size=4.0)
+    rows = rows.round()  # ties
+    token = clean.argmax(-1).expand(5) if name == "clean" else torch.tensor([3, 0, 59, 7, 7])
+    logp, rank = by_name(f"logp_{name}"), by_name(f"rank_{name}")
+    got = evaluate([logp, rank], clean, rows, answer=token)
+    log_q = scipy.special.log_softmax(rows.double().numpy(), axis=-1)
+    ranks = scipy.stats.rankdata(-rows.numpy(), method="min", axis=-1) - 1
+    picked = (np.arange(5), token.numpy())
+    np.testing.assert_allclose(got[logp.name].numpy(), log_q[picked], rtol=1e-6)
+    np.testing.assert_array_equal(got[rank.name].numpy(), ranks[picked])
+    assert len(set(ranks[picked])) > 1
+
+
+def test_no_answer_is_missing_not_zero():
+    clean, rows = random_rows(3)
+    measures = [by_name("logp_answer"), by_name("rank_answer")]
+    for values in evaluate(measures, clean, rows, answer=torch.tensor([5, -1, 5])).values():
+        assert values.isnan().tolist() == [False, True, False]
+
+
+# What holds for all values
+
+
+@distance
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_identical_rows_give_exactly_zero(measure, dtype):
+    clean, _ = random_rows(d_vocab=D_VOCAB)
+    clean = clean.to(dtype)
+    clean[0, ::7] = -INF
+    for n in (1, 3):  # one row and a batch may be summed in different orders
+        rows = clean.repeat(n, 1)
+        assert measure(clean[0], rows).tolist() == [0.0] * n
+        assert measure(rows, rows).tolist() == [0.0] * n
+
+
+@distance
+@settings(max_examples=100, deadline=None)
+@given(rows=logit_pairs(infinite=True))
+def test_bounds(measure, rows):
+    value = measure(*rows).item()
+    upper = INF if measure.upper is None else measure.upper
+    assert 0 <= value <= upper * (1 + 1e-6)
+
+
+def test_the_upper_bound_is_reached():
+    apart = torch.tensor([0.0, -INF]), torch.tensor([-INF, 0.0])
+    assert js(*apart).item() == pytest.approx(math.log(2), rel=1e-7) == js.upper
+    assert js(*apart, unit="bits").item() == pytest.approx(1, rel=1e-7)
+    assert total_variation(*apart).item() == 1 == total_variation.upper
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=logit_pairs(infinite=True))
+def test_symmetry(rows):
+    x, y = rows
+    for there, back in ((js, js), (total_variation, total_variation), (kl, kl_reverse)):
+        one, other = (f.item() for f in (there(x, y), back(y, x)))
+        assert one == pytest.approx(other, rel=1e-4, abs=rounding(there))
+
+
+@distance
+@settings(max_examples=40, deadline=None)
+@given(rows=logit_pairs(), token=st.integers(0, 9), step=st.sampled_from([1e-3, 1e-2, 1.0]))
+def test_zero_only_for_equal_distributions(measure, rows, token, step):
+    x = rows[0] / 20  # every token keeps a probability that a step is felt by
+    y = x.clone()
+    y[token % len(y)] += step
+    value = measure(x, y).item()
+    want = float(exact(x, y)[measure.name])
+    assert value == pytest.approx(want, rel=1e-2, abs=rounding(measure))
+    assert value > 0
+    assert measure(x.double(), x.double() + step).item() == pytest.approx(0, abs=1e-14)
+
+
+@distance
+@settings(max_examples=40, deadline=None)
+@given(rows=logit_pairs(infinite=True), data=st.data())
+def test_order_of_the_vocabulary_does_not_matter(measure, rows, data):
+    order = data.draw(st.permutations(range(len(rows[0]))))
+    x, y = rows
+    mixed = measure(x[order], y[order]).item()
+    assert measure(x, y).item() == pytest.approx(mixed, rel=1e-4, abs=rounding(measure))
+
+
+# What goes in
+
+
+@every
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_logits_are_upcast_before_the_softmax(measure, dtype):
+    clean, rows = (x.to(dtype) for x in random_rows())
+    answer = torch.arange(6)
+    got = measure(clean, rows, answer=answer)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    assert got.dtype == wide
+    assert torch.equal(got, measure(clean.to(wide), rows.to(wide), answer=answer))
+    assert torch.equal(got, evaluate([measure], clean, rows, answer=answer)[measure.name])
+    double = measure(clean, rows, answer=answer, dtype=torch.float64)
+    assert double.dtype == torch.float64
+    assert torch.equal(double, measure(clean.double(), rows.double(), answer=answer))
+
+
+@every
+def test_units(measure):
+    clean, rows = random_rows()
+    nats, bits = (measure(clean, rows, unit=u, answer=torch.arange(6)) for u in ("nats", "bits"))
+    assert measure.logarithmic is (measure.name not in ("tv", "rank_clean", "rank_answer"))
+    torch.testing.assert_close(bits, nats / math.log(2) if measure.logarithmic else nats)
+    assert in_unit(1.0, measure, "bits") == pytest.approx(
+        1 / math.log(2) if measure.logarithmic else 1.0
+    )
+    with pytest.raises(InputError, match="unknown unit 'bit'; did you mean 'bits'"):
+        measure(clean, rows, unit="bit", answer=torch.arange(6))
+
+
+@every
+@pytest.mark.parametrize("bad", [math.nan, INF, -INF], ids=["nan", "inf", "all -inf"])
+def test_rows_that_are_no_distribution(measure, bad):
+    clean, rows = random_rows(4)
+    rows[2, slice(None) if bad == -INF else 17] = bad
+    assert nan_rows(rows).tolist() == [False, False, True, False]
+    with pytest.raises(InputError, match=r"row \(2,\) of the intervened logits"):
+        measure(clean, rows, answer=torch.arange(4))
+    with pytest.raises(InputError, match=r"row \(2,\) of the clean logits"):
+        measure(rows, clean.repeat(4, 1), answer=torch.arange(4))
+    unchecked = evaluate([measure], clean, rows, answer=torch.arange(4))[measure.name]
+    assert unchecked.isnan().tolist() == [False, False, True, False]
+
+
+def test_inputs_that_do_not_fit():
+    clean, rows = random_rows(4, 50)
+    with pytest.raises(InputError, match="49 tokens and the intervened logits 50"):
+        js(clean[:, :49], rows)
+    with pytest.raises(InputError, match=r"\(3,\) and the intervened logits \(4,\)"):
+        evaluate([js], clean.repeat(3, 1), rows)
+    with pytest.raises(InputError, match=r"answers have rows of shape \(2,\)"):
+        js(clean, rows, answer=torch.tensor([1, 2]))
+    with pytest.raises(InputError, match="answer 50 is no token: ids run from 0 to 49"):
+        divergences.logp_answer(clean, rows, answer=torch.tensor([1, 2, 50, -1]))
+    with pytest.raises(InputError, match="needs the answer's token ids"):
+        divergences.rank_answer(clean, rows)
+    with pytest.raises(InputError, match="unknown dtype"):
+        js(clean, rows, dtype=torch.float16)
+
+
+# How it is computed
+
+
+@pytest.mark.parametrize("clean_rows", ["flat", "one", "each"])
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100, None])
+def test_chunks_change_nothing(clean_rows, chunk):
+    clean, rows = random_rows(7, 300, size=3.0)
+    shape = {"flat": clean[0], "one": clean, "each": rows.flip(0)}[clean_rows]
+    answer = torch.tensor([4, -1, 9, 0, 299, 1, 2])
+    got = evaluate(DRAWER, shape, rows, answer=answer, chunk=chunk)
+    assert list(got) == [measure.name for measure in DRAWER]
+    for measure in DRAWER:
+        whole = measure(shape, rows, answer=answer)
+        assert whole.nansum() != 0
+        torch.testing.assert_close(got[measure.name], whole, rtol=0, atol=0, equal_nan=True)
+
+
+def test_no_rows_give_no_values():
+    clean, rows = random_rows(1)
+    got = evaluate(DRAWER, clean, rows[:0], answer=torch.tensor([3]))
+    assert {tuple(values.shape) for values in got.values()} == {(0,)}
+
+
+def test_evaluate_never_waits_for_the_device():
+    """A meta tensor has no values, so that reading one back raises."""
+    clean, rows = (x.to("meta") for x in random_rows(4))
+    answer = torch.zeros(4, dtype=torch.long, device="meta")
+    got = evaluate(DRAWER, clean, rows, answer=answer)
+    assert all(values.is_meta for values in got.values())
+
+
+def test_leading_rows_of_any_shape():
+    clean, rows = random_rows(6)
+    answer = torch.arange(6)
+    for measure in DRAWER:
+        flat = measure(clean, rows, answer=answer)
+        folded = measure(clean[0], rows.view(2, 3, -1), answer=answer.view(2, 3))
+        assert torch.equal(folded, flat.view(2, 3))
+
+
+@every
+def test_inputs_stay_as_they_were(measure):
+    clean, rows = random_rows()
+    rows[:, 5] = -INF
+    before = clean.clone(), rows.clone()
+    pair = Pair.from_logits(clean, rows, answer=torch.arange(6))
+    once, twice = measure.formula(pair), measure.formula(pair)
+    assert torch.equal(once, twice)
+    assert torch.equal(clean, before[0])
+    assert torch.equal(rows, before[1])
+
+
+@every
+def test_inference_tensors(measure):
+    clean, rows = random_rows()
+    answer = torch.arange(6)
+    want = measure(clean, rows, answer=answer)
+    with torch.inference_mode():
+        clean, rows = clean.clone(), rows.clone()
+        assert torch.equal(measure(clean, rows, answer=answer), want)
+    assert torch.equal(measure(clean, rows, answer=answer), want)
+
+
+@distance
+@pytest.mark.parametrize("absent", [False, True])
+def test_gradients(measure, absent):
+    clean, rows = (x.double() for x in random_rows(2, 6, size=2.0))
+    clean, rows = clean.repeat(2, 1), rows.clone()
+    if absent:
+        clean[:, 3] = rows[:, 3] = -INF
+    kept = torch.arange(6) != 3 if absent else torch.ones(6, dtype=torch.bool)
+
+    def of_the_kept(p, q):
+        return measure.formula(
+            Pair.from_logits(clean.masked_scatter(kept, p), rows.masked_scatter(kept, q))
+        )
+
+    free = [x[:, kept].clone().requires_grad_() for x in (clean, rows)]
+    assert torch.autograd.gradcheck(of_the_kept, free, fast_mode=True)
+    leaves = clean.requires_grad_(), rows.requires_grad_()
+    grads = torch.autograd.grad(measure.formula(Pair.from_logits(*leaves)).sum(), leaves)
+    assert all(g.isfinite().all() and g.abs().sum() > 0 for g in grads)
+
+
+# What the drawer promises
+
+
+@pytest.mark.parametrize("export", divergences.__all__)
+def test_every_exported_name_is_a_documented_measure(export):
+    measure = getattr(divergences, export)
+    assert isinstance(measure, Divergence)
+    assert import_module(f"knockgrid.divergences.{export}").__doc__
+    assert getattr(divergences, export) is measure  # not the module of the same name
+    first, *rest = measure.__doc__.splitlines()
+    assert first.endswith(".")
+    for part in ("Source:", "Limit:", "Example:", f"import {export}", f">>> {export}("):
+        assert any(part in line for line in rest), part
+    assert measure.label
+    assert measure.label != measure.name
+    assert by_name(export) is by_name(measure.name) is measure
+    assert pickle.loads(pickle.dumps(measure)) == measure
+
+
+def test_names_are_the_columns_of_the_table():
+    columns = "js kl kl_reverse tv logp_clean rank_clean logp_answer rank_answer"
+    assert {measure.name for measure in DRAWER} == set(columns.split())
+    assert {m.name for m in DRAWER if m.needs_answer} == {"logp_answer", "rank_answer"}
+
+
+def test_unknown_name():
+    with pytest.raises(InputError, match="unknown metric 'jss'; did you mean 'js'"):
+        by_name("jss")
+
+
+def test_the_drawer_opens_without_torch():
+    code = "import sys, knockgrid.divergences as d; d.__all__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
