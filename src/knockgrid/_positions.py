@@ -1,0 +1,154 @@
+"""Positions: from names and character spans to token indices, through the tokenizer's offsets.
+
+Everything here counts the BOS token in one place, `tokenize`. Indices count from the first token
+of the sequence the model sees, BOS included.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from knockgrid._errors import InputError, unknown
+from knockgrid._prompt import Prompt
+
+Position = str | int
+At = Position | Sequence[Position]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The token ids of a text, each with the characters it stands for.
+
+    `offsets[i]` is the half-open character span of token i; a BOS put in front has none and
+    carries `(0, 0)`, which overlaps nothing.
+    """
+
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+    bos: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def tokenize(text: str, tokenizer: Any, prepend_bos: bool = True) -> Tokens:
+    """Token ids and offsets of `text`, with the BOS token in front when asked for.
+
+    A text that already begins with the BOS token (a chat template) does not get a second one.
+
+    Raises:
+        InputError: a tokenizer without offsets, or without a BOS token where one is asked for.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(
+            f"{type(tokenizer).__name__} is a slow tokenizer without character offsets, so a span "
+            "cannot be located; load the fast one (use_fast=True)"
+        )
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = list(encoded["input_ids"]), [tuple(o) for o in encoded["offset_mapping"]]
+    bos = 0
+    if prepend_bos:
+        if tokenizer.bos_token_id is None:
+            raise InputError(f"{type(tokenizer).__name__} has no BOS token; pass prepend_bos=False")
+        if not ids or ids[0] != tokenizer.bos_token_id:
+            ids, offsets, bos = [tokenizer.bos_token_id, *ids], [(0, 0), *offsets], 1
+        else:
+            bos = 1
+    if not ids:
+        raise InputError(f"{text!r} has no tokens; a prompt needs at least one")
+    return Tokens(tuple(ids), tuple(offsets), bos)
+
+
+def overlapping(tokens: Tokens, span: tuple[int, int]) -> tuple[int, ...]:
+    """The tokens whose offset overlaps a character span.
+
+    A leading space counts with its token, and byte tokens that share one character all belong.
+    """
+    start, end = span
+    return tuple(i for i, (a, b) in enumerate(tokens.offsets) if a < end and b > start)
+
+
+def _of_span(prompt: Prompt, tokens: Tokens, name: str) -> tuple[int, ...]:
+    found = overlapping(tokens, prompt.spans[name])  # type: ignore[arg-type]
+    if not found:
+        raise InputError(f"no token overlaps span {name!r} of {prompt.text!r}")
+    return found
+
+
+def names(prompt: Prompt) -> list[str]:
+    """The position names that a prompt has.
+
+    Example:
+        >>> names(Prompt("Rome is in", spans={"subject": "Rome"}))
+        ['last', 'all', 'bos', 'rest', 'subject', 'subject_first', 'subject_last']
+    """
+    spans = [name for span in prompt.spans for name in (span, f"{span}_first", f"{span}_last")]
+    return ["last", "all", "bos", "rest", *spans]
+
+
+def _rest(prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
+    """Every token that is neither the BOS, nor in a span, nor the last one."""
+    named = {i for span in prompt.spans for i in _of_span(prompt, tokens, span)}
+    return tuple(i for i in range(tokens.bos, len(tokens) - 1) if i not in named)
+
+
+def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
+    """Token indices of a position name, an index (negative from the end), or several of them.
+
+    Raises:
+        InputError: a name the prompt does not have (with the nearest spelling), an index outside.
+    """
+    if isinstance(at, bool):
+        raise InputError(f"position {at!r} is neither a name nor an index")
+    if isinstance(at, int):
+        if not -len(tokens) <= at < len(tokens):
+            raise InputError(
+                f"position {at} is out of range: {prompt.text!r} has {len(tokens)} tokens"
+            )
+        return (at % len(tokens),)
+    if not isinstance(at, str):
+        return tuple(sorted({i for one in at for i in resolve(prompt, tokens, one)}))
+    if at in prompt.spans:
+        return _of_span(prompt, tokens, at)
+    fixed = {
+        "last": (len(tokens) - 1,),
+        "all": tuple(range(len(tokens))),
+        "bos": (0,)[: tokens.bos],
+    }
+    if at in fixed:
+        return fixed[at]
+    if at == "rest":
+        return _rest(prompt, tokens)
+    for suffix, index in (("_first", 0), ("_last", -1)):
+        span = at.removesuffix(suffix)
+        if span != at and span in prompt.spans:
+            return (_of_span(prompt, tokens, span)[index],)
+    if at.removesuffix("_last").removesuffix("_first") == "subject":
+        raise InputError(
+            f"prompt {prompt.text!r} has no span 'subject'; "
+            "give Prompt(text, spans={'subject': ...})"
+        )
+    raise unknown("position", at, names(prompt))
+
+
+def token_positions(
+    prompt: Prompt, at: At, tokenizer: Any, prepend_bos: bool = True
+) -> tuple[int, ...]:
+    """The token indices of a place in a prompt.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> tokenizer = kg.load("demo").tokenizer
+        >>> prompt = kg.Prompt("In Peru, people speak", spans={"subject": "Peru"})
+        >>> kg.token_positions(prompt, "subject", tokenizer)
+        (2,)
+        >>> kg.token_positions(prompt, "last", tokenizer, prepend_bos=False)
+        (4,)
+
+    `at` is `subject`, any other span name, `<span>_first`, `<span>_last`, `last`, `all`, `bos`,
+    `rest` (no BOS, no span, not the last token), an index, or a list of these.
+
+    Raises:
+        InputError: unknown name, index out of range, or a tokenizer without offsets.
+    """
+    return resolve(prompt, tokenize(prompt.text, tokenizer, prepend_bos), at)
