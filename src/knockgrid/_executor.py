@@ -1,0 +1,103 @@
+"""Executor: carries out cells. Every executor gives the same numbers as the reference executor."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid._edit import Apply, Edit, Placed, compile_edits
+from knockgrid._intervention import Cell
+from knockgrid._model import hook_name
+from knockgrid._run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one sample of one cell did.
+
+    `logits` and `null` are `[token, d_vocab]`; `null` is the same pass without an edit, and
+    divergences are taken against it, so that a no-op is 0 in every dtype.
+    """
+
+    cell: Cell
+    sample: int
+    logits: Tensor
+    null: Tensor
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Anything that turns cells into outcomes, in any order."""
+
+    @property
+    def name(self) -> str:
+        """The name in receipts and manifests."""
+        ...
+
+    @property
+    def needs_kv(self) -> bool:
+        """Whether runs must hold keys and values."""
+        ...
+
+    def __call__(
+        self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
+    ) -> Iterator[Outcome]:
+        """Carry out all samples of all cells."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One sample of one cell: the unit that executors schedule."""
+
+    cell: Cell
+    sample: int
+    run: int
+    edits: tuple[Edit, ...]
+
+    @property
+    def start(self) -> int:
+        """The first position that the pass must contain."""
+        return min(pos for edit in self.edits for pos in edit.anchors)
+
+
+def items(cells: Sequence[Cell]) -> list[Item]:
+    """All samples of all cells."""
+    return [
+        Item(cell, sample, cell.runs[sample], edits)
+        for cell in cells
+        for sample, edits in enumerate(cell.samples)
+    ]
+
+
+def edits_by_hook(
+    model: TransformerBridge, placed: Sequence[Placed], device: torch.device | str
+) -> Mapping[str, Apply]:
+    """Edits compiled per hook point."""
+    names: dict[tuple[str, int], str] = {}
+    groups: dict[str, list[Placed]] = {}
+    for one in placed:
+        site = (one.edit.act_name, one.edit.layer)
+        if site not in names:
+            names[site] = hook_name(model, *site)
+        groups.setdefault(names[site], []).append(one)
+    return {name: compile_edits(group, device) for name, group in groups.items()}
+
+
+def noise_hooks(model: TransformerBridge, noise: Tensor | None) -> list[tuple[str, Apply]]:
+    """What makes a pass that begins at the token ids the noisy run it edits."""
+    if noise is None:
+        return []
+    return [(hook_name(model, "embed"), lambda embedded: embedded + noise.to(embedded))]
+
+
+def as_hook(apply: Apply) -> Any:
+    """A TransformerLens hook from a function of the activation."""
+
+    def hook_fn(activation: Tensor, hook: Any) -> Tensor:
+        return apply(activation)
+
+    return hook_fn

@@ -1,0 +1,148 @@
+"""Source: where the value of a patch comes from."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from knockgrid._errors import InputError, unknown
+from knockgrid._positions import At, resolve
+from knockgrid._prompt import Prompt
+from knockgrid._run import Run
+
+
+class Unavailable(InputError):
+    """A prompt for which a source has nothing to give; its cells are dropped and counted."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """The extra run a source needs: over which prompt, and with how much noise on its subject.
+
+    `scale` counts standard deviations of the subject embeddings, 0 means none.
+    """
+
+    prompt: Prompt
+    scale: float = 0.0
+    scale_from: str = "subject"
+
+
+@dataclass(frozen=True, eq=False)
+class Where:
+    """One place that a source is asked to fill.
+
+    `base` is `[pos, ...]`, the unedited activation there; `run` is the source's own run with the
+    positions that play the same role in it; `mean` and `std` are taken over the prompt set at
+    this site and position name.
+    """
+
+    act_name: str
+    layer: int
+    base: Tensor
+    key: tuple[object, ...]
+    run: Run | None = None
+    run_pos: tuple[int, ...] = ()
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Source(ABC):
+    """What a patch puts in place of an activation.
+
+    To add one, write a file with a final subclass that has a `label` and a `value`, and add a line
+    to the stub of the drawer.
+    """
+
+    adds: ClassVar[bool] = False
+    """Whether the value is added to the activation instead of replacing it."""
+    needs_statistics: ClassVar[bool] = False
+    """Whether `Where.mean` and `Where.std` are wanted."""
+    from_run: ClassVar[bool] = False
+    """Whether the value is the activation of another run, with keys and values of its own."""
+    random: ClassVar[bool] = False
+    """Whether further samples differ."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The name in tables and methods paragraphs, parameters included."""
+
+    @abstractmethod
+    def value(self, where: Where) -> Tensor:
+        """The replacement, in the shape of `where.base`."""
+
+    def run(self, prompt: Prompt) -> RunSpec | None:
+        """The extra run this source needs for a prompt, if any.
+
+        Raises:
+            Unavailable: the prompt offers none; its cells are dropped and counted.
+        """
+        return None
+
+
+def run_value(where: Where) -> Tensor:
+    """The activation of the source's own run at the positions of the same role."""
+    assert where.run is not None
+    return where.run.acts[where.act_name, where.layer][list(where.run_pos)]
+
+
+def normal(shape: Sequence[int], key: Sequence[object]) -> Tensor:
+    """Standard normal numbers that depend on a key alone, not on the order of calls.
+
+    Example:
+        >>> a, b = normal((2,), (0, "prompt")), normal((2,), (0, "prompt"))
+        >>> bool((a == b).all()), bool((a == normal((2,), (1, "prompt"))).all())
+        (True, False)
+
+    They are drawn in float32 on the CPU, so that every device and dtype sees the same draw.
+    """
+    digest = hashlib.sha256(repr(tuple(key)).encode("utf-8", "replace")).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.randn(tuple(shape), generator=generator)
+
+
+def aligned(base: Run, other: Run, at: At, positions: tuple[int, ...]) -> tuple[int, ...]:
+    """The positions of `other` that play the role of `positions` in `base`.
+
+    Names are looked up in the other prompt: last subject token to last subject token, never index
+    to index.
+
+    Raises:
+        InputError: the place has another number of tokens there, or is a bare index in a prompt of
+            another length.
+    """
+    if other.prompt is base.prompt:
+        return positions
+    found = resolve(other.prompt, other.tokens, at)
+    parts = [at] if isinstance(at, str | int) else list(at)
+    bare = [p for p in parts if isinstance(p, int)]
+    if len(found) != len(positions) or (bare and base.n_prompt != other.n_prompt):
+        raise InputError(
+            f"place {at!r} covers {len(positions)} tokens of {base.prompt.text!r} and {len(found)} "
+            f"of {other.prompt.text!r} (lengths {base.n_prompt} and {other.n_prompt}), so they "
+            "cannot be aligned; patch one token by name, such as 'subject_last'"
+        )
+    return found
+
+
+NAMES = ("corrupted_run", "noise", "zero", "mean", "donor", "fixed")
+
+
+def check_source(source: Any) -> None:
+    """Refuse what is not a source, with the nearest spelling where a name was given.
+
+    Raises:
+        InputError: a string, a swap, or anything else.
+    """
+    if isinstance(source, str):
+        raise unknown("source", source.split("(")[0], NAMES)
+    if not isinstance(source, Source):
+        raise InputError(
+            f"source is {source!r}; use {', '.join(f'{name}()' for name in NAMES)} "
+            "(a swap corrupts a run: corrupted_run(by=swap()))"
+        )

@@ -1,0 +1,56 @@
+"""reference: one full forward pass per cell, the oracle of every other executor."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid._edit import Edit, Placed
+from knockgrid._executor import Outcome, as_hook, edits_by_hook, items, noise_hooks
+from knockgrid._intervention import Cell
+from knockgrid._run import Run, input_device
+
+
+@final
+@dataclass(frozen=True)
+class Reference:
+    """One `run_with_hooks` over the whole sequence per sample of a cell; no cache, no batching.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.reference.name
+        'reference'
+
+    Limits: a sweep over L layers costs L full passes per row and prompt.
+    """
+
+    name: str = "reference"
+    needs_kv: bool = False
+
+    def __call__(
+        self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
+    ) -> Iterator[Outcome]:
+        nulls: dict[tuple[int, int], Tensor] = {}
+        for item in items(cells):
+            run, rows = runs[item.run], item.cell.n_rows
+            if (item.run, rows) not in nulls:
+                nulls[item.run, rows] = forward(model, run, (), rows)
+            logits = forward(model, run, item.edits, rows)
+            yield Outcome(item.cell, item.sample, logits, nulls[item.run, rows])
+
+
+def forward(model: TransformerBridge, run: Run, edits: Sequence[Edit], n_rows: int = 1) -> Tensor:
+    """Logits `[token, d_vocab]` of one full pass with some edits in its first row."""
+    applied = edits_by_hook(model, [Placed(edit, row=0) for edit in edits], input_device(model))
+    hooks = [*noise_hooks(model, run.noise), *applied.items()]
+    with torch.inference_mode():
+        logits = model.run_with_hooks(
+            run.ids.expand(n_rows, -1), fwd_hooks=[(name, as_hook(f)) for name, f in hooks]
+        )
+    return logits[0, run.n_prompt - 1 :]
+
+
+reference = Reference()

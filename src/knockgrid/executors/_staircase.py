@@ -1,0 +1,125 @@
+"""staircase: all cells with the same first position in one growing pass over the suffix.
+
+An edit at block l from position s on changes nothing below l and nothing before s. So the pass
+runs over the positions from s on only, with keys and values of the earlier ones taken from the
+clean run. It begins with one row per prompt in which nothing is ever edited, the null row, and
+every cell forks from that row at the block where its first edit is made.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import final
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid._edit import Apply, Placed
+from knockgrid._executor import Outcome, as_hook, edits_by_hook, items, noise_hooks
+from knockgrid._intervention import Cell
+from knockgrid._model import hook_name
+from knockgrid._run import Run, input_device, keep_measured
+from knockgrid.executors._rows import Plan, plans
+from knockgrid.executors._shared_prefix import shared_prefix
+
+
+@final
+@dataclass(frozen=True)
+class Staircase:
+    """Exact layer sweeps at a small fraction of the cost of one pass per cell.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.staircase.name
+        'staircase'
+
+    A sweep of one row over L layers at suffix length n costs L (L + 1) / 2 block evaluations of n
+    tokens (L (L - 1) / 2 where `resid_post` is edited, since the fork then comes after the block),
+    instead of L * L over the whole sequence. `max_rows` bounds the rows of one pass; without it
+    they follow free memory. With `grow=False` all rows are there from the first block on (the
+    rectangle), for models that build tensors per batch row before their blocks.
+
+    Limits: needs a model that takes a `transformers` cache; `sweep` checks that it agrees with
+    the reference executor before it is used.
+    """
+
+    name: str = "staircase"
+    max_rows: int | None = None
+    grow: bool = True
+    needs_kv: bool = True
+
+    def __call__(
+        self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
+    ) -> Iterator[Outcome]:
+        for plan in plans(model, runs, items(cells), self.max_rows):
+            logits = run_pass(model, runs, plan, self.grow)
+            yield from outcomes(plan, logits)
+
+
+def outcomes(plan: Plan, logits: Tensor) -> Iterator[Outcome]:
+    """The rows of a finished pass, prompt by prompt."""
+    order = sorted(plan.items, key=lambda item: item.run)
+    for run, group in groupby(order, key=lambda item: item.run):
+        null = logits[plan.null_row[run]]
+        for item in group:
+            yield Outcome(item.cell, item.sample, logits[plan.row[id(item)]], null)
+
+
+def run_pass(model: TransformerBridge, runs: Sequence[Run], plan: Plan, grow: bool) -> Tensor:
+    """Logits `[row, token, d_vocab]` of one pass."""
+    chosen = [runs[i] for i in plan.null_row]
+    device, start = input_device(model), plan.start
+    row_prompt = torch.tensor(plan.row_prompt).to(device)
+    placed = [Placed(e, plan.row[id(item)], start) for item in plan.items for e in item.edits]
+    applied = edits_by_hook(model, placed, device)
+    ids = torch.stack([run.ids[start:] for run in chosen])
+    hooks: dict[str, list[Apply]] = {}
+    if grow:
+        entering = torch.stack([run.acts["resid_pre", 0][start:] for run in chosen])
+        hooks[hook_name(model, "resid_pre", 0)] = [lambda resid: entering]
+        for name, fork in forks(model, plan, row_prompt).items():
+            hooks.setdefault(name, []).append(fork)
+    else:
+        for name, add in noise_hooks(model, _row_noise(chosen, start, row_prompt)):
+            hooks[name] = [add]
+    for name, apply in applied.items():
+        hooks.setdefault(name, []).append(apply)
+    measured = slice(chosen[0].n_prompt - 1 - start, None)
+    hooks["unembed.hook_in"] = [keep_measured(measured)]
+    past = shared_prefix(chosen, start, row_prompt, placed)
+    with torch.inference_mode():
+        return model.run_with_hooks(
+            ids[:1] if grow else ids.index_select(0, row_prompt),
+            fwd_hooks=[(name, as_hook(f)) for name, group in hooks.items() for f in group],
+            past_key_values=past,
+        )
+
+
+def _row_noise(chosen: Sequence[Run], start: int, row_prompt: Tensor) -> Tensor | None:
+    """The noise `[row, pos, d_model]` of every row's own base run."""
+    some = next((run.noise for run in chosen if run.noise is not None), None)
+    if some is None:
+        return None
+    noise = [torch.zeros_like(some) if run.noise is None else run.noise for run in chosen]
+    return torch.stack(noise)[:, start:].index_select(0, row_prompt)
+
+
+def forks(model: TransformerBridge, plan: Plan, row_prompt: Tensor) -> Mapping[str, Apply]:
+    """At each hook where cells enter, the function that appends their rows to the batch."""
+    made: dict[str, Apply] = {}
+    for (layer, after), (first, last) in plan.entries.items():
+        name = hook_name(model, "resid_post" if after else "resid_pre", layer)
+        made[name] = _fork(row_prompt[first:last])
+    return made
+
+
+def _fork(null_rows: Tensor) -> Apply:
+    def fork(resid: Tensor) -> Tensor:
+        return torch.cat([resid, resid.index_select(0, null_rows.to(resid.device))])
+
+    return fork
+
+
+staircase = Staircase()
+rectangle = Staircase(name="rectangle", grow=False)

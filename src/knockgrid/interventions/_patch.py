@@ -1,0 +1,95 @@
+"""patch: put another value in place of an activation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+from knockgrid._edit import Edit
+from knockgrid._intervention import Intervention, Place
+from knockgrid._layers import Window
+from knockgrid._positions import At
+from knockgrid._source import Source, check_source
+from knockgrid.sources._corrupted_run import corrupted_run
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Patch(Intervention):
+    """The frozen value behind `patch()`."""
+
+    act_name: str
+    at: At
+    source: Source = field(default_factory=corrupted_run)
+    alpha: float = 1.0
+    head_index: tuple[int, ...] | None = None
+
+    def default_name(self) -> str:
+        return f"{self.act_name}@{self.at}"
+
+    @property
+    def kind(self) -> str:
+        return f"patch {self.act_name}"
+
+    @property
+    def sites(self) -> tuple[tuple[str, At], ...]:
+        return ((self.act_name, self.at),)
+
+    @property
+    def heads(self) -> tuple[int, ...] | None:
+        return self.head_index
+
+    def edits(self, place: Place) -> tuple[Edit, ...]:
+        return (
+            Edit(
+                self.act_name,
+                place.layer,
+                pos=place.pos(self.at),
+                head_index=self.head_index,
+                value=place.value(self.source, self.act_name, self.at),
+                alpha=self.alpha,
+                add=self.source.adds,
+            ),
+        )
+
+
+def patch(
+    act_name: str,
+    at: At,
+    source: Source | None = None,
+    window: Window = 1,
+    *,
+    alpha: float = 1.0,
+    heads: Sequence[int] | None = None,
+    name: str = "",
+    label: str = "",
+) -> Patch:
+    """Replace an activation at a place, at one layer or a set of layers.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.patch("resid_post", "subject").source.label
+        'corrupted_run(noise(3.0))'
+        >>> kg.patch("mlp_out", "last", kg.zero(), window=5).name
+        'mlp_out@last'
+
+    `act_name` is a TransformerLens short name (`resid_pre`, `resid_post`, `mlp_out`, `attn_out`,
+    `q`, `k`, `v`, `z`, ...), `at` a position name, index or list, `source` what is put there (by
+    default the corrupted run), `alpha` the share of the way from the clean value to it. `heads`
+    limits the patch to some heads, for activations that have them.
+
+    Raises:
+        InputError: a source that is not one, or a window below 1.
+    """
+    source = corrupted_run() if source is None else source
+    check_source(source)
+    head_index = None if heads is None else tuple(heads)
+    return Patch(
+        act_name=act_name,
+        at=at,
+        source=source,
+        window=window,
+        alpha=alpha,
+        head_index=head_index,
+        name=name,
+        label=label,
+    )
