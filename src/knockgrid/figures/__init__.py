@@ -1,0 +1,8 @@
+"""Figures: each takes the table and an Axes, draws, and returns the Axes; none sees a model.
+
+A figure is any function `(table, metric, *, ax, limits, title, **options) -> Axes`.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,34 @@
+"""The Axes that a figure draws on when it is given none."""
+
+import sys
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Axes on a figure of their own, `width` × `height` inches, that leave no trace in pyplot.
+
+    Example:
+        >>> new_axes(4.0, 2.0).figure.get_size_inches().tolist()
+        [4.0, 2.0]
+
+    In a notebook the figure is pyplot's, because a notebook shows (and then closes) only those.
+    """
+    options = {"figsize": (width, height), "layout": "constrained"}
+    if "ipykernel" in sys.modules:
+        import matplotlib.pyplot as plt
+
+        return plt.figure(**options).subplots()
+    return Figure(**options).subplots()
+
+
+def heatmap_size(rows: int, columns: int, label: int) -> tuple[float, float]:
+    """Inches for a heatmap of `rows` × `columns` cells whose longest row label has `label` letters.
+
+    Example:
+        >>> heatmap_size(3, 30, 5)
+        (8.95, 2.6)
+    """
+    width = 1.4 + 0.07 * label + 0.24 * columns
+    return round(min(max(width, 4.0), 14.0), 2), round(0.95 + 0.55 * max(rows, 3), 2)

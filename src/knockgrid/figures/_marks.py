@@ -1,0 +1,71 @@
+"""Marks on heatmap cells that have no colour of their own, or whose colour must not be trusted."""
+
+import re
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.transforms import ScaledTranslation
+
+HATCH = {"facecolor": "0.93", "edgecolor": "0.6", "hatch": "/////", "linewidth": 0.0}
+
+
+def mark(ax: Axes, grid: pd.DataFrame, cells: pd.DataFrame, floor: float | None) -> None:
+    """Hatch the cells without a value, dot those below the noise floor, write ∞, and say so below.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> ax = Figure().subplots()
+        >>> lines = pd.DataFrame({"row": ["last"], "column": [3], "status": ["NA: no edge"]})
+        >>> mark(ax, pd.DataFrame([[np.nan]], ["last"], [3]), lines, None)
+        >>> [text.get_text() for text in ax.get_legend().get_texts()]
+        ['NA: no edge']
+    """
+    values = grid.to_numpy(float)
+    notes = _hatch(ax, grid, cells)
+    for y, x in np.argwhere(np.isinf(values)):
+        sign = "∞" if values[y, x] > 0 else "−∞"
+        ax.text(x + 0.5, y + 0.5, sign, ha="center", va="center", color="0.15", gid="infinite")
+    if floor is not None and (values < floor).any():
+        notes.append(_dot(ax, np.argwhere(values < floor), floor))
+    if notes:
+        _legend(ax, notes)
+
+
+def _legend(ax: Axes, notes: list) -> None:
+    # in inches, because the height of ticks and axis label does not grow with the Axes
+    below = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)
+    place = {"bbox_to_anchor": (0, 0), "bbox_transform": ax.transAxes + below}
+    ax.legend(
+        handles=notes, loc="upper left", frameon=False, fontsize="small", borderaxespad=0, **place
+    )
+
+
+def _hatch(ax: Axes, grid: pd.DataFrame, cells: pd.DataFrame) -> list:
+    holes = np.argwhere(grid.isna().to_numpy())
+    for y, x in holes:
+        ax.add_patch(Rectangle((x, y), 1, 1, gid="missing", **HATCH))
+    reasons = [_reason(cells, grid.index[y], grid.columns[x]) for y, x in holes]
+    return [Patch(label=text, **HATCH) for text in _summary(reasons)]
+
+
+def _reason(cells: pd.DataFrame, row: object, column: object) -> str:
+    here = list(cells["status"][(cells["row"] == row) & (cells["column"] == column)])
+    return str(here[0]) if here else "NA: not measured"
+
+
+def _summary(reasons: list[str]) -> list[str]:
+    """One line per kind of reason: those that differ only in their numbers are told once."""
+    kinds: dict[str, list[str]] = {}
+    for reason in reasons:
+        kinds.setdefault(re.sub(r"\d+", "#", reason), []).append(reason)
+    alike = [(same[0], len(set(same)) - 1) for same in kinds.values()]
+    return [first + (f" (and {more} alike)" if more else "") for first, more in alike]
+
+
+def _dot(ax: Axes, places: np.ndarray, floor: float) -> Line2D:
+    style = {"marker": ".", "markersize": 4, "color": "0.45", "linestyle": "none"}
+    y, x = places.T + 0.5
+    return ax.plot(x, y, label=f"below the noise floor ({floor:.1g})", gid="floor", **style)[0]

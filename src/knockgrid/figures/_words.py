@@ -1,0 +1,66 @@
+"""What figures say in words: the name and unit of a metric, the rows, the number of prompts."""
+
+import pandas as pd
+
+from knockgrid._table import COLUMNS, metadata_of
+
+ROWS = {"subject": "Subj.", "attention": "Attn.", "last": "Last."}
+AVERAGES = {"mean": "Avg.", "median": "Median", "min": "Min.", "max": "Max."}
+
+
+def metric_label(table: pd.DataFrame, metric: str, statistic: str = "mean") -> str:
+    """The axis label of `metric`: statistic, name and unit.
+
+    Example:
+        >>> table = pd.DataFrame()
+        >>> table.attrs = {"knockgrid": {"unit": "bits"}}
+        >>> metric_label(table, "js"), metric_label(table, "tv")
+        ('Avg. JS divergence (bits)', 'Avg. total variation')
+
+    A column of the user's is called by its own name, without a unit.
+    """
+    column = {column.name: column for column in COLUMNS}.get(metric)
+    name = column.description if column else metric
+    unit = metadata_of(table).get("unit", "unit not recorded")
+    suffix = f" ({unit})" if column and column.unit == "information" else ""
+    return f"{AVERAGES[statistic]} {name}{suffix}"
+
+
+def row_labels(table: pd.DataFrame, names: list) -> list[str]:
+    """The axis labels of interventions; a name without a label appears as itself.
+
+    Example:
+        >>> row_labels(pd.DataFrame(), ["subject", "mlp"])
+        ['Subj.', 'mlp']
+    """
+    labels = {**ROWS, **metadata_of(table).get("labels", {})}
+    return [str(labels.get(name, name)) for name in names]
+
+
+def titled(title: str | None, count: str) -> str:
+    """A figure's title with the number of prompts in it.
+
+    Example:
+        >>> titled(None, "n = 24 prompts"), titled("FA", "n = 24 prompts")
+        ('n = 24 prompts', 'FA (n = 24 prompts)')
+    """
+    return f"{title} ({count})" if title else count
+
+
+def prompt_count(cells: pd.DataFrame) -> str:
+    """How many prompts stand behind a figure, as a range where cells lack some of them.
+
+    Example:
+        >>> lines = {"row": ["last"] * 2, "column": [0, 0], "prompt": ["a", "b"]}
+        >>> prompt_count(pd.DataFrame(lines | {"value": [0.1, 0.2]}))
+        'n = 2 prompts'
+    """
+    counts = set(cells.groupby(["row", "column"])["value"].count())
+    counts.discard(0)  # cells without any value are marked as such
+    if not counts:
+        return "n = 0 prompts"
+    if len(counts) > 1:
+        return f"n = {min(counts)}–{max(counts)} prompts per cell"
+    # cells that share no prompt would otherwise be counted once
+    everyone = cells.loc[cells["value"].notna(), "prompt"].nunique()
+    return f"n = {everyone} prompt{'s' * (everyone > 1)}"

@@ -1,0 +1,123 @@
+"""panels: the same figure once per group, on one scale."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from knockgrid._errors import InputError, unknown
+from knockgrid.figures._canvas import heatmap_size
+from knockgrid.figures.layer_heatmap import layer_heatmap
+
+
+def panels(
+    table: pd.DataFrame,
+    figure: Callable[..., Axes] = layer_heatmap,
+    *,
+    by: str = "group",
+    metric: str = "js",
+    shared_scale: bool = True,
+    order: Sequence | None = None,
+    columns: int = 1,
+    **options,
+) -> Figure:
+    """Draw `figure` once for each value of the column `by`, under each other, on a shared scale.
+
+    Example:
+        >>> from knockgrid._table import build
+        >>> table = build(
+        ...     [
+        ...         {"prompt": p, "group": g, "intervention": "last", "layer": layer, "js": 0.1}
+        ...         for p, g in [("rome", "FA"), ("oslo", "AH")]
+        ...         for layer in range(3)
+        ...     ],
+        ...     {"unit": "nats"},
+        ... )
+        >>> [ax.get_title() for ax in panels(table).axes if ax.get_title()]
+        ['FA (n = 1 prompt)', 'AH (n = 1 prompt)']
+
+    Panels come in the order of appearance, or in `order`, which may also leave some out, in so
+    many `columns`; a missing value is the panel "none". On a shared scale all panels have the same
+    colour limits and one colour bar (curves: the same axis); `limits=` sets them by hand. Other
+    `options` go to `figure`, any function `(table, metric, *, ax, limits, title) -> Axes`.
+
+    Raises:
+        InputError: an unknown column or value, an empty column, or what `figure` refuses.
+    """
+    parts = _parts(table, by, order)
+    sketches = [figure(part, metric, ax=Figure().subplots(), **options) for part in parts]
+    if shared_scale:  # limits given by hand come back from the sketches
+        options = {**options, "limits": _common(sketches)}
+    whole, places = _subplots(len(parts), columns, _size(sketches))
+    for part, ax in zip(parts, places, strict=True):
+        figure(part, metric, ax=ax, title=str(_values(part, by).iloc[0]), **options)
+    if "limits" in options:
+        _one_colour_bar(whole, places)
+    return whole
+
+
+def _values(table: pd.DataFrame, by: str) -> pd.Series:
+    labels = table[by].astype(object)
+    return labels.where(labels.notna(), "none")
+
+
+def _parts(table: pd.DataFrame, by: str, order: Sequence | None) -> list[pd.DataFrame]:
+    if by not in table:
+        raise unknown("column", by, table.columns)
+    if table[by].isna().all():
+        raise InputError(f"column {by!r} is empty, so there is nothing to make panels of")
+    seen = list(dict.fromkeys(_values(table, by)))
+    for value in order or ():
+        if value not in seen:
+            raise unknown(by, value, seen)
+    return [table.loc[_values(table, by) == value, :] for value in order or seen]
+
+
+def _mesh(ax: Axes) -> QuadMesh | None:
+    return next((item for item in ax.collections if isinstance(item, QuadMesh)), None)
+
+
+def _common(sketches: list[Axes]) -> tuple[float, float]:
+    scales = [mesh.get_clim() if (mesh := _mesh(ax)) else ax.get_ylim() for ax in sketches]
+    return min(low for low, _ in scales), max(high for _, high in scales)
+
+
+def _size(sketches: list[Axes]) -> tuple[float, float]:
+    """Inches for one panel, the largest that any of them needs."""
+    meshes = [mesh for mesh in map(_mesh, sketches) if mesh]
+    if not meshes:
+        return 7.4, 3.0
+    rows, columns = np.max([np.asarray(mesh.get_array()).shape for mesh in meshes], axis=0)
+    labels = [label.get_text() for ax in sketches for label in ax.get_yticklabels()]
+    return heatmap_size(int(rows), int(columns), max(map(len, labels), default=0))
+
+
+def _subplots(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    if columns < 1:
+        raise InputError(
+            f"columns {columns!r} is not a number of panels side by side; give 1 or more"
+        )
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    width = min(size[0] * columns, max(16.0, 4.0 * columns))  # wider ones do not print
+    whole = Figure(figsize=(width, size[1] * rows), layout=ConstrainedLayoutEngine(h_pad=0.08))
+    places = whole.subplots(rows, columns, squeeze=False).ravel()
+    for spare in places[count:]:
+        spare.remove()
+    return whole, list(places[:count])
+
+
+def _one_colour_bar(whole: Figure, places: list[Axes]) -> None:
+    meshes = [mesh for mesh in map(_mesh, places) if mesh is not None]
+    bars = [mesh.colorbar for mesh in meshes if mesh.colorbar is not None]
+    if len(bars) == len(places):
+        label = bars[0].ax.get_ylabel()
+        for bar in bars:
+            bar.remove()
+        aspect = 6 * whole.get_figheight()  # as wide as the bar of one panel
+        shared = whole.colorbar(meshes[0], ax=places, label=label, pad=0.02, aspect=aspect)
+        shared.outline.set_linewidth(0)

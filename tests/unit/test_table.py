@@ -1,0 +1,398 @@
+"""The tidy table: types, the pivot, its refusals, and Parquet there and back."""
+
+import json
+import os
+import stat
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from knockgrid._errors import InputError
+from knockgrid._table import (
+    CELL,
+    COLUMNS,
+    build,
+    cells,
+    grid,
+    metrics,
+    read_table,
+    whole_file,
+    write_table,
+)
+
+METADATA = {"unit": "nats", "mode": "prompt_only"}
+
+
+def rows(prompts=("a", "b"), names=("subject", "last"), layers=(0, 1, 2), **more):
+    """One row per cell; js = 100 · prompt + 10 · intervention + layer, so that each is known."""
+    return [
+        {"prompt": p, "intervention": n, "layer": layer, "js": 100.0 * i + 10 * j + layer, **more}
+        for i, p in enumerate(prompts)
+        for j, n in enumerate(names)
+        for layer in layers
+    ]
+
+
+def table(*args, metadata=METADATA, **kwargs):
+    return build(rows(*args, **kwargs), metadata)
+
+
+# build
+
+
+def test_schema_columns_come_typed_and_in_order():
+    shuffled = [dict(reversed(row.items())) for row in rows(rank_clean=2, layers=(3,))]
+    made = build(shuffled, METADATA)
+    present = [column for column in COLUMNS if column.name in made]
+    assert list(made.columns) == [column.name for column in present]
+    assert [str(made[c.name].dtype) for c in present] == [c.dtype for c in present]
+
+
+def test_a_metric_nobody_asked_for_has_no_column():
+    assert metrics(table()) == ["js"]
+    assert "kl" not in table()
+
+
+def test_labels_default_to_na_token_0_one_sample_ok():
+    row = table().iloc[0]
+    assert (row["token"], row["samples"], row["status"]) == (0, 1, "ok")
+    assert pd.isna(row["head"])
+    assert pd.isna(row["module"])
+    assert pd.isna(row["group"])
+
+
+def test_integers_in_a_label_column_stay_integers_beside_missing_values():
+    made = build([*rows(position=3), *rows(("c",), position=None)], METADATA)
+    assert set(made["position"].dropna()) == {"3"}  # a detour through float would say "3.0"
+
+
+def test_layer_sets_given_as_sequences_are_written_exactly():
+    made = build([{**row, "layers": (3, 4, 5)} for row in rows()], METADATA)
+    assert set(made.layers) == {"3,4,5"}
+
+
+def test_other_columns_pass_through_after_the_schema():
+    made = build([{"mine": 1.5, "family": "gpt", **row} for row in rows()], METADATA)
+    assert list(made.columns)[-2:] == ["mine", "family"]
+    assert metrics(made) == ["js", "mine"]
+    assert grid(made, "mine").eq(1.5).all(axis=None)
+
+
+def test_metadata_becomes_plain_json():
+    metadata = {"k": np.float32(0.5), "order": (1, np.int64(2)), "sigma": float("inf"), "n": None}
+    kept = build(rows(), metadata).attrs["knockgrid"]
+    assert kept == {"k": 0.5, "order": [1, 2], "sigma": "inf", "n": None}
+    assert json.loads(json.dumps(kept, allow_nan=False)) == kept
+
+
+def test_metadata_survives_copies_filters_and_is_not_shared():
+    made = table()
+    assert made.copy().attrs == made.attrs
+    part = made[made.prompt == "a"]
+    assert part.attrs == made.attrs
+    part.attrs["knockgrid"]["unit"] = "bits"
+    assert made.attrs["knockgrid"]["unit"] == "nats"
+
+
+@pytest.mark.parametrize(
+    ("bad", "metadata", "words"),
+    [
+        ([], {}, "at least one row"),
+        ([{"prompt": "a", "layer": 0}], {}, "'intervention'"),
+        ([{"prompt": "a", "intervention": "x", "layer": 0.5}], {}, "'layer' holds Int64"),
+        ([{"prompt": "a", "intervention": "x", "layer": 0, "js": "high"}], {}, "'js' holds float"),
+        (rows(), {"prompts": [{"text": object()}]}, r"metadata\['prompts'\]\[0\]\['text'\]"),
+    ],
+)
+def test_build_refuses(bad, metadata, words):
+    with pytest.raises(InputError, match=words):
+        build(bad, metadata)
+
+
+# grid
+
+
+def test_grid_is_the_mean_over_prompts():
+    expected = [[50.0, 51.0, 52.0], [60.0, 61.0, 62.0]]
+    made = grid(table())
+    assert made.to_numpy().tolist() == expected
+    assert (made.index.name, made.columns.name) == ("intervention", "layer")
+    assert grid(table(), columns="intervention", rows="layer").to_numpy().T.tolist() == expected
+
+
+def test_prompts_weigh_the_same_and_statistics_differ():
+    made = build(rows(("a", "b", "c"), ("last",), (0,)), METADATA)
+    made["js"] = [0.0, 0.0, 0.9]
+    found = {
+        name: grid(made, statistic=name).iloc[0, 0] for name in ("mean", "median", "min", "max")
+    }
+    assert found == pytest.approx({"mean": 0.3, "median": 0.0, "min": 0.0, "max": 0.9})
+
+
+def test_both_axes_keep_the_users_order():
+    order = {"layer_order": [27, 0, 15], "intervention_order": ["last", "subject"]}
+    made = table(layers=(0, 15, 27), metadata=order).sort_values("js", ascending=False)
+    assert list(grid(made).columns) == [27, 0, 15]
+    assert list(grid(made).index) == ["last", "subject"]
+    assert grid(made).loc["subject", 15] == 65.0
+
+
+def test_without_an_order_the_axes_follow_appearance_and_filters_drop_labels():
+    made = table(layers=(9, 2, 5))
+    assert list(grid(made).columns) == [9, 2, 5]
+    ordered = table(layers=(9, 2, 5), metadata={"layer_order": [5, 9, 2]})
+    assert list(grid(ordered[ordered.layer != 9]).columns) == [5, 2]
+
+
+def test_grid_carries_the_metadata_and_what_it_shows():
+    kept = grid(table(), statistic="median").attrs["knockgrid"]
+    assert kept == {**METADATA, "metric": "js", "statistic": "median"}
+
+
+def test_missing_values_with_a_reason_leave_the_mean():
+    made = table(prompts=("a", "b"))
+    made.loc[(made.prompt == "b") & (made.layer == 1), ["js", "status"]] = [np.nan, "NA: no edge"]
+    made.loc[made.layer == 2, ["js", "status"]] = [np.nan, "NA: no edge"]
+    found = grid(made).loc["subject"]
+    assert found[0] == 50.0
+    assert found[1] == 1.0  # prompt a alone
+    assert np.isnan(found[2])
+
+
+def test_a_number_beside_na_is_no_effect():
+    made = table()
+    made.loc[made.layer == 2, ["js", "status"]] = [0.0, "NA: layer 2 cannot see the edge"]
+    assert grid(made)[2].isna().all()
+
+
+def test_flagged_values_stay():
+    made = table()
+    made["status"] = "diverged at token 1"
+    assert grid(made).loc["subject", 0] == 50.0
+
+
+def test_nan_with_status_ok_is_refused_by_name():
+    made = table()
+    made.loc[(made.prompt == "b") & (made.layer == 1), "js"] = np.nan
+    words = "'js' is NaN in 2 rows .* prompt 'b', intervention 'subject', layer 1"
+    with pytest.raises(InputError, match=words):
+        grid(made)
+
+
+def test_infinite_values_are_kept():
+    made = table()
+    made.loc[(made.prompt == "b") & (made.layer == 1), "js"] = np.inf
+    assert np.isinf(grid(made)[1]).all()
+
+
+MIXED = {
+    "token": (0, 1),
+    "head": (3, 7),
+    "module": ("attn", "mlp"),
+    "position": ("subject", "last"),
+    "samples": (1, 10),
+    "layers": ("3", "2,3,4"),
+    "mode": ("prompt_only", "persistent"),
+}
+
+
+@pytest.mark.parametrize("name", [n for n in CELL if n not in ("intervention", "layer")])
+@pytest.mark.parametrize("prompts", [("a", "b"), ("a",)])
+def test_cells_that_mix_a_dimension_are_refused(name, prompts):
+    # the second value belongs to other prompts, so that only the dimension itself can tell
+    one, other = MIXED[name]
+    parts = [{**row, name: one} for row in rows(prompts)] + [
+        {**row, name: other} for row in rows(("c",))
+    ]
+    made = build(parts, METADATA)
+    with pytest.raises(InputError, match=f"would mix several values of '{name}'.*on an axis"):
+        grid(made)
+    assert grid(made[made[name] == one]).shape == (2, 3)
+
+
+def test_rows_without_a_value_are_no_mixture():
+    made = table()
+    made.loc[made.prompt == "b", ["js", "status", "samples"]] = [np.nan, "NA: no edge", 0]
+    assert grid(made).loc["subject"].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_a_value_and_a_gap_of_one_prompt_are_refused():
+    gap = {"token": 1, "js": None, "status": "NA: the text had ended before this token"}
+    with pytest.raises(InputError, match="they differ in .*token"):
+        grid(build([*rows(), *({**row, **gap} for row in rows())], METADATA))
+
+
+def test_a_dimension_on_an_axis_is_no_mixture():
+    made = build([*rows(token=0), *rows(token=1)], METADATA)
+    one = made[made.intervention == "last"]
+    assert grid(one, rows="token").shape == (2, 3)
+    with pytest.raises(InputError, match="'intervention'"):
+        grid(made, rows="token")
+
+
+def test_a_dimension_that_the_row_determines_is_no_mixture():
+    made = table()
+    made["position"] = made["intervention"]
+    assert grid(made).shape == (2, 3)
+
+
+def test_a_prompt_measured_twice_is_refused():
+    with pytest.raises(InputError, match="'a' has 2 rows .*they are equal"):
+        grid(build([*rows(), *rows()], METADATA))
+    with pytest.raises(InputError, match="they differ in seed"):
+        grid(build([*rows(seed="x"), *rows(seed="y")], METADATA))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"metric": "jss"}, "unknown metric 'jss'; did you mean 'js'"),
+        ({"metric": "layer"}, "unknown metric 'layer'"),
+        ({"rows": "interventions"}, "unknown rows .* did you mean 'intervention'"),
+        ({"columns": "lair"}, "unknown columns 'lair'"),
+        ({"columns": "js"}, "unknown columns 'js'"),
+        ({"rows": "layer"}, "both 'layer'"),
+        ({"rows": "head"}, "'head' is empty"),
+        ({"statistic": "mode"}, "unknown statistic"),
+    ],
+)
+def test_grid_refuses(options, words):
+    with pytest.raises(InputError, match=words):
+        grid(table(), **options)
+
+
+def test_grid_refuses_what_is_no_table():
+    with pytest.raises(InputError, match="no knockgrid table"):
+        grid(pd.DataFrame({"js": [0.1]}))
+    made = table()
+    with pytest.raises(InputError, match="no rows"):
+        grid(made[made.layer > 99])
+
+
+def test_a_partly_missing_label_is_called_none():
+    made = build([*rows(("a",), module="mlp"), *rows(("a",))], METADATA)
+    assert list(grid(made[made.layer == 0], rows="intervention", columns="module")) == [
+        "mlp",
+        "none",
+    ]
+
+
+def test_cells_are_the_rows_behind_the_grid():
+    long = cells(table(), "js", "intervention", "layer")
+    assert list(long.columns) == ["row", "column", "prompt", "value", "status"]
+    assert long.value.sum() == table().js.sum()
+
+
+# Parquet
+
+
+def full():
+    made = build(
+        [
+            {**row, "head": None, "module": "attn", "rank_answer": None, "kl": np.inf, "mine": 1.5}
+            for row in rows(layers=(4, 0))
+        ],
+        {**METADATA, "prompts": [{"id": "a", "text": "Łódź – 東京"}], "layer_order": [4, 0]},
+    )
+    made.loc[0, ["js", "status"]] = [np.nan, "NA: layer 4 cannot see the edge"]
+    return made
+
+
+def test_parquet_there_and_back(tmp_path):
+    path = write_table(full(), tmp_path / "runs" / "model=x" / "table.parquet")
+    back = read_table(path)
+    pd.testing.assert_frame_equal(back, full())
+    assert list(back.dtypes.astype(str)) == list(full().dtypes.astype(str))
+    assert back.attrs == full().attrs
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=20),
+    st.dictionaries(st.text(), st.recursive(st.integers() | st.text() | st.none(), st.lists)),
+)
+def test_parquet_there_and_back_for_any_values(tmp_path_factory, values, metadata):
+    made = build([{**rows()[0], "prompt": str(i), "kl": v} for i, v in enumerate(values)], metadata)
+    path = write_table(made, tmp_path_factory.mktemp("any") / "table.parquet")
+    pd.testing.assert_frame_equal(read_table(path), made)
+    assert read_table(path).attrs == made.attrs
+
+
+def test_the_file_is_compressed_split_by_byte_and_the_same_each_time(tmp_path):
+    first, second = (write_table(full(), tmp_path / name).read_bytes() for name in "xy")
+    assert first == second
+    group = pq.ParquetFile(tmp_path / "x").metadata.row_group(0)
+    columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    assert {column.compression for column in columns.values()} == {"ZSTD"}
+    split = {name for name, c in columns.items() if "BYTE_STREAM_SPLIT" in c.encodings}
+    assert split == {"js", "kl", "rank_answer", "mine"}
+
+
+def test_the_schema_holds_the_metadata_once(tmp_path):
+    schema = pq.read_schema(write_table(full(), tmp_path / "t"))
+    assert json.loads(schema.metadata[b"knockgrid"]) == full().attrs["knockgrid"]
+    assert b"layer_order" not in schema.metadata[b"pandas"]
+
+
+def test_a_filtered_table_is_renumbered(tmp_path):
+    part = full()[full().layer == 0]
+    assert list(read_table(write_table(part, tmp_path / "t")).index) == list(range(len(part)))
+
+
+def test_read_refuses_what_it_did_not_write(tmp_path):
+    (tmp_path / "text").write_text("layer,js")
+    with pytest.raises(InputError, match="not a Parquet file"):
+        read_table(tmp_path / "text")
+    pd.DataFrame({"js": [0.1]}).to_parquet(tmp_path / "other")
+    with pytest.raises(InputError, match="not a table that knockgrid has written"):
+        read_table(tmp_path / "other")
+    with pytest.raises(FileNotFoundError):
+        read_table(tmp_path / "absent")
+
+
+def test_write_refuses_a_table_without_metadata_or_with_odd_objects(tmp_path):
+    with pytest.raises(InputError, match="no metadata"):
+        write_table(pd.DataFrame({"js": [0.1]}), tmp_path / "t")
+    odd = table()
+    odd["mine"] = [object()] * len(odd)
+    with pytest.raises(InputError, match="cannot be kept in Parquet"):
+        write_table(odd, tmp_path / "t")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "t"
+    path.write_bytes(b"old")
+
+    def interrupted():
+        with whole_file(path) as file:
+            file.write(b"half")
+            assert path.read_bytes() == b"old"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_is_flushed_to_disk_before_it_appears(tmp_path, monkeypatch):
+    seen = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda f: (seen.append((tmp_path / "t").exists()), real(f)))
+    with whole_file(tmp_path / "t") as file:
+        file.write(b"all")
+    assert seen == [False]
+    assert (tmp_path / "t").read_bytes() == b"all"
+
+
+def test_files_get_the_usual_permissions(tmp_path):
+    (tmp_path / "plain").write_text("")
+    with whole_file(tmp_path / "t") as file:
+        file.write(b"all")
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "t")}
+    assert len(modes) == 1
