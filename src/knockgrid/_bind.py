@@ -1,0 +1,197 @@
+"""Bind: from prompts and interventions to runs and cells, one equal-length batch at a time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid._edit import Edit
+from knockgrid._errors import InputError
+from knockgrid._intervention import Cell, Intervention, Place
+from knockgrid._layers import layer_set
+from knockgrid._model import has_hook, n_layers
+from knockgrid._positions import resolve, tokenize
+from knockgrid._prepared import Prepared
+from knockgrid._record import SourceRun, record_clean, record_sources
+from knockgrid._run import Run
+from knockgrid._settings import Settings
+from knockgrid._source import RunSpec, Unavailable
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A batch that is ready to be carried out.
+
+    `clean` is one Run per prompt; `runs` are the base runs that cells refer to; `sources` maps
+    (prompt, intervention name, sample) to the source's run; `dropped` says why a prompt has no
+    cells of an intervention; `skipped` are cells that cannot mean anything, with their reason.
+    """
+
+    clean: Sequence[Run]
+    runs: Sequence[Run]
+    cells: Sequence[Cell]
+    sources: Mapping[tuple[int, str, int], Run]
+    dropped: Mapping[tuple[int, str], str]
+    skipped: Sequence[tuple[Cell, str]]
+
+
+def check_swap(model: TransformerBridge, run: Run, spec: RunSpec, settings: Settings) -> None:
+    """Drop a swap partner that is not equally long, with its subject in the same place.
+
+    Raises:
+        Unavailable: the partner cannot stand in token by token.
+    """
+    if spec.prompt is not run.prompt.swap:
+        return
+    other = tokenize(spec.prompt.text, model.tokenizer, settings.prepend_bos)
+    mine = resolve(run.prompt, run.tokens, "subject")
+    if len(other) != run.n_prompt or resolve(spec.prompt, other, "subject") != mine:
+        raise Unavailable(
+            f"the swap partner of {run.prompt.id!r} has another token length or subject position"
+        )
+
+
+class Binder:
+    """Binds the cells of one batch."""
+
+    def __init__(self, model: TransformerBridge, clean: Sequence[Run], settings: Settings) -> None:
+        self.model, self.clean, self.settings = model, clean, settings
+        self.runs: list[Run] = list(clean)
+        self.sources: dict[tuple[int, str, int], Run] = {}
+        self.dropped: dict[tuple[int, str], str] = {}
+        self.specs: dict[tuple[int, str], RunSpec | None] = {}
+        self._recorded: dict[tuple[int, RunSpec, int], Run] = {}
+        self.prepare(settings.interventions)
+
+    def prepare(self, interventions: Sequence[Intervention]) -> None:
+        """Record every run that some source needs, once for all interventions and layers."""
+        wanted: dict[tuple[int, RunSpec, int], SourceRun] = {}
+        for index, run in enumerate(self.clean):
+            for one in interventions:
+                spec = self._spec(index, one)
+                for sample in range(self._samples(one)):
+                    if spec is not None and (index, spec, sample) not in self._recorded:
+                        wanted[index, spec, sample] = SourceRun(run, spec, sample)
+        made = record_sources(self.model, list(wanted.values()), self.settings)
+        self._recorded.update(zip(wanted, made, strict=True))
+
+    def _spec(self, index: int, one: Intervention) -> RunSpec | None:
+        """Which run a source needs for a prompt; a prompt that offers none is noted as dropped."""
+        if (index, one.name) not in self.specs and (index, one.name) not in self.dropped:
+            run = self.clean[index]
+            try:
+                spec = None if one.source is None else one.source.run(run.prompt)
+                if spec is not None:
+                    check_swap(self.model, run, spec, self.settings)
+                self.specs[index, one.name] = spec
+            except Unavailable as reason:
+                self.dropped[index, one.name] = str(reason)
+        return self.specs.get((index, one.name))
+
+    def _samples(self, one: Intervention) -> int:
+        return self.settings.samples if one.source is not None and one.source.random else 1
+
+    def source_runs(self, index: int, one: Intervention) -> list[Run | None]:
+        """The source's run for every sample of an intervention on one prompt."""
+        spec, samples = self._spec(index, one), self._samples(one)
+        if spec is None:
+            return [None] * samples
+        if (index, spec, samples - 1) not in self._recorded:
+            self.prepare([one])
+        found = [self._recorded[index, spec, sample] for sample in range(samples)]
+        self.sources.update({(index, one.name, i): run for i, run in enumerate(found)})
+        return list(found)
+
+    def _base(self, index: int, source_run: Run | None) -> tuple[int, Run | None]:
+        """Index of the run that is edited, and the run that values come from."""
+        if self.settings.direction == "noise":
+            return index, source_run
+        if source_run is None:
+            raise InputError(
+                "direction='denoise' restores clean values in a corrupted run; it needs patches or "
+                "edge patches whose source is a corrupted_run()"
+            )
+        if source_run not in self.runs:
+            self.runs.append(source_run)
+        return self.runs.index(source_run), self.clean[index]
+
+    def _edits(
+        self, one: Intervention, layers: Sequence[int], base: int, values: Run | None, sample: int
+    ) -> tuple[Edit, ...]:
+        settings = self.settings
+        return tuple(
+            edit
+            for layer in layers
+            if one.edges is None or has_hook(self.model, "attn_scores", layer)
+            for edit in one.edits(
+                Place(
+                    run=self.runs[base],
+                    layer=layer,
+                    source_run=values,
+                    statistics=settings.statistics,
+                    seed=settings.seed,
+                    sample=sample,
+                    persistent=settings.persistent,
+                )
+            )
+        )
+
+    def cell(self, number: int, index: int, one: Intervention, layer: int) -> Cell | None:
+        """One cell, or None where the prompt is dropped from this intervention."""
+        sources = self.source_runs(index, one)
+        if (index, one.name) in self.dropped:
+            return None
+        layers = layer_set(one.window, layer, n_layers(self.model))
+        bases = [self._base(index, run) for run in sources]
+        samples = [
+            self._edits(one, layers, base, values, i) for i, (base, values) in enumerate(bases)
+        ]
+        runs = tuple(base for base, _ in bases)
+        return Cell(number, index, runs, one, layer, layers, samples)
+
+
+def bind(
+    model: TransformerBridge, batch: Sequence[Prepared], numbers: Sequence[int], settings: Settings
+) -> Bound:
+    """Record the runs of a batch and bind every cell; `numbers` orders the prompts in the table."""
+    clean = record_clean(model, batch, settings)
+    binder = Binder(model, clean, settings)
+    cells: list[Cell] = []
+    skipped: list[tuple[Cell, str]] = []
+    per_prompt = len(settings.interventions) * len(settings.layers)
+    for index in range(len(batch)):
+        number = numbers[index] * per_prompt
+        for one in settings.interventions:
+            for layer in settings.layers:
+                cell = binder.cell(number, index, one, layer)
+                number += 1
+                if cell is not None:
+                    reason = unseen_edge(clean[index], cell)
+                    cells.append(cell) if reason is None else skipped.append((cell, reason))
+    return Bound(clean, binder.runs, cells, binder.sources, binder.dropped, skipped)
+
+
+def unseen_edge(run: Run, cell: Cell) -> str | None:
+    """Why a cell on attention cannot mean anything: no layer of its set can see the edge.
+
+    Raises:
+        InputError: the cell would leave a position with nothing to attend to.
+    """
+    one = cell.intervention
+    if one.edges is None:
+        return None
+    to, src = (resolve(run.prompt, run.tokens, at) for at in one.edges)
+    seen = [run.visible[layer] for layer in cell.layers if layer in run.visible]
+    for sees in seen if one.source is None and one.heads != () else ():
+        for query in to:
+            keys = set(sees[query].nonzero()[:, 0].tolist())
+            if keys and keys <= set(src):
+                raise InputError(
+                    f"intervention {one.name!r} would leave position {query} of prompt "
+                    f"{run.prompt.id!r} nothing to attend to; leave at least one token, such as "
+                    "the position itself, out of src"
+                )
+    if any(bool(sees[list(to)][:, list(src)].any()) for sees in seen):
+        return None
+    what = "has attention scores" if not seen else f"lets {one.edges[0]!r} see {one.edges[1]!r}"
+    return f"no layer of {','.join(map(str, cell.layers))} {what}"

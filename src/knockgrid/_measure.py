@@ -1,0 +1,150 @@
+"""Measure: from outcomes to rows of the table."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from knockgrid._bind import Bound
+from knockgrid._executor import Outcome
+from knockgrid._intervention import Cell, not_a_distribution
+from knockgrid._run import Run
+from knockgrid.divergences import js
+from knockgrid.divergences._distribution import nan_rows
+from knockgrid.divergences._divergence import Divergence, in_unit
+from knockgrid.divergences._evaluate import evaluate
+
+Row = dict[str, Any]
+
+
+@dataclass(eq=False)
+class Gathered:
+    """The samples of one cell, while they arrive."""
+
+    values: list[dict[str, list[float]]] = field(default_factory=list)
+    mean: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Meter:
+    """Measures the outcomes of one batch.
+
+    `answers` holds the answer token of every prompt (-1 for none), `texts` the texts of its
+    measured tokens, `mode` and `unit` as in `sweep`.
+    """
+
+    bound: Bound
+    measures: Sequence[Divergence]
+    unit: str
+    answers: Sequence[int]
+    texts: Sequence[Sequence[str]]
+    denoise: bool
+    _open: dict[int, Gathered] = field(default_factory=dict)
+
+    def rows(self, outcomes: Iterable[Outcome], at_once: int) -> Iterator[tuple[Cell, list[Row]]]:
+        """The rows of every cell, as soon as its last sample has arrived."""
+        for _, group in groupby(outcomes, key=lambda o: (id(o.null), o.cell.runs[o.sample])):
+            while some := list(islice(group, at_once)):
+                for outcome, values in zip(some, self._values(some), strict=True):
+                    rows = self._add(outcome, values)
+                    if rows:
+                        yield outcome.cell, rows
+
+    def _values(self, some: Sequence[Outcome]) -> list[dict[str, list[float]]]:
+        """Per outcome, the values of every measure at every measured token."""
+        prompt = some[0].cell.prompt
+        clean = self.bound.clean[prompt].logits if self.denoise else some[0].null
+        logits = torch.stack([outcome.logits for outcome in some])
+        self._refuse_nan(some, logits, clean)
+        found: list[dict[str, list[float]]] = [{} for _ in some]
+        for token in range(logits.shape[1]):
+            answer = torch.tensor([self.answers[prompt] if token == 0 else -1])
+            columns = evaluate(
+                self.measures, clean[token], logits[:, token], answer=answer.to(logits.device)
+            )
+            columns = {m.name: in_unit(columns[m.name], m, self.unit) for m in self.measures}
+            columns["js_to_source"] = self._to_source(some, logits[:, token], token)
+            for name, column in columns.items():
+                for row, value in zip(found, column.tolist(), strict=True):
+                    row.setdefault(name, []).append(value)
+        return found
+
+    def _to_source(self, some: Sequence[Outcome], logits: Tensor, token: int) -> Tensor:
+        """JS to the run that the source took its values from, where there is one."""
+        sources = [
+            self.bound.sources.get((o.cell.prompt, o.cell.intervention.name, o.sample))
+            for o in some
+        ]
+        found = torch.full((len(some),), float("nan"), dtype=torch.float64)
+        for run in {id(s): s for s in sources if s is not None}.values():
+            at = [i for i, source in enumerate(sources) if source is run]
+            values = evaluate([js], run.logits[token], logits[at])["js"]
+            found[at] = in_unit(values, js, self.unit).double().cpu()
+        return found
+
+    def _refuse_nan(self, some: Sequence[Outcome], logits: Tensor, clean: Tensor) -> None:
+        bad = (nan_rows(logits) | nan_rows(clean)).any(-1)
+        if bool(bad.any()):
+            cell = some[int(bad.nonzero()[0])].cell
+            raise not_a_distribution(cell, self.bound.clean[cell.prompt].prompt)
+
+    def _add(self, outcome: Outcome, values: dict[str, list[float]]) -> list[Row]:
+        cell = outcome.cell
+        if len(cell.samples) == 1:
+            return self._finish(cell, [values], values.get("js"))
+        gathered = self._open.setdefault(cell.index, Gathered())
+        gathered.values.append(values)
+        share = outcome.logits.double().softmax(-1) / len(cell.samples)
+        gathered.mean = share if gathered.mean is None else gathered.mean + share
+        if len(gathered.values) < len(cell.samples):
+            return []
+        del self._open[cell.index]
+        mean = gathered.mean.log()
+        clean = self.bound.clean[cell.prompt].logits if self.denoise else outcome.null
+        of_mean = in_unit(evaluate([js], clean, mean)["js"], js, self.unit)
+        return self._finish(cell, gathered.values, of_mean.tolist())
+
+    def _finish(
+        self, cell: Cell, samples: Sequence[Mapping[str, list[float]]], of_mean: list[float] | None
+    ) -> list[Row]:
+        prompt = cell.prompt
+        run, rows = self.bound.clean[prompt], []
+        for token in range(run.n_tokens):
+            row = label(cell, run, token, self.texts[prompt][token])
+            row["samples"] = len(samples)
+            if token >= run.n_valid:
+                row["status"] = "NA: the text had ended before this token"
+            else:
+                for name in samples[0]:
+                    row[name] = sum(s[name][token] for s in samples) / len(samples)
+                if of_mean is not None:
+                    row["js_mean_dist"] = of_mean[token]
+            rows.append(row)
+        return rows
+
+    def skipped(self) -> Iterator[tuple[Cell, list[Row]]]:
+        """Rows of the cells that cannot mean anything, with the reason as their status."""
+        for cell, reason in self.bound.skipped:
+            run, texts = self.bound.clean[cell.prompt], self.texts[cell.prompt]
+            rows = [label(cell, run, token, texts[token]) for token in range(run.n_tokens)]
+            yield cell, [{**row, "samples": 0, "status": f"NA: {reason}"} for row in rows]
+
+
+def label(cell: Cell, run: Run, token: int, text: str) -> Row:
+    """The columns that say where a row belongs."""
+    return {
+        "prompt": run.prompt.id,
+        "group": run.prompt.group,
+        "intervention": cell.intervention.name,
+        "layer": cell.layer,
+        "layers": ",".join(map(str, cell.layers)),
+        "head": cell.head,
+        "module": cell.module,
+        "position": cell.position,
+        "token": token,
+        "token_text": text,
+        "status": "ok",
+    }

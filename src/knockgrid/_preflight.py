@@ -1,0 +1,357 @@
+"""Preflight: may this model, this kind of edit and this executor be trusted? And its receipt.
+
+Some bridges discard an edit with no more than a warning, some lay an activation out in another way
+than its name promises, and a fast path could be wrong on an architecture that nobody tried. So
+before a sweep every kind of edit in it is made on this very model: its activations must be
+`[pos, ...]`, a maximal edit must change the logits, a no-op must change nothing, and a few cells
+must equal the reference executor, all in the one pass in which a sweep would carry them out.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid._errors import InputError, unknown
+from knockgrid._executor import Executor
+from knockgrid._intervention import Cell, not_a_distribution
+from knockgrid._model import user_hooks
+from knockgrid._prepared import Prepared
+from knockgrid._run import Run
+from knockgrid._settings import Settings
+from knockgrid._trial import (
+    Trial,
+    check_layout,
+    first_complete,
+    grouped,
+    make_trial,
+    partner_of,
+)
+from knockgrid.divergences import js
+from knockgrid.divergences._distribution import nan_rows
+from knockgrid.divergences._evaluate import evaluate
+from knockgrid.executors import rectangle, reference, staircase
+
+Receipt = dict[str, Any]
+
+
+class FallbackWarning(UserWarning):
+    """A sweep runs on a slower executor than the user could expect, and why."""
+
+
+class Refused(Exception):
+    """Why an executor cannot be used; it ends up in the receipt."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an executor may be from the reference, in nats of JS, by dtype."""
+
+    agree: float
+    no_op: float
+
+
+SINGLE = Tolerance(agree=5e-6, no_op=1e-9)
+TOLERANCES = {torch.float64: Tolerance(agree=1e-8, no_op=1e-12), torch.float32: SINGLE}
+HALF = Tolerance(agree=1e-2, no_op=1e-4)
+ROUNDED = 1e-5
+"""Relative difference of logits that is no more than the rounding of a float64 model's float32 parts.
+
+Routers of experts and some attention modules compute in float32 whatever the model's dtype is.
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One cell, measured: its logits and effect, and how far its null row is from the clean run."""
+
+    logits: Tensor
+    effect: float
+    null: float
+
+
+def choose(
+    model: TransformerBridge,
+    ready: Sequence[Prepared],
+    settings: Settings,
+    executor: "str | Executor",
+) -> tuple[Executor, Receipt]:
+    """The executor a sweep runs on, and what was seen when it was tried.
+
+    Raises:
+        InputError: an unknown executor, a kind of edit that cannot be made on this model, or an
+            executor that was asked for by name and does not agree with the reference.
+    """
+    asked = _candidates(executor)
+    hooks = user_hooks(model)
+    if hooks and asked != [reference]:
+        warnings.warn(
+            f"the model carries hooks of your own (at {hooks[0]}), which were written for whole "
+            "prompts; the sweep runs on the reference executor",
+            FallbackWarning,
+            stacklevel=3,
+        )
+        asked = [reference]
+    prompt = first_complete(model, ready, settings)
+    partner = partner_of(prompt, ready)
+    prompts = [prompt] if partner is None else [prompt, partner]
+    key = _key(model, prompts, settings, asked)
+    receipts = _RECEIPTS.setdefault(model, {})
+    if hooks or key not in receipts:
+        receipts[key] = _try(model, prompts, settings, asked, forced=executor != "auto")
+    chosen, receipt = receipts[key]
+    if len(receipt["tried"]) > 1:
+        reasons = (f"{t['executor']}: {t['refused']}" for t in receipt["tried"] if "refused" in t)
+        warnings.warn(
+            f"the sweep runs on the {chosen.name} executor ({'; '.join(reasons)})",
+            FallbackWarning,
+            stacklevel=3,
+        )
+    return chosen, {**receipt, "user_hooks": hooks}
+
+
+_RECEIPTS: "WeakKeyDictionary[TransformerBridge, dict[Any, tuple[Executor, Receipt]]]" = (
+    WeakKeyDictionary()
+)
+
+
+def _key(
+    model: TransformerBridge,
+    prompts: Sequence[Prepared],
+    settings: Settings,
+    asked: Sequence[Executor],
+) -> tuple[Any, ...]:
+    """What a receipt holds for: the same kinds of edit on a model in the same state."""
+    config = getattr(model.original_model, "config", None)
+    weight = next(model.original_model.parameters())
+    state = (
+        weight.dtype,
+        str(weight.device),
+        bool(model.compatibility_mode),
+        getattr(config, "_attn_implementation", None),
+    )
+    kinds = {kind: len(ones) for kind, ones in grouped(prompts[0], settings.interventions).items()}
+    passes = (len(prompts), settings.n_tokens > 1, settings.persistent, settings.prepend_bos)
+    return (*sorted(kinds.items()), _some(settings.layers), *passes, *state, *asked)
+
+
+def _candidates(executor: "str | Executor") -> list[Executor]:
+    named: dict[str, list[Executor]] = {
+        "auto": [staircase, rectangle, reference],
+        "staircase": [staircase],
+        "rectangle": [rectangle],
+        "reference": [reference],
+    }
+    if isinstance(executor, str):
+        if executor not in named:
+            raise unknown("executor", executor, named)
+        return named[executor]
+    if not callable(executor) or not hasattr(executor, "needs_kv"):
+        raise InputError(f"{executor!r} is not an executor; give one of {', '.join(named)}")
+    return [executor]
+
+
+def _some(layers: Sequence[int]) -> tuple[int, ...]:
+    """The first, middle and last of the layers."""
+    return tuple(dict.fromkeys([layers[0], layers[len(layers) // 2], layers[-1]]))
+
+
+def _try(
+    model: TransformerBridge,
+    prompts: Sequence[Prepared],
+    settings: Settings,
+    asked: Sequence[Executor],
+    forced: bool,
+) -> tuple[Executor, Receipt]:
+    check_layout(model, prompts[0], settings)
+    short = replace(settings, n_tokens=min(2, settings.n_tokens), samples=1, direction="noise")
+    trial, no_cache = _recorded(model, prompts, short, any(each.needs_kv for each in asked))
+    tried = [*trial.edited(*trial.kinds), *trial.pair]
+    expected = _measure(model, trial.runs, tried, reference)
+    _refuse_nan(trial, expected)
+    receipt: Receipt = {
+        "prompts": [one.prompt.id for one in prompts],
+        "layers": list(_some(settings.layers)),
+        "maximal_effects": _check_effects(model, trial, expected),
+        "unseen": [kind for kind, cells in trial.maximal.items() if not cells],
+        "tried": [],
+    }
+    for candidate in asked:
+        try:
+            if no_cache is not None and candidate.needs_kv:
+                raise Refused(no_cache)
+            kinds = _check(model, trial, expected, candidate)
+        except Refused as reason:
+            receipt["tried"].append({"executor": candidate.name, "refused": str(reason)})
+        else:
+            receipt["tried"].append({"executor": candidate.name, "kinds": kinds})
+            return candidate, {"executor": candidate.name, **receipt}
+    last = receipt["tried"][-1]
+    advice = "; use executor='auto' or 'reference'" if forced and asked != [reference] else ""
+    raise InputError(
+        f"executor {last['executor']!r} cannot be used on {model.cfg.architecture}: "
+        f"{last['refused']}{advice}"
+    )
+
+
+def _refuse_nan(trial: Trial, expected: Mapping[int, Seen]) -> None:
+    """Name a cell of the sweep whose logits are no distribution: no executor is to blame.
+
+    A maximal edit may overflow in float16 and says nothing about the sweep.
+    """
+    for cell in (cell for kind in trial.kinds for cell in trial.cells[kind]):
+        if bool(nan_rows(expected[cell.index].logits).any()):
+            raise not_a_distribution(cell, trial.runs[cell.runs[0]].prompt)
+
+
+def _recorded(
+    model: TransformerBridge, prompts: Sequence[Prepared], settings: Settings, needs_kv: bool
+) -> tuple[Trial, str | None]:
+    """The cells to try, and why runs of this model hold no keys and values, if they do not."""
+    groups, some = grouped(prompts[0], settings.interventions), _some(settings.layers)
+
+    def made(keep_kv: bool) -> Trial:
+        return make_trial(model, prompts, replace(settings, keep_kv=keep_kv), groups, some)
+
+    if not needs_kv:
+        return made(keep_kv=False), None
+    try:
+        trial = made(keep_kv=True)
+    except InputError:
+        raise
+    except Exception as error:
+        return made(keep_kv=False), (
+            "the model does not keep keys and values for every layer, as linear attention and "
+            f"recurrent states have none ({_line(error)})"
+        )
+    if all(run.kv for run in trial.runs):
+        return trial, None
+    return trial, "the model keeps no keys and values, or takes no cache"
+
+
+def _line(error: Exception) -> str:
+    """An exception in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _measure(
+    model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell], executor: Executor
+) -> dict[int, Seen]:
+    """Every cell by index: the largest values over its measured tokens."""
+    found: dict[int, Seen] = {}
+    with warnings.catch_warnings():
+        # A bridge that discards an edit warns once per hook; the refusal says it once, with a name.
+        warnings.filterwarnings("ignore", message=".*edit is discarded.*")
+        for outcome in executor(model, runs, cells):
+            clean = runs[outcome.cell.runs[outcome.sample]].logits
+            found[outcome.cell.index] = Seen(
+                logits=outcome.logits,
+                effect=_js(outcome.null, outcome.logits),
+                null=_js(clean, outcome.null),
+            )
+    return found
+
+
+def _js(one: Tensor, other: Tensor) -> float:
+    return float(evaluate([js], one, other)["js"].max())
+
+
+def _apart(mine: Tensor, theirs: Tensor) -> float:
+    """The largest difference of logits, relative to the largest logit."""
+    return float((mine - theirs).abs().max() / theirs.abs().max())
+
+
+def _check_effects(
+    model: TransformerBridge, trial: Trial, expected: Mapping[int, Seen]
+) -> dict[str, float]:
+    """A maximal edit of every kind must reach the logits.
+
+    Raises:
+        InputError: one does not, so that every cell of that kind would be 0 by mistake.
+    """
+    found: dict[str, float] = {}
+    for kind, cells in trial.maximal.items():
+        if not cells:
+            continue
+        found[kind] = min(expected[cell.index].effect for cell in cells)
+        if not found[kind] > 0:
+            raise InputError(
+                f"edits of kind {kind!r} do not reach the logits of {model.cfg.architecture}: even "
+                "a maximal one changes nothing, as its bridge computes attention elsewhere or "
+                "discards the edit; leave them out, other kinds are not affected"
+            )
+    return found
+
+
+def _check(
+    model: TransformerBridge, trial: Trial, expected: Mapping[int, Seen], executor: Executor
+) -> Receipt:
+    """What an executor gave for every kind of edit.
+
+    Raises:
+        Refused: it failed, moved a no-op, or differs from the reference.
+    """
+    seen = _carried_out(model, trial, expected, executor)
+    dtype = next(model.original_model.parameters()).dtype
+    tolerance = TOLERANCES.get(dtype, HALF)
+    rounding = _largest(_apart(seen[i].logits, expected[i].logits) for i in expected)
+    if dtype == torch.float64 and rounding <= ROUNDED:
+        tolerance = replace(SINGLE, no_op=tolerance.no_op)
+    kinds: Receipt = {}
+    together = {cell.index for cell in trial.pair}
+    null = _largest(seen[i].null for i in seen.keys() - together)
+    if not null <= tolerance.agree:
+        raise Refused(f"its unedited pass is {null:.1e} in JS away from the clean run")
+    pair = max(_distance(seen, expected, trial.pair), _largest(seen[i].null for i in together))
+    if not pair <= tolerance.agree:
+        raise Refused(
+            f"with two prompts in one pass it is {pair:.1e} in JS away from the reference"
+        )
+    for kind in trial.kinds:
+        no_op = _largest(seen[cell.index].effect for cell in trial.idle(kind))
+        apart = _distance(seen, expected, trial.edited(kind))
+        if not no_op <= tolerance.no_op:
+            raise Refused(f"a no-op of kind {kind!r} moves JS by {no_op:.1e}")
+        if not apart <= tolerance.agree:
+            raise Refused(f"{kind!r} differs from the reference by {apart:.1e} in JS")
+        kinds[kind] = {"no_op": no_op, "max_difference": apart}
+    return kinds
+
+
+def _distance(
+    seen: Mapping[int, Seen], expected: Mapping[int, Seen], cells: Sequence[Cell]
+) -> float:
+    return _largest(abs(seen[c.index].effect - expected[c.index].effect) for c in cells)
+
+
+def _carried_out(
+    model: TransformerBridge, trial: Trial, expected: Mapping[int, Seen], executor: Executor
+) -> dict[int, Seen]:
+    """All cells in one go; if that fails, kind by kind, to be able to say which it was."""
+    if executor is reference:
+        return {**expected, **_measure(model, trial.runs, trial.idle(*trial.kinds), reference)}
+
+    def measured(*kinds: str) -> dict[int, Seen]:
+        cells = [*trial.edited(*kinds), *trial.idle(*kinds), *trial.pair]
+        return _measure(model, trial.runs, cells, executor)
+
+    try:
+        return measured(*trial.kinds)
+    except Exception as together:
+        for kind in trial.kinds:
+            try:
+                measured(kind)
+            except Exception as error:
+                raise Refused(f"{kind!r} raised {_line(error)}") from error
+        raise Refused(f"all kinds together raised {_line(together)}") from together
+
+
+def _largest(values: Iterable[float]) -> float:
+    """The largest value, NaN if there is one, 0 if there are none."""
+    return max(values, key=lambda value: (value != value, value), default=0.0)

@@ -1,0 +1,284 @@
+"""Trial: the cells that preflight carries out on a model before it is trusted with a sweep."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid._bind import Binder, check_swap, unseen_edge
+from knockgrid._errors import InputError
+from knockgrid._intervention import Cell, Intervention
+from knockgrid._layers import layer_set
+from knockgrid._model import has_hook, n_layers
+from knockgrid._positions import resolve
+from knockgrid._prepared import Prepared, ids_of
+from knockgrid._record import record_clean, sites_of
+from knockgrid._run import Run, record
+from knockgrid._settings import Settings
+from knockgrid._source import Source, Unavailable, Where, normal
+from knockgrid.interventions._patch import patch
+from knockgrid.sources._donor import Donor
+
+Groups = Mapping[str, Sequence[Intervention]]
+
+
+@final
+@dataclass(frozen=True)
+class Probe(Source):
+    """The activation with as much noise again: a value that no working edit can hide."""
+
+    @property
+    def label(self) -> str:
+        return "probe"
+
+    def value(self, where: Where) -> Tensor:
+        base = where.base
+        drawn = normal(base.shape, (*where.key, where.act_name)).to(base.device, base.dtype)
+        return base + drawn * (base.float().std(correction=0) + 1).to(base.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What is tried: per kind of edit its own cells, no-ops, and one maximal edit at all layers.
+
+    `pair` holds two cells on different prompts of equal length that begin at the same position,
+    so that they share a pass.
+    """
+
+    runs: Sequence[Run]
+    cells: Mapping[str, Sequence[Cell]]
+    no_ops: Mapping[str, Sequence[Cell]]
+    maximal: Mapping[str, Sequence[Cell]]
+    pair: Sequence[Cell]
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of edit that are tried."""
+        return list(self.cells)
+
+    def edited(self, *kinds: str) -> list[Cell]:
+        """The cells of some kinds that change something."""
+        return [cell for kind in kinds for cell in (*self.cells[kind], *self.maximal[kind])]
+
+    def idle(self, *kinds: str) -> list[Cell]:
+        """The cells of some kinds that must change nothing."""
+        return [cell for kind in kinds for cell in self.no_ops[kind]]
+
+
+def grouped(prompt: Prepared, interventions: Sequence[Intervention]) -> Groups:
+    """For every kind of edit, the interventions that begin first and last in a prompt.
+
+    Where a pass begins decides what it takes from the cache, so both are tried.
+    """
+
+    def start(one: Intervention) -> int:
+        places = [one.edges[0]] if one.edges else [at for _, at in one.sites]
+        return min(pos for at in places for pos in resolve(prompt.prompt, prompt.tokens, at))
+
+    groups: dict[str, list[Intervention]] = {}
+    for one in interventions:
+        some = "" if one.heads is None else " (some heads)"
+        groups.setdefault(one.kind + some, []).append(one)
+    found: dict[str, Sequence[Intervention]] = {}
+    for kind, ones in groups.items():
+        ones = sorted(ones, key=start)
+        same = start(ones[0]) == start(ones[-1])
+        found[kind] = ones[:1] if same else [ones[0], ones[-1]]
+    return found
+
+
+def first_complete(
+    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, at_most: int = 64
+) -> Prepared:
+    """The first prompt that every intervention has a source for, or the first one.
+
+    One that is longer than the model's attention window goes first, if there is one.
+    """
+    window = _window(model)
+    ordered = sorted(ready, key=lambda one: window is None or len(one.tokens) <= window)
+    return next((one for one in ordered[:at_most] if _complete(model, one, settings)), ordered[0])
+
+
+def partner_of(prompt: Prepared, ready: Sequence[Prepared]) -> Prepared | None:
+    """A prompt that may share a pass with this one: as long, and another text."""
+    ids = prompt.tokens.ids
+    others = (one for one in ready if len(one.tokens) == len(ids) and one.tokens.ids != ids)
+    return next(others, None)
+
+
+def _window(model: TransformerBridge) -> int | None:
+    config = getattr(model.original_model, "config", None)
+    for name in ("sliding_window", "window_size", "attention_chunk_size"):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def _complete(model: TransformerBridge, one: Prepared, settings: Settings) -> bool:
+    nothing = torch.empty(0)
+    run = Run(one.prompt, one.tokens, nothing, {}, [], nothing, 0)
+    try:
+        for each in settings.interventions:
+            spec = None if each.source is None else each.source.run(one.prompt)
+            if spec is not None:
+                check_swap(model, run, spec, settings)
+    except Unavailable:
+        return False
+    return True
+
+
+def check_layout(model: TransformerBridge, prompt: Prepared, settings: Settings) -> None:
+    """Refuse an activation that is not `[batch, pos, ...]`, or has not the heads asked for.
+
+    Raises:
+        InputError: one that never fires, or is laid out in another way.
+    """
+    edited = {name for one in settings.interventions for name, _ in one.sites}
+    sites = [site for site in sites_of(model, settings) if site[0] in edited]
+    ids, architecture = ids_of(model, [prompt]), model.cfg.architecture
+    heads = {int(model.cfg.n_heads), int(getattr(model.cfg, "n_key_value_heads", None) or 0)}
+    # A prompt with as many tokens as the model has heads could hide that a dimension is heads.
+    lengths = [ids.shape[1]] + ([ids.shape[1] - 1] if ids.shape[1] in heads - {1} else [])
+    for n in lengths if sites else ():
+        acts = record(model, ids[:, :n], measured=slice(-1, None), sites=sites, keep_kv=False).acts
+        for act_name, layer in sites:
+            what = f"activation {act_name!r} of {architecture}"
+            if (act_name, layer) not in acts:
+                raise InputError(
+                    f"{what} never fires at layer {layer}, so it can be neither read nor edited; "
+                    "leave it out, other kinds are not affected"
+                )
+            shape = tuple(acts[act_name, layer].shape)
+            if len(shape) < 3 or shape[1] != n:
+                raise InputError(
+                    f"{what} has shape {shape} for {n} tokens, not [batch, pos, ...], so it cannot "
+                    "be edited by position; leave it out, other kinds are not affected"
+                )
+            _check_heads(settings.interventions, act_name, shape, what)
+
+
+def _check_heads(
+    interventions: Sequence[Intervention], act_name: str, shape: tuple[int, ...], what: str
+) -> None:
+    for one in interventions:
+        if one.heads and act_name in {name for name, _ in one.sites} and not one.edges:
+            if len(shape) < 4:
+                raise InputError(f"{what} has no heads; give {one.name!r} without heads=")
+            if max(one.heads) >= shape[2]:
+                raise InputError(
+                    f"intervention {one.name!r} names head {max(one.heads)}, and {what} has heads "
+                    f"0 to {shape[2] - 1}"
+                )
+
+
+def _has_sites(model: TransformerBridge, one: Intervention, layer: int) -> bool:
+    if one.edges is not None:
+        return has_hook(model, "attn_scores", layer)
+    inside = layer_set(one.window, layer, n_layers(model))
+    return all(has_hook(model, name, at) for at in inside for name, _ in one.sites)
+
+
+def _cells(
+    model: TransformerBridge,
+    binder: Binder,
+    one: Intervention,
+    layers: Sequence[int],
+    numbers: Iterator[int],
+    index: int = 0,
+) -> list[Cell]:
+    """The cells of an intervention on one prompt that mean something."""
+    found = []
+    for layer in layers:
+        if _has_sites(model, one, layer):
+            cell = binder.cell(next(numbers), index, one, layer)
+            if cell is not None and unseen_edge(binder.clean[index], cell) is None:
+                found.append(cell)
+    return found
+
+
+def _shared(prompts: Sequence[Prepared]) -> list[Intervention]:
+    """An edit that can be made in two prompts at once: where their tokens differ last."""
+    if len(prompts) < 2:
+        return []
+    one, other = (prepared.tokens.ids for prepared in prompts)
+    pos = max(i for i in range(len(one)) if one[i] != other[i])
+    return [patch("resid_pre", pos, Probe(), name="in two prompts")]
+
+
+def _strong(one: Intervention, layers: int) -> Intervention:
+    """The same kind of edit, as strong as it gets, for one layer at a time.
+
+    It also reaches the last position: an edit elsewhere in the last layer is lost by right.
+    """
+    changes: dict[str, Any] = {"window": 1, "name": f"maximal {one.name}"}
+    for name in ("at", "to"):
+        if hasattr(one, name):
+            at = getattr(one, name)
+            changes[name] = [*([at] if isinstance(at, str | int) else at), "last"]
+    if hasattr(one, "alpha"):
+        changes["alpha"] = 1.0
+    return replace(one.maximal(layers, Probe()), **changes)
+
+
+def make_trial(
+    model: TransformerBridge,
+    prompts: Sequence[Prepared],
+    settings: Settings,
+    groups: Groups,
+    layers: Sequence[int],
+) -> Trial:
+    """Record a prompt and bind the cells to be tried, those of a sweep at some of its layers.
+
+    A second prompt is there to share a pass with the first.
+    """
+    total = n_layers(model)
+    itself, shared = Donor(prompts[0].prompt), _shared(prompts)
+    forms = {
+        kind: [
+            (one, replace(one.no_op(itself), name=f"no-op {one.name}"), _strong(one, total))
+            for one in ones
+        ]
+        for kind, ones in groups.items()
+    }
+    every = [one for threes in forms.values() for three in threes for one in three]
+    recorded = replace(settings, interventions=every + shared, layers=tuple(range(total)))
+    binder = Binder(model, record_clean(model, prompts, recorded), recorded)
+    numbers = iter(range(10**9))
+    cells: dict[str, list[Cell]] = {kind: [] for kind in groups}
+    no_ops: dict[str, list[Cell]] = {kind: [] for kind in groups}
+    maximal: dict[str, list[Cell]] = {kind: [] for kind in groups}
+    for kind, threes in forms.items():
+        for one, idle, strong in threes:
+            cells[kind] += _cells(model, binder, one, layers, numbers)
+            no_ops[kind] += _cells(model, binder, idle, layers, numbers)
+            maximal[kind] += _merged(model, binder, strong, numbers)
+    pair = [
+        cell
+        for one in shared
+        for index in range(len(prompts))
+        for cell in _cells(model, binder, one, [total // 2], numbers, index)
+    ]
+    return Trial(binder.runs, cells, no_ops, maximal, pair)
+
+
+def _merged(
+    model: TransformerBridge, binder: Binder, strong: Intervention, numbers: Iterator[int]
+) -> list[Cell]:
+    """One cell with the edits of all layers; none for an edit that names no heads at all."""
+    if strong.heads == ():
+        return []
+    parts: list[Cell] = []
+    for layer in range(n_layers(model)):
+        try:
+            parts += _cells(model, binder, strong, [layer], numbers)
+        except InputError:  # at this layer it would leave a position nothing to attend to
+            continue
+    if not parts:
+        return []
+    layers = tuple(layer for cell in parts for layer in cell.layers)
+    edits = tuple(edit for cell in parts for edit in cell.samples[0])
+    return [replace(parts[0], layers=layers, samples=[edits])]
