@@ -1,0 +1,1 @@
+"""Where knockgrid meets files and people: run folders and the command line."""

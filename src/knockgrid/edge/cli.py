@@ -1,0 +1,229 @@
+"""The command line. Heavy imports happen inside commands only, so that `--help` stays fast."""
+
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from knockgrid._errors import InputError
+
+app = typer.Typer(
+    name="knockgrid",
+    help="Block what a language model knows at one place and layer; measure how far its output "
+    "distribution moves.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Out = Annotated[Path, typer.Option(help="Run folder to write: table, manifest, figures.")]
+Text = Annotated[str | None, typer.Option()]
+DEMO_RELATIONS = (
+    "country_capital_city",
+    "capital_of_country",
+    "country_language",
+    "landmark_in_city",
+    "us_city_state",
+    "city_in_country",
+    "us_state_capital",
+    "company_country",
+    "dish_cuisine",
+    "person_nationality",
+)
+
+
+def run(
+    flags: dict[str, Any], config: Path | None, out: Path, dry_run: bool, by: str | None
+) -> None:
+    """Carry out a sweep from settings to figures; everything is checked before it begins."""
+    from knockgrid.edge.config import read_config
+    from knockgrid.edge.store import claim
+
+    settings = read_config(config, flags)
+    from knockgrid._sweep import sweep
+    from knockgrid.edge.draw import draw
+    from knockgrid.edge.plan import estimate, interventions_of, load_model, prompts_of
+    from knockgrid.edge.store import write_run
+
+    rows = interventions_of(settings)
+    if not dry_run:
+        claim(out, settings)
+    model = load_model(settings)
+    prompts = prompts_of(settings, model)
+    if dry_run:
+        typer.echo(str(estimate(model, settings, prompts)))
+        return
+    started = datetime.now(timezone.utc)
+    same = ("layers", "n_tokens", "mode", "unit", "samples", "direction", "executor")
+    table = sweep(
+        model,
+        prompts,
+        rows,
+        prepend_bos=settings.prepend_bos,
+        seed=settings.seed,
+        **{name: getattr(settings, name) for name in same},
+    )
+    write_run(out, table, settings, started)
+    written = [out / "table.parquet", out / "manifest.json"]
+    if settings.n_tokens == 1:
+        for kind in ("heatmap", "curve"):
+            written += draw(table, out, kind=kind, by=by)
+    for path in written:
+        typer.echo(str(path))
+
+
+@app.command()
+def demo(
+    out: Out = Path("runs/demo"),
+    limit: Annotated[int, typer.Option(help="At most this many known facts.")] = 120,
+    dry_run: Annotated[bool, typer.Option(help="Print cells and an estimate only.")] = False,
+) -> None:
+    """Sweep a small real model over facts it knows: noise and swap, windows 5 and 1."""
+    flags = {
+        "model": "demo",
+        "relations": DEMO_RELATIONS,
+        "known": True,
+        "limit": limit,
+        "source": ("noise", "swap"),
+        "window": (5, 1),
+    }
+    run(flags, None, out, dry_run, "treatment")
+
+
+def _layers(given: str | None) -> Any:
+    """`all`, or numbers and ranges: `0,4,10-12`."""
+    if given is None or given == "all":
+        return given
+    found: list[int] = []
+    for part in given.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdigit() or (last and not last.isdigit()):
+            raise InputError(f"layers are {given!r}; write all, or numbers and ranges: 0,4,10-12")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found)
+
+
+@app.command()
+def sweep(
+    model: Annotated[str | None, typer.Option(help="demo, a folder, or a hub name.")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="JSONL, CSV or Parquet file, hf:name:split, or facts.")
+    ] = None,
+    out: Out = Path("runs/sweep"),
+    config: Annotated[Path | None, typer.Option(help="YAML or TOML file with settings.")] = None,
+    relation: Annotated[list[str] | None, typer.Option(help="Keep these relations.")] = None,
+    known: Annotated[
+        bool | None, typer.Option("--known/--all", help="Only prompts answered right.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many prompts.")] = None,
+    row: Annotated[list[str] | None, typer.Option(help="subject, attention, last.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="noise, swap, zero, mean.")] = None,
+    noise: Annotated[float | None, typer.Option(help="Standard deviations of noise.")] = None,
+    window: Annotated[list[str] | None, typer.Option(help="Attention window in layers.")] = None,
+    act_name: Annotated[str | None, typer.Option(help="Patched activation.")] = None,
+    layers: Annotated[str | None, typer.Option(help="all, or 0,4,10-12.")] = None,
+    n_tokens: Annotated[int | None, typer.Option(help="Measured tokens.")] = None,
+    mode: Annotated[str | None, typer.Option(help="prompt_only or persistent.")] = None,
+    unit: Annotated[str | None, typer.Option(help="nats or bits.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Draws of a random source.")] = None,
+    direction: Annotated[str | None, typer.Option(help="noise or denoise.")] = None,
+    executor: Annotated[str | None, typer.Option(help="auto, staircase, reference.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16, float64.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
+    device_map: Annotated[str | None, typer.Option(help="auto, balanced, ...")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision on the hub.")] = None,
+    prepend_bos: Annotated[bool | None, typer.Option("--bos/--no-bos")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all draws.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Print cells and an estimate only.")] = False,
+) -> None:
+    """Sweep a model over prompts and draw the layer heatmap."""
+    flags = {
+        "relations": tuple(relation) if relation else None,
+        "rows": tuple(row) if row else None,
+        "source": tuple(source) if source else None,
+        "window": tuple(int(w) if w.isdigit() else w for w in window) if window else None,
+        "layers": _layers(layers),
+    }
+    same = (
+        "model prompts known limit noise act_name n_tokens mode unit samples direction executor "
+        "dtype device device_map revision prepend_bos seed"
+    )
+    given = locals()
+    run(
+        flags | {name: given[name] for name in same.split()},
+        config,
+        out,
+        dry_run,
+        "treatment" if source and len(source) > 1 else None,
+    )
+
+
+@app.command()
+def figure(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    kind: Annotated[str, typer.Option(help="heatmap or curve.")] = "heatmap",
+    metric: Annotated[str, typer.Option(help="A number column of the table.")] = "js",
+    by: Annotated[str | None, typer.Option(help="Panels by this column, or treatment.")] = None,
+) -> None:
+    """Draw a figure from a run folder, without the model."""
+    from knockgrid.edge.draw import draw
+    from knockgrid.edge.store import open_run
+
+    for path in draw(open_run(run_folder), run_folder, kind=kind, metric=metric, by=by):
+        typer.echo(str(path))
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="demo, a folder, or a hub name.")],
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,
+    device: Annotated[str | None, typer.Option()] = None,
+) -> None:
+    """Try every kind of edit on a model, and print which executor may be trusted with it."""
+    from knockgrid.edge.config import read_config
+    from knockgrid.edge.report_check import checked
+
+    settings = read_config(None, {"model": model, "dtype": dtype, "device": device})
+    for line in checked(settings):
+        typer.echo(line)
+
+
+@app.command()
+def facts(
+    relation: Annotated[list[str] | None, typer.Option(help="Only these relations.")] = None,
+    as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print the prompts.")] = False,
+) -> None:
+    """List the bundled facts by relation, or print them as a prompt file."""
+    import json
+    from collections import Counter
+
+    from knockgrid.datasets import facts as bundled
+
+    found = bundled(relation)
+    if as_jsonl:
+        for p in found:
+            row = {"id": p.id, "text": p.text, "spans": p.spans, "answers": p.answers}
+            swap = None if p.swap is None else p.swap.id
+            typer.echo(
+                json.dumps({**row, "relation": p.relation, "swap": swap}, ensure_ascii=False)
+            )
+        return
+    for name, count in Counter(str(p.relation) for p in found).items():
+        example = next(p for p in found if p.relation == name)
+        typer.echo(f"{count:5}  {name:24}  {example.text} {example.answers[0]}")
+    typer.echo(f"{len(found):5}  in all")
+
+
+def main() -> None:
+    """The entry point: bad input is one line on standard error and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"knockgrid: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

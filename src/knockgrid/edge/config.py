@@ -1,0 +1,107 @@
+"""SweepConfig: the settings of a run, the same for Python, files and flags."""
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from knockgrid._errors import InputError, unknown
+
+SOURCES = ("noise", "swap", "zero", "mean")
+ROWS = ("subject", "attention", "last")
+
+
+class SweepConfig(BaseModel):
+    """Everything that decides what a run computes; its hash identifies the run.
+
+    Example:
+        >>> SweepConfig(layers=[0, 5]).digest() == SweepConfig(layers=[0, 5]).digest()
+        True
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = "demo"
+    revision: str | None = None
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    device: str | None = None
+    device_map: str | None = None
+    prompts: str = "facts"
+    relations: tuple[str, ...] | None = None
+    known: bool = False
+    limit: int | None = None
+    rows: tuple[str, ...] = ROWS
+    source: tuple[str, ...] = ("noise",)
+    noise: float = 3.0
+    window: tuple[int | str, ...] = (5,)
+    act_name: str = "resid_post"
+    layers: Literal["all"] | tuple[int, ...] = "all"
+    n_tokens: int = 1
+    mode: str = "prompt_only"
+    unit: str = "nats"
+    samples: int = 1
+    direction: str = "noise"
+    executor: str = "auto"
+    prepend_bos: bool | None = None
+    seed: int = 0
+
+    def digest(self) -> str:
+        """A digest of all settings, in their canonical JSON form."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+def read_config(path: Path | None, flags: dict[str, Any]) -> SweepConfig:
+    """Settings from a YAML or TOML file, overridden by the flags that were given.
+
+    Raises:
+        InputError: a file that cannot be read, or a setting that does not exist or fit.
+    """
+    settings = {} if path is None else _load(path)
+    settings.update({key: value for key, value in flags.items() if value is not None})
+    try:
+        return SweepConfig.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        if first["type"] == "extra_forbidden":
+            raise unknown("setting", name, SweepConfig.model_fields) from None
+        raise InputError(f"setting {name!r} is {first['input']!r}: {first['msg']}") from None
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"there is no settings file {str(path)!r}; check the path")
+    text = path.read_text("utf-8")
+    if path.suffix in (".yaml", ".yml"):
+        loaded = _yaml(text, path)
+    elif path.suffix == ".toml":
+        loaded = _toml(text, path)
+    else:
+        raise unknown("kind of settings file", path.suffix, [".yaml", ".yml", ".toml"])
+    if not isinstance(loaded, dict):
+        raise InputError(f"{path.name} holds no settings; write lines such as 'model: demo'")
+    return loaded
+
+
+def _yaml(text: str, path: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path.name} is not YAML ({reason})") from None
+
+
+def _toml(text: str, path: Path) -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path.name} is not TOML ({error})") from None

@@ -1,0 +1,166 @@
+"""From settings to prompts, interventions and an estimate."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid import datasets
+from knockgrid._answers import known
+from knockgrid._errors import InputError, unknown
+from knockgrid._intervention import Intervention
+from knockgrid._layers import layer_list
+from knockgrid._model import load, n_layers
+from knockgrid._prepared import Prepared, default_bos, prepare
+from knockgrid._prompt import Prompt
+from knockgrid._run import input_device
+from knockgrid._source import Source
+from knockgrid.edge.config import ROWS, SOURCES, SweepConfig
+from knockgrid.interventions import knockout, patch
+from knockgrid.sources import corrupted_run, mean, noise, swap, zero
+
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def load_model(config: SweepConfig) -> TransformerBridge:
+    """The model that the settings name."""
+    return load(
+        config.model,
+        dtype=DTYPES[config.dtype],
+        device=config.device,
+        revision=config.revision,
+        device_map=config.device_map,
+    )
+
+
+def prompts_of(config: SweepConfig, model: TransformerBridge) -> list[Prompt]:
+    """The prompts that the settings name, filtered and cut as they say."""
+    if config.prompts == "facts":
+        found = datasets.facts(config.relations, tokenizer=model.tokenizer)
+    else:
+        found = datasets.read_prompts(config.prompts)
+        if config.relations is not None:
+            found = [prompt for prompt in found if prompt.relation in config.relations]
+    if config.known:
+        found = first_known(model, found, config)
+    if not found:
+        raise InputError("no prompt is left; widen relations, or leave out --known")
+    return found[: config.limit]
+
+
+def first_known(
+    model: TransformerBridge, prompts: Sequence[Prompt], config: SweepConfig, chunk: int = 64
+) -> list[Prompt]:
+    """Known prompts, relation by relation in turn, until the limit is reached."""
+    relations: dict[str | None, list[Prompt]] = {}
+    for prompt in prompts:
+        relations.setdefault(prompt.relation, []).append(prompt)
+    turns = [p for turn in zip_longest(*relations.values()) for p in turn if p is not None]
+    found: list[Prompt] = []
+    for i in range(0, len(turns), chunk):
+        found += known(model, turns[i : i + chunk], prepend_bos=config.prepend_bos)
+        if config.limit is not None and len(found) >= config.limit:
+            break
+    return found
+
+
+def _source(config: SweepConfig, name: str) -> Source:
+    made = {
+        "noise": lambda: corrupted_run(by=noise(config.noise)),
+        "swap": lambda: corrupted_run(by=swap()),
+        "zero": zero,
+        "mean": mean,
+    }
+    if name not in made:
+        raise unknown("source", name, SOURCES)
+    return made[name]()
+
+
+def interventions_of(config: SweepConfig) -> list[Intervention]:
+    """The rows of the figure: subject and last once per source, attention once per window.
+
+    With one source and one window they have the plain names subject, attention and last.
+    """
+    for row in config.rows:
+        if row not in ROWS:
+            raise unknown("row", row, ROWS)
+    made: list[Intervention] = []
+    for row in config.rows:
+        if row == "attention":
+            several = len(config.window) > 1
+            for window in config.window:
+                name = f"attention w{window}" if several else "attention"
+                label = f"Attn. w{window}" if several else "Attn."
+                made.append(knockout("last", "subject", window, name=name, label=label))
+            continue
+        for name in config.source:
+            full = f"{row} {name}" if len(config.source) > 1 else row
+            label = {"subject": "Subj.", "last": "Last."}[row]
+            made.append(patch(config.act_name, row, _source(config, name), name=full, label=label))
+    return made
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep will cost: cells, and seconds on this machine as measured just now."""
+
+    prompts: int
+    cells: int
+    block_tokens: int
+    seconds: float
+
+    def __str__(self) -> str:
+        minutes, seconds = divmod(round(self.seconds), 60)
+        return (
+            f"{self.prompts} prompts, {self.cells} cells, about {minutes} min {seconds:02d} s here"
+        )
+
+
+def estimate(model: TransformerBridge, config: SweepConfig, prompts: Sequence[Prompt]) -> Estimate:
+    """Count the cells of a sweep and time a pass of the model, to say what it will cost.
+
+    A subject row costs L(L - 1)/2 blocks over the tokens from the subject on, rows that begin at
+    the last token as many blocks of the measured tokens; every prompt adds one or more clean
+    passes. The speed is that of one warm pass over about 256 tokens.
+    """
+    depth = n_layers(model)
+    layers, rows = layer_list(config.layers, depth), interventions_of(config)
+    bos = default_bos(model, config.prepend_bos)
+    ready = prepare(model, prompts, bos, config.n_tokens)
+    tokens = sum(_block_tokens(one, rows, len(layers), depth, config) for one in ready)
+    cells = len(ready) * len(rows) * len(layers)
+    return Estimate(len(ready), cells, tokens, tokens / _speed(model, ready, depth))
+
+
+def _block_tokens(
+    one: Prepared, rows: Sequence[Intervention], n: int, depth: int, config: SweepConfig
+) -> int:
+    from knockgrid._positions import resolve
+
+    length = len(one.tokens) + config.n_tokens - 1
+    total = depth * length * (1 + len(config.source))
+    for row in rows:
+        place = row.edges[0] if row.edges else row.sites[0][1]
+        start = resolve(one.prompt, one.tokens, place)[0]
+        total += n * depth // 2 * (length - start) * config.samples
+    return total
+
+
+def _speed(model: TransformerBridge, ready: Sequence[Prepared], depth: int) -> float:
+    """Tokens through one block per second."""
+    ids = list(ready[0].tokens.ids)
+    batch: Any = torch.tensor([ids] * max(1, 256 // len(ids))).to(input_device(model))
+    with torch.inference_mode():
+        model(batch)
+        started = time.perf_counter()
+        model(batch)
+    return depth * batch.numel() / (time.perf_counter() - started)

@@ -1,0 +1,113 @@
+"""The run folder: table, manifest and figures."""
+
+import json
+import os
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from knockgrid._errors import InputError
+from knockgrid._table import metadata_of, read_table, whole_file, write_table
+from knockgrid.edge.config import SweepConfig
+
+TABLE, MANIFEST, FIGURES = "table.parquet", "manifest.json", "figures"
+SCHEMA = 1
+
+
+def claim(folder: Path, config: SweepConfig) -> None:
+    """Check, before anything is computed, that a run may be written to a folder.
+
+    Raises:
+        InputError: the folder holds a run with other settings, or cannot be written.
+    """
+    manifest = folder / MANIFEST
+    if manifest.exists():
+        old = read_manifest(folder).get("config", {})
+        new = json.loads(config.model_dump_json())
+        differ = sorted(key for key in new | old if new.get(key) != old.get(key))
+        if differ:
+            raise InputError(
+                f"{folder} holds a run with other settings ({', '.join(differ)}); "
+                "choose another folder with --out"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be made ({error.strerror}); choose another --out"
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{folder} cannot be written to; choose another --out")
+
+
+def write_run(folder: Path, table: pd.DataFrame, config: SweepConfig, started: datetime) -> None:
+    """Write the table, then the manifest that vouches for it."""
+    write_table(table, folder / TABLE)
+    metadata = {k: v for k, v in metadata_of(table).items() if k != "prompts"}
+    manifest = {
+        "schema": SCHEMA,
+        "config": json.loads(config.model_dump_json()),
+        "config_digest": config.digest(),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "hardware": hardware(),
+        **metadata,
+        "rows": len(table),
+    }
+    with whole_file(folder / MANIFEST) as file:
+        file.write(json.dumps(manifest, indent=2, ensure_ascii=False).encode("utf-8"))
+
+
+def hardware() -> dict[str, Any]:
+    """The processor and accelerator that a run was computed on."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(0) if cuda else None,
+    }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run folder.
+
+    Raises:
+        InputError: there is none, it is damaged, or it is of a newer version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{folder} holds no run (there is no {MANIFEST}); give a run folder")
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); run the sweep again") from None
+    if manifest.get("schema", 0) > SCHEMA:
+        raise InputError(
+            f"{folder} was written by a newer knockgrid (schema {manifest['schema']}, this one "
+            f"reads {SCHEMA}); upgrade knockgrid"
+        )
+    return manifest
+
+
+def open_run(folder: str | Path) -> pd.DataFrame:
+    """The table of a run folder.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.open_run("runs/nowhere")
+        Traceback (most recent call last):
+        ...
+        knockgrid._errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
+
+    Raises:
+        InputError: a folder without a run, or a damaged one.
+    """
+    read_manifest(Path(folder))
+    return read_table(Path(folder) / TABLE)
