@@ -396,3 +396,13 @@ def test_files_get_the_usual_permissions(tmp_path):
         file.write(b"all")
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "t")}
     assert len(modes) == 1
+
+
+def test_a_measure_that_a_row_cannot_have_is_empty_there():
+    rows = [
+        {"prompt": "a", "intervention": name, "layer": 0, "js": 0.1, "js_to_source": value}
+        for name, value in (("last", 0.2), ("attention", float("nan")))
+    ]
+    shown = grid(build(rows, {}), "js_to_source")[0]
+    assert shown["last"] == 0.2
+    assert np.isnan(shown["attention"])

@@ -1,0 +1,78 @@
+"""Prompts, plain Hugging Face copies and an own JS divergence for the equivalence tests."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny models gain nothing from more threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["tiny_llama", "tiny_gpt2"])
+def tiny(request):
+    """Both tiny models, in float64."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["reference", "staircase", "rectangle"])
+def executor(request) -> str:
+    """Every executor that can be asked for by name."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def pair():
+    """Two prompts of one template that are each other's swap partners."""
+    import knockgrid as kg
+
+    france = kg.Prompt("The capital of France is", spans={"subject": "France"}, id="france")
+    italy = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"}, id="italy")
+    return [france.replace(swap=italy), italy.replace(swap=france)]
+
+
+@pytest.fixture(scope="session")
+def prompts(pair):
+    """Three prompts of two lengths, the longer one between the two of equal length."""
+    import knockgrid as kg
+
+    tower = kg.Prompt(
+        "The Eiffel Tower is located in the city of",
+        spans={"subject": "The Eiffel Tower"},
+        id="tower",
+    )
+    return [pair[0], tower, pair[1]]
+
+
+@pytest.fixture(scope="session")
+def plain():
+    """A plain Hugging Face model with the weights that a bridge was made from."""
+
+    def copy(bridge):
+        wrapped = bridge.original_model
+        model = type(wrapped)(wrapped.config).to(torch.float64).eval()
+        found = {
+            name.replace("_original_component.", ""): value
+            for name, value in wrapped.state_dict().items()
+        }
+        model.load_state_dict({name: found[name] for name in model.state_dict()})
+        return model
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def scipy_js():
+    """JS divergence of two rows of logits in nats, by SciPy in float64."""
+
+    def js(one: torch.Tensor, other: torch.Tensor) -> float:
+        p, q = (row.double().softmax(-1).numpy() for row in (one, other))
+        return float(np.nan_to_num(jensenshannon(p, q)) ** 2)
+
+    return js

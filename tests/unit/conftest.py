@@ -1,0 +1,136 @@
+"""Fixtures of the unit tests: prompts, a plain copy of a model, and an executor that tells."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny models gain nothing from more threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def prompts():
+    """Three prompts; the first and the last are equally long and each other's swap partners."""
+    import knockgrid as kg
+
+    france = kg.Prompt("The capital of France is", spans={"subject": "France"}, id="france")
+    italy = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"}, id="italy")
+    tower = kg.Prompt(
+        "The Eiffel Tower is located in the city of",
+        spans={"subject": "The Eiffel Tower"},
+        id="tower",
+    )
+    return [france.replace(swap=italy), tower, italy.replace(swap=france)]
+
+
+@pytest.fixture(scope="session")
+def tower():
+    """One prompt of ten tokens, with all that a prompt can have but a partner."""
+    import knockgrid as kg
+
+    return kg.Prompt(
+        "The Eiffel Tower is located in the city of",
+        spans={"subject": "The Eiffel Tower"},
+        answers=("Paris", "Rome"),
+        group="landmarks",
+        relation="city",
+        id="tower",
+    )
+
+
+@pytest.fixture
+def sweep(tiny_llama):
+    """`kg.sweep` on the tiny Llama, silently."""
+    import knockgrid as kg
+
+    def run(prompts, rows, model=tiny_llama, **options):
+        return kg.sweep(model, prompts, rows, progress=False, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def plain(tiny_llama):
+    """A plain Hugging Face model with the weights of the tiny Llama."""
+    wrapped = tiny_llama.original_model
+    model = type(wrapped)(wrapped.config).to(torch.float64).eval()
+    found = {
+        name.replace("_original_component.", ""): value
+        for name, value in wrapped.state_dict().items()
+    }
+    model.load_state_dict({name: found[name] for name in model.state_dict()})
+    return model.requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def ids_of(tiny_tokenizer):
+    """Token ids `[1, pos]` of a text, BOS included."""
+
+    def ids(text):
+        return torch.tensor([tiny_tokenizer(text)["input_ids"]])
+
+    return ids
+
+
+@pytest.fixture(scope="session")
+def outputs(plain, ids_of):
+    """What every block of the plain model puts out for a text, `[layer, pos, d_model]`."""
+
+    def run(text):
+        kept = []
+        handles = [
+            block.register_forward_hook(
+                lambda _, __, out: kept.append((out if torch.is_tensor(out) else out[0])[0])
+            )
+            for block in plain.model.layers
+        ]
+        plain(ids_of(text))
+        for handle in handles:
+            handle.remove()
+        return torch.stack(kept)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def scipy_js():
+    """JS divergence of two rows of logits in nats, by SciPy in float64."""
+
+    def js(one: torch.Tensor, other: torch.Tensor) -> float:
+        p, q = (row.double().softmax(-1).numpy() for row in (one, other))
+        return float(np.nan_to_num(jensenshannon(p, q)) ** 2)
+
+    return js
+
+
+class Telling:
+    """The reference executor, with all it was given and all it gave."""
+
+    name, needs_kv = "telling", False
+
+    def __init__(self):
+        self.edits, self.logits, self.null = {}, {}, {}
+
+    def __call__(self, model, runs, cells):
+        import knockgrid as kg
+
+        for outcome in kg.reference(model, runs, cells):
+            cell = outcome.cell
+            prompt = runs[cell.runs[outcome.sample]].prompt.id
+            key = (prompt, cell.intervention.name, cell.layer, outcome.sample)
+            self.edits[key] = cell.samples[outcome.sample]
+            self.logits[key], self.null[key] = outcome.logits.clone(), outcome.null.clone()
+            yield outcome
+
+
+@pytest.fixture
+def telling():
+    """A fresh executor that remembers the edits and the logits of every cell."""
+    return Telling()

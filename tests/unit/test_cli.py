@@ -1,0 +1,175 @@
+"""The command line, as a user runs it: on a tiny model saved in a folder."""
+
+import json
+
+import pytest
+
+from knockgrid import InputError, open_run
+from knockgrid.edge import cli
+from knockgrid.edge.config import SweepConfig, read_config
+from knockgrid.edge.store import read_manifest
+
+LINES = [
+    {"id": "rome", "text": "The capital of Italy is", "subject": "Italy", "answers": ["Rome"]},
+    {"id": "paris", "text": "The capital of France is", "subject": "France", "answers": ["Paris"]},
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_tokenizer):
+    """A saved tiny Llama and a prompt file."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    path = tmp_path_factory.mktemp("cli")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
+    config = LlamaConfig(vocab_size=len(tiny_tokenizer), num_attention_heads=4, **sizes)
+    LlamaForCausalLM(config).save_pretrained(path / "model")
+    tiny_tokenizer.save_pretrained(path / "model")
+    lines = "\n".join(json.dumps({**line, "swap": _other(line)}) for line in LINES)
+    (path / "prompts.jsonl").write_text(lines)
+    return path
+
+
+def _other(line):
+    return next(other["id"] for other in LINES if other is not line)
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of one command."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["knockgrid", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as done:
+            code = int(done.code or 0)
+    streams = capsys.readouterr()
+    return code, streams.out, streams.err
+
+
+def sweep(capsys, folder, out, *more):
+    arguments = ("--model", folder / "model", "--prompts", folder / "prompts.jsonl", "--out", out)
+    return run(capsys, "sweep", *arguments, *more)
+
+
+def test_a_sweep_writes_table_manifest_and_figures(capsys, folder, tmp_path):
+    code, printed, _ = sweep(capsys, folder, tmp_path / "run")
+    assert code == 0
+    table, manifest = open_run(tmp_path / "run"), read_manifest(tmp_path / "run")
+    assert len(table) == 2 * 3 * 3
+    assert table["js"].max() > 0
+    assert manifest["rows"] == len(table)
+    assert manifest["config"]["layers"] == "all"
+    assert manifest["receipt"]["executor"] == "staircase"
+    assert {"weights_digest", "dtype"} <= set(manifest["model"])
+    written = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+    heatmap = {f"layer_heatmap_js.{suffix}" for suffix in ("svg", "pdf", "png")}
+    assert heatmap <= written
+    assert "manifest.json" in printed
+
+
+def test_a_figure_is_drawn_again_without_the_model(capsys, folder, tmp_path, monkeypatch):
+    sweep(capsys, folder, tmp_path / "run")
+    monkeypatch.setattr(
+        "knockgrid._model.load", lambda *_, **__: pytest.fail("the model was loaded")
+    )
+    code, printed, _ = run(capsys, "figure", tmp_path / "run", "--kind", "curve", "--metric", "kl")
+    assert code == 0
+    assert (tmp_path / "run" / "figures" / "layer_curve_kl.pdf").exists()
+    assert "layer_curve_kl.svg" in printed
+
+
+def test_sources_side_by_side(capsys, folder, tmp_path):
+    code, _, _ = sweep(
+        capsys, folder, tmp_path / "run", "--source", "noise", "--source", "zero", "--window", 1
+    )
+    assert code == 0
+    names = set(open_run(tmp_path / "run")["intervention"])
+    assert names == {"subject noise", "subject zero", "attention", "last noise", "last zero"}
+
+
+def test_a_dry_run_counts_and_writes_nothing(capsys, folder, tmp_path):
+    code, printed, _ = sweep(capsys, folder, tmp_path / "run", "--dry-run", "--layers", "0,2")
+    assert code == 0
+    assert "2 prompts, 12 cells, about" in printed
+    assert not (tmp_path / "run").exists()
+
+
+def test_flags_override_a_settings_file(tmp_path):
+    (tmp_path / "a.yaml").write_text("layers: [0, 1]\nseed: 4\n")
+    (tmp_path / "a.toml").write_text("layers = [0, 1]\nseed = 4\n")
+    for name in ("a.yaml", "a.toml"):
+        config = read_config(tmp_path / name, {"seed": 7, "unit": None})
+        assert (config.layers, config.seed, config.unit) == ((0, 1), 7, "nats")
+    assert SweepConfig(seed=7).digest() != SweepConfig(seed=8).digest()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("laiers: [0]", "unknown setting 'laiers'; did you mean 'layers'"),
+        ("seed: many", "setting 'seed' is 'many'"),
+        ("- a", "holds no settings"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_bad_settings_file_is_refused(tmp_path, text, says):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(InputError, match=says):
+        read_config(tmp_path / "a.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--layers", "7"), "layer 7 is out of range: the model has layers 0 to 2"),
+        (("--layers", "1-x"), "write all, or numbers and ranges"),
+        (("--source", "swapp"), "did you mean 'swap'"),
+        (("--unit", "nat"), "did you mean 'nats'"),
+        (("--row", "subjekt"), "did you mean 'subject'"),
+        (("--window", "0"), "window is 0"),
+        (("--executor", "stair"), "did you mean 'staircase'"),
+        (("--dtype", "float8"), "setting 'dtype' is 'float8'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(capsys, folder, tmp_path, more, says):
+    code, printed, complained = sweep(capsys, folder, tmp_path / "run", *more)
+    assert code == 2
+    last = complained.strip().splitlines()[-1]
+    assert last.startswith("knockgrid: ")
+    assert says in last
+    assert "Traceback" not in complained
+    assert printed == ""
+    assert not list(tmp_path.glob("run/*"))
+
+
+def test_another_run_is_not_overwritten(capsys, folder, tmp_path):
+    sweep(capsys, folder, tmp_path / "run", "--layers", "0")
+    before = (tmp_path / "run" / "table.parquet").read_bytes()
+    code, _, complained = sweep(capsys, folder, tmp_path / "run", "--layers", "1")
+    assert code == 2
+    assert "holds a run with other settings (layers)" in complained
+    assert (tmp_path / "run" / "table.parquet").read_bytes() == before
+
+
+def test_a_folder_without_a_run(capsys, tmp_path):
+    code, _, complained = run(capsys, "figure", tmp_path)
+    assert code == 2
+    assert "holds no run" in complained
+
+
+def test_check_tries_every_kind(capsys, folder):
+    code, printed, _ = run(capsys, "check", folder / "model")
+    assert code == 0
+    assert "patch resid_post" in printed
+    assert "knockout" in printed
+    assert "edge_patch" in printed
+    assert "refused" not in printed
+
+
+def test_facts_are_listed_and_printed(capsys):
+    code, printed, _ = run(capsys, "facts", "--relation", "country_language", "--jsonl")
+    assert code == 0
+    rows = [json.loads(line) for line in printed.splitlines()]
+    assert {row["relation"] for row in rows} == {"country_language"}
+    assert all(row["text"][slice(*row["spans"]["subject"])] for row in rows)

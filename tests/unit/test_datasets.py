@@ -1,0 +1,143 @@
+"""The bundled facts and the readers of prompt files."""
+
+import json
+from collections import Counter
+
+import pandas as pd
+import pytest
+
+from knockgrid import InputError, facts, read_prompts
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return facts()
+
+
+def test_there_are_enough_facts(bundled):
+    relations = Counter(prompt.relation for prompt in bundled)
+    assert len(bundled) >= 600
+    assert len(relations) >= 12
+    assert min(relations.values()) >= 10
+
+
+def test_every_fact_is_sound(bundled):
+    assert len({prompt.id for prompt in bundled}) == len(bundled)
+    for prompt in bundled:
+        assert prompt.answers, prompt.id
+        assert prompt.text == prompt.text.strip(), prompt.id
+        assert prompt.span_text("subject"), prompt.id
+        for answer in prompt.answers:
+            copied = len(answer) >= 3 and answer.casefold() in prompt.text.casefold()
+            assert not copied, f"{prompt.id}: {answer!r} can be copied from the prompt"
+
+
+def test_swap_partners_share_the_template_and_no_answer(bundled):
+    for prompt in bundled:
+        other = prompt.swap
+        assert other.relation == prompt.relation, prompt.id
+        assert other.span_text("subject") != prompt.span_text("subject"), prompt.id
+        assert not {a.casefold() for a in prompt.answers} & {a.casefold() for a in other.answers}
+        assert _template(prompt) == _template(other), prompt.id
+
+
+def _template(prompt):
+    start, end = prompt.spans["subject"]
+    return prompt.text[:start], prompt.text[end:]
+
+
+def test_partners_are_equally_long_on_the_demo_tokenizer(demo_model):
+    tokenizer = demo_model.tokenizer
+    prompts = facts(tokenizer=tokenizer)
+
+    def length(prompt):
+        return len(tokenizer(prompt.text, add_special_tokens=False)["input_ids"])
+
+    equal = [length(prompt) == length(prompt.swap) for prompt in prompts]
+    assert sum(equal) / len(equal) > 0.98
+
+
+def test_a_tokenizer_exchanges_partners_that_do_not_fit(tiny_tokenizer):
+    def length(prompt):
+        return len(tiny_tokenizer(prompt.text, add_special_tokens=False)["input_ids"])
+
+    plain = facts("country_language")
+    fitted = facts("country_language", tokenizer=tiny_tokenizer)
+    before = sum(length(prompt) == length(prompt.swap) for prompt in plain)
+    after = sum(length(prompt) == length(prompt.swap) for prompt in fitted)
+    assert before < after <= len(plain)
+
+
+def test_an_unknown_relation_names_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'country_language'"):
+        facts("country_langage")
+
+
+ROWS = [
+    {"id": "a", "template": "{} is in", "subject": "Rome", "answers": ["Italy"], "swap": "b"},
+    {"id": "b", "template": "{} is in", "subject": "Lima", "answers": ["Peru", "the Andes"]},
+]
+
+
+def _write(folder, kind):
+    path = folder / f"prompts.{kind}"
+    if kind == "jsonl":
+        lines = "\n".join(json.dumps(row) for row in ROWS)
+        path.write_bytes(b"\xef\xbb\xbf" + lines.encode() + b"\n\n")
+    elif kind == "csv":
+        flat = [{**row, "answers": "|".join(row["answers"])} for row in ROWS]
+        pd.DataFrame(flat).to_csv(path, index=False)
+    else:
+        pd.DataFrame(ROWS).to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_every_kind_of_file_gives_the_same_prompts(tmp_path, kind):
+    first, second = read_prompts(_write(tmp_path, kind))
+    assert (first.text, first.spans["subject"], first.answers) == ("Rome is in", (0, 4), ("Italy",))
+    assert first.swap.id == "b"
+    assert second.answers == ("Peru", "the Andes")
+    assert second.swap is None
+
+
+def test_a_data_set_on_disk_is_read_by_split(tmp_path):
+    (tmp_path / "data").mkdir()
+    lines = "\n".join(json.dumps(row) for row in ROWS)
+    (tmp_path / "data" / "validation.jsonl").write_text(lines)
+    prompts = read_prompts(f"hf:{tmp_path / 'data'}:validation")
+    assert [prompt.text for prompt in prompts] == ["Rome is in", "Lima is in"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"text": "Rome is in"}\n{"text": ', "line 2 is not JSON"),
+        ('["Rome"]', "line 1 is not a JSON object"),
+        ('{"subject": "Rome"}', "line 1: there is no 'text'"),
+        ('{"text": "Rome is in", "subject": "Lima"}', "line 1: span 'subject' .'Lima'. does not"),
+        ('{"text": "Rome is in", "answers": 3}', "line 1: answers is 3"),
+        ('{"text": "Rome is in", "swap": "zz"}', "swap partner 'zz', which the file lacks"),
+        ("\n\n", "holds no prompts"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, content, says):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(content)
+    with pytest.raises(InputError, match=says) as caught:
+        read_prompts(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_bytes_and_other_files_are_refused(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(b'{"text": "Rome"}\n{"text": "\xff"}')
+    with pytest.raises(InputError, match="line 2 is not UTF-8"):
+        read_prompts(path)
+    with pytest.raises(InputError, match="there is no prompt file"):
+        read_prompts(tmp_path / "absent.jsonl")
+    with pytest.raises(InputError, match="kind of prompt file '.txt'"):
+        read_prompts(tmp_path / "absent.txt")
+    (tmp_path / "no.parquet").write_bytes(b"no")
+    with pytest.raises(InputError, match="not a Parquet file"):
+        read_prompts(tmp_path / "no.parquet")

@@ -1,0 +1,170 @@
+"""Positions: names and spans to token indices, on the edge cases that are easily got wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROWS = [
+    json.loads(line)
+    for line in (Path(__file__).parents[1] / "data" / "edge_cases.jsonl")
+    .read_text(encoding="utf-8")
+    .splitlines()
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(demo_model):
+    return demo_model.tokenizer
+
+
+@pytest.fixture
+def tower():
+    import knockgrid as kg
+
+    return kg.Prompt(
+        "The Eiffel Tower is located in the city of",
+        spans={"subject": "The Eiffel Tower", "place": "the city"},
+    )
+
+
+def test_there_are_thirteen_edge_cases():
+    assert len(ROWS) == 13
+
+
+@pytest.mark.parametrize("prepend_bos", [False, True])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["category"])
+def test_edge_case(tokenizer, row, prepend_bos):
+    """Every row names its subject tokens without BOS; with BOS each is one further."""
+    import knockgrid as kg
+    from knockgrid._positions import tokenize
+
+    prompt = kg.Prompt(row["prompt"], spans={"subject": tuple(row["subject_span"])})
+    tokens = tokenize(prompt.text, tokenizer, prepend_bos)
+    by = int(prepend_bos)
+    assert tokenizer.convert_ids_to_tokens(tokens.ids[by:]) == row["tokens"]
+    assert len(tokens) == row["n_tokens"] + by
+    if by:
+        assert tokens.ids[0] == tokenizer.bos_token_id
+
+    def at(place):
+        return kg.token_positions(prompt, place, tokenizer, prepend_bos)
+
+    expected = tuple(i + by for i in row["subject_tokens"])
+    assert at("subject") == expected
+    assert at("subject_first") == expected[:1]
+    assert at("subject_last") == expected[-1:]
+    assert at("last") == (len(tokens) - 1,)
+    assert at("all") == tuple(range(len(tokens)))
+    assert at("bos") == (0,) * by
+    rest = set(range(by, len(tokens) - 1)) - set(expected)
+    assert at("rest") == tuple(sorted(rest))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["category"])
+def test_a_subject_by_its_text(row):
+    """A unique text gives the same span; one that occurs more often is refused."""
+    import knockgrid as kg
+
+    if row["n_occurrences"] == 1:
+        prompt = kg.Prompt(row["prompt"], spans={"subject": row["subject"]})
+        assert prompt.spans["subject"] == tuple(row["subject_span"])
+    else:
+        with pytest.raises(kg.InputError, match=f"occurs {row['n_occurrences']} times"):
+            kg.Prompt(row["prompt"], spans={"subject": row["subject"]})
+
+
+def test_other_spans_indices_and_lists(tiny_tokenizer, tower):
+    import knockgrid as kg
+
+    def at(place):
+        return kg.token_positions(tower, place, tiny_tokenizer)
+
+    # <s> The Eiffel Tower is located in the city of
+    assert at("place") == (7, 8)
+    assert at("place_first") == (7,)
+    assert at("place_last") == (8,)
+    assert at(0) == (0,)
+    assert at(-1) == at("last") == (9,)
+    assert at(["last", "subject", -1, 2]) == (1, 2, 3, 9)
+    assert at("rest") == (4, 5, 6)
+
+
+def test_a_span_inside_a_token_takes_the_whole_token(tiny_tokenizer):
+    import knockgrid as kg
+
+    prompt = kg.Prompt("The Eiffel Tower is", spans={"subject": (6, 12)})  # "iffel T"
+    assert kg.token_positions(prompt, "subject", tiny_tokenizer) == (2, 3)
+
+
+def test_a_leading_space_counts_with_its_token(tiny_tokenizer):
+    import knockgrid as kg
+
+    prompt = kg.Prompt("The capital of France is", spans={"space": (14, 15)})
+    assert kg.token_positions(prompt, "space", tiny_tokenizer) == (4,)
+
+
+def test_a_text_that_brings_its_bos_gets_no_second_one(tiny_tokenizer):
+    import knockgrid as kg
+    from knockgrid._positions import tokenize
+
+    with_bos = tokenize("<s>The capital of France is", tiny_tokenizer, True)
+    assert with_bos.ids == tokenize("The capital of France is", tiny_tokenizer, True).ids
+    prompt = kg.Prompt("<s>The capital of France is", spans={"subject": "France"})
+    assert kg.token_positions(prompt, "subject", tiny_tokenizer) == (4,)
+    assert kg.token_positions(prompt, "bos", tiny_tokenizer) == (0,)
+
+
+def refused(prompt, at, tokenizer, **options):
+    import knockgrid as kg
+
+    with pytest.raises(kg.InputError) as caught:
+        kg.token_positions(prompt, at, tokenizer, **options)
+    return str(caught.value)
+
+
+def test_an_unknown_name(tiny_tokenizer, tower):
+    message = refused(tower, "lost", tiny_tokenizer)
+    assert message.startswith("unknown position 'lost'; did you mean 'last'? Allowed: last, all,")
+    assert "did you mean 'place'?" in refused(tower, "plcae", tiny_tokenizer)
+
+
+def test_a_subject_where_there_is_none(tiny_tokenizer):
+    import knockgrid as kg
+
+    for at in ("subject", "subject_last", "subject_first"):
+        assert refused(kg.Prompt("Rome is"), at, tiny_tokenizer) == (
+            "prompt 'Rome is' has no span 'subject'; give Prompt(text, spans={'subject': ...})"
+        )
+
+
+@pytest.mark.parametrize("index", [10, -11])
+def test_an_index_outside(tiny_tokenizer, tower, index):
+    assert refused(tower, index, tiny_tokenizer) == (
+        f"position {index} is out of range: "
+        "'The Eiffel Tower is located in the city of' has 10 tokens"
+    )
+
+
+def test_no_bos_token(tiny_tokenizer, tower):
+    import copy
+
+    bare = copy.deepcopy(tiny_tokenizer)
+    bare.bos_token = None
+    message = refused(tower, "last", bare)
+    assert message.endswith("has no BOS token; pass prepend_bos=False")
+
+
+def test_a_span_without_a_token(tiny_tokenizer):
+    """Characters that the tokenizer drops belong to no token."""
+    import copy
+
+    from tokenizers import normalizers
+
+    import knockgrid as kg
+
+    dropping = copy.deepcopy(tiny_tokenizer)
+    dropping.backend_tokenizer.normalizer = normalizers.Replace("!", "")
+    prompt = kg.Prompt("The capital! of", spans={"mark": (11, 12)})
+    message = refused(prompt, "mark", dropping)
+    assert message == "no token overlaps span 'mark' of 'The capital! of'"
