@@ -6,6 +6,8 @@ from ._positions import token_positions as token_positions
 from ._prompt import Prompt as Prompt
 from ._sweep import sweep as sweep
 from ._table import grid as grid
+from ._table import read_table as read_table
+from ._table import write_table as write_table
 from .datasets import facts as facts
 from .datasets import read_prompts as read_prompts
 from .divergences import js as js

@@ -64,6 +64,7 @@ LABELS = ("label", "index")  # units of columns that say where a row belongs
 REQUIRED = ("prompt", "intervention", "layer")
 DEFAULTS = {"token": 0, "samples": 1, "status": "ok"}
 CELL = ("intervention", "layer", "layers", "head", "module", "position", "token", "samples", "mode")
+UNDEFINED = ("js_to_source", "logp_answer", "rank_answer")  # need a source run, or an answer
 STATISTICS = ("mean", "median", "min", "max")
 
 
@@ -225,7 +226,8 @@ def cells(table: pd.DataFrame, metric: str, rows: str, columns: str) -> pd.DataF
     status = table["status"].fillna("ok")
     # "NA" means that there is nothing to measure: a number beside it would not be an effect
     value = np.where(status.str.startswith("NA").to_numpy(bool), np.nan, value)
-    _refuse_nan(table, metric, np.isnan(value) & (status == "ok").to_numpy(bool))
+    if metric not in UNDEFINED:
+        _refuse_nan(table, metric, np.isnan(value) & (status == "ok").to_numpy(bool))
     long = pd.DataFrame({"row": _axis(table, rows), "column": _axis(table, columns)})
     long = long.assign(prompt=table["prompt"], value=value, status=status)
     _refuse_mixture(table, long, (rows, columns))
