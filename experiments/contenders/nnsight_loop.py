@@ -24,7 +24,7 @@ def js_of(task: Task) -> list[float]:
         for row in ("subject", "attention", "last"):
             pos = case.subject if row == "subject" else [-1]
             with model.trace() as tracer:
-                kept = list().save()
+                kept = list().save()  # noqa: C408 - nnsight adds `save` to values made by a call
                 for layer, vector in enumerate(task.vectors):
                     with tracer.invoke(case.ids):
                         if row == "attention":

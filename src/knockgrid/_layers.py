@@ -38,9 +38,12 @@ def layer_list(layers: str | int | Sequence[int], n_layers: int) -> tuple[int, .
 
 def _layer(given: object, n_layers: int) -> int:
     """One layer, counted from 0; NumPy integers are integers, booleans are not."""
-    whole = isinstance(given, SupportsIndex) and not isinstance(given, bool)
-    if whole and -n_layers <= index(given) < n_layers:
-        return index(given) % n_layers
+    if isinstance(given, bool) or not isinstance(given, SupportsIndex):
+        layer = None
+    else:
+        layer = index(given)
+    if layer is not None and -n_layers <= layer < n_layers:
+        return layer % n_layers
     raise InputError(f"layer {given!r} is out of range: the model has layers 0 to {n_layers - 1}")
 
 

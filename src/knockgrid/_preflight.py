@@ -60,7 +60,7 @@ SINGLE = Tolerance(agree=5e-6, no_op=1e-9)
 TOLERANCES = {torch.float64: Tolerance(agree=1e-8, no_op=1e-12), torch.float32: SINGLE}
 HALF = Tolerance(agree=1e-2, no_op=1e-4)
 ROUNDED = 1e-5
-"""Relative difference of logits that is no more than the rounding of a float64 model's float32 parts.
+"""Relative difference of logits that is no more than the rounding of float32 parts in float64.
 
 Routers of experts and some attention modules compute in float32 whatever the model's dtype is.
 """

@@ -1,0 +1,78 @@
+"""Prints the table of architectures for the documentation, from what preflight finds.
+
+python tests/architectures/table.py
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).parent))
+
+PATCHED = ("resid_pre", "resid_post", "mlp_out", "attn_out", "z", "q", "k", "v")
+RANK = ("staircase", "rectangle", "reference")
+
+
+def measured(model, family, prompt):
+    """Per kind of edit, the executor that preflight takes, or None where it refuses."""
+    from agree import prepared
+    from kinds import kind_of, main_kinds
+
+    import knockgrid as kg
+    from knockgrid._preflight import choose
+    from knockgrid._sweep import check_edits
+
+    found = {}
+    for name, one in main_kinds().items():
+        if name != kind_of(name):
+            continue
+        try:
+            layers = family.layers.get(name, "all")
+            ready, settings = prepared(model, [prompt], [one], layers=layers, keep_kv=False)
+            check_edits(model, [one], settings.layers)
+            executor, receipt = choose(model, ready, settings, "auto")
+            found[name] = None if name in receipt["unseen"] else executor.name
+        except kg.InputError:
+            found[name] = None
+    return found
+
+
+def line(family, found) -> str:
+    """One row of the table."""
+    patches = [name for name in PATCHED if found[f"patch {name}"]]
+    edges = ["yes" if found[name] else "no" for name in ("knockout", "edge_patch")]
+    missing = [name for name in PATCHED if name not in patches]
+    patch = "all" if not missing else ", ".join(f"`{name}`" for name in patches)
+    used = [executor for executor in found.values() if executor]
+    executor = max(used, key=RANK.index)
+    if set(used) != {executor}:
+        slow = [name for name, taken in found.items() if taken == executor]
+        executor = f"{min(used, key=RANK.index)} ({executor}: {', '.join(slow)})"
+    return f"| {family.name} | {executor} | {patch} | {' | '.join(edges)} | {family.note} |"
+
+
+def main(names) -> None:
+    """Prints the whole table, or the rows of some families."""
+    import torch
+    from conftest import word_tokenizer
+    from families import bridge
+    from mixtures import FAMILIES
+
+    import knockgrid as kg
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    prompt = kg.Prompt("in the river of oslo people speak the", spans={"subject": "river of oslo"})
+    tokenizer = word_tokenizer()
+    print("| family | executor | patch | knockout | edge patch | notes |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for family in FAMILIES:
+        if not names or family.name in names:
+            found = measured(bridge(family, tokenizer), family, prompt)
+            print(line(family, found), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
