@@ -34,16 +34,25 @@ def task_of(bridge, hf, prompts, vectors):
     return Task(bridge, lambda: hf, cases, vectors)
 
 
-def contenders(names):
-    """Name → function of (task, prompts), and whether it runs on all prompts."""
+def contenders(names, few):
+    """Name → function of (task, prompts), and on how many prompts it runs."""
     chosen = {
-        "staircase": (partial(_knockgrid.js_of, executor="staircase"), True),
-        "reference": (partial(_knockgrid.js_of, executor="reference"), False),
+        "staircase": (partial(_knockgrid.js_of, executor="staircase"), None),
+        "reference": (partial(_knockgrid.js_of, executor="reference"), few),
     }
     for name in names:
         module = importlib.import_module(f"contenders.{name}")
-        chosen[name] = (lambda task, prompts, m=module: m.js_of(task), name == "padded_loop")
+        chosen[name] = (
+            lambda task, prompts, m=module: m.js_of(task),
+            4 * few if "padded" in name else few,
+        )
     return chosen
+
+
+def warm_up(executor, bridge, prompts, vectors):
+    """Preflight happens once per model and kind of edit, not once per sweep."""
+    rows = kg.information_flow(kg.fixed(vectors), window=1)
+    kg.sweep(bridge, prompts, rows, layers=[0, -1], executor=executor, progress=False)
 
 
 def main():
@@ -62,16 +71,16 @@ def main():
     torch.manual_seed(0)
     vectors = torch.randn(bridge.cfg.n_layers, bridge.cfg.d_model) * 4
     rows, found = [], {}
-    chosen = contenders(given.against)
+    chosen = contenders(given.against, given.few)
     for length in given.lengths:
         prompts = of_length(bridge.tokenizer, length, given.prompts)
         for number in range(given.rounds):
-            for name, (call, every) in chosen.items():
-                some = prompts if every else prompts[: given.few]
+            for name, (call, count) in chosen.items():
+                some = prompts[:count]
                 task = task_of(bridge, hf, some, vectors)
+                if number == 0 and name in ("staircase", "reference"):
+                    warm_up(name, bridge, prompts[:1], vectors)
                 js, seconds, mib = timed(lambda c=call, t=task, s=some: c(t, s))
-                if number == 0 and name == "staircase":
-                    js, seconds, mib = timed(lambda c=call, t=task, s=some: c(t, s))
                 found[name] = js
                 apart = max(abs(a - b) for a, b in zip(js, found["staircase"], strict=False))
                 rows.append((length, number, name, seconds / len(some), mib, apart))

@@ -116,6 +116,10 @@ def test_samples_and_the_corrupted_run_as_base(family, boot, prompts):
         )
         assert_agree(iter(found), WITHIN, above=1e-6)
         assert {one.cells for one in found if one.name == "patch"} == {4}
+    (batch,) = bound(model, prompts, kinds[:1], samples=2, layers=[1])
+    for executor in (*fast(family), kg.reference):
+        seen = effects(model, batch, batch.cells, executor)
+        assert all(seen[i, 0] != pytest.approx(float(seen[i, 1])) for i, _ in seen)
 
 
 @few

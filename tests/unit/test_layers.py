@@ -89,6 +89,8 @@ def test_numpy_integers_are_integers():
 
     from knockgrid._layers import layer_list
 
-    found = inspect.unwrap(layer_list)(np.array([3, -1]), L)
-    assert found == (3, 6)
-    assert {type(layer) for layer in found} == {int}
+    for given in (np.array([3, -1]), list(np.array([3, -1]))):
+        found = inspect.unwrap(layer_list)(given, L)
+        assert found == (3, 6)
+        assert {type(layer) for layer in found} == {int}
+    assert inspect.unwrap(layer_list)(np.int64(2), L) == (2,)

@@ -13,6 +13,12 @@ def flow():
     return kg.information_flow()
 
 
+@pytest.fixture(autouse=True)
+def warm(tiny_llama):
+    """TransformerLens sets hooks of its own in a model's first forward."""
+    tiny_llama(torch.tensor([[1, 40]]))
+
+
 def hooks_of(model):
     """All hooks, TransformerLens's and PyTorch's, by the name of what carries them."""
     ours = {n: (list(p.fwd_hooks), list(p.bwd_hooks)) for n, p in model.hook_dict.items()}
