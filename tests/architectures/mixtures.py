@@ -201,7 +201,7 @@ HYBRIDS: Sequence[Family] = [
         STATE,
         "reference",
         refused=MIXERS,
-        note="no attention: a knockout is NA",
+        note="no attention",
     ),
     Family(
         "Mamba 2",
@@ -209,7 +209,7 @@ HYBRIDS: Sequence[Family] = [
         {**STATE, "num_heads": 8, "head_dim": 8, "n_groups": 1, "chunk_size": 8},
         "reference",
         refused=MIXERS,
-        note="no attention: a knockout is NA",
+        note="no attention",
     ),
     Family(
         "RWKV",
@@ -217,7 +217,7 @@ HYBRIDS: Sequence[Family] = [
         {"hidden_size": 32, "num_hidden_layers": 3, "attention_hidden_size": 32},
         "reference",
         refused=MIXERS,
-        note="no attention: a knockout is NA",
+        note="no attention",
     ),
 ]
 

@@ -15,8 +15,8 @@ PATCHED = ("resid_pre", "resid_post", "mlp_out", "attn_out", "z", "q", "k", "v")
 RANK = ("staircase", "rectangle", "reference")
 
 
-def measured(model, family, prompt):
-    """Per kind of edit, the executor that preflight takes, or None where it refuses."""
+def measured(model, family, prompts):
+    """Per kind of edit the executor that preflight takes, "NA" (no such edge), or "no" (refused)."""
     from agree import prepared
     from kinds import kind_of, main_kinds
 
@@ -30,22 +30,22 @@ def measured(model, family, prompt):
             continue
         try:
             layers = family.layers.get(name, "all")
-            ready, settings = prepared(model, [prompt], [one], layers=layers, keep_kv=False)
+            ready, settings = prepared(model, prompts, [one], layers=layers, keep_kv=False)
             check_edits(model, [one], settings.layers)
             executor, receipt = choose(model, ready, settings, "auto")
-            found[name] = None if name in receipt["unseen"] else executor.name
+            found[name] = "NA" if name in receipt["unseen"] else executor.name
         except kg.InputError:
-            found[name] = None
+            found[name] = "no"
     return found
 
 
 def line(family, found) -> str:
     """One row of the table."""
-    patches = [name for name in PATCHED if found[f"patch {name}"]]
-    edges = ["yes" if found[name] else "no" for name in ("knockout", "edge_patch")]
+    patches = [name for name in PATCHED if found[f"patch {name}"] in RANK]
+    edges = ["yes" if found[name] in RANK else found[name] for name in ("knockout", "edge_patch")]
     missing = [name for name in PATCHED if name not in patches]
     patch = "all" if not missing else ", ".join(f"`{name}`" for name in patches)
-    used = [executor for executor in found.values() if executor]
+    used = [executor for executor in found.values() if executor in RANK]
     executor = max(used, key=RANK.index)
     if set(used) != {executor}:
         slow = [name for name, taken in found.items() if taken == executor]
@@ -64,13 +64,17 @@ def main(names) -> None:
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    prompt = kg.Prompt("in the river of oslo people speak the", spans={"subject": "river of oslo"})
+    texts = {
+        "river of oslo": "in the river of oslo people speak the",
+        "tower of rome": "by the tower of rome people speak norway",
+    }
+    prompts = [kg.Prompt(text, spans={"subject": subject}) for subject, text in texts.items()]
     tokenizer = word_tokenizer()
     print("| family | executor | patch | knockout | edge patch | notes |")
     print("| --- | --- | --- | --- | --- | --- |")
     for family in FAMILIES:
         if not names or family.name in names:
-            found = measured(bridge(family, tokenizer), family, prompt)
+            found = measured(bridge(family, tokenizer), family, prompts)
             print(line(family, found), flush=True)
 
 

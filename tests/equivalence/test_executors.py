@@ -81,8 +81,9 @@ OPTIONS = {
 def tables(model, prompts, row, **options):
     import knockgrid as kg
 
+    options |= {"layers": [2, 0], "progress": False}
     return {
-        name: kg.sweep(model, prompts, row, executor=name, progress=False, **options)
+        name: kg.sweep(model, prompts, row, executor=name, **options)
         for name in ("reference", "staircase", "rectangle")
     }
 

@@ -294,6 +294,19 @@ def test_logits_that_are_not_numbers(refuse, tower, executor, bad):
     )
 
 
+@pytest.mark.parametrize("executor", ["reference", "staircase"])
+def test_logits_that_are_not_numbers_where_preflight_did_not_look(refuse, tower, executor):
+    """It tries the first, middle and last layer; the error of the sweep itself names the cell."""
+    import knockgrid as kg
+
+    vectors = {layer: torch.zeros(32) for layer in range(4)} | {1: torch.full((32,), torch.nan)}
+    row = kg.patch("resid_post", "last", kg.fixed(vectors), name="broken")
+    assert refuse(tower, row, executor=executor, forwards=None) == (
+        "the logits are NaN or +inf at prompt 'tower', intervention 'broken', layer 1; "
+        "try another dtype or source"
+    )
+
+
 def test_a_fixed_vector_that_does_not_fit(refuse, tower):
     import knockgrid as kg
 
