@@ -16,7 +16,7 @@ RANK = ("staircase", "rectangle", "reference")
 
 
 def measured(model, family, prompts):
-    """Per kind of edit the executor that preflight takes, "NA" (no such edge), or "no" (refused)."""
+    """Per kind of edit the executor that preflight takes, "NA" (no such edge) or "no" (refused)."""
     from agree import prepared
     from kinds import kind_of, main_kinds
 
