@@ -65,7 +65,7 @@ def formula(activation: Tensor, value: Tensor, alpha: float = 1.0, add: bool = F
 
     At alpha = 1 the value itself comes out, bit for bit, not `old + (new - old)`.
     """
-    value = value.to(activation.dtype)
+    value = value.to(activation.device, activation.dtype)
     if add:
         return activation + alpha * value
     return value if alpha == 1.0 else activation + alpha * (value - activation)
@@ -99,13 +99,18 @@ def _value(placed: Placed) -> Tensor:
     return value[:, list(edit.head_index)].flatten(0, 1)
 
 
+def _on(index: Sequence[Tensor], like: Tensor) -> tuple[Tensor, ...]:
+    """Indices on the device of an activation: under a `device_map` blocks lie on several."""
+    return tuple(i if i.device == like.device else i.to(like.device) for i in index)
+
+
 def _set(group: Sequence[Placed], index: list[Tensor]) -> Apply:
     value = torch.cat([_value(p) for p in group])
     alpha, add = group[0].edit.alpha, group[0].edit.add
 
     def apply(activation: Tensor) -> Tensor:
-        out = activation.clone()
-        out[tuple(index)] = formula(activation[tuple(index)], value, alpha, add)
+        where, out = _on(index, activation), activation.clone()
+        out[where] = formula(activation[where], value, alpha, add)
         return out
 
     return apply
@@ -116,19 +121,17 @@ def _copy(group: Sequence[Placed], index: list[Tensor]) -> Apply:
     to, source = [i[:n] for i in index], [i[n:] for i in index]
 
     def apply(activation: Tensor) -> Tensor:
-        out = activation.clone()
-        out[tuple(to)] = formula(activation[tuple(to)], activation[tuple(source)], alpha)
+        where, out = _on(to, activation), activation.clone()
+        out[where] = formula(activation[where], activation[_on(source, activation)], alpha)
         return out
 
     return apply
 
 
 def _block(group: Sequence[Placed], index: list[Tensor]) -> Apply:
-    row, query, key, *head = index
-    where = (row, head[0] if head else slice(None), query, key)
-
     def apply(scores: Tensor) -> Tensor:
-        out = scores.clone()
+        row, query, key, *head = _on(index, scores)
+        where, out = (row, head[0] if head else slice(None), query, key), scores.clone()
         out[where] = torch.finfo(scores.dtype).min
         return out
 

@@ -12,7 +12,7 @@ from knockgrid._model import user_hooks
 from knockgrid._preflight import FallbackWarning, choose
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-TRIED = ("patch resid_post", "patch mlp_out", "knockout", "edge_patch")
+TRIED = ("patch resid_post", "patch mlp_out", "patch z", "patch v", "knockout", "edge_patch")
 EVERY_LAYER = ("GPT-2", "Llama", "Mistral", "BLOOM")
 OPTIONS = {"n_tokens": 2, "persistent": True}
 EXECUTORS = {one.name: one for one in (kg.staircase, kg.rectangle, kg.reference)}
