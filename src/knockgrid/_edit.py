@@ -54,6 +54,26 @@ class Placed:
     start: int = 0
 
 
+def taken(activation: Tensor, at: Sequence[int], dim: int = 0) -> Tensor:
+    """Entries of one dimension, cut out in slices.
+
+    Example:
+        >>> import torch
+        >>> taken(torch.arange(6), [1, 2, 4]).tolist()
+        [1, 2, 4]
+
+    Indexing with a list would make an index tensor and move it to the device for every cell.
+    """
+    runs: list[list[int]] = []
+    for i in at:
+        if runs and runs[-1][1] == i:
+            runs[-1][1] = i + 1
+        else:
+            runs.append([i, i + 1])
+    parts = [activation.narrow(dim, first, end - first) for first, end in runs]
+    return parts[0] if len(parts) == 1 else torch.cat(parts or [activation.narrow(dim, 0, 0)], dim)
+
+
 def formula(activation: Tensor, value: Tensor, alpha: float = 1.0, add: bool = False) -> Tensor:
     """What an edited entry becomes: the value, a share `alpha` of the way to it, or a sum.
 
@@ -93,10 +113,10 @@ def _value(placed: Placed) -> Tensor:
     edit, value = placed.edit, placed.edit.value
     assert value is not None
     if edit.pos[0] < placed.start:
-        value = value[[i for i, pos in enumerate(edit.pos) if pos >= placed.start]]
+        value = taken(value, [i for i, pos in enumerate(edit.pos) if pos >= placed.start])
     if edit.head_index is None:
         return value
-    return value[:, list(edit.head_index)].flatten(0, 1)
+    return taken(value, edit.head_index, 1).flatten(0, 1)
 
 
 def _on(index: Sequence[Tensor], like: Tensor) -> tuple[Tensor, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from knockgrid._edit import Edit
+from knockgrid._edit import Edit, taken
 from knockgrid._errors import InputError
 from knockgrid._layers import Window, check_window
 from knockgrid._positions import At, resolve
@@ -54,7 +54,7 @@ class Place:
             Where(
                 act_name=act_name,
                 layer=self.layer,
-                base=self.run.acts[act_name, self.layer][list(pos)],
+                base=taken(self.run.acts[act_name, self.layer], pos),
                 key=(self.seed, self.run.prompt.id, source.label, self.sample),
                 run=self.source_run,
                 run_pos=run_pos,
@@ -70,11 +70,11 @@ class Place:
         """
         if self.source_run is None or not self.source_run.kv:
             return None
-        pos = list(aligned(self.run, self.source_run, at, self.pos(at)))
-        if pos != list(self.pos(at)):
+        pos = aligned(self.run, self.source_run, at, self.pos(at))
+        if pos != self.pos(at):
             return None
         k, v = self.source_run.kv[self.layer]
-        return k[:, pos].transpose(0, 1), v[:, pos].transpose(0, 1)
+        return taken(k, pos, 1).transpose(0, 1), taken(v, pos, 1).transpose(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from knockgrid._edit import taken
 from knockgrid._errors import InputError, unknown
 from knockgrid._positions import At, resolve
 from knockgrid._prompt import Prompt
@@ -88,7 +89,7 @@ class Source(ABC):
 def run_value(where: Where) -> Tensor:
     """The activation of the source's own run at the positions of the same role."""
     assert where.run is not None
-    return where.run.acts[where.act_name, where.layer][list(where.run_pos)]
+    return taken(where.run.acts[where.act_name, where.layer], where.run_pos)
 
 
 def normal(shape: Sequence[int], key: Sequence[object]) -> Tensor:

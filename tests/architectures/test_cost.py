@@ -219,6 +219,34 @@ def test_transfers_do_not_grow_with_the_number_of_cells(boot, prompts, monkeypat
     assert not {name for name in ("item", "tolist", "cpu", "cuda") if many[0][name]}
 
 
+class Indexed(TorchDispatchMode):
+    """Counts the look-ups by an index tensor: made from a list, each moves it to the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        # What a layer lets see is a boolean table that is kept on the host.
+        self.n += func.overloadpacket.__name__ == "index" and args[0].is_floating_point()
+        return func(*args, **(kwargs or {}))
+
+
+def test_binding_moves_nothing_per_cell(boot, prompts):
+    """Values, heads and cached keys are cut out in slices."""
+    counts = []
+    for n in (1, 6):
+        with Indexed() as found:
+            (batch,) = bound(boot(LLAMA), prompts[:1], some(n))
+            once = found.n
+            list(kg.staircase(boot(LLAMA), batch.runs, batch.cells))
+        counts.append((once, found.n))
+    assert counts[0] == counts[1]
+    with Indexed() as found:  # the watch sees what it should
+        torch.ones(3)[[0, 2]]
+    assert found.n == 1
+
+
 def test_nothing_waits_for_the_device_inside_a_pass(boot, prompts, monkeypatch):
     @contextmanager
     def watch():
