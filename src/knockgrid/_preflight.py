@@ -137,6 +137,7 @@ def _key(
     )
     kinds = {kind: len(ones) for kind, ones in grouped(prompts[0], settings.interventions).items()}
     passes = (len(prompts), settings.n_tokens > 1, settings.persistent, settings.prepend_bos)
+    passes += (settings.direction,)
     return (*sorted(kinds.items()), _some(settings.layers), *passes, *state, *asked)
 
 
@@ -169,7 +170,7 @@ def _try(
     forced: bool,
 ) -> tuple[Executor, Receipt]:
     check_layout(model, prompts[0], settings)
-    short = replace(settings, n_tokens=min(2, settings.n_tokens), samples=1, direction="noise")
+    short = replace(settings, n_tokens=min(2, settings.n_tokens), samples=1)
     trial, no_cache = _recorded(model, prompts, short, any(each.needs_kv for each in asked))
     tried = [*trial.edited(*trial.kinds), *trial.pair]
     expected = _measure(model, trial.runs, tried, reference)

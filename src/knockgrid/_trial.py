@@ -245,8 +245,10 @@ def make_trial(
         for kind, ones in groups.items()
     }
     every = [one for threes in forms.values() for three in threes for one in three]
-    recorded = replace(settings, interventions=every + shared, layers=tuple(range(total)))
+    everywhere = replace(settings, layers=tuple(range(total)))
+    recorded = replace(everywhere, interventions=every + shared, direction="noise")
     binder = Binder(model, record_clean(model, prompts, recorded), recorded)
+    restored = _restoring(binder)
     numbers = iter(range(10**9))
     cells: dict[str, list[Cell]] = {kind: [] for kind in groups}
     no_ops: dict[str, list[Cell]] = {kind: [] for kind in groups}
@@ -254,6 +256,8 @@ def make_trial(
     for kind, threes in forms.items():
         for one, idle, strong in threes:
             cells[kind] += _cells(model, binder, one, layers, numbers)
+            if settings.direction == "denoise":
+                cells[kind] += _cells(model, restored, one, layers, numbers)
             no_ops[kind] += _cells(model, binder, idle, layers, numbers)
             maximal[kind] += _merged(model, binder, strong, numbers)
     pair = [
@@ -263,6 +267,15 @@ def make_trial(
         for cell in _cells(model, binder, one, [total // 2], numbers, index)
     ]
     return Trial(binder.runs, cells, no_ops, maximal, pair)
+
+
+def _restoring(binder: Binder) -> Binder:
+    """Binds the same edits in the other direction, into the corrupted runs of the same trial."""
+    settings = replace(binder.settings, interventions=[], direction="denoise")
+    other = Binder(binder.model, binder.clean, settings)
+    other.runs, other.specs = binder.runs, binder.specs
+    other.sources, other._recorded = binder.sources, binder._recorded
+    return other
 
 
 def _merged(

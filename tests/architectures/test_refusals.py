@@ -1,6 +1,7 @@
 """What preflight refuses, what it falls back to, and what it lets through."""
 
 import warnings
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -105,6 +106,25 @@ def test_an_executor_of_the_users_own_is_held_to_the_same(llama, prompts):
 
     with pytest.raises(kg.InputError, match="'idle' cannot be used .* differs from the reference"):
         chosen(llama, prompts[:1], [kg.patch("resid_post", "subject")], Idle(name="idle"))
+
+
+@dataclass(frozen=True)
+class CleanOnly(Staircase):
+    """Does nothing in a run that is not the clean one."""
+
+    def __call__(self, model, runs, cells):
+        for outcome in kg.reference(model, runs, cells):
+            if runs[outcome.cell.runs[outcome.sample]].noise is not None:
+                object.__setattr__(outcome, "logits", outcome.null)
+            yield outcome
+
+
+def test_the_direction_of_the_sweep_is_tried(llama, prompts):
+    """Denoising edits corrupted runs, which no other trial does."""
+    kinds, executor = [kg.patch("resid_post", "subject")], CleanOnly(name="clean only")
+    assert kg.sweep(llama, prompts, kinds, executor=executor, progress=False)["js"].max() > 0
+    with pytest.raises(kg.InputError, match="'clean only' cannot be used .* differs"):
+        kg.sweep(llama, prompts, kinds, executor=executor, direction="denoise", progress=False)
 
 
 def test_bad_input_is_bad_input_and_not_a_reason_to_fall_back(llama, prompts):

@@ -289,3 +289,11 @@ def test_a_noise_level_that_is_refused(k):
 
     with pytest.raises(kg.InputError, match="needs a positive number of standard deviations"):
         kg.noise(k)
+
+
+def test_the_vectors_of_fixed_are_read_back_once():
+    """Its label is asked for once per cell, and the vectors may lie on a device."""
+    import knockgrid as kg
+
+    source = kg.fixed(torch.zeros(4))
+    assert source.label is source.label

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
@@ -19,8 +20,8 @@ class Fixed(Source):
 
     vectors: Tensor | Mapping[int, Tensor]
 
-    @property
-    def label(self) -> str:
+    @cached_property
+    def label(self) -> str:  # once: it reads the vectors back from their device
         parts = self.vectors.items() if isinstance(self.vectors, Mapping) else [(-1, self.vectors)]
         digest = hashlib.sha256()
         for layer, vector in sorted(parts, key=lambda part: part[0]):
