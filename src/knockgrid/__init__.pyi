@@ -6,8 +6,8 @@ from ._positions import token_positions as token_positions
 from ._prompt import Prompt as Prompt
 from ._sweep import sweep as sweep
 from ._table import grid as grid
-from ._table import read_table as read_table
-from ._table import write_table as write_table
+from ._parquet import read_table as read_table
+from ._parquet import write_table as write_table
 from .datasets import facts as facts
 from .datasets import read_prompts as read_prompts
 from .divergences import js as js
@@ -30,6 +30,10 @@ from .interventions import edge_patch as edge_patch
 from .interventions import information_flow as information_flow
 from .interventions import knockout as knockout
 from .interventions import patch as patch
+from .interventions import per_alpha as per_alpha
+from .interventions import per_head as per_head
+from .interventions import per_module as per_module
+from .interventions import per_position as per_position
 from .sources import corrupted_run as corrupted_run
 from .sources import donor as donor
 from .sources import fixed as fixed

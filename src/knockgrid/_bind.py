@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid._answer_positions import absent, positions_in
 from knockgrid._edit import Edit
 from knockgrid._errors import InputError
 from knockgrid._intervention import Cell, Intervention, Place
@@ -141,13 +142,18 @@ class Binder:
         sources = self.source_runs(index, one)
         if (index, one.name) in self.dropped:
             return None
-        layers = layer_set(one.window, layer, n_layers(self.model))
+        layers = self.layers(one, layer)
         bases = [self._base(index, run) for run in sources]
         samples = [
             self._edits(one, layers, base, values, i) for i, (base, values) in enumerate(bases)
         ]
         runs = tuple(base for base, _ in bases)
-        return Cell(number, index, runs, one, layer, layers, samples)
+        token = measured_token(self.clean[index], one)
+        return Cell(number, index, runs, one, layer, layers, samples, token)
+
+    def layers(self, one: Intervention, layer: int) -> tuple[int, ...]:
+        """The exact set of layers of the cell at `layer`."""
+        return layer_set(one.window, layer, n_layers(self.model))
 
 
 def bind(
@@ -163,12 +169,33 @@ def bind(
         number = numbers[index] * per_prompt
         for one in settings.interventions:
             for layer in settings.layers:
-                cell = binder.cell(number, index, one, layer)
-                number += 1
-                if cell is not None:
+                reason = no_place(clean[index], one)
+                if reason is not None:
+                    layers = binder.layers(one, layer)
+                    skipped.append((Cell(number, index, (), one, layer, layers, [], 0), reason))
+                elif (cell := binder.cell(number, index, one, layer)) is not None:
                     reason = unseen_edge(clean[index], cell)
                     cells.append(cell) if reason is None else skipped.append((cell, reason))
+                number += 1
     return Bound(clean, binder.runs, cells, binder.sources, binder.dropped, skipped)
+
+
+def no_place(run: Run, one: Intervention) -> str | None:
+    """Why a member of a family of positions has no cells on a prompt, or None where it has."""
+    if one.position is None:
+        return None
+    return next((reason for at in one.places if (reason := absent(run, at))), None)
+
+
+def measured_token(run: Run, one: Intervention) -> int | None:
+    """The token that a member of a family of positions is measured at; None for all tokens.
+
+    It is the token right after the last edited position: an edit there cannot reach earlier ones.
+    """
+    if one.position is None:
+        return None
+    last = max(p for _, at in one.sites for p in positions_in(run, at)) if one.sites else 0
+    return max(0, last - (run.n_prompt - 1))
 
 
 def unseen_edge(run: Run, cell: Cell) -> str | None:
@@ -180,7 +207,7 @@ def unseen_edge(run: Run, cell: Cell) -> str | None:
     one = cell.intervention
     if one.edges is None:
         return None
-    to, src = (resolve(run.prompt, run.tokens, at) for at in one.edges)
+    to, src = (positions_in(run, at) for at in one.edges)
     seen = [run.visible[layer] for layer in cell.layers if layer in run.visible]
     for sees in seen if one.source is None and one.heads != () else ():
         for query in to:

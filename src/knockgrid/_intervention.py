@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from knockgrid._answer_positions import positions_in
 from knockgrid._edit import Edit, taken
 from knockgrid._errors import InputError
 from knockgrid._layers import Window, check_window
-from knockgrid._positions import At, resolve
+from knockgrid._positions import At
 from knockgrid._prompt import Prompt
 from knockgrid._run import Run
 from knockgrid._source import Source, Where, aligned
@@ -32,7 +33,7 @@ class Place:
 
     def pos(self, at: At) -> tuple[int, ...]:
         """Prompt positions of a place."""
-        return resolve(self.run.prompt, self.run.tokens, at)
+        return positions_in(self.run, at)
 
     def query_pos(self, at: At) -> tuple[int, ...]:
         """Query positions of a place; a persistent edit binds every generated query as well."""
@@ -83,13 +84,17 @@ class Intervention(ABC):
 
     `window` is a number of layers around the cell's layer, or `"only"`, `"all_but"`, `"from"`,
     `"up_to"`. `name` is the row in tables, `label` the text on an axis. `source` is None for
-    interventions that take something away.
+    interventions that take something away. `head`, `module` and `position` are set on the members
+    of a family (`per_head`, `per_module`, `per_position`), which are told apart by that column.
     """
 
     window: Window = 1
     name: str = ""
     label: str = ""
     source: Source | None = None
+    head: int | None = None
+    module: str | None = None
+    position: str | None = None
     n_rows: int = field(default=1, init=False)
     """Batch rows one cell needs."""
 
@@ -124,6 +129,11 @@ class Intervention(ABC):
         return None
 
     @property
+    def places(self) -> list[At]:
+        """Every place it names, those it edits and those that are seen."""
+        return [at for _, at in self.sites] + list(self.edges or ())
+
+    @property
     def heads(self) -> tuple[int, ...] | None:
         """The heads it is limited to, or None for all."""
         return None
@@ -152,7 +162,8 @@ class Cell:
     """One intervention at one layer (and head, module or position, where it has one) on one prompt.
 
     `prompt` counts in the batch. For each sample, `runs` is the index of the base run in the batch
-    that an executor is given, and `samples` the edits; `layers` is the exact layer set.
+    that an executor is given, and `samples` the edits; `layers` is the exact layer set. `token` is
+    the only measured token, or None for all of them.
     """
 
     index: int
@@ -162,9 +173,7 @@ class Cell:
     layer: int
     layers: tuple[int, ...]
     samples: Sequence[tuple[Edit, ...]]
-    head: int | None = None
-    module: str | None = None
-    position: str | None = None
+    token: int | None = None
 
     @property
     def n_rows(self) -> int:

@@ -18,13 +18,15 @@ from knockgrid.divergences._divergence import Divergence, in_unit
 from knockgrid.divergences._evaluate import evaluate
 
 Row = dict[str, Any]
+Values = dict[str, dict[int, float]]
+"""Per measure, the value at every measured token."""
 
 
 @dataclass(eq=False)
 class Gathered:
     """The samples of one cell, while they arrive."""
 
-    values: list[dict[str, list[float]]] = field(default_factory=list)
+    values: list[Values] = field(default_factory=list)
     mean: Tensor | None = None
 
 
@@ -53,14 +55,20 @@ class Meter:
                     if rows:
                         yield outcome.cell, rows
 
-    def _values(self, some: Sequence[Outcome]) -> list[dict[str, list[float]]]:
+    def tokens(self, cell: Cell) -> Sequence[int]:
+        """The tokens that a cell is measured at."""
+        every = range(self.bound.clean[cell.prompt].n_tokens)
+        return every if cell.token is None else [cell.token]
+
+    def _values(self, some: Sequence[Outcome]) -> list[Values]:
         """Per outcome, the values of every measure at every measured token."""
         prompt = some[0].cell.prompt
         clean = self.bound.clean[prompt].logits if self.denoise else some[0].null
         logits = torch.stack([outcome.logits for outcome in some])
         self._refuse_nan(some, logits, clean)
-        found: list[dict[str, list[float]]] = [{} for _ in some]
-        for token in range(logits.shape[1]):
+        found: list[Values] = [{} for _ in some]
+        wanted = {token for o in some for token in self.tokens(o.cell)}
+        for token in sorted(wanted):
             answer = torch.tensor([self.answers[prompt] if token == 0 else -1])
             columns = evaluate(
                 self.measures, clean[token], logits[:, token], answer=answer.to(logits.device)
@@ -69,7 +77,7 @@ class Meter:
             columns["js_to_source"] = self._to_source(some, logits[:, token], token)
             for name, column in columns.items():
                 for row, value in zip(found, column.tolist(), strict=True):
-                    row.setdefault(name, []).append(value)
+                    row.setdefault(name, {})[token] = value
         return found
 
     def _to_source(self, some: Sequence[Outcome], logits: Tensor, token: int) -> Tensor:
@@ -91,7 +99,7 @@ class Meter:
             cell = some[int(bad.nonzero()[0])].cell
             raise not_a_distribution(cell, self.bound.clean[cell.prompt].prompt)
 
-    def _add(self, outcome: Outcome, values: dict[str, list[float]]) -> list[Row]:
+    def _add(self, outcome: Outcome, values: Values) -> list[Row]:
         cell = outcome.cell
         if len(cell.samples) == 1:
             return self._finish(cell, [values], values.get("js"))
@@ -105,14 +113,14 @@ class Meter:
         mean = gathered.mean.log()
         clean = self.bound.clean[cell.prompt].logits if self.denoise else outcome.null
         of_mean = in_unit(evaluate([js], clean, mean)["js"], js, self.unit)
-        return self._finish(cell, gathered.values, of_mean.tolist())
+        return self._finish(cell, gathered.values, dict(enumerate(of_mean.tolist())))
 
     def _finish(
-        self, cell: Cell, samples: Sequence[Mapping[str, list[float]]], of_mean: list[float] | None
+        self, cell: Cell, samples: Sequence[Values], of_mean: Mapping[int, float] | None
     ) -> list[Row]:
         prompt = cell.prompt
         run, rows = self.bound.clean[prompt], []
-        for token in range(run.n_tokens):
+        for token in self.tokens(cell):
             row = label(cell, run, token, self.texts[prompt][token])
             row["samples"] = len(samples)
             if token >= run.n_valid:
@@ -129,21 +137,23 @@ class Meter:
         """Rows of the cells that cannot mean anything, with the reason as their status."""
         for cell, reason in self.bound.skipped:
             run, texts = self.bound.clean[cell.prompt], self.texts[cell.prompt]
-            rows = [label(cell, run, token, texts[token]) for token in range(run.n_tokens)]
+            rows = [label(cell, run, token, texts[token]) for token in self.tokens(cell)]
             yield cell, [{**row, "samples": 0, "status": f"NA: {reason}"} for row in rows]
 
 
 def label(cell: Cell, run: Run, token: int, text: str) -> Row:
     """The columns that say where a row belongs."""
+    one = cell.intervention
     return {
         "prompt": run.prompt.id,
         "group": run.prompt.group,
-        "intervention": cell.intervention.name,
+        "intervention": one.name,
         "layer": cell.layer,
         "layers": ",".join(map(str, cell.layers)),
-        "head": cell.head,
-        "module": cell.module,
-        "position": cell.position,
+        "head": one.head,
+        "module": one.module,
+        "position": one.position,
+        "alpha": getattr(one, "alpha", None),
         "token": token,
         "token_text": text,
         "status": "ok",

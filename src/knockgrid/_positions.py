@@ -131,6 +131,17 @@ def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
     raise unknown("position", at, names(prompt))
 
 
+def lacks(prompt: Prompt, tokens: Tokens, at: At) -> str | None:
+    """Why a prompt has no such place, or None where it has."""
+    if not isinstance(at, str | int):
+        return next((reason for one in at if (reason := lacks(prompt, tokens, one))), None)
+    if isinstance(at, str) and at not in names(prompt):
+        return f"the prompt has no {at!r}"
+    if isinstance(at, int) and not -len(tokens) <= at < len(tokens):
+        return f"the prompt has no position {at}"
+    return None if resolve(prompt, tokens, at) else f"{at!r} is empty in the prompt"
+
+
 def token_positions(
     prompt: Prompt, at: At, tokenizer: Any, prepend_bos: bool = True
 ) -> tuple[int, ...]:

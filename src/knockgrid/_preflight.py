@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid._answer_positions import is_answer_position
 from knockgrid._errors import InputError, unknown
 from knockgrid._executor import Executor
 from knockgrid._intervention import Cell, not_a_distribution
@@ -170,7 +171,9 @@ def _try(
     forced: bool,
 ) -> tuple[Executor, Receipt]:
     check_layout(model, prompts[0], settings)
-    short = replace(settings, n_tokens=min(2, settings.n_tokens), samples=1)
+    in_answer = any(is_answer_position(at) for one in settings.interventions for at in one.places)
+    n_tokens = settings.n_tokens if in_answer else min(2, settings.n_tokens)
+    short = replace(settings, n_tokens=n_tokens, samples=1)
     trial, no_cache = _recorded(model, prompts, short, any(each.needs_kv for each in asked))
     tried = [*trial.edited(*trial.kinds), *trial.pair]
     expected = _measure(model, trial.runs, tried, reference)

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers.cache_utils import Cache
 
+from knockgrid._answer_positions import answer_positions
 from knockgrid._layers import layer_set
 from knockgrid._model import has_hook, hook_name, n_layers
 from knockgrid._positions import Tokens, resolve, tokenize
@@ -52,7 +53,16 @@ def record_clean(
     recording = record_full(model, ids, n_prompt, settings)
     prompts = [one.prompt for one in batch]
     valid = count_valid(model, ids[:, n_prompt:])
-    return unbatch(recording, prompts, [one.tokens for one in batch], ids, valid)
+    runs = unbatch(recording, prompts, [one.tokens for one in batch], ids, valid)
+    return [replace(run, named=_named(model, run)) for run in runs]
+
+
+def _named(model: TransformerBridge, run: Run) -> dict[str, int]:
+    """Positions by their role in the answer; an end-of-text token is no part of it."""
+    output = run.ids[run.n_prompt :].tolist()[: run.n_valid]
+    if output and output[-1] == getattr(model.tokenizer, "eos_token_id", None):
+        output = output[:-1]
+    return answer_positions(model.tokenizer, run.prompt, output, run.n_prompt)
 
 
 def record_full(
@@ -143,8 +153,14 @@ def record_sources(
         tokens = [given[i][0] for i in members]
         valid = [one.run.n_valid for one in some]
         made = unbatch(runs, [one.spec.prompt for one in some], tokens, ids, valid, noise)
-        found.update(zip(members, made, strict=True))
+        found.update(zip(members, map(_placed, made, some), strict=True))
     return [found[i] for i in range(len(wanted))]
+
+
+def _placed(run: Run, wanted: SourceRun) -> Run:
+    """A source's run with the answer positions of the run whose continuation it follows."""
+    base, by = wanted.run, run.n_prompt - wanted.run.n_prompt
+    return replace(run, named={name: at + by for name, at in base.named.items()})
 
 
 def _noise_of(

@@ -33,7 +33,8 @@ class Run:
     layer as the cache holds them, `logits` is `[token, d_vocab]` at the measured tokens.
     `visible` maps a layer to `[query, key]`: whether any head can attend there, as its scores
     show. `n_valid` counts the measured tokens up to and including the end-of-text token. `noise`
-    `[pos, d_model]` is what was added to the embeddings, None for nothing.
+    `[pos, d_model]` is what was added to the embeddings, None for nothing. `named` holds the
+    positions that are named by their role in the answer.
     """
 
     prompt: Prompt
@@ -45,6 +46,7 @@ class Run:
     n_valid: int
     visible: Mapping[int, Tensor] = field(default_factory=dict)
     noise: Tensor | None = None
+    named: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_prompt(self) -> int:

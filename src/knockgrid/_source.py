@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from knockgrid._answer_positions import positions_in
 from knockgrid._edit import taken
 from knockgrid._errors import InputError, unknown
-from knockgrid._positions import At, resolve
+from knockgrid._positions import At
 from knockgrid._prompt import Prompt
 from knockgrid._run import Run
 
@@ -119,7 +120,7 @@ def aligned(base: Run, other: Run, at: At, positions: tuple[int, ...]) -> tuple[
     """
     if other.prompt is base.prompt:
         return positions
-    found = resolve(other.prompt, other.tokens, at)
+    found = positions_in(other, at)
     parts = [at] if isinstance(at, str | int) else list(at)
     bare = [p for p in parts if isinstance(p, int)]
     if len(found) != len(positions) or (bare and base.n_prompt != other.n_prompt):

@@ -9,7 +9,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._intervention import Intervention, Statistics
 from knockgrid._model import hook_name
-from knockgrid._positions import At, resolve
+from knockgrid._positions import At, lacks, resolve
 from knockgrid._prepared import Prepared, batches, ids_of
 from knockgrid._run import input_device, record
 
@@ -91,8 +91,10 @@ def site_statistics(
                 rows = [
                     acts[i, list(resolve(one.prompt, one.tokens, at))]
                     for i, one in enumerate(batch)
+                    if lacks(one.prompt, one.tokens, at) is None
                 ]
-                _add(sums.setdefault((act_name, layer, repr(at)), []), torch.cat(rows).double())
+                if rows:
+                    _add(sums.setdefault((act_name, layer, repr(at)), []), torch.cat(rows).double())
     return {key: _finish(*parts) for key, parts in sums.items()}
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid._answer_positions import is_answer_position
 from knockgrid._answers import best_first_token
 from knockgrid._bind import Bound, bind
 from knockgrid._errors import InputError, unknown
@@ -19,6 +20,7 @@ from knockgrid._intervention import Cell, Intervention, check_names
 from knockgrid._layers import layer_list, layer_set
 from knockgrid._measure import Meter, Row
 from knockgrid._model import check_ready, describe, has_hook, hook_name, load, n_layers
+from knockgrid._parquet import write_table
 from knockgrid._positions import resolve
 from knockgrid._preflight import choose
 from knockgrid._prepared import Prepared, batches, default_bos, prepare, token_texts
@@ -27,7 +29,7 @@ from knockgrid._run import input_device
 from knockgrid._settings import Settings
 from knockgrid._source import Unavailable
 from knockgrid._statistics import embedding_std, site_statistics
-from knockgrid._table import build, write_table
+from knockgrid._table import build
 from knockgrid.divergences import js
 from knockgrid.divergences._divergence import UNITS, Divergence
 from knockgrid.divergences._evaluate import evaluate
@@ -114,7 +116,7 @@ def sweep(
     check_edits(model, rows, chosen)
     bos = default_bos(model, prepend_bos)
     ready = prepare(model, [prompts] if isinstance(prompts, Prompt) else prompts, bos, n_tokens)
-    check_places(ready, rows)
+    check_places(ready, rows, n_tokens)
     settings = Settings(
         rows, chosen, n_tokens, samples, direction, mode == "persistent", bos, seed, keep_kv=False
     )
@@ -201,20 +203,64 @@ def check_edits(
                         hook_name(model, act_name, inside)
 
 
-def check_places(ready: Sequence[Prepared], interventions: Sequence[Intervention]) -> None:
+def check_places(
+    ready: Sequence[Prepared], interventions: Sequence[Intervention], n_tokens: int
+) -> None:
     """Resolve every place in every prompt once, before anything is computed.
 
     Raises:
         InputError: a place that a prompt does not have.
     """
-    for prepared in ready:
-        for one in interventions:
-            for at in [at for _, at in one.sites] + list(one.edges or ()):
+    for one in interventions:
+        if one.position is not None:  # absent places are NA, prompt by prompt
+            _check_family(ready, one, n_tokens)
+            continue
+        for prepared in ready:
+            for at in one.places:
                 if not resolve(prepared.prompt, prepared.tokens, at):
                     raise InputError(
                         f"place {at!r} is empty in prompt {prepared.prompt.id!r} "
                         f"({prepared.prompt.text!r}); leave the prompt out or name another place"
                     )
+
+
+def _check_family(ready: Sequence[Prepared], one: Intervention, n_tokens: int) -> None:
+    """Refuse a position that no prompt can have: a misspelt name, or one beyond what is measured.
+
+    Raises:
+        InputError: no prompt has it.
+    """
+    for at in one.places:
+        if is_answer_position(at):
+            needs_answer(one, str(at), n_tokens)
+            continue
+        reasons: list[InputError] = []
+        for prepared in ready:
+            try:
+                resolve(prepared.prompt, prepared.tokens, at)
+                break
+            except InputError as reason:
+                reasons.append(reason)
+        else:
+            raise reasons[0]
+
+
+def needs_answer(one: Intervention, at: str, n_tokens: int) -> None:
+    """Refuse a place in the answer where no answer is measured, or its source has none there.
+
+    Raises:
+        InputError: too few measured tokens, or a source that is taken over prompts only.
+    """
+    if at != "last_q" and n_tokens < 2:
+        raise InputError(
+            f"position {at!r} may lie after the prompt; give n_tokens=2 or more, so that there is "
+            "an answer"
+        )
+    if one.source is not None and one.source.needs_statistics:
+        raise InputError(
+            f"source {one.source.label!r} is taken over the prompts, which have no {at!r}; use "
+            "corrupted_run(), zero() or fixed()"
+        )
 
 
 def with_statistics(

@@ -1,18 +1,11 @@
-"""The tidy table: its columns and units, the pivot to a grid, and its Parquet file."""
+"""The tidy table: its columns and units, and the pivot to a grid."""
 
-import json
 import math
-import os
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from knockgrid._errors import InputError, unknown
 
@@ -44,6 +37,7 @@ COLUMNS = (
     Column("head", "Int64", "edited attention head, NA for all", "index"),
     Column("module", "string", "edited module, NA where the kind has none", "label"),
     Column("position", "string", "edited position by name, NA where the kind fixes it", "label"),
+    Column("alpha", "Float64", "share of the way to the source, NA where none", "index"),
     Column("token", "Int64", "measured token, 0 = first after the prompt", "index"),
     Column("token_text", "string", "text of the clean run's token there", "label"),
     # all of the intervened run, and against the clean run where no other is named
@@ -63,7 +57,10 @@ COLUMNS = (
 LABELS = ("label", "index")  # units of columns that say where a row belongs
 REQUIRED = ("prompt", "intervention", "layer")
 DEFAULTS = {"token": 0, "samples": 1, "status": "ok"}
-CELL = ("intervention", "layer", "layers", "head", "module", "position", "token", "samples", "mode")
+CELL = (
+    *("intervention", "layer", "layers", "head", "module", "position", "alpha", "token"),
+    *("samples", "mode"),
+)
 UNDEFINED = ("js_to_source", "logp_answer", "rank_answer")  # need a source run, or an answer
 STATISTICS = ("mean", "median", "min", "max")
 
@@ -282,7 +279,9 @@ def _said(label: object) -> str:
 def _refuse_mixture(table: pd.DataFrame, long: pd.DataFrame, axes: tuple[str, str]) -> None:
     valued = long["value"].notna()  # rows without a value enter no mean, and have 0 samples
     cell = [long["row"][valued], long["column"][valued]]
-    for name in (name for name in CELL if name in table):
+    # A position of the answer is measured at the token after it, wherever that is in each prompt.
+    apart = {"token"} if "position" in axes else set[str]()
+    for name in (name for name in CELL if name in table and name not in apart):
         if table.loc[valued, name].groupby(cell).nunique(dropna=False).max() > 1:
             raise InputError(_mixed(table, name))
     twice = long.duplicated(["row", "column", "prompt"], keep=False).to_numpy(bool)
@@ -307,93 +306,3 @@ def _mixed(table: pd.DataFrame, name: str) -> str:
         f"cells of this grid would mix several values of {name!r} ({some}); filter the table, as "
         f"in table[table[{name!r}] == {_said(values[0])}], or put {name!r} on an axis"
     )
-
-
-def write_table(table: pd.DataFrame, path: str | os.PathLike) -> Path:
-    """Keep `table` with its metadata as one Parquet file, whole or not at all; returns the path.
-
-    Example:
-        >>> import tempfile
-        >>> row = {"prompt": "rome", "intervention": "last", "layer": 0, "js": 0.4}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = write_table(build([row], {"unit": "bits"}), f"{folder}/table.parquet")
-        ...     read_table(path).attrs["knockgrid"]["unit"]
-        'bits'
-
-    Floats are split by byte and everything is compressed with zstd; the metadata is JSON under the
-    schema key `knockgrid`. The folder is created. Rows are renumbered, other attrs are not kept.
-
-    Raises:
-        InputError: a table without metadata, or with a column that Parquet cannot hold.
-    """
-    if KEY not in table.attrs:
-        raise InputError("the table has no metadata (attrs['knockgrid']); make it with sweep")
-    bare = table.copy(deep=False)
-    bare.attrs = {}  # pyarrow would store them a second time
-    try:
-        arrow = pa.Table.from_pandas(bare, preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise InputError(f"a column cannot be kept in Parquet: {error}") from error
-    text = json.dumps(table.attrs[KEY], ensure_ascii=False)
-    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), KEY: text})
-    floats = [field.name for field in arrow.schema if pa.types.is_floating(field.type)]
-    others = [name for name in arrow.column_names if name not in floats]
-    coding: dict[str, Any] = {"use_dictionary": others, "use_byte_stream_split": floats}
-    with whole_file(path) as file:
-        pq.write_table(arrow, file, compression="zstd", **coding)
-    return Path(path)
-
-
-def read_table(path: str | os.PathLike) -> pd.DataFrame:
-    """The table that `write_table` kept at `path`, equal in values, types and metadata.
-
-    Example:
-        >>> import tempfile
-        >>> row = {"prompt": "rome", "intervention": "last", "layer": 0, "js": 0.4}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     read_table(write_table(build([row], {}), f"{folder}/table.parquet")).js[0]
-        np.float64(0.4)
-
-    Raises:
-        InputError: a file that is not Parquet, or that knockgrid has not written.
-        FileNotFoundError: no file there.
-    """
-    try:
-        # not `pq.read_table`, which reads columns into folder names such as "model=gpt2"
-        with pq.ParquetFile(path) as file:
-            arrow = file.read()
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{str(path)!r} is not a Parquet file: {error}") from error
-    text = (arrow.schema.metadata or {}).get(KEY.encode())
-    if text is None:
-        raise InputError(f"{str(path)!r} is Parquet, but not a table that knockgrid has written")
-    table = arrow.to_pandas()
-    table = table.astype({c.name: c.dtype for c in COLUMNS if c.name in table})
-    table.attrs = {KEY: json.loads(text)}
-    return table
-
-
-@contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A file to write that appears at `path` only when it is complete and on the disk.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with whole_file(f"{folder}/new/a.txt") as file:
-        ...         _ = file.write(b"all of it")
-        ...     Path(folder, "new", "a.txt").read_text()
-        'all of it'
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # not `tempfile`, whose files only their owner may read: run folders are shared
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid._bind import Binder, check_swap, unseen_edge
+from knockgrid._answer_positions import is_answer_position
+from knockgrid._bind import Binder, check_swap, no_place, unseen_edge
 from knockgrid._errors import InputError
 from knockgrid._intervention import Cell, Intervention
 from knockgrid._layers import layer_set
 from knockgrid._model import has_hook, n_layers
-from knockgrid._positions import resolve
+from knockgrid._positions import At, lacks, resolve
 from knockgrid._prepared import Prepared, ids_of
 from knockgrid._record import record_clean, sites_of
 from knockgrid._run import Run, record
@@ -76,10 +77,12 @@ def grouped(prompt: Prepared, interventions: Sequence[Intervention]) -> Groups:
 
     def start(one: Intervention) -> int:
         places = [one.edges[0]] if one.edges else [at for _, at in one.sites]
-        return min(pos for at in places for pos in resolve(prompt.prompt, prompt.tokens, at))
+        return min(first_position(prompt, at) for at in places)
 
     groups: dict[str, list[Intervention]] = {}
     for one in interventions:
+        if not has_places(prompt, one):
+            continue
         some = "" if one.heads is None else " (some heads)"
         groups.setdefault(one.kind + some, []).append(one)
     found: dict[str, Sequence[Intervention]] = {}
@@ -88,6 +91,21 @@ def grouped(prompt: Prepared, interventions: Sequence[Intervention]) -> Groups:
         same = start(ones[0]) == start(ones[-1])
         found[kind] = ones[:1] if same else [ones[0], ones[-1]]
     return found
+
+
+def first_position(prompt: Prepared, at: At) -> int:
+    """The first position of a place; where in the answer a place lies is not known yet."""
+    if not isinstance(at, str | int):
+        return min(first_position(prompt, one) for one in at)
+    if is_answer_position(at):
+        return len(prompt.tokens) - (at == "last_q")
+    return min(resolve(prompt.prompt, prompt.tokens, at))
+
+
+def has_places(prompt: Prepared, one: Intervention) -> bool:
+    """Whether a member of a family of positions can have cells on a prompt."""
+    places = [at for at in one.places if not is_answer_position(at)]
+    return not any(lacks(prompt.prompt, prompt.tokens, at) for at in places)
 
 
 def first_complete(
@@ -119,6 +137,9 @@ def _window(model: TransformerBridge) -> int | None:
 
 
 def _complete(model: TransformerBridge, one: Prepared, settings: Settings) -> bool:
+    kinds = {each.kind for each in settings.interventions}
+    if {each.kind for each in settings.interventions if has_places(one, each)} != kinds:
+        return False
     nothing = torch.empty(0)
     run = Run(one.prompt, one.tokens, nothing, {}, [], nothing, 0)
     try:
@@ -193,7 +214,7 @@ def _cells(
     """The cells of an intervention on one prompt that mean something."""
     found = []
     for layer in layers:
-        if _has_sites(model, one, layer):
+        if no_place(binder.clean[index], one) is None and _has_sites(model, one, layer):
             cell = binder.cell(next(numbers), index, one, layer)
             if cell is not None and unseen_edge(binder.clean[index], cell) is None:
                 found.append(cell)

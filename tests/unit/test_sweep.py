@@ -259,7 +259,7 @@ def test_bos_is_counted_once(sweep, prompts):
 
 def test_a_table_on_disk(sweep, prompts, tmp_path):
     import knockgrid as kg
-    from knockgrid._table import read_table
+    from knockgrid._parquet import read_table
 
     table = sweep(prompts, kg.knockout(), layers=[0, 1], out=tmp_path / "run")
     back = read_table(tmp_path / "run" / "table.parquet")

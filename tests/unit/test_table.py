@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knockgrid._errors import InputError
+from knockgrid._parquet import read_table, whole_file, write_table
 from knockgrid._table import (
     CELL,
     COLUMNS,
@@ -19,9 +20,6 @@ from knockgrid._table import (
     cells,
     grid,
     metrics,
-    read_table,
-    whole_file,
-    write_table,
 )
 
 METADATA = {"unit": "nats", "mode": "prompt_only"}
@@ -194,6 +192,7 @@ MIXED = {
     "head": (3, 7),
     "module": ("attn", "mlp"),
     "position": ("subject", "last"),
+    "alpha": (0.5, 1.0),
     "samples": (1, 10),
     "layers": ("3", "2,3,4"),
     "mode": ("prompt_only", "persistent"),
@@ -329,7 +328,7 @@ def test_the_file_is_compressed_split_by_byte_and_the_same_each_time(tmp_path):
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
     assert {column.compression for column in columns.values()} == {"ZSTD"}
     split = {name for name, c in columns.items() if "BYTE_STREAM_SPLIT" in c.encodings}
-    assert split == {"js", "kl", "rank_answer", "mine"}
+    assert split == {"alpha", "js", "kl", "rank_answer", "mine"}
 
 
 def test_the_schema_holds_the_metadata_once(tmp_path):

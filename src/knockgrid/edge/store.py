@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from knockgrid._errors import InputError
-from knockgrid._table import metadata_of, read_table, whole_file, write_table
+from knockgrid._parquet import read_table, whole_file, write_table
+from knockgrid._table import metadata_of
 from knockgrid.edge.config import SweepConfig
 
 TABLE, MANIFEST, FIGURES = "table.parquet", "manifest.json", "figures"

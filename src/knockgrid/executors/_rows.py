@@ -55,7 +55,9 @@ def plans(
     groups: dict[tuple[int, int, int], list[Item]] = {}
     for item in todo:
         run = runs[item.run]
-        groups.setdefault((len(run.ids), run.n_prompt, item.start), []).append(item)
+        # A pass measures from the last prompt token on, so it begins there at the latest.
+        start = min(item.start, run.n_prompt - 1)
+        groups.setdefault((len(run.ids), run.n_prompt, start), []).append(item)
     for (length, _, start), group in groups.items():
         n_tokens = runs[group[0].run].n_tokens
         limit = max_rows or budget(model, length, length - start, n_tokens)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from knockgrid._errors import unknown
-from knockgrid._table import whole_file
+from knockgrid._parquet import whole_file
 
 # dates and random ids are all that differs between two runs
 METADATA = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
