@@ -4,6 +4,7 @@
 
 All contenders run interleaved in one process on one thread. Slow ones get `--few` prompts of
 each length (they are linear in prompts); knockgrid gets all. Times are CPU seconds per prompt.
+nnsight and pyvene join with `--against plain_loop ... nnsight_loop pyvene_loop`.
 """
 
 import argparse
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from contenders._field import contenders, task_of, warm_up
-from contenders._measure import matmul_peak, timed
+from contenders._field import contenders, run_rounds
+from contenders._measure import matmul_peak
 from contenders._prompts import of_length
+from contenders._report import engine, growth, ratios
 from transformers import AutoModelForCausalLM
 
 import knockgrid as kg
@@ -27,36 +29,29 @@ def main():
     parser.add_argument("--few", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--against", nargs="*", default=["plain_loop", "padded_loop", "raw_hooks"])
+    parser.add_argument("--parts", nargs="+", default=["contenders", "engine", "growth"])
     given = parser.parse_args()
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     bridge = kg.load("demo")
     folder = Path(str(bridge.cfg.model_name))
-    hf = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
-    torch.manual_seed(0)
     vectors = torch.randn(bridge.cfg.n_layers, bridge.cfg.d_model) * 4
-    rows, found = [], {}
-    chosen = contenders(given.against, given.few)
-    for length in given.lengths:
-        prompts = of_length(bridge.tokenizer, length, given.prompts)
-        for number in range(given.rounds):
-            for name, (call, count) in chosen.items():
-                some = prompts[:count]
-                task = task_of(bridge, hf, some, vectors)
-                if number == 0 and name in ("staircase", "reference"):
-                    warm_up(name, bridge, prompts[:1], vectors)
-                js, seconds, mib = timed(lambda c=call, t=task, s=some: c(t, s))
-                found[name] = js
-                apart = max(abs(a - b) for a, b in zip(js, found["staircase"], strict=False))
-                rows.append((length, number, name, seconds / len(some), mib, apart))
-                print(*rows[-1], flush=True)
-    table = pd.DataFrame(rows, columns=["length", "round", "contender", "seconds", "mib", "apart"])
+    prompts = {n: of_length(bridge.tokenizer, n, given.prompts) for n in given.lengths}
     given.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(given.out / "times.csv", index=False)
-    wide = table.pivot(index=["length", "round"], columns="contender", values="seconds")
-    ratio = wide.div(wide["staircase"], axis=0).groupby("length").agg(["min", "median", "max"])
-    print(ratio.round(1).T.to_string())
-    print(table.groupby(["contender", "length"])[["mib", "apart"]].max().unstack().to_string())
-    print(f"matrix-product peak {matmul_peak(2048, 576, 1536) / 1e9:.1f} GFLOP/s")
+    print(f"matrix-product peak {matmul_peak() / 1e9:.1f} GFLOP/s", flush=True)
+    if "engine" in given.parts:
+        print(engine(bridge, prompts, vectors).to_string(), flush=True)
+    if "contenders" in given.parts:
+        hf = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+        chosen = contenders(given.against, given.few)
+        rows = run_rounds(bridge, hf, prompts, vectors, chosen, given.rounds)
+        columns = ["length", "round", "contender", "seconds", "mib", "apart"]
+        table = pd.DataFrame(rows, columns=columns)
+        table.to_csv(given.out / "times.csv", index=False)
+        print(ratios(table).to_string(), flush=True)
+        print(table.groupby(["contender", "length"])[["mib", "apart"]].max().to_string())
+    if "growth" in given.parts:
+        print(growth(bridge))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""The contenders by name, and the task they are given."""
+"""The contenders by name, the task they are given, and their rounds."""
 
 import importlib
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import knockgrid as kg
 from contenders import _knockgrid
+from contenders._measure import timed
 from contenders._task import Case, Task
 
 
@@ -39,3 +41,29 @@ def warm_up(executor, bridge, prompts, vectors):
     """Preflight happens once per model and kind of edit, not once per sweep."""
     rows = kg.information_flow(kg.fixed(vectors), window=1)
     kg.sweep(bridge, prompts, rows, layers=[0, -1], executor=executor, progress=False)
+
+
+def run_rounds(bridge, hf, prompts: Mapping[int, Sequence[kg.Prompt]], vectors, chosen, rounds):
+    """One row per length, round and contender: seconds per prompt, MiB, |ΔJS| to the staircase.
+
+    The mix is one sweep of the staircase over the prompts of all lengths together (length 0).
+    """
+    rows, found = [], {}
+    every = [one for some in prompts.values() for one in some]
+    for name in ("staircase", "reference"):
+        warm_up(name, bridge, every[:1], vectors)
+    for number in range(rounds):
+        for length, some in prompts.items():
+            for name, (call, count) in chosen.items():
+                part = some[:count]
+                task = task_of(bridge, hf, part, vectors)
+                js, seconds, mib = timed(lambda c=call, t=task, p=part: c(t, p))
+                found[name] = js
+                apart = max(abs(a - b) for a, b in zip(js, found["staircase"], strict=False))
+                rows.append((length, number, name, seconds / len(part), mib, apart))
+                print(*rows[-1], flush=True)
+        task = task_of(bridge, hf, every, vectors)
+        _, seconds, mib = timed(lambda t=task: chosen["staircase"][0](t, every))
+        rows.append((0, number, "staircase", seconds / len(every), mib, 0.0))
+        print(*rows[-1], flush=True)
+    return rows

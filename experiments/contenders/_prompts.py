@@ -1,6 +1,6 @@
 """Prompts of a wanted token length, whose subject starts at most 12 tokens before the end."""
 
-from itertools import cycle
+from random import Random
 
 import knockgrid as kg
 
@@ -14,14 +14,16 @@ FILLER = (
 
 def of_length(tokenizer, length: int, count: int) -> list[kg.Prompt]:
     """`count` facts with `length` tokens, BOS included; a filler in front makes them longer."""
-    words, found = FILLER.split() * 3, []
-    relations = ["country_capital_city", "country_language", "us_state_capital"]
-    for fact in cycle(kg.facts(relations)):
+    words, found = FILLER.split() * 6, []
+    facts = list(kg.facts())
+    Random(0).shuffle(facts)  # subjects that start 3 to 12 tokens before the end, as they come
+    for fact in facts:
         if len(found) == count:
-            return found
+            break
         prompt = grown(fact, tokenizer, length, words)
-        if prompt is not None and prompt.id not in {p.id for p in found}:
+        if prompt is not None and prompt.text not in {p.text for p in found}:
             found.append(prompt)
+    return found
 
 
 def grown(fact: kg.Prompt, tokenizer, length: int, words: list[str]) -> kg.Prompt | None:
@@ -29,9 +31,23 @@ def grown(fact: kg.Prompt, tokenizer, length: int, words: list[str]) -> kg.Promp
     for n in range(len(words)):
         before = " ".join(words[:n]) + " " if n else ""
         start, end = (i + len(before) for i in fact.spans["subject"])
-        prompt = kg.Prompt(before + fact.text, spans={"subject": (start, end)}, id=fact.id)
+        name = f"{fact.id} of {length}"
+        prompt = kg.Prompt(before + fact.text, spans={"subject": (start, end)}, id=name)
         total = len(tokenizer(prompt.text)["input_ids"]) + 1
         if total >= length:
             first = kg.token_positions(prompt, "subject", tokenizer)[0]
             return prompt if total == length and total - first <= 12 else None
     return None
+
+
+def from_the_start(tokenizer, length: int, count: int) -> list[kg.Prompt]:
+    """`count` prompts of `length` tokens that begin with their subject."""
+    words, found = FILLER.split() * 6, []
+    for fact in kg.facts(["country_capital_city"])[:count]:
+        subject = fact.span_text("subject")
+        for n in range(1, len(words)):
+            text = f"{subject} is a country. {' '.join(words[:n])}"
+            if len(tokenizer(text)["input_ids"]) + 1 >= length:
+                found.append(kg.Prompt(text, spans={"subject": (0, len(subject))}, id=fact.id))
+                break
+    return found

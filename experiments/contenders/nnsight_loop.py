@@ -1,23 +1,23 @@
 """nnsight, one invoke per layer: all cells of a row of one prompt in one traced batch."""
 
 import torch
-from nnsight import NNsight
+from nnsight import TransformersModel
 
 from contenders._task import Task, js
 
 
 def block_scores(model, layer, case, low):
     """Block subject -> last by the mask that the layer's attention is given."""
-    length = case.ids.shape[1]
-    own = torch.full((length, length), low).triu(1)[None, None]
-    own[..., -1, case.subject] = low
-    model.model.layers[layer].self_attn.inputs[1]["attention_mask"][:] = own
+    attn = model.model.layers[layer].self_attn
+    mask = attn.inputs[1]["attention_mask"].clone()
+    mask[..., -1, case.subject] = low
+    attn.inputs = (attn.inputs[0], {**attn.inputs[1], "attention_mask": mask})
 
 
 @torch.inference_mode()
 def js_of(task: Task) -> list[float]:
     """JS of every prompt, row and layer, in this order."""
-    model, found = NNsight(task.hf()), []
+    model, found = TransformersModel(task.hf(), tokenizer=task.bridge.tokenizer), []
     low = torch.finfo(task.vectors.dtype).min
     for case in task.cases:
         clean = task.hf()(case.ids).logits[0, -1]

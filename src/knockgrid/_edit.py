@@ -47,11 +47,16 @@ class Edit:
 
 @dataclass(frozen=True)
 class Placed:
-    """An edit with the batch row of its cell, and the position at which the pass begins."""
+    """An edit with the batch row of its cell, and the positions `start` to `end` of the pass."""
 
     edit: Edit
     row: int
     start: int = 0
+    end: int | None = None
+
+    def holds(self, pos: int) -> bool:
+        """Whether the pass contains a position."""
+        return pos >= self.start and (self.end is None or pos < self.end)
 
 
 def taken(activation: Tensor, at: Sequence[int], dim: int = 0) -> Tensor:
@@ -94,7 +99,7 @@ def formula(activation: Tensor, value: Tensor, alpha: float = 1.0, add: bool = F
 def _slots(placed: Placed) -> list[tuple[int, ...]]:
     """(row, pos[, head]) of every entry an edit with a value writes, in the value's order."""
     edit, row = placed.edit, placed.row + placed.edit.row
-    heads, inside = edit.head_index, [p - placed.start for p in edit.pos if p >= placed.start]
+    heads, inside = edit.head_index, [p - placed.start for p in edit.pos if placed.holds(p)]
     if heads is None:
         return [(row, pos) for pos in inside]
     return [(row, pos, head) for pos in inside for head in heads]
@@ -103,7 +108,8 @@ def _slots(placed: Placed) -> list[tuple[int, ...]]:
 def _edges(placed: Placed) -> list[tuple[int, ...]]:
     """(row, query, key[, head]) of every attention score an edit blocks."""
     edit, row = placed.edit, placed.row + placed.edit.row
-    pairs = [(row, q - placed.start, k) for q in edit.pos for k in edit.src_pos or () if k <= q]
+    queries = [q for q in edit.pos if placed.holds(q)]
+    pairs = [(row, q - placed.start, k) for q in queries for k in edit.src_pos or () if k <= q]
     if edit.head_index is None:
         return pairs
     return [(*pair, head) for pair in pairs for head in edit.head_index]
@@ -112,8 +118,9 @@ def _edges(placed: Placed) -> list[tuple[int, ...]]:
 def _value(placed: Placed) -> Tensor:
     edit, value = placed.edit, placed.edit.value
     assert value is not None
-    if edit.pos[0] < placed.start:
-        value = taken(value, [i for i, pos in enumerate(edit.pos) if pos >= placed.start])
+    inside = [i for i, pos in enumerate(edit.pos) if placed.holds(pos)]
+    if len(inside) < len(edit.pos):
+        value = taken(value, inside)
     if edit.head_index is None:
         return value
     return taken(value, edit.head_index, 1).flatten(0, 1)

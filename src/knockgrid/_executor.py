@@ -19,13 +19,15 @@ class Outcome:
     """What one sample of one cell did.
 
     `logits` and `null` are `[token, d_vocab]`; `null` is the same pass without an edit, and
-    divergences are taken against it, so that a no-op is 0 in every dtype.
+    divergences are taken against it, so that a no-op is 0 in every dtype. `generated` holds the
+    tokens that the intervened model wrote itself, where it did.
     """
 
     cell: Cell
     sample: int
     logits: Tensor
     null: Tensor
+    generated: tuple[int, ...] = ()
 
 
 @runtime_checkable

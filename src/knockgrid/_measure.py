@@ -28,6 +28,7 @@ class Gathered:
 
     values: list[Values] = field(default_factory=list)
     mean: Tensor | None = None
+    diverged: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +102,12 @@ class Meter:
 
     def _add(self, outcome: Outcome, values: Values) -> list[Row]:
         cell = outcome.cell
+        apart = self._diverged(outcome)
         if len(cell.samples) == 1:
-            return self._finish(cell, [values], values.get("js"))
+            return self._finish(cell, [values], values.get("js"), apart)
         gathered = self._open.setdefault(cell.index, Gathered())
         gathered.values.append(values)
+        gathered.diverged += apart
         share = outcome.logits.double().softmax(-1) / len(cell.samples)
         gathered.mean = share if gathered.mean is None else gathered.mean + share
         if len(gathered.values) < len(cell.samples):
@@ -113,16 +116,29 @@ class Meter:
         mean = gathered.mean.log()
         clean = self.bound.clean[cell.prompt].logits if self.denoise else outcome.null
         of_mean = in_unit(evaluate([js], clean, mean)["js"], js, self.unit)
-        return self._finish(cell, gathered.values, dict(enumerate(of_mean.tolist())))
+        return self._finish(
+            cell, gathered.values, dict(enumerate(of_mean.tolist())), gathered.diverged
+        )
+
+    def _diverged(self, outcome: Outcome) -> list[int]:
+        """The first token that the intervened model wrote otherwise, if there is one."""
+        clean = self.bound.clean[outcome.cell.prompt].generated
+        pairs = enumerate(zip(outcome.generated, clean, strict=False))
+        return [i for i, (own, other) in pairs if own != other][:1]
 
     def _finish(
-        self, cell: Cell, samples: Sequence[Values], of_mean: Mapping[int, float] | None
+        self,
+        cell: Cell,
+        samples: Sequence[Values],
+        of_mean: Mapping[int, float] | None,
+        diverged: Sequence[int],
     ) -> list[Row]:
         prompt = cell.prompt
         run, rows = self.bound.clean[prompt], []
         for token in self.tokens(cell):
             row = label(cell, run, token, self.texts[prompt][token])
             row["samples"] = len(samples)
+            row["diverged"] = min(diverged, default=None)
             if token >= run.n_valid:
                 row["status"] = "NA: the text had ended before this token"
             else:

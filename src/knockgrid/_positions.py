@@ -80,10 +80,11 @@ def names(prompt: Prompt) -> list[str]:
 
     Example:
         >>> names(Prompt("Rome is in", spans={"subject": "Rome"}))
-        ['last', 'all', 'bos', 'rest', 'subject', 'subject_first', 'subject_last']
+        ['last', 'all', 'bos', 'rest', 'between', 'subject', 'subject_first', 'subject_last']
     """
     spans = [name for span in prompt.spans for name in (span, f"{span}_first", f"{span}_last")]
-    return ["last", "all", "bos", "rest", *spans]
+    between = ["between"] if "subject" in prompt.spans else []
+    return ["last", "all", "bos", "rest", *between, *spans]
 
 
 def _rest(prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
@@ -119,6 +120,8 @@ def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
         return fixed[at]
     if at == "rest":
         return _rest(prompt, tokens)
+    if at == "between" and "subject" in prompt.spans:
+        return tuple(range(_of_span(prompt, tokens, "subject")[-1] + 1, len(tokens) - 1))
     for suffix, index in (("_first", 0), ("_last", -1)):
         span = at.removesuffix(suffix)
         if span != at and span in prompt.spans:
@@ -157,7 +160,8 @@ def token_positions(
         (4,)
 
     `at` is `subject`, any other span name, `<span>_first`, `<span>_last`, `last`, `all`, `bos`,
-    `rest` (no BOS, no span, not the last token), an index, or a list of these.
+    `rest` (no BOS, no span, not the last token), `between` (after the subject, before the last
+    token), an index, or a list of these.
 
     Raises:
         InputError: unknown name, index out of range, or a tokenizer without offsets.

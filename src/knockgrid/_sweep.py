@@ -11,15 +11,14 @@ import pandas as pd
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid._answer_positions import is_answer_position
 from knockgrid._answers import best_first_token
 from knockgrid._bind import Bound, bind
-from knockgrid._errors import InputError, unknown
+from knockgrid._checks import check_edits, check_free_run, check_options, check_places
 from knockgrid._executor import Executor
 from knockgrid._intervention import Cell, Intervention, check_names
 from knockgrid._layers import layer_list, layer_set
 from knockgrid._measure import Meter, Row
-from knockgrid._model import check_ready, describe, has_hook, hook_name, load, n_layers
+from knockgrid._model import check_ready, describe, load, n_layers
 from knockgrid._parquet import write_table
 from knockgrid._positions import resolve
 from knockgrid._preflight import choose
@@ -33,7 +32,7 @@ from knockgrid._table import build
 from knockgrid.divergences import js
 from knockgrid.divergences._divergence import UNITS, Divergence
 from knockgrid.divergences._evaluate import evaluate
-from knockgrid.divergences._lookup import by_name
+from knockgrid.executors._free_run import FreeRun
 
 METRICS = (
     "js",
@@ -45,8 +44,6 @@ METRICS = (
     "logp_answer",
     "rank_answer",
 )
-MODES = ("prompt_only", "persistent")
-DIRECTIONS = ("noise", "denoise")
 PACKAGES = ("knockgrid", "transformer-lens", "transformers", "torch", "pandas")
 
 
@@ -87,7 +84,9 @@ def sweep(
         n_tokens: tokens to measure; token 0 is the one after the prompt, later ones are measured
             on the clean greedy continuation.
         mode: `"prompt_only"` edits prompt positions only; with `"persistent"` knockouts and edge
-            patches also bind every later query. Patches are the same in both.
+            patches also bind every later query. Patches are the same in both, as they are not put
+            again. `"free_run"` is persistent, and the intervened model writes its own tokens;
+            the column `diverged` names the first that differs.
         metrics: measures from `knockgrid.divergences`, by name.
         unit: `"nats"` or `"bits"`.
         samples: draws of a random source; divergences are averaged, and `js_mean_dist` is that of
@@ -118,10 +117,15 @@ def sweep(
     ready = prepare(model, [prompts] if isinstance(prompts, Prompt) else prompts, bos, n_tokens)
     check_places(ready, rows, n_tokens)
     settings = Settings(
-        rows, chosen, n_tokens, samples, direction, mode == "persistent", bos, seed, keep_kv=False
+        rows, chosen, n_tokens, samples, direction, mode != "prompt_only", bos, seed, keep_kv=False
     )
     settings = with_statistics(model, ready, settings)
-    carry_out, receipt = choose(model, ready, settings, executor)
+    if mode == "free_run":
+        check_free_run(rows, executor)
+        trial, stepwise = replace(settings, n_tokens=1), FreeRun(cached=executor != "reference")
+        carry_out, receipt = choose(model, ready, trial, stepwise)
+    else:
+        carry_out, receipt = choose(model, ready, settings, executor)
     settings = replace(settings, keep_kv=carry_out.needs_kv)
     found, sides, dropped = collect(model, ready, settings, carry_out, measures, unit, progress)
     order = [one.prompt.id for one in ready]
@@ -149,118 +153,6 @@ def sweep(
     if out is not None:
         write_table(table, Path(out) / "table.parquet")
     return table
-
-
-def check_options(
-    n_tokens: int,
-    mode: str,
-    metrics: Sequence[str],
-    unit: str,
-    samples: int,
-    direction: str,
-) -> list[Divergence]:
-    """The measures asked for, once every plain option has been checked.
-
-    Raises:
-        InputError: an option that is not one of those allowed.
-    """
-    for name, value in (("n_tokens", n_tokens), ("samples", samples)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{name} is {value!r}; give a whole number of at least 1")
-    for name, given, allowed in (
-        ("mode", mode, MODES),
-        ("unit", unit, tuple(UNITS)),
-        ("direction", direction, DIRECTIONS),
-    ):
-        if given not in allowed:
-            raise unknown(name, given, allowed)
-    wanted = [metrics] if isinstance(metrics, str) else list(metrics)
-    if not wanted:
-        raise InputError("no metrics given; name at least one, such as 'js'")
-    return list({m.name: m for m in map(by_name, wanted)}.values())
-
-
-def check_edits(
-    model: TransformerBridge, interventions: Sequence[Intervention], layers: Sequence[int]
-) -> None:
-    """Refuse heads and activations that the model does not have.
-
-    Raises:
-        InputError: a head index beyond the model's, or an unknown activation.
-    """
-    n_heads = int(model.cfg.n_heads)
-    for one in interventions:
-        for head in one.heads or ():
-            if not 0 <= head < n_heads:
-                raise InputError(
-                    f"intervention {one.name!r} names head {head}, and the model has heads 0 to "
-                    f"{n_heads - 1}"
-                )
-        for layer in layers:
-            for inside in layer_set(one.window, layer, n_layers(model)):
-                if one.edges is None or has_hook(model, "attn_scores", inside):
-                    for act_name, _ in one.sites:
-                        hook_name(model, act_name, inside)
-
-
-def check_places(
-    ready: Sequence[Prepared], interventions: Sequence[Intervention], n_tokens: int
-) -> None:
-    """Resolve every place in every prompt once, before anything is computed.
-
-    Raises:
-        InputError: a place that a prompt does not have.
-    """
-    for one in interventions:
-        if one.position is not None:  # absent places are NA, prompt by prompt
-            _check_family(ready, one, n_tokens)
-            continue
-        for prepared in ready:
-            for at in one.places:
-                if not resolve(prepared.prompt, prepared.tokens, at):
-                    raise InputError(
-                        f"place {at!r} is empty in prompt {prepared.prompt.id!r} "
-                        f"({prepared.prompt.text!r}); leave the prompt out or name another place"
-                    )
-
-
-def _check_family(ready: Sequence[Prepared], one: Intervention, n_tokens: int) -> None:
-    """Refuse a position that no prompt can have: a misspelt name, or one beyond what is measured.
-
-    Raises:
-        InputError: no prompt has it.
-    """
-    for at in one.places:
-        if is_answer_position(at):
-            needs_answer(one, str(at), n_tokens)
-            continue
-        reasons: list[InputError] = []
-        for prepared in ready:
-            try:
-                resolve(prepared.prompt, prepared.tokens, at)
-                break
-            except InputError as reason:
-                reasons.append(reason)
-        else:
-            raise reasons[0]
-
-
-def needs_answer(one: Intervention, at: str, n_tokens: int) -> None:
-    """Refuse a place in the answer where no answer is measured, or its source has none there.
-
-    Raises:
-        InputError: too few measured tokens, or a source that is taken over prompts only.
-    """
-    if at != "last_q" and n_tokens < 2:
-        raise InputError(
-            f"position {at!r} may lie after the prompt; give n_tokens=2 or more, so that there is "
-            "an answer"
-        )
-    if one.source is not None and one.source.needs_statistics:
-        raise InputError(
-            f"source {one.source.label!r} is taken over the prompts, which have no {at!r}; use "
-            "corrupted_run(), zero() or fixed()"
-        )
 
 
 def with_statistics(
@@ -353,6 +245,8 @@ def side(
         for (at, name, sample), source in bound.sources.items()
         if at == index and sample == 0
     }
+    has_subject = "subject" in run.prompt.spans
+    subject = list(resolve(run.prompt, run.tokens, "subject")) if has_subject else []
     return {
         "id": run.prompt.id,
         "text": run.prompt.text,
@@ -362,6 +256,7 @@ def side(
         "group": run.prompt.group,
         "answers": list(run.prompt.answers),
         "n_prompt": run.n_prompt,
+        "subject_tokens": subject,
         "tokens": token_texts(model.tokenizer, run.tokens.ids),
         "generated": list(meter.texts[index]),
         "logp_clean": float(clean.max()) * UNITS[unit],

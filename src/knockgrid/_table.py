@@ -51,6 +51,7 @@ COLUMNS = (
     Column("rank_answer", "Float64", "rank of the answer", "rank"),
     Column("js_mean_dist", "float64", "JS divergence of the mean distribution", "information"),
     Column("js_to_source", "float64", "JS divergence to the source run", "information"),
+    Column("diverged", "Int64", "first token that free_run wrote otherwise, NA: none", "index"),
     Column("samples", "Int64", "number of samples behind the row", "index"),
     Column("status", "string", "'ok', or the reason why there is no value", "label"),
 )

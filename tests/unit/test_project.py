@@ -48,6 +48,7 @@ ROOMS = (
     "_executor",
     "_table",
     "_parquet",
+    "_contrast",
     "sources",
     "interventions",
     "divergences",
@@ -57,6 +58,7 @@ ROOMS = (
     "figures",
     "_trial",
     "_preflight",
+    "_checks",
     "_sweep",
     "analysis",
     "__init__",  # the public names, which are loaded on first use

@@ -176,6 +176,38 @@ def figure(
 
 
 @app.command()
+def reproduce(
+    figures: Annotated[
+        list[str], typer.Argument(help="f1 ... f5, heads, paths, positions, or all.")
+    ],
+    model: Annotated[str, typer.Option(help="demo, a folder, or a hub name.")] = "demo",
+    out: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path(
+        "runs/reproduce"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="Few prompts and layers.")] = False,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,
+    device: Annotated[str | None, typer.Option()] = None,
+) -> None:
+    """Make the tables of the published figures and draw them; tables on disk are drawn again."""
+    from functools import cache
+
+    from knockgrid.edge.config import read_config
+    from knockgrid.edge.plan import load_model
+    from knockgrid.edge.reproduce import chosen, recipe_of
+    from knockgrid.edge.reproduce import reproduce as made
+
+    config = read_config(None, {"model": model, "dtype": dtype, "device": device})
+    settings = {"model": model, "dtype": config.dtype, "quick": quick}
+    names = chosen(figures)
+    for name in names:
+        recipe_of(name)
+    load = cache(lambda: load_model(config))
+    for name in names:
+        for path in made(name, load, settings, out):
+            typer.echo(str(path))
+
+
+@app.command()
 def check(
     model: Annotated[str, typer.Argument(help="demo, a folder, or a hub name.")],
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,

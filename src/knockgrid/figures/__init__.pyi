@@ -1,4 +1,12 @@
+from .dose_heatmap import dose_heatmap as dose_heatmap
+from .head_heatmap import head_heatmap as head_heatmap
 from .layer_curve import layer_curve as layer_curve
 from .layer_heatmap import layer_heatmap as layer_heatmap
+from .module_heatmap import module_heatmap as module_heatmap
 from .panels import panels as panels
+from .position_heatmap import position_heatmap as position_heatmap
+from .probe_twin import probe_twin as probe_twin
 from .save import save as save
+from .side_by_side import interval as interval
+from .side_by_side import side_by_side as side_by_side
+from .token_heatmap import token_heatmap as token_heatmap

@@ -30,5 +30,6 @@ def heatmap_size(rows: int, columns: int, label: int) -> tuple[float, float]:
         >>> heatmap_size(3, 30, 5)
         (8.95, 2.6)
     """
-    width = 1.4 + 0.07 * label + 0.24 * columns
-    return round(min(max(width, 4.0), 14.0), 2), round(0.95 + 0.55 * max(rows, 3), 2)
+    width = 1.4 + 0.07 * label + (0.55 if columns <= 16 else 0.24) * columns
+    height = 0.55 * max(rows, 3) if rows <= 12 else 0.22 * rows
+    return round(min(max(width, 4.0), 14.0), 2), round(0.95 + height, 2)

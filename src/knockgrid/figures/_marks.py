@@ -12,7 +12,9 @@ from matplotlib.transforms import ScaledTranslation
 HATCH = {"facecolor": "0.93", "edgecolor": "0.6", "hatch": "/////", "linewidth": 0.0}
 
 
-def mark(ax: Axes, grid: pd.DataFrame, cells: pd.DataFrame, floor: float | None) -> None:
+def mark(
+    ax: Axes, grid: pd.DataFrame, cells: pd.DataFrame, floor: float | None, drop: float = 0.5
+) -> None:
     """Hatch the cells without a value, dot those below the noise floor, write ∞, and say so below.
 
     Example:
@@ -31,12 +33,19 @@ def mark(ax: Axes, grid: pd.DataFrame, cells: pd.DataFrame, floor: float | None)
     if floor is not None and (values < floor).any():
         notes.append(_dot(ax, np.argwhere(values < floor), floor))
     if notes:
-        _legend(ax, notes)
+        _legend(ax, notes, drop)
 
 
-def _legend(ax: Axes, notes: list) -> None:
+def add_note(ax: Axes, note: Line2D, drop: float = 0.5) -> None:
+    """Add a line to the legend below the heatmap."""
+    legend = ax.get_legend()
+    before = list(legend.legend_handles) if legend else []
+    _legend(ax, [*before, note], drop)
+
+
+def _legend(ax: Axes, notes: list, drop: float) -> None:
     # in inches, because the height of ticks and axis label does not grow with the Axes
-    below = ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)
+    below = ScaledTranslation(0, -drop, ax.figure.dpi_scale_trans)
     place = {"bbox_to_anchor": (0, 0), "bbox_transform": ax.transAxes + below}
     ax.legend(
         handles=notes, loc="upper left", frameon=False, fontsize="small", borderaxespad=0, **place

@@ -17,10 +17,11 @@ def metric_label(table: pd.DataFrame, metric: str, statistic: str = "mean") -> s
         >>> metric_label(table, "js"), metric_label(table, "tv")
         ('Avg. JS divergence (bits)', 'Avg. total variation')
 
-    A column of the user's is called by its own name, without a unit.
+    A column of the user's is called as the metadata key `statistics` says, or by its own name.
     """
     column = {column.name: column for column in COLUMNS}.get(metric)
-    name = column.description if column else metric
+    told = metadata_of(table).get("statistics", {}).get(metric, metric)
+    name = column.description if column else told
     unit = metadata_of(table).get("unit", "unit not recorded")
     suffix = f" ({unit})" if column and column.unit == "information" else ""
     return f"{AVERAGES[statistic]} {name}{suffix}"
@@ -64,3 +65,16 @@ def prompt_count(cells: pd.DataFrame) -> str:
     # cells that share no prompt would otherwise be counted once
     everyone = cells.loc[cells["value"].notna(), "prompt"].nunique()
     return f"n = {everyone} prompt{'s' * (everyone > 1)}"
+
+
+def mode_of(table: pd.DataFrame) -> str:
+    """The mode of a sweep, where it measured more than the first token.
+
+    Example:
+        >>> table = pd.DataFrame()
+        >>> table.attrs = {"knockgrid": {"mode": "free_run", "n_tokens": 3}}
+        >>> mode_of(table)
+        'free_run'
+    """
+    metadata = metadata_of(table)
+    return str(metadata.get("mode", "")) if metadata.get("n_tokens", 1) > 1 else ""

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from knockgrid._errors import InputError
 from knockgrid._table import cells, grid
 from knockgrid.figures._canvas import new_axes
+from knockgrid.figures._heatmap import tick_places
 from knockgrid.figures._words import metric_label, prompt_count, row_labels, titled
-from knockgrid.figures.layer_heatmap import tick_places
 
 # Okabe and Ito's palette, told apart also by readers who are colour-blind; yellow is too pale
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

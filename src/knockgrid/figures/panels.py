@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from knockgrid._errors import InputError, unknown
-from knockgrid.figures._canvas import heatmap_size
+from knockgrid.figures._scale import common, mesh_of, size_of
 from knockgrid.figures.layer_heatmap import layer_heatmap
 
 
@@ -51,8 +49,8 @@ def panels(
     parts = _parts(table, by, order)
     sketches = [figure(part, metric, ax=Figure().subplots(), **options) for part in parts]
     if shared_scale:  # limits given by hand come back from the sketches
-        options = {**options, "limits": _common(sketches)}
-    whole, places = _subplots(len(parts), columns, _size(sketches))
+        options = {**options, "limits": common(sketches)}
+    whole, places = _subplots(len(parts), columns, size_of(sketches))
     for part, ax in zip(parts, places, strict=True):
         figure(part, metric, ax=ax, title=str(_values(part, by).iloc[0]), **options)
     if "limits" in options:
@@ -77,25 +75,6 @@ def _parts(table: pd.DataFrame, by: str, order: Sequence | None) -> list[pd.Data
     return [table.loc[_values(table, by) == value, :] for value in order or seen]
 
 
-def _mesh(ax: Axes) -> QuadMesh | None:
-    return next((item for item in ax.collections if isinstance(item, QuadMesh)), None)
-
-
-def _common(sketches: list[Axes]) -> tuple[float, float]:
-    scales = [mesh.get_clim() if (mesh := _mesh(ax)) else ax.get_ylim() for ax in sketches]
-    return min(low for low, _ in scales), max(high for _, high in scales)
-
-
-def _size(sketches: list[Axes]) -> tuple[float, float]:
-    """Inches for one panel, the largest that any of them needs."""
-    meshes = [mesh for mesh in map(_mesh, sketches) if mesh]
-    if not meshes:
-        return 7.4, 3.0
-    rows, columns = np.max([np.asarray(mesh.get_array()).shape for mesh in meshes], axis=0)
-    labels = [label.get_text() for ax in sketches for label in ax.get_yticklabels()]
-    return heatmap_size(int(rows), int(columns), max(map(len, labels), default=0))
-
-
 def _subplots(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     if columns < 1:
         raise InputError(
@@ -112,7 +91,7 @@ def _subplots(count: int, columns: int, size: tuple[float, float]) -> tuple[Figu
 
 
 def _one_colour_bar(whole: Figure, places: list[Axes]) -> None:
-    meshes = [mesh for mesh in map(_mesh, places) if mesh is not None]
+    meshes = [mesh for mesh in map(mesh_of, places) if mesh is not None]
     bars = [mesh.colorbar for mesh in meshes if mesh.colorbar is not None]
     if len(bars) == len(places):
         label = bars[0].ax.get_ylabel()

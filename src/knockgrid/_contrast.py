@@ -1,0 +1,151 @@
+"""Contrasts of tables: the difference of two, and the interval of one, cell by cell."""
+
+import numpy as np
+import pandas as pd
+
+from knockgrid._errors import InputError
+from knockgrid._table import KEY, build, metadata_of, metrics
+
+CELL = ("intervention", "layer", "layers", "head", "module", "position", "alpha", "token")
+RESAMPLES = 2000
+
+
+def _numbered(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows that have a value, with their cell as one key."""
+    if metric not in metrics(table):
+        raise InputError(f"unknown metric {metric!r}; the table has {', '.join(metrics(table))}")
+    value = table[metric].astype("Float64").to_numpy(float, na_value=np.nan)
+    kept = table.assign(value=value)[np.isfinite(value)]
+    names = [name for name in CELL if name in kept]
+    # positions of the answer lie at other tokens in other prompts, and belong together
+    placed = kept["position"].notna() if "position" in kept else pd.Series(False, kept.index)
+    if "token" in names:
+        kept["token"] = kept["token"].mask(placed, 0)
+    key = kept[names].astype(object).where(kept[names].notna(), None)
+    return kept.assign(cell=list(key.itertuples(index=False, name=None)))
+
+
+def _rebuilt(cells: pd.Series, names: list[str], table: pd.DataFrame, metric: str, who: str):
+    """A table with one row per cell, under the metadata of another."""
+    rows = [
+        {"prompt": who, metric: value, **dict(zip(names, cell, strict=True))}
+        for cell, value in cells.items()
+    ]
+    return build(rows, metadata_of(table))
+
+
+def difference(one: pd.DataFrame, other: pd.DataFrame, metric: str = "js") -> pd.DataFrame:
+    """A table with `other` minus `one`, cell by cell: means over the prompts that both have.
+
+    Example:
+        >>> row = {"prompt": "rome", "intervention": "last", "layer": 0}
+        >>> one, other = (build([{**row, "js": js}], {"unit": "nats"}) for js in (0.1, 0.4))
+        >>> difference(one, other).js.round(3).tolist()
+        [0.3]
+
+    Where the tables share no prompt at all (two groups), the means over each one's own prompts are
+    subtracted; the metadata key `paired` says which it was.
+
+    Raises:
+        InputError: tables in different units, an unknown metric, or no cell in common.
+    """
+    units = [metadata_of(table).get("unit") for table in (one, other)]
+    if units[0] != units[1]:
+        raise InputError(f"the tables are in {units[0]} and {units[1]}; sweep both in one unit")
+    left, right = _numbered(one, metric), _numbered(other, metric)
+    names = [name for name in CELL if name in left and name in right]
+    both = set(left["prompt"]) & set(right["prompt"])
+    by = ["cell", "prompt"] if both else ["cell"]
+    values = [part.groupby(by, sort=False)["value"].mean() for part in (left, right)]
+    apart = (values[1] - values[0]).dropna()
+    if apart.empty:
+        raise InputError("the tables have no cell in common; sweep the same interventions")
+    if both:
+        apart = apart.groupby("cell", sort=False).mean()
+    order = [cell for cell in dict.fromkeys(left["cell"]) if cell in apart.index]
+    made = _rebuilt(apart.loc[order], names, one, metric, "difference")
+    made.attrs[KEY] = {**made.attrs[KEY], "paired": bool(both)}
+    return made
+
+
+def bounds(
+    table: pd.DataFrame, metric: str = "js", level: float = 0.95, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables with the lower and upper end of a bootstrap interval of every cell's mean.
+
+    Example:
+        >>> rows = [
+        ...     {"prompt": p, "intervention": "last", "layer": 0, "js": js}
+        ...     for p, js in [("rome", 0.1), ("oslo", 0.3)]
+        ... ]
+        >>> low, high = bounds(build(rows, {}))
+        >>> low.js.round(3).tolist(), high.js.round(3).tolist()
+        ([0.1], [0.3])
+
+    Whole prompts are resampled, the same ones for all cells. Limit: prompts that share a relation
+    or a subject are not independent, and this interval does not know it.
+
+    Raises:
+        InputError: an unknown metric, a level outside (0, 1), or fewer than two prompts.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level {level!r} is not between 0 and 1; give 0.95 for 95 %")
+    long = _numbered(table, metric)
+    if long["prompt"].nunique() < 2:
+        raise InputError("an interval needs two prompts or more; this table has one")
+    wide = long.pivot_table(index="prompt", columns="cell", values="value", sort=False)
+    known, values = wide.notna().to_numpy(float), wide.fillna(0.0).to_numpy(float)
+    n = len(wide)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    with np.errstate(invalid="ignore"):  # a resample may hold none of a cell's prompts
+        means = (draws @ values) / (draws @ known)
+    ends = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    names = [name for name in CELL if name in long]
+    cells = [pd.Series(end, index=list(wide.columns), dtype=float) for end in ends]
+    low, high = (_rebuilt(part, names, table, metric, "interval") for part in cells)
+    return low, high
+
+
+def redundancy(table: pd.DataFrame, singles: str, joint: str, metric: str = "js") -> pd.DataFrame:
+    """Sum of the single layers' effects minus the effect of the whole set, per prompt and cell.
+
+    Example:
+        >>> rows = [
+        ...     {"prompt": "a", "intervention": name, "layer": i, "layers": layers, "js": js}
+        ...     for name, i, layers, js in [
+        ...         ("only", 0, "0", 0.1), ("only", 1, "1", 0.2), ("from", 0, "0,1", 0.7)
+        ...     ]
+        ... ]
+        >>> redundancy(build(rows, {"unit": "nats"}), "only", "from").js.round(3).tolist()
+        [-0.4]
+
+    `singles` is an intervention with one layer per cell, `joint` one with sets (`per_window`); the
+    column `layers` says which singles belong to a cell. Negative: the set does more than its
+    layers one by one, so each of them is covered by the others (a spare path). Positive: the
+    layers do the same thing one after another, or the measure saturates.
+
+    Raises:
+        InputError: an unknown intervention, or a set with a layer that has no single cell.
+    """
+    values = table[metric].astype("Float64").to_numpy(float, na_value=np.nan)
+    table = table.assign(value=values)
+    parts = {}
+    for name in (singles, joint):
+        parts[name] = table[table["intervention"] == name]
+        if parts[name].empty:
+            has = ", ".join(map(str, table["intervention"].unique()))
+            raise InputError(f"the table has no intervention {name!r}; it has {has}")
+    single = parts[singles].set_index(["prompt", "layers"])["value"].to_dict()
+    rows = []
+    for row in parts[joint].to_dict("records"):
+        wanted = [(row["prompt"], layer) for layer in str(row["layers"]).split(",") if layer]
+        absent = [layer for prompt, layer in wanted if (prompt, layer) not in single]
+        if absent:
+            raise InputError(
+                f"layer {absent[0]} of the set at layer {row['layer']} has no cell of {singles!r}; "
+                "sweep layers='all'"
+            )
+        labels = {name: row[name] for name in ("prompt", "group", "layer", "layers", "token")}
+        value = sum(single[key] for key in wanted) - row["value"]
+        rows.append({**labels, "intervention": f"redundancy {joint}", metric: value})
+    return build(rows, metadata_of(table))

@@ -1,0 +1,129 @@
+"""free_run: the intervened model writes its own tokens, while edits stay in force.
+
+The other executors measure on the clean continuation; here every row goes its own way, so a pass
+cannot be shared beyond the prompt. All cells of a prompt are rows of one batch, and every step
+feeds one token per row to a cache that holds the edited keys and values.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import final
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+from transformers.cache_utils import DynamicCache
+
+from knockgrid._edit import Placed
+from knockgrid._errors import InputError
+from knockgrid._executor import Outcome, as_hook, edits_by_hook, items, noise_hooks
+from knockgrid._intervention import Cell
+from knockgrid._run import Run, input_device, keep_measured, takes_cache
+from knockgrid.divergences import js
+from knockgrid.divergences._evaluate import evaluate
+from knockgrid.executors._rows import Plan, budget, layout, split
+
+TOLERANCES = {torch.float64: 1e-8, torch.float32: 5e-6}
+
+
+@final
+@dataclass(frozen=True)
+class FreeRun:
+    """Greedy generation under persistent edits, batched over the cells of a prompt.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.free_run.name
+        'free_run'
+
+    Row 0 is never edited and is given the clean tokens; if its logits differ from those of the
+    clean run, the cache of this model cannot be trusted and the run ends. With `cached=False`, or
+    on a model that takes no cache, every step runs over the whole sequence again.
+
+    Limits: costs one whole pass over the prompt per cell, which the staircase saves.
+    """
+
+    name: str = "free_run"
+    max_rows: int | None = None
+    cached: bool = True
+    needs_kv: bool = False
+
+    def __call__(
+        self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
+    ) -> Iterator[Outcome]:
+        todo = sorted(items(cells), key=lambda item: item.run)
+        for index, group in groupby(todo, key=lambda item: item.run):
+            run = runs[index]
+            limit = self.max_rows or budget(model, len(run.ids), run.n_prompt, run.n_tokens)
+            for part in split(list(group), max(2, limit)):
+                plan = layout(0, part)
+                logits, tokens = generate(model, run, plan, self.cached and takes_cache(model))
+                check_null(run, logits[0])
+                written = tokens.tolist()
+                for item in part:
+                    row = plan.row[id(item)]
+                    own = tuple(written[row])
+                    yield Outcome(item.cell, item.sample, logits[row], logits[0], own)
+
+
+def generate(model: TransformerBridge, run: Run, plan: Plan, cached: bool) -> tuple[Tensor, Tensor]:
+    """Logits `[row, token, d_vocab]` and own tokens `[row, token]` of every row of a plan."""
+    rows, device = len(plan.row_prompt), input_device(model)
+    past = DynamicCache(config=model.original_model.config) if cached else None
+    ids = run.ids[: run.n_prompt].expand(rows, -1)
+    found: list[Tensor] = []
+    for token in range(run.n_tokens):
+        end = run.n_prompt + token
+        start = 0 if past is None or not token else end - 1
+        placed = [
+            Placed(edit, plan.row[id(item)], start, end)
+            for item in plan.items
+            for edit in item.edits
+        ]
+        noise = None if run.noise is None else run.noise[start:end]
+        edited = edits_by_hook(model, placed, device).items()
+        hooks = [*noise_hooks(model, noise), *edited, ("unembed.hook_in", keep_measured(LAST))]
+        extra = {} if past is None else {"past_key_values": past}
+        with torch.inference_mode():
+            logits = model.run_with_hooks(
+                ids[:, start:], fwd_hooks=[(name, as_hook(f)) for name, f in hooks], **extra
+            )[:, -1]
+        found.append(logits)
+        own = logits.argmax(-1)
+        if end < len(run.ids):
+            step = own.clone()
+            step[0] = run.ids[end]
+            ids = torch.cat([ids, _as_cell(step, plan)[:, None]], dim=1)
+    logits = torch.stack(found, dim=1)
+    return logits, logits.argmax(-1)
+
+
+LAST = slice(-1, None)
+
+
+def _as_cell(step: Tensor, plan: Plan) -> Tensor:
+    """The next tokens, the same for all rows of one cell: its first row is the one that writes."""
+    first = list(range(len(plan.row_prompt)))
+    for item in plan.items:
+        for extra in range(1, item.cell.n_rows):
+            first[plan.row[id(item)] + extra] = plan.row[id(item)]
+    return step.index_select(0, torch.tensor(first).to(step.device))
+
+
+def check_null(run: Run, logits: Tensor) -> None:
+    """Refuse a cache under which the unedited row is not the clean run.
+
+    Raises:
+        InputError: it differs, so that every row of the batch would be wrong as well.
+    """
+    apart = float(evaluate([js], run.logits, logits)["js"].max())
+    if not apart <= TOLERANCES.get(logits.dtype, 1e-2):
+        raise InputError(
+            f"generating prompt {run.prompt.id!r} step by step is {apart:.1e} in JS away from the "
+            "clean run on this model; use mode='persistent', or executor='reference' for steps "
+            "without a cache"
+        )
+
+
+free_run = FreeRun()

@@ -1,0 +1,73 @@
+"""module_heatmap: layer × module."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+
+from knockgrid._table import metadata_of
+from knockgrid.figures._heatmap import Limits, draw, grid_of, name_ticks, only, tick_places
+from knockgrid.figures._words import metric_label
+
+# Blue and orange are told apart by readers who are colour-blind; white is the grid's middle.
+BLUE_WHITE_ORANGE = LinearSegmentedColormap.from_list(
+    "blue_white_orange", ["#2166ac", "#92c5de", "#ffffff", "#fdb863", "#e66101"]
+)
+
+
+def module_heatmap(
+    table: pd.DataFrame,
+    metric: str = "js",
+    *,
+    ax: Axes | None = None,
+    limits: Limits | None = None,
+    cmap: str | Colormap | None = None,
+    annotate: bool = False,
+    title: str | None = None,
+) -> Axes:
+    """Draw a statistic over modules (columns) and layers (rows, the first at the bottom).
+
+    Example:
+        >>> from knockgrid._table import build
+        >>> table = build(
+        ...     [
+        ...         {"prompt": "rome", "intervention": m, "module": m, "layer": layer, "js": 0.1}
+        ...         for m in ("attn. q", "mlp. up") for layer in range(3)
+        ...     ],
+        ...     {"unit": "nats"},
+        ... )
+        >>> ax = module_heatmap(table)
+        >>> ax.get_title()
+        'Avg. JS divergence (nats) (n = 1 prompt)'
+
+    The table comes from a sweep over `per_module()`, or from `module_statistics()`. The colours run
+    over the grid's own range, white being its middle, not zero; title and colour bar name the
+    statistic.
+
+    Raises:
+        InputError: as `grid`, or a table without modules.
+    """
+    table = only(table, None, "module")
+    made = grid_of(table, metric, "layer", "module")
+    layers, modules = list(made.values.index), list(map(str, made.values.columns))
+    ax = draw(
+        made,
+        ax=ax,
+        cmap=cmap or BLUE_WHITE_ORANGE,
+        limits=limits,
+        centred=True,
+        names=list(map(str, layers)),
+        annotate=annotate,
+        drop=1.3,  # slanted tick labels
+        title=" · ".join(filter(None, [title, short_label(table, metric)])),
+    )
+    name_ticks(ax.xaxis, list(range(len(modules))), modules, rotation=40, ha="right")
+    name_ticks(ax.yaxis, tick_places(layers, step=3), list(map(str, layers)), rotation=0)
+    ax.invert_yaxis()
+    ax.set(xlabel="Module", ylabel="Layer")
+    return ax
+
+
+def short_label(table: pd.DataFrame, metric: str) -> str:
+    """The statistic in the title; what exactly it is stands at the colour bar."""
+    own = metadata_of(table).get("statistics", {})
+    return metric if metric in own else metric_label(table, metric)

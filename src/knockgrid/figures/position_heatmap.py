@@ -1,0 +1,78 @@
+"""position_heatmap: layer × token position."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+
+from knockgrid._table import metadata_of
+from knockgrid.figures._heatmap import Limits, draw, grid_of, name_ticks, only, tick_places
+
+
+def position_heatmap(
+    table: pd.DataFrame,
+    metric: str = "js",
+    *,
+    ax: Axes | None = None,
+    limits: Limits | None = None,
+    cmap: str | Colormap | None = None,
+    annotate: bool = False,
+    title: str | None = None,
+) -> Axes:
+    """Draw `metric` over named positions (columns) and layers (rows, the first on top).
+
+    Example:
+        >>> from knockgrid._table import build
+        >>> table = build(
+        ...     [
+        ...         {"prompt": "a", "intervention": at, "position": at, "layer": layer, "js": 0.1}
+        ...         for at in ("subject_last", "last") for layer in range(3)
+        ...     ],
+        ...     {"unit": "nats"},
+        ... )
+        >>> [label.get_text() for label in position_heatmap(table).get_xticklabels()]
+        ['subject_last', 'last']
+
+    The table comes from a sweep over `per_position()`, averaged over prompts by name. Where the
+    positions are the tokens of one prompt, columns carry their text, and those of the subject a
+    star. With `direction="denoise"` and `metric="logp_answer"` this is causal tracing.
+
+    Raises:
+        InputError: as `grid`, or a table without positions.
+
+    Source: Orgad et al. 2024, arXiv 2410.02707 (positions); Meng et al. 2022, arXiv 2202.05262
+    (restoration). Limit: a position after the prompt is measured at the token after it, so columns
+    of the answer are about later tokens than those of the prompt.
+    """
+    table = only(table, None, "position")
+    made = grid_of(table, metric, "layer", "position")
+    layers, positions = list(made.values.index), list(map(str, made.values.columns))
+    names = _names(table, positions)
+    ax = draw(
+        made,
+        ax=ax,
+        cmap=cmap or "Blues",
+        limits=limits,
+        names=list(map(str, layers)),
+        annotate=annotate,
+        drop=1.3,  # slanted tick labels
+        title=title,
+    )
+    name_ticks(ax.xaxis, list(range(len(names))), names, rotation=40, ha="right")
+    name_ticks(ax.yaxis, tick_places(layers), list(map(str, layers)), rotation=0)
+    ax.set(xlabel="Token position", ylabel="Layer")
+    return ax
+
+
+def _names(table: pd.DataFrame, positions: list[str]) -> list[str]:
+    """Position names, or the tokens themselves where one prompt was taken token by token."""
+    sides = {side["id"]: side for side in metadata_of(table).get("prompts", [])}
+    prompts = list(table["prompt"].unique())
+    if len(prompts) > 1 or prompts[0] not in sides or not all(p.isdigit() for p in positions):
+        return positions
+    side = sides[prompts[0]]
+    subject = side.get("subject_tokens", [])
+    return [_token(side["tokens"][int(p)], int(p) in subject) for p in positions]
+
+
+def _token(text: str, starred: bool) -> str:
+    return text.replace("\n", "⏎").replace("$", r"\$") + ("*" if starred else "")

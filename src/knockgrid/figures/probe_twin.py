@@ -1,0 +1,88 @@
+"""probe_twin: what a probe can read beside what the model uses."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+
+from knockgrid._errors import InputError
+from knockgrid.figures._canvas import heatmap_size
+from knockgrid.figures._heatmap import Grid, draw, name_ticks, tick_places
+from knockgrid.figures.position_heatmap import position_heatmap
+
+CHANCE = 0.5
+
+
+def probe_twin(
+    probes: pd.DataFrame,
+    table: pd.DataFrame,
+    apart: pd.DataFrame | None = None,
+    *,
+    metric: str = "js",
+    diverging: bool = False,
+) -> Figure:
+    """Draw probe AUC, its shuffled control and the divergence on the same layers and positions.
+
+    `probes` comes from `probe_auc()`, `table` from a sweep over `per_position()` of the same
+    places, `apart` from `readable_not_used()`: with it a fourth panel shows what is readable but
+    not used. The AUC runs from 0.5 to 1 in the published Blues; cells below 0.5 carry a minus sign,
+    or, with `diverging`, a colour of their own around 0.5.
+
+    Example:
+        >>> from knockgrid._table import build
+        >>> row = {"intervention": "a", "position": "last_q", "layer": 0}
+        >>> probes = build([{"prompt": "seed 0", **row, "auc": 0.7, "auc_shuffled": 0.5}], {})
+        >>> table = build([{"prompt": "rome", **row, "js": 0.1}], {"unit": "nats"})
+        >>> [ax.get_title() for ax in probe_twin(probes, table).axes if ax.get_title()]
+        ['probe (1 seed)', 'shuffled labels (1 seed)', 'divergence (n = 1 prompt)']
+
+    Raises:
+        InputError: a table without positions or AUCs.
+
+    Source: Orgad et al. 2024, arXiv 2410.02707, figure 2 (the AUC).
+    Limit: prompts answered wrong are few in a well-known relation, so an AUC can be chance.
+    """
+    if "auc" not in probes:
+        raise InputError("the first table has no column 'auc'; make it with probe_auc()")
+    count = 3 if apart is None else 4
+    rows, columns = probes["layer"].nunique(), probes["position"].nunique()
+    width, height = heatmap_size(rows, columns, 4)
+    whole = Figure(figsize=(min(width * count, 26.0), height + 0.8), layout="constrained")
+    places = list(whole.subplots(1, count))
+    seeds = probes["prompt"].nunique()
+    said = f"{seeds} seed{'s' * (seeds > 1)}"
+    scale = {"cmap": "RdBu_r", "limits": (0.0, 1.0)} if diverging else {"limits": (CHANCE, 1.0)}
+    for ax, name, words in zip(
+        places, ("auc", "auc_shuffled"), ("probe", "shuffled labels"), strict=False
+    ):
+        position_heatmap(probes, name, ax=ax, **scale)
+        ax.set_title(f"{words} ({said})", fontsize="medium")
+        _mark_below_chance(ax)
+    position_heatmap(table, metric, ax=places[2], title="divergence")
+    if apart is not None:
+        _difference(apart, places[3])
+    return whole
+
+
+def _mark_below_chance(ax: Axes) -> None:
+    mesh = next(item for item in ax.collections if isinstance(item, QuadMesh))
+    values = mesh.get_array()
+    assert values is not None
+    for y, row in enumerate(values):
+        for x, value in enumerate(row):
+            if value < CHANCE:
+                ax.text(x + 0.5, y + 0.5, "−", ha="center", va="center", gid="below chance")
+
+
+def _difference(apart: pd.DataFrame, ax: Axes) -> None:
+    """Red: a probe can read it and the model does not use it; blue: the reverse."""
+    parts = apart.stack(future_stack=True).rename("value").reset_index()
+    parts.columns = ["row", "column", "value"]
+    parts = parts.assign(prompt="difference", status="NA: no value in one of the two")
+    layers, names = list(apart.index), list(map(str, apart.columns))
+    made = Grid(apart, parts, "readable − used (shares, −1 … 1)", None)
+    draw(made, ax=ax, cmap="RdBu_r", limits=(-1.0, 1.0), names=names, drop=1.3)
+    ax.set_title("readable but not used", fontsize="medium")
+    name_ticks(ax.xaxis, list(range(len(names))), names, rotation=40, ha="right")
+    name_ticks(ax.yaxis, tick_places(layers), list(map(str, layers)), rotation=0)
+    ax.set(xlabel="Token position", ylabel="Layer")

@@ -1,0 +1,112 @@
+"""token_heatmap: layer × generated token."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.lines import Line2D
+
+from knockgrid._errors import InputError
+from knockgrid.figures._heatmap import Limits, draw, grid_of, name_ticks
+from knockgrid.figures._marks import add_note
+from knockgrid.figures._words import mode_of
+
+DROP = 0.72  # two lines of tick labels
+
+
+def token_heatmap(
+    table: pd.DataFrame,
+    metric: str = "kl",
+    *,
+    intervention: str | None = None,
+    ax: Axes | None = None,
+    limits: Limits | None = None,
+    cmap: str | Colormap | None = None,
+    annotate: bool = False,
+    title: str | None = None,
+) -> Axes:
+    r"""Draw `metric` over generated tokens (columns) and layers (rows, in the user's order).
+
+    Example:
+        >>> from knockgrid._table import build
+        >>> table = build(
+        ...     [
+        ...         {"prompt": "rome", "intervention": "subject", "layer": layer, "token": token,
+        ...          "token_text": " it", "kl": 0.1 * token}
+        ...         for layer in (0, 15) for token in range(2)
+        ...     ],
+        ...     {"unit": "nats", "mode": "prompt_only"},
+        ... )
+        >>> [label.get_text() for label in token_heatmap(table).get_xticklabels()]
+        ['Gen0\n it', 'Gen1\n it']
+
+    Gen0 is the token right after the prompt. One prompt has the clean run's tokens under the
+    columns. The mode is in the title; in mode `free_run` a line stands left of the first token that
+    the intervened model wrote otherwise (for several prompts: in at least half of them), and what
+    lies right of it mixes the edit with the changed text. `intervention` picks one of several.
+
+    Raises:
+        InputError: as `grid`, or several interventions and none picked.
+
+    Limit: tokens after the text has ended are NA, so later columns hold fewer prompts.
+    """
+    table = _one(table, intervention)
+    made = grid_of(table, metric, "layer", "token")
+    layers, tokens = (list(map(int, axis)) for axis in (made.values.index, made.values.columns))
+    words = " · ".join(filter(None, [title, str(table["intervention"].iloc[0]), mode_of(table)]))
+    ax = draw(
+        made,
+        ax=ax,
+        cmap=cmap or "YlOrRd",
+        limits=limits,
+        names=list(map(str, layers)),
+        annotate=annotate,
+        title=words,
+        drop=DROP,
+    )
+    name_ticks(ax.xaxis, list(range(len(tokens))), _names(table, tokens))
+    name_ticks(ax.yaxis, list(range(len(layers))), list(map(str, layers)), rotation=0)
+    ax.set(xlabel="Generated Token", ylabel="Layer")
+    _mark_divergence(ax, table, layers, tokens)
+    return ax
+
+
+def _one(table: pd.DataFrame, intervention: str | None) -> pd.DataFrame:
+    names = list(table["intervention"].unique())
+    if intervention is None and len(names) > 1:
+        raise InputError(
+            f"the table has several interventions ({', '.join(names)}); give intervention="
+        )
+    if intervention is not None and intervention not in names:
+        raise InputError(f"the table has no intervention {intervention!r}; it has {names}")
+    kept = table[table["intervention"] == (intervention or names[0])]
+    kept.attrs = table.attrs
+    return kept
+
+
+def _names(table: pd.DataFrame, tokens: list[int]) -> list[str]:
+    if table["prompt"].nunique() > 1 or table["token_text"].isna().all():
+        return [f"Gen{token}" for token in tokens]
+    texts = table.drop_duplicates("token").set_index("token")["token_text"]
+    return [f"Gen{token}\n{_plain(str(texts[token]))}" for token in tokens]
+
+
+def _plain(text: str) -> str:
+    """A token as a tick label: line breaks become visible, a dollar sign starts no formula."""
+    return text.replace("\n", "⏎").replace("$", r"\$")
+
+
+def _mark_divergence(ax: Axes, table: pd.DataFrame, layers: list[int], tokens: list[int]) -> None:
+    """A line before the first token that at least half of the prompts wrote otherwise."""
+    first = table.drop_duplicates(["prompt", "layer"]).set_index("layer")["diverged"]
+    drawn = False
+    for y, layer in enumerate(layers):
+        own = first.loc[[layer]].astype("Float64").fillna(float("inf")).sort_values()
+        at = own.iloc[(len(own) - 1) // 2]
+        if at in tokens:
+            x = tokens.index(int(at))
+            ax.plot([x, x], [y, y + 1], color="#0072B2", linewidth=2.5, gid="diverged")
+            drawn = True
+    if drawn:
+        few = table["prompt"].nunique() == 1
+        text = "first token written otherwise" + ("" if few else " in half of the prompts")
+        add_note(ax, Line2D([], [], color="#0072B2", linewidth=2.5, label=text), DROP)

@@ -1,0 +1,103 @@
+"""Positions named by their role in the answer, against a hand count and the tokenizer."""
+
+import pytest
+
+from knockgrid._answer_positions import answer_positions, is_answer_position, shortest_span
+
+
+class Letters:
+    """A tokenizer of fixed pieces, so that spans can be counted by hand."""
+
+    PIECES = (" It", " is", " Par", "is", " now", ".", "\n", " paris", " Lyon")
+
+    def decode(self, ids):
+        return "".join(self.PIECES[i] for i in ids)
+
+
+def prompt(*answers):
+    import knockgrid as kg
+
+    return kg.Prompt("Where", answers=answers)
+
+
+def test_names_follow_the_published_indices():
+    """q tokens of prompt: last_q = q - 1, first_answer = q, second_answer = q + 1."""
+    found = answer_positions(Letters(), prompt("Paris"), [0, 1, 2, 3, 4, 5], 10)
+    assert (found["last_q"], found["first_answer"], found["second_answer"]) == (9, 10, 11)
+    parts = ("before_first", "first", "last", "after_last")
+    assert [found[f"exact_answer_{part}"] for part in parts] == [11, 12, 13, 14]
+    assert (found["-1"], found["-6"], found["-8"]) == (15, 10, 8)
+
+
+def test_the_first_mention_and_the_shortest_span_count():
+    assert shortest_span(Letters(), [4, 7, 2, 3], ["Paris"]) == range(1, 2)
+    assert shortest_span(Letters(), [0, 1, 2, 3, 7], ["PARIS"]) == range(2, 4)
+    assert shortest_span(Letters(), [8, 2, 3], ["Paris", "Lyon"]) == range(0, 1)
+
+
+def test_an_answer_at_the_end_has_no_token_after_it():
+    found = answer_positions(Letters(), prompt("Paris"), [2, 3], 4)
+    assert found["exact_answer_after_last"] == found["exact_answer_last"] == 5
+    assert found["exact_answer_before_first"] == found["last_q"] == 3
+
+
+def test_nothing_is_guessed():
+    for answers in (("Berlin",), ()):
+        found = answer_positions(Letters(), prompt(*answers), [0, 1], 4)
+        assert not [name for name in found if name.startswith("exact")]
+    short = answer_positions(Letters(), prompt("Paris"), [0], 4)
+    assert "second_answer" not in short
+    assert "first_answer" in short
+
+
+def test_what_is_a_name_of_the_answer():
+    names = ("last_q", "-3", "exact_answer_last")
+    others = ("last", "-0", "-x", -1, "exact_answer", "1")
+    assert all(map(is_answer_position, names))
+    assert not any(map(is_answer_position, others))
+
+
+def test_cells_are_measured_right_after_their_position(sweep, tower):
+    import knockgrid as kg
+
+    family = kg.per_position(
+        kg.patch("resid_post", "last", kg.zero()), ["subject_last", "last_q", "first_answer", "-1"]
+    )
+    table = sweep(tower, family, layers=[0, 1], n_tokens=4)
+    tokens = table.groupby("position", sort=False)["token"].unique().map(list).to_dict()
+    assert tokens == {"subject_last": [0], "last_q": [0], "first_answer": [1], "-1": [3]}
+    assert (table.js > 1e-9).all()  # at token 0 a position of the answer would be 0 by causality
+
+
+def test_absent_places_are_na_and_not_0(sweep, prompts):
+    import knockgrid as kg
+
+    named = kg.Prompt("Lima is the capital of Peru", spans={"subject": "Lima", "land": "Peru"})
+    family = kg.per_position(kg.patch("resid_post", "last"), ["land", "exact_answer_first"])
+    table = sweep([prompts[0], named.replace(answers=["zzz"])], family, layers=[1], n_tokens=3)
+    status = dict(zip(zip(table.prompt, table.position, strict=True), table.status, strict=True))
+    assert status["france", "land"] == "NA: the prompt has no 'land'"
+    assert status[named.id, "land"] == "ok"
+    assert {s for (_, at), s in status.items() if at == "exact_answer_first"} == {
+        "NA: the answer is not in the output"
+    }
+    assert kg.grid(table, rows="layer", columns="position")["exact_answer_first"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"positions": ["subject_lost"], "n_tokens": 3}, "unknown position 'subject_lost'"),
+        ({"positions": ["first_answer"]}, "give n_tokens=2 or more"),
+        ({"positions": ["-1"], "n_tokens": 3, "source": "mean"}, "taken over the prompts"),
+        ({"positions": ["-1"], "n_tokens": 3, "mode": "free_run"}, "placed in the clean answer"),
+        ({"positions": ["last", "last"]}, "each once"),
+    ],
+)
+def test_bad_positions(sweep, tower, options, message):
+    import knockgrid as kg
+
+    source = kg.mean() if options.pop("source", None) else None
+    one, positions = kg.patch("resid_post", "last", source), options.pop("positions")
+    with pytest.raises(kg.InputError, match=message):
+        sweep(tower, kg.per_position(one, positions), layers=[0], **options)

@@ -1,0 +1,223 @@
+"""The grid figures: plotted array, ticks, order and colour norm, not pixels."""
+
+import numpy as np
+import pytest
+
+import knockgrid as kg
+from knockgrid._table import build
+
+LAYERS = [15, 0, 16]
+
+
+def array(ax):
+    mesh = ax.collections[0]
+    return np.asarray(mesh.get_array(), float).reshape(mesh.get_array().shape), mesh.get_clim()
+
+
+def texts(labels):
+    return [label.get_text() for label in labels]
+
+
+def tokens(prompts=("rome",), diverged=None):
+    return build(
+        [
+            {
+                "prompt": p,
+                "intervention": "attention",
+                "layer": layer,
+                "token": token,
+                "token_text": f" t{token}",
+                "kl": layer + token / 10 + i,
+                "diverged": diverged,
+            }
+            for i, p in enumerate(prompts)
+            for layer in LAYERS
+            for token in range(3)
+        ],
+        {"unit": "nats", "mode": "free_run", "n_tokens": 3, "layer_order": LAYERS},
+    )
+
+
+def test_token_heatmap():
+    ax = kg.token_heatmap(tokens())
+    values, limits = array(ax)
+    np.testing.assert_allclose(values, [[n, n + 0.1, n + 0.2] for n in LAYERS])
+    assert limits == (0.0, 16.2)
+    assert texts(ax.get_yticklabels()) == ["15", "0", "16"]  # the user's order
+    assert texts(ax.get_xticklabels()) == ["Gen0\n t0", "Gen1\n t1", "Gen2\n t2"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Generated Token", "Layer")
+    assert ax.get_title() == "attention · free_run (n = 1 prompt)"
+    light, dark = ax.collections[0].cmap(0.0), ax.collections[0].cmap(1.0)
+    assert min(light[:2]) > 0.9  # light yellow
+    assert dark[0] > 2 * max(dark[1:3])  # dark red
+
+
+def test_token_heatmap_marks_the_first_token_that_differs():
+    ax = kg.token_heatmap(tokens(diverged=1))
+    lines = [line for line in ax.lines if line.get_gid() == "diverged"]
+    assert [list(line.get_xdata()) for line in lines] == [[1, 1]] * 3
+    assert texts(ax.get_legend().get_texts()) == ["first token written otherwise"]
+    assert not [line for line in kg.token_heatmap(tokens()).lines if line.get_gid() == "diverged"]
+    many = kg.token_heatmap(tokens(("rome", "oslo"), diverged=2))
+    assert texts(many.get_xticklabels()) == ["Gen0", "Gen1", "Gen2"]
+    assert texts(many.get_legend().get_texts()) == [
+        "first token written otherwise in half of the prompts"
+    ]
+
+
+def test_token_heatmap_wants_one_intervention():
+    table = tokens()
+    two = table.assign(intervention=["a", "b"] + ["a"] * (len(table) - 2))
+    two.attrs = table.attrs
+    with pytest.raises(kg.InputError, match=r"several interventions \(a, b\)"):
+        kg.token_heatmap(two)
+    with pytest.raises(kg.InputError, match="no intervention 'c'"):
+        kg.token_heatmap(two, intervention="c")
+
+
+def family(column, members, **metadata):
+    return build(
+        [
+            {
+                "prompt": "rome",
+                "intervention": f"one {member}",
+                column: member,
+                "layer": layer,
+                "js": 0.1 * i + 0.01 * layer,
+            }
+            for i, member in enumerate(members)
+            for layer in range(4)
+        ],
+        {"unit": "nats", **metadata},
+    )
+
+
+def test_head_heatmap():
+    ax = kg.head_heatmap(family("head", [3, 1]))
+    values, limits = array(ax)
+    np.testing.assert_allclose(values, [[0.1 * i + 0.01 * n for n in range(4)] for i in (0, 1)])
+    assert texts(ax.get_yticklabels()) == ["3", "1"]
+    assert (ax.get_xlabel(), ax.get_ylabel(), limits[0]) == ("Layer", "Head", 0.0)
+
+
+def test_module_heatmap_has_layer_0_at_the_bottom_and_a_scale_around_the_middle():
+    table = family("module", ["attn. q", "mlp. up"])
+    ax = kg.module_heatmap(table)
+    values, limits = array(ax)
+    np.testing.assert_allclose(values[:, 1], [0.1, 0.11, 0.12, 0.13])
+    assert ax.get_ylim()[0] < ax.get_ylim()[1]  # the first row is drawn lowest
+    assert limits == pytest.approx((0.0, 0.13))
+    assert np.allclose(ax.collections[0].cmap(0.5), 1.0, atol=0.01)  # white in the middle
+    assert texts(ax.get_xticklabels()) == ["attn. q", "mlp. up"]
+    assert ax.get_title() == "Avg. JS divergence (nats) (n = 1 prompt)"
+
+
+def test_module_heatmap_ticks_every_third_layer():
+    rows = [
+        {"prompt": "a", "intervention": "q", "module": "q", "layer": layer, "mine": layer}
+        for layer in range(12)
+    ]
+    table = build(rows, {"statistics": {"mine": "what it is (unit)"}})
+    ax = kg.module_heatmap(table, "mine")
+    assert texts(ax.get_yticklabels()) == ["0", "3", "6", "9"]
+    assert ax.get_title() == "mine (n = 1 prompt)"
+    assert ax.collections[0].colorbar.ax.get_ylabel() == "Avg. what it is (unit)"
+
+
+def test_position_heatmap_by_name_and_by_token():
+    ax = kg.position_heatmap(family("position", ["subject_last", "last"]))
+    values, _ = array(ax)
+    np.testing.assert_allclose(values[:, 0], [0.0, 0.01, 0.02, 0.03])
+    assert texts(ax.get_xticklabels()) == ["subject_last", "last"]
+    assert ax.yaxis.get_inverted()
+    side = {"id": "rome", "tokens": ["<s>", " Rome", " is"], "subject_tokens": [1]}
+    named = kg.position_heatmap(family("position", ["0", "1", "2"], prompts=[side]))
+    assert texts(named.get_xticklabels()) == ["<s>", " Rome*", " is"]
+
+
+def test_dose_heatmap():
+    ax = kg.dose_heatmap(family("alpha", [0.5, 1.0]))
+    assert texts(ax.get_yticklabels()) == ["0.5", "1"]
+    assert ax.get_ylim()[0] < ax.get_ylim()[1]
+
+
+@pytest.mark.parametrize("name", ["head", "module", "position", "alpha"])
+def test_a_table_without_the_family_is_refused(name):
+    figure = {"alpha": kg.dose_heatmap}.get(name) or getattr(kg, f"{name}_heatmap")
+    with pytest.raises(kg.InputError, match=f"column '{name}' is empty"):
+        figure(tokens(), "kl")
+
+
+def group(shift, prompts=("rome", "oslo")):
+    return build(
+        [
+            {"prompt": p, "intervention": "last", "layer": layer, "js": 0.1 * layer + i + shift}
+            for i, p in enumerate(prompts)
+            for layer in range(3)
+        ],
+        {"unit": "nats"},
+    )
+
+
+def test_a_difference_is_paired_by_prompt():
+    paired = kg.difference(group(0.0), group(0.25, ("rome",)))
+    np.testing.assert_allclose(paired.js, 0.25)
+    assert paired.attrs["knockgrid"]["paired"]
+    apart = kg.difference(group(0.0), group(0.25, ("lima",)))
+    np.testing.assert_allclose(apart.js, 0.25 - 0.5)  # rome and oslo have a mean of 0.5 more
+    assert not apart.attrs["knockgrid"]["paired"]
+
+
+def test_differences_that_mean_nothing_are_refused():
+    other = group(0.0)
+    other.attrs = {"knockgrid": {"unit": "bits"}}
+    with pytest.raises(kg.InputError, match="in nats and bits"):
+        kg.difference(group(0.0), other)
+    with pytest.raises(kg.InputError, match="unknown metric 'kl'"):
+        kg.difference(group(0.0), group(0.0), "kl")
+
+
+def test_side_by_side_shares_a_scale_and_centres_the_difference():
+    whole = kg.side_by_side({"A": group(0.0), "B": group(0.5)})
+    axes = [ax for ax in whole.axes if ax.get_title()]
+    assert [ax.get_title() for ax in axes] == [
+        "A (n = 2 prompts)",
+        "B (n = 2 prompts)",
+        "B − A (paired)",
+    ]
+    scales = [array(ax)[1] for ax in axes]
+    assert scales[0] == scales[1] == (0.0, pytest.approx(1.2))
+    assert scales[2] == pytest.approx((-0.5, 0.5))
+    np.testing.assert_allclose(array(axes[2])[0], 0.5)
+
+
+def test_an_interval_holds_the_mean_and_shrinks_with_prompts():
+    few, many = group(0.0), group(0.0, tuple(f"p{i}" for i in range(40)))
+    many = many.assign(js=many["js"] % 1 + many["layer"].astype(float) * 0)
+    low, high = kg.bounds(few)
+    mean = kg.grid(few).loc["last"].to_numpy()
+    assert (low.js.to_numpy() <= mean).all()
+    assert (mean <= high.js.to_numpy()).all()
+    assert (high.js - low.js).max() > 0.5
+    titles = [ax.get_title() for ax in kg.interval(few).axes if ax.get_title()]
+    assert titles == ["lower end (95 %)", "mean (n = 2 prompts)", "upper end (95 %)"]
+    with pytest.raises(kg.InputError, match="two prompts or more"):
+        kg.bounds(group(0.0, ("rome",)))
+
+
+def test_redundancy_sums_the_layers_of_the_set():
+    rows = [
+        {"prompt": "a", "intervention": name, "layer": i, "layers": layers, "js": js}
+        for name, i, layers, js in [
+            ("only", 0, "0", 0.1),
+            ("only", 1, "1", 0.2),
+            ("from", 0, "0,1", 0.7),
+            ("from", 1, "1", 0.2),
+        ]
+    ]
+    found = kg.redundancy(build(rows, {"unit": "nats"}), "only", "from")
+    np.testing.assert_allclose(found.js, [-0.4, 0.0], atol=1e-12)
+    with pytest.raises(kg.InputError, match="no intervention 'single'; it has only, from"):
+        kg.redundancy(build(rows, {}), "single", "from")
+    with pytest.raises(kg.InputError, match="layer 0 of the set at layer 0 has no cell of 'only'"):
+        kg.redundancy(build(rows[1:], {}), "only", "from")
