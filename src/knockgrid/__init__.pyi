@@ -11,6 +11,8 @@ from ._sweep import sweep as sweep
 from ._table import grid as grid
 from ._parquet import read_table as read_table
 from ._parquet import write_table as write_table
+from .analysis import module_statistics as module_statistics
+from .analysis import rank_agreement as rank_agreement
 from .datasets import facts as facts
 from .datasets import read_prompts as read_prompts
 from .divergences import js as js
