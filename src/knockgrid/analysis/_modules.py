@@ -12,6 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._answer_positions import positions_in
 from knockgrid._bind import Bound, bind
+from knockgrid._checks import check_edits, check_places
 from knockgrid._edit import Edit, formula, taken
 from knockgrid._errors import InputError, unknown
 from knockgrid._layers import layer_list
@@ -22,7 +23,7 @@ from knockgrid._prompt import Prompt
 from knockgrid._run import Run, Site
 from knockgrid._settings import Settings
 from knockgrid._source import Source
-from knockgrid._sweep import check_edits, check_places, versions, with_statistics
+from knockgrid._sweep import versions, with_statistics
 from knockgrid._table import build
 from knockgrid.analysis._module_gradients import gradients
 from knockgrid.analysis._module_weights import (

@@ -33,8 +33,11 @@ def in_a_row(
     if own is not None:
         panels.append((own[0], own[1], {**options, **own[2]}))
     width, height = size_of(sketches)
-    whole = Figure(figsize=(min(width * len(panels), 24.0), height), layout="constrained")
-    places = whole.subplots(1, len(panels), squeeze=False)[0]
+    n = len(panels)
+    flat = width > 1.5 * height  # wide grids lie under each other, so that layers line up
+    size = (width, height * n) if flat else (min(width * n, 24.0), height)
+    whole = Figure(figsize=size, layout="constrained")
+    places = whole.subplots(n if flat else 1, 1 if flat else n, squeeze=False).ravel()
     for (name, part, more), ax in zip(panels, places, strict=True):
         figure(part, metric, ax=ax, title=name, **more)
         if set(part["prompt"]) <= {"difference", "interval"}:

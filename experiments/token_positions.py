@@ -1,0 +1,39 @@
+"""Layer × token position of one prompt: what is restored (or lost) at each token.
+
+python experiments/token_positions.py --direction denoise --act-name mlp_out --window 10
+"""
+
+import argparse
+from pathlib import Path
+
+import knockgrid as kg
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--text", default="The Eiffel Tower is located in the city of")
+    parser.add_argument("--subject", default="The Eiffel Tower")
+    parser.add_argument("--answer", default="Paris")
+    parser.add_argument("--act-name", default="resid_post")
+    parser.add_argument("--window", type=int, default=1)
+    parser.add_argument("--direction", choices=["noise", "denoise"], default="denoise")
+    parser.add_argument("--samples", type=int, default=10)
+    parser.add_argument("--metric", default="logp_answer")
+    parser.add_argument("--out", type=Path, default=Path("runs/token_positions"))
+    given = parser.parse_args()
+    path = given.out / "table.parquet"
+    if not path.exists():
+        model = kg.load(given.model)
+        spans = {"subject": given.subject}
+        prompt = kg.Prompt(given.text, spans=spans, answers=[given.answer])
+        tokens = len(kg.token_positions(prompt, "all", model.tokenizer))
+        one = kg.patch(given.act_name, "last", window=given.window)
+        options = {"direction": given.direction, "samples": given.samples}
+        kg.sweep(model, prompt, kg.per_position(one, tokens), out=given.out, **options)
+    ax = kg.position_heatmap(kg.read_table(path), given.metric, cmap="Purples")
+    print(*kg.save(ax, given.out / f"position_heatmap_{given.metric}"), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
