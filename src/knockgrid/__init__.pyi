@@ -8,6 +8,9 @@ from ._sweep import sweep as sweep
 from ._table import grid as grid
 from ._parquet import read_table as read_table
 from ._parquet import write_table as write_table
+from .analysis import auc_interval as auc_interval
+from .analysis import probe_auc as probe_auc
+from .analysis import readable_not_used as readable_not_used
 from .datasets import facts as facts
 from .datasets import read_prompts as read_prompts
 from .divergences import js as js
