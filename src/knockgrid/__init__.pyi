@@ -13,6 +13,9 @@ from ._parquet import read_table as read_table
 from ._parquet import write_table as write_table
 from .analysis import module_statistics as module_statistics
 from .analysis import rank_agreement as rank_agreement
+from .analysis import auc_interval as auc_interval
+from .analysis import probe_auc as probe_auc
+from .analysis import readable_not_used as readable_not_used
 from .datasets import facts as facts
 from .datasets import read_prompts as read_prompts
 from .divergences import js as js
