@@ -1,5 +1,7 @@
 """Contrasts of tables: the difference of two, and the interval of one, cell by cell."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -25,7 +27,9 @@ def _numbered(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     return kept.assign(cell=list(key.itertuples(index=False, name=None)))
 
 
-def _rebuilt(cells: pd.Series, names: list[str], table: pd.DataFrame, metric: str, who: str):
+def _rebuilt(
+    cells: Mapping[tuple, float], names: list[str], table: pd.DataFrame, metric: str, who: str
+) -> pd.DataFrame:
     """A table with one row per cell, under the metadata of another."""
     rows = [
         {"prompt": who, metric: value, **dict(zip(names, cell, strict=True))}
@@ -62,8 +66,9 @@ def difference(one: pd.DataFrame, other: pd.DataFrame, metric: str = "js") -> pd
         raise InputError("the tables have no cell in common; sweep the same interventions")
     if both:
         apart = apart.groupby("cell", sort=False).mean()
-    order = [cell for cell in dict.fromkeys(left["cell"]) if cell in apart.index]
-    made = _rebuilt(apart.loc[order], names, one, metric, "difference")
+    values_of = dict(zip(apart.index.tolist(), apart.tolist(), strict=True))
+    ordered = {cell: values_of[cell] for cell in dict.fromkeys(left["cell"]) if cell in values_of}
+    made = _rebuilt(ordered, names, one, metric, "difference")
     made.attrs[KEY] = {**made.attrs[KEY], "paired": bool(both)}
     return made
 
@@ -101,7 +106,7 @@ def bounds(
         means = (draws @ values) / (draws @ known)
     ends = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     names = [name for name in CELL if name in long]
-    cells = [pd.Series(end, index=list(wide.columns), dtype=float) for end in ends]
+    cells = [dict(zip(wide.columns, end.tolist(), strict=True)) for end in ends]
     low, high = (_rebuilt(part, names, table, metric, "interval") for part in cells)
     return low, high
 

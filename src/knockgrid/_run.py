@@ -185,11 +185,15 @@ def takes_cache(model: TransformerBridge) -> bool:
     return "past_key_values" in signature(model.original_model.forward).parameters
 
 
+def empty_cache(model: TransformerBridge) -> Cache:
+    """The cache that a model generates with, sliding windows included."""
+    return DynamicCache(config=getattr(model.original_model, "config", None))
+
+
 def continue_greedily(model: TransformerBridge, ids: Tensor, n: int) -> Tensor:
     """`ids` `[batch, pos]` followed by its n greedy next tokens."""
     last: Hooks = [("unembed.hook_in", keep_measured(slice(-1, None)))]
-    config = getattr(model.original_model, "config", None)
-    past = DynamicCache(config=config) if takes_cache(model) else None
+    past = empty_cache(model) if takes_cache(model) else None
     new = ids
     for _ in range(n):
         with torch.no_grad():

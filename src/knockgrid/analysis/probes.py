@@ -114,7 +114,11 @@ def probe_auc(
         "act_name": act_name,
         "layer_order": list(chosen),
         "position_order": [one.position for one in columns],
-        "labels": {"probe": "Probe", "auc": "AUC", "auc_shuffled": "AUC, labels shuffled"},
+        "labels": {"probe": "Probe"},
+        "statistics": {
+            "auc": "AUC (incorrect = positive)",
+            "auc_shuffled": "AUC, labels shuffled",
+        },
         "positive_class": "incorrect",
         "seeds": list(range(seeds)),
         "folds": folds,

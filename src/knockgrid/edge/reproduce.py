@@ -15,6 +15,7 @@ from knockgrid.edge.recipes._recipe import Recipe, Tables
 from knockgrid.figures import save
 
 SETTINGS = "recipe.json"
+NAMES: list[str] = vars(recipes)["__all__"]
 NEEDS = {"probes": "sklearn"}
 
 
@@ -25,9 +26,9 @@ def chosen(names: list[str]) -> list[str]:
         InputError: an unknown name.
     """
     for name in names:
-        if name not in (*recipes.__all__, "all"):
-            raise unknown("figure", name, [*recipes.__all__, "all"])
-    return list(recipes.__all__) if "all" in names else list(dict.fromkeys(names))
+        if name not in (*NAMES, "all"):
+            raise unknown("figure", name, [*NAMES, "all"])
+    return list(NAMES) if "all" in names else list(dict.fromkeys(names))
 
 
 def recipe_of(name: str) -> Recipe:

@@ -13,13 +13,12 @@ from typing import final
 import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
-from transformers.cache_utils import DynamicCache
 
 from knockgrid._edit import Placed
 from knockgrid._errors import InputError
 from knockgrid._executor import Outcome, as_hook, edits_by_hook, items, noise_hooks
 from knockgrid._intervention import Cell
-from knockgrid._run import Run, input_device, keep_measured, takes_cache
+from knockgrid._run import Run, empty_cache, input_device, keep_measured, run_hooked, takes_cache
 from knockgrid.divergences import js
 from knockgrid.divergences._evaluate import evaluate
 from knockgrid.executors._rows import Plan, budget, layout, split
@@ -70,7 +69,7 @@ class FreeRun:
 def generate(model: TransformerBridge, run: Run, plan: Plan, cached: bool) -> tuple[Tensor, Tensor]:
     """Logits `[row, token, d_vocab]` and own tokens `[row, token]` of every row of a plan."""
     rows, device = len(plan.row_prompt), input_device(model)
-    past = DynamicCache(config=model.original_model.config) if cached else None
+    past = empty_cache(model) if cached else None
     ids = run.ids[: run.n_prompt].expand(rows, -1)
     found: list[Tensor] = []
     for token in range(run.n_tokens):
@@ -84,11 +83,9 @@ def generate(model: TransformerBridge, run: Run, plan: Plan, cached: bool) -> tu
         noise = None if run.noise is None else run.noise[start:end]
         edited = edits_by_hook(model, placed, device).items()
         hooks = [*noise_hooks(model, noise), *edited, ("unembed.hook_in", keep_measured(LAST))]
-        extra = {} if past is None else {"past_key_values": past}
         with torch.inference_mode():
-            logits = model.run_with_hooks(
-                ids[:, start:], fwd_hooks=[(name, as_hook(f)) for name, f in hooks], **extra
-            )[:, -1]
+            named = [(name, as_hook(f)) for name, f in hooks]
+            logits = run_hooked(model, ids[:, start:], named, past)[:, -1]
         found.append(logits)
         own = logits.argmax(-1)
         if end < len(run.ids):

@@ -91,6 +91,11 @@ def name_ticks(axis, places: list[int], names: list[str], **text) -> None:
     axis.set_tick_params(length=2)
 
 
+def below_slanted(names: list[str]) -> float:
+    """How far below the cells slanted tick labels and the axis label end, in inches."""
+    return 0.6 + 0.05 * max(map(len, names))
+
+
 def limits_of(values: np.ndarray, given: tuple | None, centred: bool = False) -> tuple:
     """The ends of the colour scale: as given, else from 0, or around the middle of the grid."""
     if given is not None:

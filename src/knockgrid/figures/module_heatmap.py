@@ -5,7 +5,15 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 from knockgrid._table import metadata_of
-from knockgrid.figures._heatmap import Limits, draw, grid_of, name_ticks, only, tick_places
+from knockgrid.figures._heatmap import (
+    Limits,
+    below_slanted,
+    draw,
+    grid_of,
+    name_ticks,
+    only,
+    tick_places,
+)
 from knockgrid.figures._words import metric_label
 
 # Blue and orange are told apart by readers who are colour-blind; white is the grid's middle.
@@ -57,7 +65,7 @@ def module_heatmap(
         centred=True,
         names=list(map(str, layers)),
         annotate=annotate,
-        drop=1.3,  # slanted tick labels
+        drop=below_slanted(modules),
         title=" · ".join(filter(None, [title, short_label(table, metric)])),
     )
     name_ticks(ax.xaxis, list(range(len(modules))), modules, rotation=40, ha="right")

@@ -5,7 +5,15 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 
 from knockgrid._table import metadata_of
-from knockgrid.figures._heatmap import Limits, draw, grid_of, name_ticks, only, tick_places
+from knockgrid.figures._heatmap import (
+    Limits,
+    below_slanted,
+    draw,
+    grid_of,
+    name_ticks,
+    only,
+    tick_places,
+)
 
 
 def position_heatmap(
@@ -54,7 +62,7 @@ def position_heatmap(
         limits=limits,
         names=list(map(str, layers)),
         annotate=annotate,
-        drop=1.3,  # slanted tick labels
+        drop=below_slanted(names),
         title=title,
     )
     name_ticks(ax.xaxis, list(range(len(names))), names, rotation=40, ha="right")

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from knockgrid._errors import InputError
 from knockgrid.figures._canvas import heatmap_size
-from knockgrid.figures._heatmap import Grid, draw, name_ticks, tick_places
+from knockgrid.figures._heatmap import Grid, below_slanted, draw, name_ticks, tick_places
 from knockgrid.figures.position_heatmap import position_heatmap
 
 CHANCE = 0.5
@@ -47,15 +47,17 @@ def probe_twin(
     count = 3 if apart is None else 4
     rows, columns = probes["layer"].nunique(), probes["position"].nunique()
     width, height = heatmap_size(rows, columns, 4)
-    whole = Figure(figsize=(min(width * count, 26.0), height + 0.8), layout="constrained")
-    places = list(whole.subplots(1, count))
+    wide = 2 if count == 4 else count
+    size = (min(width * wide, 26.0), (height + 1.6) * -(-count // wide))
+    places = list(Figure(figsize=size, layout="constrained").subplots(-(-count // wide), wide).flat)
+    whole = places[0].figure
     seeds = probes["prompt"].nunique()
     said = f"{seeds} seed{'s' * (seeds > 1)}"
-    scale = {"cmap": "RdBu_r", "limits": (0.0, 1.0)} if diverging else {"limits": (CHANCE, 1.0)}
+    cmap, low = ("RdBu_r", 0.0) if diverging else (None, CHANCE)
     for ax, name, words in zip(
         places, ("auc", "auc_shuffled"), ("probe", "shuffled labels"), strict=False
     ):
-        position_heatmap(probes, name, ax=ax, **scale)
+        position_heatmap(probes, name, ax=ax, cmap=cmap, limits=(low, 1.0))
         ax.set_title(f"{words} ({said})", fontsize="medium")
         _mark_below_chance(ax)
     position_heatmap(table, metric, ax=places[2], title="divergence")
@@ -81,7 +83,7 @@ def _difference(apart: pd.DataFrame, ax: Axes) -> None:
     parts = parts.assign(prompt="difference", status="NA: no value in one of the two")
     layers, names = list(apart.index), list(map(str, apart.columns))
     made = Grid(apart, parts, "readable − used (shares, −1 … 1)", None)
-    draw(made, ax=ax, cmap="RdBu_r", limits=(-1.0, 1.0), names=names, drop=1.3)
+    draw(made, ax=ax, cmap="RdBu_r", limits=(-1.0, 1.0), names=names, drop=below_slanted(names))
     ax.set_title("readable but not used", fontsize="medium")
     name_ticks(ax.xaxis, list(range(len(names))), names, rotation=40, ha="right")
     name_ticks(ax.yaxis, tick_places(layers), list(map(str, layers)), rotation=0)

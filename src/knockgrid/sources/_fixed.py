@@ -20,8 +20,12 @@ class Fixed(Source):
 
     vectors: Tensor | Mapping[int, Tensor]
 
+    @property
+    def label(self) -> str:
+        return self._label
+
     @cached_property
-    def label(self) -> str:  # once: it reads the vectors back from their device
+    def _label(self) -> str:  # once: it reads the vectors back from their device
         parts = self.vectors.items() if isinstance(self.vectors, Mapping) else [(-1, self.vectors)]
         digest = hashlib.sha256()
         for layer, vector in sorted(parts, key=lambda part: part[0]):
