@@ -79,6 +79,22 @@ def test_a_figure_is_drawn_again_without_the_model(capsys, folder, tmp_path, mon
     assert "layer_curve_kl.svg" in printed
 
 
+def test_several_tokens_are_drawn_over_layer_and_token(capsys, folder, tmp_path):
+    more = ("--n-tokens", 2, "--mode", "free_run")
+    code, _, said = sweep(capsys, folder, tmp_path / "run", *more)
+    assert code == 0, said
+    drawn = sorted(path.name for path in (tmp_path / "run" / "figures").glob("*.png"))
+    names = ("attention", "last", "subject")
+    assert drawn == [f"token_heatmap_{name}_kl.png" for name in names]
+    assert open_run(tmp_path / "run").attrs["knockgrid"]["mode"] == "free_run"
+
+
+def test_a_figure_is_reproduced_by_name(capsys, tmp_path):
+    code, _, said = run(capsys, "reproduce", "f7", "--out", tmp_path)
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert said.startswith("knockgrid: unknown figure 'f7'")
+
+
 def test_sources_side_by_side(capsys, folder, tmp_path):
     code, _, _ = sweep(
         capsys, folder, tmp_path / "run", "--source", "noise", "--source", "zero", "--window", 1

@@ -70,6 +70,8 @@ def run(
     if settings.n_tokens == 1:
         for kind in ("heatmap", "curve"):
             written += draw(table, out, kind=kind, by=by)
+    else:
+        written += draw(table, out, kind="tokens", metric="kl", by=None)
     for path in written:
         typer.echo(str(path))
 
@@ -125,7 +127,7 @@ def sweep(
     act_name: Annotated[str | None, typer.Option(help="Patched activation.")] = None,
     layers: Annotated[str | None, typer.Option(help="all, or 0,4,10-12.")] = None,
     n_tokens: Annotated[int | None, typer.Option(help="Measured tokens.")] = None,
-    mode: Annotated[str | None, typer.Option(help="prompt_only or persistent.")] = None,
+    mode: Annotated[str | None, typer.Option(help="prompt_only, persistent, free_run.")] = None,
     unit: Annotated[str | None, typer.Option(help="nats or bits.")] = None,
     samples: Annotated[int | None, typer.Option(help="Draws of a random source.")] = None,
     direction: Annotated[str | None, typer.Option(help="noise or denoise.")] = None,
@@ -163,7 +165,9 @@ def sweep(
 @app.command()
 def figure(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    kind: Annotated[str, typer.Option(help="heatmap or curve.")] = "heatmap",
+    kind: Annotated[
+        str, typer.Option(help="heatmap, curve, tokens, positions, modules, heads, doses.")
+    ] = "heatmap",
     metric: Annotated[str, typer.Option(help="A number column of the table.")] = "js",
     by: Annotated[str | None, typer.Option(help="Panels by this column, or treatment.")] = None,
 ) -> None:

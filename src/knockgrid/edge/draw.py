@@ -1,5 +1,6 @@
 """Figures of a run folder, drawn from its table alone."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -7,9 +8,27 @@ import pandas as pd
 from knockgrid._errors import unknown
 from knockgrid._table import metadata_of
 from knockgrid.edge.store import FIGURES
-from knockgrid.figures import layer_curve, layer_heatmap, panels, save
+from knockgrid.figures import (
+    dose_heatmap,
+    head_heatmap,
+    layer_curve,
+    layer_heatmap,
+    module_heatmap,
+    panels,
+    position_heatmap,
+    save,
+    token_heatmap,
+)
 
-KINDS = {"heatmap": layer_heatmap, "curve": layer_curve}
+KINDS = {
+    "heatmap": layer_heatmap,
+    "curve": layer_curve,
+    "positions": position_heatmap,
+    "modules": module_heatmap,
+    "heads": head_heatmap,
+    "doses": dose_heatmap,
+}
+TOKENS = "tokens"
 TREATMENT = "treatment"
 
 
@@ -21,14 +40,30 @@ def draw(
     Raises:
         InputError: an unknown figure, metric or column.
     """
+    if kind == TOKENS:
+        return draw_tokens(table, folder, metric)
     if kind not in KINDS:
-        raise unknown("figure", kind, KINDS)
+        raise unknown("figure", kind, [*KINDS, TOKENS])
     target = folder / FIGURES / f"layer_{kind}_{metric}"
     if by == TREATMENT:
         return save(panels(treatments(table), KINDS[kind], by="group", metric=metric), target)
     if by is not None:
         return save(panels(table, KINDS[kind], by=by, metric=metric), target)
     return save(KINDS[kind](table, metric=metric), target)
+
+
+def draw_tokens(table: pd.DataFrame, folder: Path, metric: str) -> tuple[Path, ...]:
+    """One layer × token figure per intervention, named after it."""
+    written: list[Path] = []
+    for name in table["intervention"].unique():
+        ax = token_heatmap(table, metric, intervention=name)
+        written += save(ax, folder / FIGURES / f"token_heatmap_{_as_file(name)}_{metric}")
+    return tuple(written)
+
+
+def _as_file(name: str) -> str:
+    """An intervention's name as a part of a file name."""
+    return re.sub(r"[^\w.@-]+", "_", name)
 
 
 def treatments(table: pd.DataFrame) -> pd.DataFrame:
