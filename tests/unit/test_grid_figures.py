@@ -148,6 +148,53 @@ def test_a_table_without_the_family_is_refused(name):
         figure(tokens(), "kl")
 
 
+def probed(auc):
+    return build(
+        [
+            {
+                "prompt": f"seed {seed}",
+                "intervention": "probe",
+                "layer": layer,
+                "position": at,
+                "auc": auc + 0.1 * layer,
+                "auc_shuffled": 0.45,
+            }
+            for seed in range(2)
+            for layer in range(3)
+            for at in ("last_q", "-1")
+        ],
+        {"layer_order": [0, 1, 2], "position_order": ["last_q", "-1"]},
+    )
+
+
+def test_probe_twin_has_the_auc_its_control_and_what_is_not_used():
+    moved = family("position", ["last_q", "-1"])
+    moved = moved[moved["layer"] < 3]
+    moved.attrs = {"knockgrid": {"unit": "nats"}}
+    apart = kg.readable_not_used(probed(0.4), moved)
+    whole = kg.probe_twin(probed(0.4), moved, apart)
+    axes = [ax for ax in whole.axes if ax.get_title()]
+    assert [ax.get_title() for ax in axes] == [
+        "probe (2 seeds)",
+        "shuffled labels (2 seeds)",
+        "divergence (n = 1 prompt)",
+        "readable but not used",
+    ]
+    values, limits = array(axes[0])
+    np.testing.assert_allclose(values, [[0.4, 0.4], [0.5, 0.5], [0.6, 0.6]])
+    assert limits == (0.5, 1.0)
+    below = [[t for t in ax.texts if t.get_gid() == "below chance"] for ax in axes[:2]]
+    assert [len(marks) for marks in below] == [2, 6]  # chance and worse stay visible
+    last, limits = array(axes[3])
+    assert limits == (-1.0, 1.0)
+    np.testing.assert_allclose(last, apart.to_numpy())
+    assert texts(axes[3].get_xticklabels()) == ["last_q", "-1"]
+    assert all(ax.yaxis.get_inverted() for ax in axes)
+    signed = kg.probe_twin(probed(0.4), moved, diverging=True)
+    assert array(signed.axes[0])[1] == (0.0, 1.0)
+    assert signed.axes[0].collections[0].cmap.name == "RdBu_r"
+
+
 def group(shift, prompts=("rome", "oslo")):
     return build(
         [
