@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,6 +83,27 @@ def draw(
     )
     mark(ax, values, made.parts, made.floor, drop)
     ax.set_title(titled(title, prompt_count(made.parts)), fontsize="medium")
+    return ax
+
+
+def over_layers(made: Grid, names: list[str], **style: Any) -> Axes:
+    """Draw a grid whose columns are layers, its rows under their names."""
+    layers = list(map(int, made.values.columns))
+    ax = draw(made, names=names, **style)
+    name_ticks(ax.xaxis, tick_places(layers), list(map(str, layers)))
+    name_ticks(ax.yaxis, list(range(len(names))), names, rotation=0)
+    ax.set(xlabel="Layer", ylabel="")
+    return ax
+
+
+def layers_down(made: Grid, names: list[str], step: int = 2, **style: Any) -> Axes:
+    """Draw a grid whose rows are layers, its columns under slanted names."""
+    layers = list(map(int, made.values.index))
+    numbers = list(map(str, layers))
+    ax = draw(made, names=numbers, drop=below_slanted(names), **style)
+    name_ticks(ax.xaxis, list(range(len(names))), names, rotation=40, ha="right")
+    name_ticks(ax.yaxis, tick_places(layers, step), numbers, rotation=0)
+    ax.set(ylabel="Layer")
     return ax
 
 

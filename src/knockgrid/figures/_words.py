@@ -67,6 +67,16 @@ def prompt_count(cells: pd.DataFrame) -> str:
     return f"n = {everyone} prompt{'s' * (everyone > 1)}"
 
 
+def token_text(text: str) -> str:
+    r"""A token as a tick label: line breaks become visible, a dollar sign starts no formula.
+
+    Example:
+        >>> token_text("\n"), token_text("$a")
+        ('⏎', '\\$a')
+    """
+    return text.replace("\n", "⏎").replace("$", r"\$")
+
+
 def mode_of(table: pd.DataFrame) -> str:
     """The mode of a sweep, where it measured more than the first token.
 

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 
-from knockgrid.figures._heatmap import Limits, draw, grid_of, name_ticks, only, tick_places
+from knockgrid.figures._heatmap import Limits, grid_of, only, over_layers
 
 
 def dose_heatmap(
@@ -39,19 +39,9 @@ def dose_heatmap(
     """
     table = only(table, None, "alpha")
     made = grid_of(table, metric, "alpha", "layer")
-    doses, layers = list(made.values.index), list(map(int, made.values.columns))
-    names = [f"{dose:g}" for dose in doses]
-    ax = draw(
-        made,
-        ax=ax,
-        cmap=cmap or "Blues",
-        limits=limits,
-        names=names,
-        annotate=annotate,
-        title=title,
-    )
-    name_ticks(ax.xaxis, tick_places(layers), list(map(str, layers)))
-    name_ticks(ax.yaxis, list(range(len(names))), names, rotation=0)
+    names = [f"{dose:g}" for dose in made.values.index]
+    style = {"ax": ax, "limits": limits, "annotate": annotate, "title": title}
+    ax = over_layers(made, names, cmap=cmap or "Blues", **style)
     ax.invert_yaxis()
-    ax.set(xlabel="Layer", ylabel="Dose (alpha)")
+    ax.set_ylabel("Dose (alpha)")
     return ax

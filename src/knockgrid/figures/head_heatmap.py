@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 
-from knockgrid.figures._heatmap import Limits, draw, grid_of, name_ticks, only, tick_places
+from knockgrid.figures._heatmap import Limits, grid_of, only, over_layers
 
 
 def head_heatmap(
@@ -40,18 +40,8 @@ def head_heatmap(
     """
     table = only(table, None, "head")
     made = grid_of(table, metric, "head", "layer")
-    heads, layers = (list(map(int, axis)) for axis in (made.values.index, made.values.columns))
-    names = list(map(str, heads))
-    ax = draw(
-        made,
-        ax=ax,
-        cmap=cmap or "Blues",
-        limits=limits,
-        names=names,
-        annotate=annotate,
-        title=title,
-    )
-    name_ticks(ax.xaxis, tick_places(layers), list(map(str, layers)))
-    name_ticks(ax.yaxis, list(range(len(names))), names, rotation=0)
-    ax.set(xlabel="Layer", ylabel="Head")
+    names = [str(int(head)) for head in made.values.index]
+    style = {"ax": ax, "limits": limits, "annotate": annotate, "title": title}
+    ax = over_layers(made, names, cmap=cmap or "Blues", **style)
+    ax.set_ylabel("Head")
     return ax

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 
-from knockgrid.figures._heatmap import Limits, draw, grid_of, name_ticks, tick_places
+from knockgrid.figures._heatmap import Limits, grid_of, over_layers
 from knockgrid.figures._words import row_labels
 
 
@@ -46,18 +46,6 @@ def layer_heatmap(
     Limit: an average over prompts hides how far they differ; `layer_curve` shows that.
     """
     made = grid_of(table, metric, "intervention", "layer")
-    layers = list(made.values.columns)
     names = row_labels(table, list(made.values.index))
-    ax = draw(
-        made,
-        ax=ax,
-        cmap=cmap or "Blues",
-        limits=limits,
-        names=names,
-        annotate=annotate,
-        title=title,
-    )
-    name_ticks(ax.xaxis, tick_places(layers), list(map(str, layers)))
-    name_ticks(ax.yaxis, list(range(len(names))), names, rotation=0)
-    ax.set(xlabel="Layer", ylabel="")
-    return ax
+    style = {"ax": ax, "limits": limits, "annotate": annotate, "title": title}
+    return over_layers(made, names, cmap=cmap or "Blues", **style)

@@ -5,15 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 from knockgrid._table import metadata_of
-from knockgrid.figures._heatmap import (
-    Limits,
-    below_slanted,
-    draw,
-    grid_of,
-    name_ticks,
-    only,
-    tick_places,
-)
+from knockgrid.figures._heatmap import Limits, grid_of, layers_down, only
 from knockgrid.figures._words import metric_label
 
 # Blue and orange are told apart by readers who are colour-blind; white is the grid's middle.
@@ -56,22 +48,13 @@ def module_heatmap(
     """
     table = only(table, None, "module")
     made = grid_of(table, metric, "layer", "module")
-    layers, modules = list(made.values.index), list(map(str, made.values.columns))
-    ax = draw(
-        made,
-        ax=ax,
-        cmap=cmap or BLUE_WHITE_ORANGE,
-        limits=limits,
-        centred=True,
-        names=list(map(str, layers)),
-        annotate=annotate,
-        drop=below_slanted(modules),
-        title=" · ".join(filter(None, [title, short_label(table, metric)])),
-    )
-    name_ticks(ax.xaxis, list(range(len(modules))), modules, rotation=40, ha="right")
-    name_ticks(ax.yaxis, tick_places(layers, step=3), list(map(str, layers)), rotation=0)
+    names = list(map(str, made.values.columns))
+    words = " · ".join(filter(None, [title, short_label(table, metric)]))
+    style = {"ax": ax, "limits": limits, "annotate": annotate, "title": words}
+    cmap = cmap or BLUE_WHITE_ORANGE
+    ax = layers_down(made, names, step=3, cmap=cmap, centred=True, **style)
     ax.invert_yaxis()
-    ax.set(xlabel="Module", ylabel="Layer")
+    ax.set_xlabel("Module")
     return ax
 
 

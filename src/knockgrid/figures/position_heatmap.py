@@ -5,15 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 
 from knockgrid._table import metadata_of
-from knockgrid.figures._heatmap import (
-    Limits,
-    below_slanted,
-    draw,
-    grid_of,
-    name_ticks,
-    only,
-    tick_places,
-)
+from knockgrid.figures._heatmap import Limits, grid_of, layers_down, only
+from knockgrid.figures._words import token_text
 
 
 def position_heatmap(
@@ -53,21 +46,10 @@ def position_heatmap(
     """
     table = only(table, None, "position")
     made = grid_of(table, metric, "layer", "position")
-    layers, positions = list(made.values.index), list(map(str, made.values.columns))
-    names = _names(table, positions)
-    ax = draw(
-        made,
-        ax=ax,
-        cmap=cmap or "Blues",
-        limits=limits,
-        names=list(map(str, layers)),
-        annotate=annotate,
-        drop=below_slanted(names),
-        title=title,
-    )
-    name_ticks(ax.xaxis, list(range(len(names))), names, rotation=40, ha="right")
-    name_ticks(ax.yaxis, tick_places(layers), list(map(str, layers)), rotation=0)
-    ax.set(xlabel="Token position", ylabel="Layer")
+    names = _names(table, list(map(str, made.values.columns)))
+    style = {"ax": ax, "limits": limits, "annotate": annotate, "title": title}
+    ax = layers_down(made, names, cmap=cmap or "Blues", **style)
+    ax.set_xlabel("Token position")
     return ax
 
 
@@ -79,8 +61,4 @@ def _names(table: pd.DataFrame, positions: list[str]) -> list[str]:
         return positions
     side = sides[prompts[0]]
     subject = side.get("subject_tokens", [])
-    return [_token(side["tokens"][int(p)], int(p) in subject) for p in positions]
-
-
-def _token(text: str, starred: bool) -> str:
-    return text.replace("\n", "⏎").replace("$", r"\$") + ("*" if starred else "")
+    return [token_text(side["tokens"][int(p)]) + "*" * (int(p) in subject) for p in positions]

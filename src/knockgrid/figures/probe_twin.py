@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from knockgrid._errors import InputError
 from knockgrid.figures._canvas import heatmap_size
-from knockgrid.figures._heatmap import Grid, below_slanted, draw, name_ticks, tick_places
+from knockgrid.figures._heatmap import Grid, layers_down
 from knockgrid.figures.position_heatmap import position_heatmap
 
 CHANCE = 0.5
@@ -81,10 +81,8 @@ def _difference(apart: pd.DataFrame, ax: Axes) -> None:
     parts = apart.stack(future_stack=True).rename("value").reset_index()
     parts.columns = ["row", "column", "value"]
     parts = parts.assign(prompt="difference", status="NA: no value in one of the two")
-    layers, names = list(apart.index), list(map(str, apart.columns))
     made = Grid(apart, parts, "readable − used (shares, −1 … 1)", None)
-    draw(made, ax=ax, cmap="RdBu_r", limits=(-1.0, 1.0), names=names, drop=below_slanted(names))
+    names = list(map(str, apart.columns))
+    layers_down(made, names, ax=ax, cmap="RdBu_r", limits=(-1.0, 1.0))
     ax.set_title("readable but not used", fontsize="medium")
-    name_ticks(ax.xaxis, list(range(len(names))), names, rotation=40, ha="right")
-    name_ticks(ax.yaxis, tick_places(layers), list(map(str, layers)), rotation=0)
-    ax.set(xlabel="Token position", ylabel="Layer")
+    ax.set_xlabel("Token position")

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from knockgrid._errors import InputError
 from knockgrid.figures._heatmap import Limits, draw, grid_of, name_ticks
 from knockgrid.figures._marks import add_note
-from knockgrid.figures._words import mode_of
+from knockgrid.figures._words import mode_of, token_text
 
 DROP = 0.72  # two lines of tick labels
 
@@ -87,12 +87,7 @@ def _names(table: pd.DataFrame, tokens: list[int]) -> list[str]:
     if table["prompt"].nunique() > 1 or table["token_text"].isna().all():
         return [f"Gen{token}" for token in tokens]
     texts = table.drop_duplicates("token").set_index("token")["token_text"]
-    return [f"Gen{token}\n{_plain(str(texts[token]))}" for token in tokens]
-
-
-def _plain(text: str) -> str:
-    """A token as a tick label: line breaks become visible, a dollar sign starts no formula."""
-    return text.replace("\n", "⏎").replace("$", r"\$")
+    return [f"Gen{token}\n{token_text(str(texts[token]))}" for token in tokens]
 
 
 def _mark_divergence(ax: Axes, table: pd.DataFrame, layers: list[int], tokens: list[int]) -> None:
