@@ -168,3 +168,14 @@ def test_a_span_without_a_token(tiny_tokenizer):
     prompt = kg.Prompt("The capital! of", spans={"mark": (11, 12)})
     message = refused(prompt, "mark", dropping)
     assert message == "no token overlaps span 'mark' of 'The capital! of'"
+
+
+def test_between_is_what_lies_after_the_subject_and_before_the_last_token(tiny_tokenizer):
+    import knockgrid as kg
+
+    prompt = kg.Prompt("In Rome, people speak", spans={"subject": "Rome"})
+    whole = kg.token_positions(prompt, "all", tiny_tokenizer)
+    subject = kg.token_positions(prompt, "subject", tiny_tokenizer)
+    between = kg.token_positions(prompt, "between", tiny_tokenizer)
+    assert between == tuple(range(subject[-1] + 1, whole[-1]))
+    assert len(between) >= 2
