@@ -31,7 +31,7 @@ def main():
             for relation in given.relation or RELATIONS
             for fact in kg.facts(relation, tokenizer=model.tokenizer)[: given.per_relation]
         ]
-        probes = kg.probe_auc(model, prompts, given.positions, layers=given.layers)
+        probes = kg.probe_auc(model, prompts, given.positions, layers=given.layers, n_tokens=9)
         family = kg.per_position(kg.patch("resid_post", "last"), given.positions)
         moved = kg.sweep(model, prompts, family, layers=given.layers, n_tokens=9)
         for table, path in zip((probes, moved), paths, strict=True):

@@ -35,23 +35,21 @@ def is_answer_position(at: At) -> bool:
 
 
 def shortest_span(tokenizer: Any, output: Sequence[int], answers: Sequence[str]) -> range | None:
-    """The fewest output tokens that still contain an answer, at its first mention in any case.
+    """The fewest output tokens that hold the first mention of an answer, as whole words.
 
-    None where the output holds none of the answers: nothing is guessed.
+    In any case of letters. None where the output holds none of the answers: nothing is guessed.
     """
-    said = tokenizer.decode(output).casefold()
-    held = [(said.find(a.casefold()), -len(a), a.casefold()) for a in answers]
-    mentioned = [one for one in held if one[0] >= 0]
-    if not mentioned:
+    said = tokenizer.decode(output)
+    patterns = [rf"(?<!\w){re.escape(answer)}(?!\w)" for answer in answers if answer]
+    mentions = [re.search(pattern, said, re.IGNORECASE) for pattern in patterns]
+    held = [mention.span() for mention in mentions if mention]
+    if not held:
         return None
-    answer = min(mentioned)[2]
-
-    def holds(first: int, end: int) -> bool:
-        return answer in tokenizer.decode(output[first:end]).casefold()
-
-    end = next(i for i in range(1, len(output) + 1) if holds(0, i))
-    first = next(i for i in reversed(range(end)) if holds(i, end))
-    return range(first, end)
+    start, stop = min(held, key=lambda span: (span[0], -span[1]))
+    ends = [len(tokenizer.decode(output[:i])) for i in range(len(output) + 1)]
+    first = max(i for i in range(len(output)) if ends[i] <= start)
+    last = next(i for i in range(1, len(output) + 1) if ends[i] >= stop)
+    return range(first, last)
 
 
 def answer_positions(

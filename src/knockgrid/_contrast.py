@@ -12,12 +12,21 @@ CELL = ("intervention", "layer", "layers", "head", "module", "position", "alpha"
 RESAMPLES = 2000
 
 
+def _values(table: pd.DataFrame, metric: str) -> np.ndarray:
+    """The numbers of a metric, as a grid shows them: NaN where the status says NA."""
+    value = table[metric].astype("Float64").to_numpy(float, na_value=np.nan)
+    if "status" not in table:
+        return value
+    missing = table["status"].fillna("ok").str.startswith("NA").to_numpy(bool)
+    return np.where(missing, np.nan, value)
+
+
 def _numbered(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The rows that have a value, with their cell as one key."""
     if metric not in metrics(table):
         raise InputError(f"unknown metric {metric!r}; the table has {', '.join(metrics(table))}")
-    value = table[metric].astype("Float64").to_numpy(float, na_value=np.nan)
-    kept = table.assign(value=value)[np.isfinite(value)]
+    value = _values(table, metric)
+    kept = table.assign(value=value)[~np.isnan(value)]
     names = [name for name in CELL if name in kept]
     # positions of the answer lie at other tokens in other prompts, and belong together
     placed = kept["position"].notna() if "position" in kept else pd.Series(False, kept.index)
@@ -98,6 +107,11 @@ def bounds(
     long = _numbered(table, metric)
     if long["prompt"].nunique() < 2:
         raise InputError("an interval needs two prompts or more; this table has one")
+    if np.isinf(long["value"]).any():
+        raise InputError(
+            f"{metric!r} is infinite in some cells, so its mean has no interval; take 'js', or "
+            "filter these rows out"
+        )
     wide = long.pivot_table(index="prompt", columns="cell", values="value", sort=False)
     known, values = wide.notna().to_numpy(float), wide.fillna(0.0).to_numpy(float)
     n = len(wide)
@@ -132,19 +146,24 @@ def redundancy(table: pd.DataFrame, singles: str, joint: str, metric: str = "js"
     Raises:
         InputError: an unknown intervention, or a set with a layer that has no single cell.
     """
-    values = table[metric].astype("Float64").to_numpy(float, na_value=np.nan)
-    table = table.assign(value=values)
+    table = table.assign(value=_values(table, metric))
     parts = {}
     for name in (singles, joint):
         parts[name] = table[table["intervention"] == name]
         if parts[name].empty:
             has = ", ".join(map(str, table["intervention"].unique()))
             raise InputError(f"the table has no intervention {name!r}; it has {has}")
-    single = parts[singles].set_index(["prompt", "layers"])["value"].to_dict()
+    keys = ["prompt", "token", "layers"]
+    if parts[singles].duplicated(keys).any():
+        raise InputError(
+            f"{singles!r} has several cells for one layer and token (heads, positions?); keep one"
+        )
+    single = parts[singles].set_index(keys)["value"].to_dict()
     rows = []
     for row in parts[joint].to_dict("records"):
-        wanted = [(row["prompt"], layer) for layer in str(row["layers"]).split(",") if layer]
-        absent = [layer for prompt, layer in wanted if (prompt, layer) not in single]
+        layers = [layer for layer in str(row["layers"]).split(",") if layer]
+        wanted = [(row["prompt"], row["token"], layer) for layer in layers]
+        absent = [key[-1] for key in wanted if key not in single]
         if absent:
             raise InputError(
                 f"layer {absent[0]} of the set at layer {row['layer']} has no cell of {singles!r}; "
@@ -152,5 +171,7 @@ def redundancy(table: pd.DataFrame, singles: str, joint: str, metric: str = "js"
             )
         labels = {name: row[name] for name in ("prompt", "group", "layer", "layers", "token")}
         value = sum(single[key] for key in wanted) - row["value"]
-        rows.append({**labels, "intervention": f"redundancy {joint}", metric: value})
+        status = "ok" if value == value else "NA: a layer of the set, or the set, has no value"
+        name = f"redundancy {joint}"
+        rows.append({**labels, "intervention": name, metric: value, "status": status})
     return build(rows, metadata_of(table))

@@ -1,5 +1,6 @@
 """Measure: from outcomes to rows of the table."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -122,7 +123,8 @@ class Meter:
 
     def _diverged(self, outcome: Outcome) -> list[int]:
         """The first token that the intervened model wrote otherwise, if there is one."""
-        clean = self.bound.clean[outcome.cell.prompt].generated
+        run = self.bound.clean[outcome.cell.prompt]
+        clean = run.generated[: run.n_valid]
         pairs = enumerate(zip(outcome.generated, clean, strict=False))
         return [i for i, (own, other) in pairs if own != other][:1]
 
@@ -154,7 +156,9 @@ class Meter:
         for cell, reason in self.bound.skipped:
             run, texts = self.bound.clean[cell.prompt], self.texts[cell.prompt]
             rows = [label(cell, run, token, texts[token]) for token in self.tokens(cell)]
-            yield cell, [{**row, "samples": 0, "status": f"NA: {reason}"} for row in rows]
+            nothing = {measure.name: math.nan for measure in self.measures}
+            empty = {**nothing, "samples": 0, "status": f"NA: {reason}"}
+            yield cell, [{**row, **empty} for row in rows]
 
 
 def label(cell: Cell, run: Run, token: int, text: str) -> Row:

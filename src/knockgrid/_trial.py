@@ -245,6 +245,22 @@ def _strong(one: Intervention, layers: int) -> Intervention:
     return replace(one.maximal(layers, Probe()), **changes)
 
 
+def _forms(
+    one: Intervention, itself: Source, total: int
+) -> tuple[list[Intervention], Intervention, Intervention]:
+    """What is tried of an intervention, the same as a no-op, and as strong as it gets.
+
+    Whether the trial prompt has a place in its answer is not known, and an edit there is an edit
+    as any other: the last prompt token stands in for it.
+    """
+    tried = [one]
+    if any(map(is_answer_position, one.places)):
+        changes: dict[str, Any] = {"at": "last", "position": None}
+        tried.append(replace(one, name=f"stand-in {one.name}", **changes))
+    idle = replace(tried[-1].no_op(itself), name=f"no-op {one.name}")
+    return tried, idle, _strong(tried[-1], total)
+
+
 def make_trial(
     model: TransformerBridge,
     prompts: Sequence[Prepared],
@@ -258,14 +274,10 @@ def make_trial(
     """
     total = n_layers(model)
     itself, shared = Donor(prompts[0].prompt), _shared(prompts)
-    forms = {
-        kind: [
-            (one, replace(one.no_op(itself), name=f"no-op {one.name}"), _strong(one, total))
-            for one in ones
-        ]
-        for kind, ones in groups.items()
-    }
-    every = [one for threes in forms.values() for three in threes for one in three]
+    forms = {kind: [_forms(one, itself, total) for one in ones] for kind, ones in groups.items()}
+    every = [
+        one for threes in forms.values() for ones, *others in threes for one in (*ones, *others)
+    ]
     everywhere = replace(settings, layers=tuple(range(total)))
     recorded = replace(everywhere, interventions=every + shared, direction="noise")
     binder = Binder(model, record_clean(model, prompts, recorded), recorded)
@@ -275,10 +287,11 @@ def make_trial(
     no_ops: dict[str, list[Cell]] = {kind: [] for kind in groups}
     maximal: dict[str, list[Cell]] = {kind: [] for kind in groups}
     for kind, threes in forms.items():
-        for one, idle, strong in threes:
-            cells[kind] += _cells(model, binder, one, layers, numbers)
-            if settings.direction == "denoise":
-                cells[kind] += _cells(model, restored, one, layers, numbers)
+        for ones, idle, strong in threes:
+            for one in ones:
+                cells[kind] += _cells(model, binder, one, layers, numbers)
+                if settings.direction == "denoise":
+                    cells[kind] += _cells(model, restored, one, layers, numbers)
             no_ops[kind] += _cells(model, binder, idle, layers, numbers)
             maximal[kind] += _merged(model, binder, strong, numbers)
     pair = [

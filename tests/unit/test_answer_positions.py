@@ -35,6 +35,17 @@ def test_the_first_mention_and_the_shortest_span_count():
     assert shortest_span(Letters(), [8, 2, 3], ["Paris", "Lyon"]) == range(0, 1)
 
 
+def test_an_answer_inside_another_word_is_no_mention():
+    class Words:
+        PIECES = (" the", " Roman", " Empire", " then", " Oman")
+
+        def decode(self, ids):
+            return "".join(self.PIECES[i] for i in ids)
+
+    assert shortest_span(Words(), [0, 1, 2, 3, 4], ["Oman"]) == range(4, 5)
+    assert shortest_span(Words(), [0, 1, 2], ["Oman"]) is None
+
+
 def test_an_answer_at_the_end_has_no_token_after_it():
     found = answer_positions(Letters(), prompt("Paris"), [2, 3], 4)
     assert found["exact_answer_after_last"] == found["exact_answer_last"] == 5
@@ -92,6 +103,7 @@ def test_absent_places_are_na_and_not_0(sweep, prompts):
         ({"positions": ["-1"], "n_tokens": 3, "source": "mean"}, "taken over the prompts"),
         ({"positions": ["-1"], "n_tokens": 3, "mode": "free_run"}, "placed in the clean answer"),
         ({"positions": ["last", "last"]}, "each once"),
+        ({"positions": [-1]}, "counts from the end, of the prompt or of its answer"),
     ],
 )
 def test_bad_positions(sweep, tower, options, message):
@@ -99,5 +111,24 @@ def test_bad_positions(sweep, tower, options, message):
 
     source = kg.mean() if options.pop("source", None) else None
     one, positions = kg.patch("resid_post", "last", source), options.pop("positions")
+
+    def tried():
+        return sweep(tower, kg.per_position(one, positions), layers=[0], **options)
+
     with pytest.raises(kg.InputError, match=message):
-        sweep(tower, kg.per_position(one, positions), layers=[0], **options)
+        tried()
+
+
+def test_a_kind_is_tried_even_where_the_trial_prompt_lacks_its_place(sweep, tower):
+    """Which places the answer has is known only after the clean run."""
+    import knockgrid as kg
+
+    family = kg.per_position(kg.patch("resid_post", "last"), ["exact_answer_first"])
+    prompt = tower.replace(answers=["zzz"])
+    table = sweep(prompt, family, layers=[1], n_tokens=3)
+    receipt = table.attrs["knockgrid"]["receipt"]
+    assert receipt["maximal_effects"]["patch resid_post"] > 0
+    assert receipt["unseen"] == []
+    assert table["js"].isna().all()  # the column is there, with nothing in it
+    ax = kg.position_heatmap(table)
+    assert ax.get_legend().get_texts()[0].get_text() == "NA: the answer is not in the output"

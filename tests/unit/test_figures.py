@@ -15,8 +15,8 @@ from knockgrid import figures
 from knockgrid._errors import InputError
 from knockgrid._table import build, grid
 from knockgrid.figures import layer_curve, layer_heatmap, panels, save
-from knockgrid.figures.layer_curve import band
 from knockgrid.figures._heatmap import tick_places
+from knockgrid.figures.layer_curve import band
 
 NAMES = ("subject", "attention", "last")
 

@@ -268,3 +268,54 @@ def test_redundancy_sums_the_layers_of_the_set():
         kg.redundancy(build(rows, {}), "single", "from")
     with pytest.raises(kg.InputError, match="layer 0 of the set at layer 0 has no cell of 'only'"):
         kg.redundancy(build(rows[1:], {}), "only", "from")
+
+
+def test_redundancy_keeps_tokens_apart_and_says_what_is_missing():
+    rows = [
+        {"prompt": "a", "intervention": name, "layer": i, "layers": layers, "token": t, "js": js}
+        for t, by in ((0, 1.0), (1, 10.0))
+        for name, i, layers, js in [
+            ("only", 0, "0", 0.1 * by),
+            ("only", 1, "1", 0.2 * by),
+            ("from", 0, "0,1", 0.7 * by),
+        ]
+    ]
+    found = kg.redundancy(build(rows, {"unit": "nats"}), "only", "from")
+    np.testing.assert_allclose(found.js, [-0.4, -4.0])
+    rows[1]["status"], rows[1]["js"] = "NA: no edge", None
+    holed = kg.redundancy(build([{"status": "ok", **row} for row in rows], {}), "only", "from")
+    assert holed.status.str.startswith("NA").tolist() == [True, False]
+    with pytest.raises(kg.InputError, match="several cells for one layer and token"):
+        kg.redundancy(build([*rows, rows[0]], {}), "only", "from")
+
+
+def test_contrasts_use_what_a_grid_shows():
+    rows = [
+        {"prompt": p, "intervention": "last", "layer": 0, "js": js, "status": status}
+        for p, js, status in [("a", 0.1, "ok"), ("b", 0.9, "NA: wrong")]
+    ]
+    other = [{**row, "js": js} for row, js in zip(rows, (0.1, 2.7), strict=True)]
+    np.testing.assert_allclose(kg.difference(build(rows, {}), build(other, {})).js, 0.0)
+    with pytest.raises(kg.InputError, match="infinite in some cells"):
+        kg.bounds(group(0.0).assign(js=[0.1, np.inf, 0.3, 0.1, 0.2, 0.3]))
+
+
+def test_a_short_prompt_of_a_family_of_indices():
+    side = {"id": "rome", "tokens": ["<s>", " Rome"], "subject_tokens": [1]}
+    ax = kg.position_heatmap(family("position", ["0", "1", "2"], prompts=[side]))
+    assert texts(ax.get_xticklabels()) == ["<s>", " Rome*", "2"]
+
+
+def test_the_least_dose_is_at_the_bottom_in_any_order():
+    ax = kg.dose_heatmap(family("alpha", [1.0, 0.5]))
+    assert texts(ax.get_yticklabels()) == ["0.5", "1"]
+    np.testing.assert_allclose(array(ax)[0][:, 0], [0.1, 0.0])
+
+
+def test_probes_and_sweeps_of_other_lengths_are_not_compared():
+    probes, moved = probed(0.7), family("position", ["last_q", "-1"])
+    moved = moved[moved["layer"] < 3]
+    probes.attrs["knockgrid"]["n_tokens"] = 8
+    moved.attrs = {"knockgrid": {"n_tokens": 9}}
+    with pytest.raises(kg.InputError, match="n_tokens=8 and the sweep with 9"):
+        kg.readable_not_used(probes, moved)

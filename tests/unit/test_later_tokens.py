@@ -126,3 +126,19 @@ def test_after_the_end_of_the_text_there_is_nothing_to_measure(
         tiny_tokenizer.eos_token = before
     assert table.status.tolist() == ["ok"] * 2 + ["NA: the text had ended before this token"] * 2
     assert table.js.notna().tolist() == [True, True, False, False]
+
+
+def test_free_run_names_the_first_token_that_differs(sweep, tower):
+    """And batches the divergences of a prompt: all cells share one null row."""
+    import knockgrid as kg
+
+    row = kg.knockout(window=99)
+    table = sweep(tower, row, layers=[0, 1], n_tokens=4, mode="free_run")
+    (side,) = table.attrs["knockgrid"]["prompts"]
+    free = table[table.layer == 0]
+    assert free.diverged.nunique(dropna=False) == 1
+    at = free.diverged.iloc[0]
+    teacher = sweep(tower, row, layers=[0], n_tokens=4, mode="persistent")
+    same = free.token <= (3 if at is None or at != at else int(at))
+    np.testing.assert_allclose(free.js[same], teacher.js[same.to_numpy()], rtol=0, atol=1e-9)
+    assert side["generated"] == free.token_text.tolist()

@@ -101,6 +101,12 @@ def readable_not_used(
             "the sweep went in the direction 'denoise', where a small divergence marks what is "
             "used; sweep with direction='noise'"
         )
+    lengths = [metadata_of(one).get("n_tokens") for one in (probes, table)]
+    if None not in lengths and lengths[0] != lengths[1]:
+        raise InputError(
+            f"the probes found positions with n_tokens={lengths[0]} and the sweep with "
+            f"{lengths[1]}, so that '-1' means different tokens; give both the same n_tokens"
+        )
     readable = (2 * grid(probes, "auc", "layer", "position") - 1).clip(lower=0)
     moved = grid(table, metric, "layer", "position")
     check_axes(readable, moved)

@@ -68,7 +68,8 @@ def probe_auc(
         positions: what `per_position` takes; a name of several tokens stands for their mean.
         layers: `"all"`, or layers in the order in which figures show them.
         act_name: TransformerLens short name of the activation that is read.
-        n_tokens: tokens of the greedy answer, in which positions are found.
+        n_tokens: as in `sweep`; positions are found in one token of greedy output fewer. Give both
+            the same, so that positions from the end are the same tokens.
         seeds: how many times the split is drawn; the seeds are 0, 1, ...
         folds: parts of the split; each part is scored by a probe fitted on the others.
         prepend_bos: whether BOS comes first; by default as the model is configured.

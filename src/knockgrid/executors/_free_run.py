@@ -58,12 +58,13 @@ class FreeRun:
             for part in split(list(group), max(2, limit)):
                 plan = layout(0, part)
                 logits, tokens = generate(model, run, plan, self.cached and takes_cache(model))
-                check_null(run, logits[0])
+                null = logits[0]
+                check_null(run, null)
                 written = tokens.tolist()
                 for item in part:
                     row = plan.row[id(item)]
                     own = tuple(written[row])
-                    yield Outcome(item.cell, item.sample, logits[row], logits[0], own)
+                    yield Outcome(item.cell, item.sample, logits[row], null, own)
 
 
 def generate(model: TransformerBridge, run: Run, plan: Plan, cached: bool) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """dose_heatmap: layer × share of the way to the source."""
 
+from dataclasses import replace
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
@@ -39,6 +41,7 @@ def dose_heatmap(
     """
     table = only(table, None, "alpha")
     made = grid_of(table, metric, "alpha", "layer")
+    made = replace(made, values=made.values.sort_index())
     names = [f"{dose:g}" for dose in made.values.index]
     style = {"ax": ax, "limits": limits, "annotate": annotate, "title": title}
     ax = over_layers(made, names, cmap=cmap or "Blues", **style)

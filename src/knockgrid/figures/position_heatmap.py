@@ -61,4 +61,5 @@ def _names(table: pd.DataFrame, positions: list[str]) -> list[str]:
         return positions
     side = sides[prompts[0]]
     subject = side.get("subject_tokens", [])
-    return [token_text(side["tokens"][int(p)]) + "*" * (int(p) in subject) for p in positions]
+    tokens = dict(enumerate(side["tokens"]))  # other prompts of the sweep may have been longer
+    return [token_text(tokens.get(int(p), p)) + "*" * (int(p) in subject) for p in positions]

@@ -31,6 +31,12 @@ def per_position(intervention: Patch, positions: int | Sequence[Position]) -> li
     if not isinstance(intervention, Patch):
         raise InputError(f"{intervention!r} is not a patch; per_position() moves a patch()")
     chosen = list(range(positions)) if isinstance(positions, int) else list(positions)
+    negative = [at for at in chosen if isinstance(at, int) and at < 0]
+    if negative:
+        raise InputError(
+            f"position {negative[0]} counts from the end, of the prompt or of its answer? Write "
+            f"'last' or an index from 0 for the prompt, the text '{negative[0]}' for the output"
+        )
     named = list(map(str, chosen))
     if not chosen or len(set(named)) < len(named):
         raise InputError(f"positions are {positions!r}; give names or indices, each once")

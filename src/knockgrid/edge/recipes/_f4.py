@@ -19,18 +19,20 @@ POSITIONS = (
     *(f"-{k}" for k in range(8, 0, -1)),
 )
 
+N_TOKENS = 9  # positions are found in eight tokens of output
+
 
 def _make(model, quick):
     share = 24 if quick else 48
     prompts = [p for r in RELATIONS for p in facts(r, tokenizer=model.tokenizer)[:share]]
     positions = [*POSITIONS[:7], "-1"] if quick else list(POSITIONS)
     layers = every(depth(model), 6 if quick else 2)
-    probes = probe_auc(model, prompts, positions, layers=layers)
+    probes = probe_auc(model, prompts, positions, layers=layers, n_tokens=N_TOKENS)
     family = per_position(patch("resid_post", "last", corrupted_run(by=noise(3.0))), positions)
     some = prompts[:: 4 if quick else 1]
     return {
         "f4_probes": probes,
-        "f4_divergence": sweep(model, some, family, layers=layers, n_tokens=9),
+        "f4_divergence": sweep(model, some, family, layers=layers, n_tokens=N_TOKENS),
     }
 
 

@@ -1,6 +1,7 @@
 """Layer × token position in both directions: the picture of causal tracing."""
 
 from knockgrid._positions import tokenize
+from knockgrid._prepared import default_bos
 from knockgrid._prompt import Prompt
 from knockgrid._sweep import sweep
 from knockgrid.edge.recipes._recipe import Recipe, depth, every, known_facts
@@ -20,7 +21,7 @@ WINDOWS = {"resid_post": 1, "mlp_out": 10, "attn_out": 10}
 
 def _make(model, quick):
     samples, source = 1 if quick else 10, corrupted_run(by=noise(3.0))
-    length = len(tokenize(TOWER.text, model.tokenizer, model.tokenizer.bos_token_id is not None))
+    length = len(tokenize(TOWER.text, model.tokenizer, default_bos(model, None)))
     layers = every(depth(model), 2 if quick else 1)
     made = {}
     for act_name, window in WINDOWS.items():
