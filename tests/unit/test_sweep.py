@@ -274,3 +274,19 @@ def test_some_metrics(sweep, prompts):
     assert table.attrs["knockgrid"]["metrics"] == ["tv", "kl"]
     assert {"tv", "kl"} <= set(table.columns)
     assert "js" not in table.columns
+
+
+@pytest.mark.parametrize("executor", ["reference", "staircase", "rectangle"])
+def test_both_ways_together_are_the_whole_corruption(sweep, tower, executor):
+    """Nothing of the subject reaches the last token but through later queries."""
+    import knockgrid as kg
+
+    table = sweep(tower, kg.paths(), layers=[0, 1], executor=executor)
+    (side,) = table.attrs["knockgrid"]["prompts"]
+    found = table.set_index(["intervention", "layer"])["js"]
+    assert side["js_corrupted"]["both"] > 1e-4
+    assert found["both", 0] == pytest.approx(side["js_corrupted"]["both"], abs=1e-9)
+    ways = [found[name, 0] for name in ("direct", "between")]
+    assert min(ways) > 1e-6
+    assert all(abs(one - found["both", 0]) > 1e-6 for one in ways)
+    assert found["both", 1] != pytest.approx(found["both", 0], abs=1e-6)
