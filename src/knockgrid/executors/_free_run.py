@@ -92,21 +92,12 @@ def generate(model: TransformerBridge, run: Run, plan: Plan, cached: bool) -> tu
         if end < len(run.ids):
             step = own.clone()
             step[0] = run.ids[end]
-            ids = torch.cat([ids, _as_cell(step, plan)[:, None]], dim=1)
+            ids = torch.cat([ids, step[:, None]], dim=1)
     logits = torch.stack(found, dim=1)
     return logits, logits.argmax(-1)
 
 
 LAST = slice(-1, None)
-
-
-def _as_cell(step: Tensor, plan: Plan) -> Tensor:
-    """The next tokens, the same for all rows of one cell: its first row is the one that writes."""
-    first = list(range(len(plan.row_prompt)))
-    for item in plan.items:
-        for extra in range(1, item.cell.n_rows):
-            first[plan.row[id(item)] + extra] = plan.row[id(item)]
-    return step.index_select(0, torch.tensor(first).to(step.device))
 
 
 def check_null(run: Run, logits: Tensor) -> None:
