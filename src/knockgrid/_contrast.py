@@ -6,26 +6,18 @@ import numpy as np
 import pandas as pd
 
 from knockgrid._errors import InputError
-from knockgrid._table import KEY, build, metadata_of, metrics
+from knockgrid._table import CELL as LABELS
+from knockgrid._table import KEY, build, metadata_of, metrics, numbers
 
-CELL = ("intervention", "layer", "layers", "head", "module", "position", "alpha", "token")
+CELL = tuple(name for name in LABELS if name not in ("samples", "mode"))
 RESAMPLES = 2000
-
-
-def _values(table: pd.DataFrame, metric: str) -> np.ndarray:
-    """The numbers of a metric, as a grid shows them: NaN where the status says NA."""
-    value = table[metric].astype("Float64").to_numpy(float, na_value=np.nan)
-    if "status" not in table:
-        return value
-    missing = table["status"].fillna("ok").str.startswith("NA").to_numpy(bool)
-    return np.where(missing, np.nan, value)
 
 
 def _numbered(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The rows that have a value, with their cell as one key."""
     if metric not in metrics(table):
         raise InputError(f"unknown metric {metric!r}; the table has {', '.join(metrics(table))}")
-    value = _values(table, metric)
+    value = numbers(table, metric)
     kept = table.assign(value=value)[~np.isnan(value)]
     names = [name for name in CELL if name in kept]
     # positions of the answer lie at other tokens in other prompts, and belong together
@@ -146,7 +138,7 @@ def redundancy(table: pd.DataFrame, singles: str, joint: str, metric: str = "js"
     Raises:
         InputError: an unknown intervention, or a set with a layer that has no single cell.
     """
-    table = table.assign(value=_values(table, metric))
+    table = table.assign(value=numbers(table, metric))
     parts = {}
     for name in (singles, joint):
         parts[name] = table[table["intervention"] == name]

@@ -69,17 +69,17 @@ class Meter:
         logits = torch.stack([outcome.logits for outcome in some])
         self._refuse_nan(some, logits, clean)
         found: list[Values] = [{} for _ in some]
-        wanted = {token for o in some for token in self.tokens(o.cell)}
-        for token in sorted(wanted):
+        for token in sorted({token for o in some for token in self.tokens(o.cell)}):
+            # members of a family of positions are measured at one token each
+            at = [i for i, o in enumerate(some) if token in self.tokens(o.cell)]
+            rows = logits[:, token] if len(at) == len(some) else stacked(some, at, token)
             answer = torch.tensor([self.answers[prompt] if token == 0 else -1])
-            columns = evaluate(
-                self.measures, clean[token], logits[:, token], answer=answer.to(logits.device)
-            )
+            columns = evaluate(self.measures, clean[token], rows, answer=answer.to(logits.device))
             columns = {m.name: in_unit(columns[m.name], m, self.unit) for m in self.measures}
-            columns["js_to_source"] = self._to_source(some, logits[:, token], token)
+            columns["js_to_source"] = self._to_source([some[i] for i in at], rows, token)
             for name, column in columns.items():
-                for row, value in zip(found, column.tolist(), strict=True):
-                    row.setdefault(name, {})[token] = value
+                for i, value in zip(at, column.tolist(), strict=True):
+                    found[i].setdefault(name, {})[token] = value
         return found
 
     def _to_source(self, some: Sequence[Outcome], logits: Tensor, token: int) -> Tensor:
@@ -159,6 +159,11 @@ class Meter:
             nothing = {measure.name: math.nan for measure in self.measures}
             empty = {**nothing, "samples": 0, "status": f"NA: {reason}"}
             yield cell, [{**row, **empty} for row in rows]
+
+
+def stacked(some: Sequence[Outcome], at: Sequence[int], token: int) -> Tensor:
+    """The logits `[row, d_vocab]` of some outcomes at one token."""
+    return torch.stack([some[i].logits[token] for i in at])
 
 
 def label(cell: Cell, run: Run, token: int, text: str) -> Row:

@@ -220,16 +220,23 @@ def cells(table: pd.DataFrame, metric: str, rows: str, columns: str) -> pd.DataF
         InputError: as `grid`.
     """
     _check(table, metric, rows, columns)
-    value = table[metric].astype("Float64").to_numpy(float, na_value=np.nan)
-    status = table["status"].fillna("ok")
-    # "NA" means that there is nothing to measure: a number beside it would not be an effect
-    value = np.where(status.str.startswith("NA").to_numpy(bool), np.nan, value)
+    value, status = numbers(table, metric), table["status"].fillna("ok")
     if metric not in UNDEFINED:
         _refuse_nan(table, metric, np.isnan(value) & (status == "ok").to_numpy(bool))
     long = pd.DataFrame({"row": _axis(table, rows), "column": _axis(table, columns)})
     long = long.assign(prompt=table["prompt"], value=value, status=status)
     _refuse_mixture(table, long, (rows, columns))
     return long
+
+
+def numbers(table: pd.DataFrame, metric: str) -> np.ndarray:
+    """The values of a metric, one per row; NaN where the status says NA.
+
+    NA means that there is nothing to measure: a number beside it would not be an effect.
+    """
+    value = table[metric].astype("Float64").to_numpy(float, na_value=np.nan)
+    missing = table["status"].fillna("ok").str.startswith("NA").to_numpy(bool)
+    return np.where(missing, np.nan, value)
 
 
 def _check(table: pd.DataFrame, metric: str, rows: str, columns: str) -> None:
