@@ -247,10 +247,11 @@ def side(
     }
     has_subject = "subject" in run.prompt.spans
     subject = list(resolve(run.prompt, run.tokens, "subject")) if has_subject else []
+    partner = run.prompt.swap
     return {
         "id": run.prompt.id,
         "text": run.prompt.text,
-        "spans": {name: list(span) for name, span in run.prompt.spans.items()},
+        "spans": spans_of(run.prompt),
         "subject": run.prompt.span_text("subject"),
         "relation": run.prompt.relation,
         "group": run.prompt.group,
@@ -263,7 +264,19 @@ def side(
         "logp_answer_clean": float(clean[answer]) * UNITS[unit] if answer >= 0 else None,
         "rank_answer_clean": int((clean > clean[answer]).sum()) if answer >= 0 else None,
         "js_corrupted": moved,
+        "swap": partner
+        and {
+            "id": partner.id,
+            "text": partner.text,
+            "spans": spans_of(partner),
+            "answers": list(partner.answers),
+        },
     }
+
+
+def spans_of(prompt: Prompt) -> dict[str, list[int]]:
+    """The spans of a prompt as JSON holds them."""
+    return {name: [int(i) for i in span] for name, span in prompt.spans.items()}
 
 
 def versions() -> dict[str, str]:

@@ -227,6 +227,23 @@ def check(
 
 
 @app.command()
+def verify(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    cells: Annotated[int, typer.Option(help="So many cells are computed anew.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the draw of cells.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check a run's digests, and some of its cells with the reference executor."""
+    from knockgrid.edge import verify as room
+
+    found = room.verify(run_folder, cells=cells, seed=seed)
+    for line in [room.as_json(found)] if as_json else room.report(found):
+        typer.echo(line)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
 def facts(
     relation: Annotated[list[str] | None, typer.Option(help="Only these relations.")] = None,
     as_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print the prompts.")] = False,

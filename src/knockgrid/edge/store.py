@@ -13,6 +13,7 @@ from knockgrid._errors import InputError
 from knockgrid._parquet import read_table, whole_file, write_table
 from knockgrid._table import metadata_of
 from knockgrid.edge.config import SweepConfig
+from knockgrid.edge.digests import file_digest, prompt_digests
 
 TABLE, MANIFEST, FIGURES = "table.parquet", "manifest.json", "figures"
 SCHEMA = 1
@@ -57,6 +58,10 @@ def write_run(folder: Path, table: pd.DataFrame, config: SweepConfig, started: d
         "hardware": hardware(),
         **metadata,
         "rows": len(table),
+        "digests": {
+            "files": {TABLE: file_digest(folder / TABLE)},
+            "prompts": prompt_digests(read_table(folder / TABLE)),
+        },
     }
     with whole_file(folder / MANIFEST) as file:
         file.write(json.dumps(manifest, indent=2, ensure_ascii=False).encode("utf-8"))

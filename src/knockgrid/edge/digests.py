@@ -1,0 +1,63 @@
+"""Digests: what a run's manifest says of its files and of every prompt's rows."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+CHUNK = 2**20
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file's bytes.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "empty")
+        ...     file.touch()
+        ...     file_digest(file)[:8]
+        'e3b0c442'
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def prompt_digests(table: pd.DataFrame) -> dict[str, str]:
+    """A digest of every prompt's rows, so that a changed number can be traced to its prompt.
+
+    Example:
+        >>> table = pd.DataFrame({"prompt": ["rome", "oslo"], "js": [0.25, 0.5]})
+        >>> before = prompt_digests(table)
+        >>> after = prompt_digests(table.assign(js=[0.25, 0.501]))
+        >>> [name for name in before if before[name] != after[name]]
+        ['oslo']
+
+    Names, order and values of all columns enter, missing values as such; index and dtype do not.
+    """
+    columns = [_bytes(table[name]) for name in table]
+    head = "\x1f".join(map(str, table.columns)).encode()
+    found: dict[str, str] = {}
+    for prompt, rows in table.groupby("prompt", sort=False).indices.items():
+        digest = hashlib.sha256(head)
+        for column in columns:
+            if isinstance(column, np.ndarray):
+                digest.update(column[rows].tobytes())
+            else:
+                digest.update(json.dumps([column[i] for i in rows]).encode())
+        found[str(prompt)] = digest.hexdigest()[:16]
+    return found
+
+
+def _bytes(column: pd.Series) -> np.ndarray | list[str | None]:
+    """A column as float64 with one kind of NaN, or as a list of texts, None for a missing one."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        values = column.astype("Float64").to_numpy(np.float64, na_value=np.nan)
+        return np.where(np.isnan(values), np.nan, values)
+    missing = column.isna()
+    return [None if gone else str(value) for value, gone in zip(column, missing, strict=True)]

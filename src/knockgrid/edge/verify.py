@@ -1,0 +1,271 @@
+"""verify: would this run come out again? Digests, settings and some cells, computed anew."""
+
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid._errors import InputError
+from knockgrid._model import describe
+from knockgrid._parquet import read_table
+from knockgrid._sweep import versions
+from knockgrid._table import metadata_of, metrics
+from knockgrid.edge.config import SweepConfig
+from knockgrid.edge.digests import file_digest, prompt_digests
+from knockgrid.edge.plan import interventions_of, load_model
+from knockgrid.edge.recompute import Again, again
+from knockgrid.edge.store import TABLE, read_manifest
+
+SAME_MODEL = ("architecture", "n_layers", "d_vocab", "dtype", "weights_digest", "tokenizer_digest")
+SAME_PASS = ("attn_implementation", "compatibility_mode")
+PLACE = ("head", "module", "position", "alpha", "token")
+SUSPECTS = 3
+"""Prompts with a wrong digest whose cells are all computed anew, to name the changed numbers."""
+
+
+@dataclass(eq=False)
+class Verification:
+    """What was checked, what is worth knowing, and what does not fit, each in one line."""
+
+    checked: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    mismatches: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything fits."""
+        return not self.mismatches
+
+
+def verify(
+    folder: str | Path,
+    *,
+    model: TransformerBridge | None = None,
+    cells: int = 20,
+    seed: int = 0,
+) -> Verification:
+    """Check a run folder against its own stamps, and some of its cells against the model.
+
+    Example:
+        >>> verify("runs/nowhere")
+        Traceback (most recent call last):
+        ...
+        knockgrid._errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
+
+    Args:
+        folder: a run folder with `manifest.json`.
+        model: the model to hold the run against; by default the one that the run names.
+        cells: so many cells, drawn by `seed`, are computed anew with the reference executor, one
+            full pass each; where a prompt's rows do not fit their digest, all of its cells are.
+        seed: of the draw of cells.
+
+    Checked are the digests of all files and of every prompt's rows, that manifest and table tell
+    the same, the digests of weights and tokenizer, the standard deviations and means that were
+    taken over the prompt set, and the cells. Other package versions are a note, not a mismatch.
+
+    Raises:
+        InputError: no run, or one whose manifest cannot be read.
+
+    Limit: digests tell a change, not who made it; whoever can write the folder can stamp it anew,
+    and then only the recomputed cells speak.
+    """
+    folder, found = Path(folder), Verification()
+    if isinstance(cells, bool) or not isinstance(cells, int) or cells < 1:
+        raise InputError(f"cells is {cells!r}; give a whole number of at least 1")
+    manifest = read_manifest(folder)
+    if "digests" not in manifest:
+        raise InputError(
+            f"{folder} was written before runs carried digests; sweep again to have them"
+        )
+    table = check_files(folder, manifest, found)
+    if table is None:
+        return found
+    check_settings(manifest, table, found)
+    suspects = check_rows(manifest, table, found)
+    config = SweepConfig.model_validate(manifest["config"])
+    model = load_model(config) if model is None else model
+    if check_model(manifest, model, found):
+        check_cells(table, config, model, suspects, cells, seed, found)
+    return found
+
+
+def check_files(
+    folder: Path, manifest: Mapping[str, Any], found: Verification
+) -> pd.DataFrame | None:
+    """Every file the manifest vouches for, and the table in it, if it can be read."""
+    stamped = manifest["digests"]["files"]
+    for name, digest in stamped.items():
+        if not (folder / name).is_file():
+            found.mismatches.append(f"{name} is missing")
+        elif file_digest(folder / name) != digest:
+            found.mismatches.append(f"{name} is not the file that was written (sha256 differs)")
+    found.checked.append(f"digests of {len(stamped)} file{'s' * (len(stamped) != 1)}")
+    try:
+        return read_table(folder / TABLE)
+    except (InputError, OSError) as error:
+        found.mismatches.append(f"{TABLE} cannot be read: {error}")
+        return None
+
+
+def check_settings(manifest: Mapping[str, Any], table: pd.DataFrame, found: Verification) -> None:
+    """Manifest and table must tell the same, and the config must have its stamped digest."""
+    metadata = metadata_of(table)
+    differ = [key for key in metadata if key != "prompts" and metadata[key] != manifest.get(key)]
+    for key in differ:
+        found.mismatches.append(f"manifest and table differ in {key!r}")
+    if manifest["rows"] != len(table):
+        found.mismatches.append(f"the table has {len(table)} rows, the manifest {manifest['rows']}")
+    if SweepConfig.model_validate(manifest["config"]).digest() != manifest["config_digest"]:
+        found.mismatches.append("the settings in the manifest do not have their stamped digest")
+    known = {side["id"] for side in metadata["prompts"]}
+    strangers = sorted(set(table["prompt"]) - known)
+    if strangers:
+        found.mismatches.append(f"prompt {strangers[0]!r} has rows, but no entry in the side table")
+    found.checked.append(f"{len(metadata)} settings of manifest and table")
+
+
+def check_rows(manifest: Mapping[str, Any], table: pd.DataFrame, found: Verification) -> list[str]:
+    """The prompts whose rows are not those that were written."""
+    stamped, now = manifest["digests"]["prompts"], prompt_digests(table)
+    wrong = [name for name in {**stamped, **now} if stamped.get(name) != now.get(name)]
+    for name in wrong:
+        found.mismatches.append(f"the rows of prompt {name!r} are not those that were written")
+    found.checked.append(f"rows of {len(stamped)} prompts")
+    return [name for name in wrong if name in now]
+
+
+def check_model(manifest: Mapping[str, Any], model: TransformerBridge, found: Verification) -> bool:
+    """Whether this is the run's model, so that its cells can be compared."""
+    stamped, now = manifest["model"], describe(model)
+    wrong = [key for key in (*SAME_MODEL, *SAME_PASS) if stamped.get(key) != now.get(key)]
+    for key in wrong:
+        found.mismatches.append(
+            f"the model is another one: {key} is {_short(now.get(key))}, in the run "
+            f"{_short(stamped.get(key))}"
+        )
+    found.checked.append(f"model {stamped['name']} ({stamped['weights_digest'][:12]})")
+    before, after = manifest["versions"], versions()
+    found.notes += [
+        f"{name} was {before[name]} and is {after.get(name)}"
+        for name in before
+        if before[name] != after.get(name)
+    ]
+    return not wrong
+
+
+def _short(value: object) -> str:
+    return value[:12] if isinstance(value, str) else str(value)
+
+
+def check_cells(
+    table: pd.DataFrame,
+    config: SweepConfig,
+    model: TransformerBridge,
+    suspects: Sequence[str],
+    cells: int,
+    seed: int,
+    found: Verification,
+) -> None:
+    """Some cells once more, one full pass each, and all cells of prompts that do not fit."""
+    chosen = drawn(table, cells, seed)
+    for name in suspects[:SUSPECTS]:
+        rows = table[(table["prompt"] == name) & (table["status"] == "ok")]
+        chosen[name] = list(dict.fromkeys(zip(rows["intervention"], rows["layer"], strict=True)))
+    if not chosen:
+        found.notes.append("no cell has a value, so none was computed anew")
+        return
+    layers = sorted({int(layer) for places in chosen.values() for _, layer in places})
+    metadata = metadata_of(table)
+    sweep = again(model, metadata, interventions_of(config), layers)
+    for scale, value in metadata["sigma"].items():
+        now = sweep.settings.sigma.get(scale)
+        if now is None or not math.isclose(now, value, rel_tol=1e-5):
+            found.mismatches.append(f"sigma over {scale!r} is {value} in the run, {now} anew")
+    count = sum(map(len, chosen.values()))
+    for prompt, places in chosen.items():
+        found.mismatches += compare(table, sweep, prompt, [(n, int(i)) for n, i in places])
+    found.checked.append(f"{count} cells against the reference executor")
+
+
+def drawn(table: pd.DataFrame, cells: int, seed: int) -> dict[str, list[tuple[str, int]]]:
+    """So many cells that have a value, by prompt."""
+    usable = table.loc[table["status"] == "ok", ["prompt", "intervention", "layer"]]
+    every = list(dict.fromkeys(usable.itertuples(index=False, name=None)))
+    found: dict[str, list[tuple[str, int]]] = {}
+    for prompt, name, layer in random.Random(seed).sample(every, min(cells, len(every))):
+        found.setdefault(prompt, []).append((name, int(layer)))
+    return found
+
+
+def compare(
+    table: pd.DataFrame, sweep: Again, prompt: str, places: Sequence[tuple[str, int]]
+) -> Iterator[str]:
+    """What differs between a prompt's stored cells and the same cells computed anew."""
+    mine = table[(table["prompt"] == prompt) & (table["status"] == "ok")]
+    stored = {_key(row): row for row in mine.to_dict("records")}
+    half = str(sweep.metadata["model"]["dtype"]) in ("bfloat16", "float16")
+    for now in sweep.rows(prompt, places):
+        before = stored.get(_key(now))
+        where = f"prompt {prompt!r}, intervention {now['intervention']!r}, layer {now['layer']}"
+        if before is None:
+            if now["status"] == "ok":
+                yield f"{where}: computed anew it has a value, the table has none"
+            continue
+        where += "".join(f", {n} {before[n]}" for n in PLACE[:-1] if not pd.isna(before[n]))
+        where += f", token {before['token']}" if sweep.metadata["n_tokens"] > 1 else ""
+        for name in (n for n in metrics(table) if n in now):
+            stored_value, value = _number(before[name]), _number(now[name])
+            if not near(name, stored_value, value, half):
+                yield f"{where}: {name} is {stored_value:.6g} in the table, {value:.6g} anew"
+
+
+def _key(row: Mapping[Any, Any]) -> tuple:
+    place = (None if pd.isna(row[name]) else row[name] for name in PLACE)
+    return (row["intervention"], int(row["layer"]), *place)
+
+
+def _number(value: Any) -> float:
+    return math.nan if pd.isna(value) else float(value)
+
+
+def near(name: str, stored: float, now: float, half: bool = False) -> bool:
+    """Whether a stored number and the one computed anew differ by no more than rounding.
+
+    Example:
+        >>> near("js", 0.4134, 0.4134 + 4e-6), near("js", 0.4134, 0.4144)
+        (True, False)
+
+    Divergences may differ by 5e-6 and 1e-4 of their size (executors agree to 5e-6 nats),
+    log-probabilities by ten times as much, ranks by one in a hundred, as tokens with nearly equal
+    logits change places; in half precision a hundred times as much.
+    """
+    if not (math.isfinite(stored) and math.isfinite(now)):
+        return stored == now or (math.isnan(stored) and math.isnan(now))
+    scale = 100.0 if half else 1.0
+    if name.startswith("rank"):
+        return abs(stored - now) <= scale * max(1.0, 0.01 * abs(stored))
+    absolute = 5e-5 if name.startswith(("logp", "kl")) else 5e-6
+    return abs(stored - now) <= scale * (absolute + 1e-4 * abs(stored))
+
+
+def report(found: Verification) -> Iterator[str]:
+    """A verification in lines."""
+    yield from (f"checked: {line}" for line in found.checked)
+    yield from (f"note: {line}" for line in found.notes)
+    yield from (f"MISMATCH: {line}" for line in found.mismatches)
+    if found.ok:
+        yield "the run holds"
+    else:
+        count = len(found.mismatches)
+        yield f"the run does not hold: {count} mismatch{'es' * (count != 1)}"
+
+
+def as_json(found: Verification) -> str:
+    """A verification for scripts."""
+    return json.dumps({"ok": found.ok, **vars(found)}, ensure_ascii=False, indent=2)

@@ -1,0 +1,264 @@
+"""verify: a fresh run holds; every kind of change is found alone and named by its place."""
+
+import json
+import shutil
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from knockgrid import InputError, open_run
+from knockgrid.edge import cli
+from knockgrid.edge.digests import file_digest, prompt_digests
+from knockgrid.edge.verify import near, verify
+
+LINES = [
+    {"id": "rome", "text": "The capital of Italy is", "subject": "Italy", "answers": ["Rome"]},
+    {"id": "paris", "text": "The capital of France is", "subject": "France", "answers": ["Paris"]},
+]
+SWAPS = {"rome": "paris", "paris": "rome"}
+
+
+def command(*arguments):
+    """The exit code of one command."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["knockgrid", *map(str, arguments)])
+        try:
+            cli.main()
+        except SystemExit as done:
+            return int(done.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, tiny_tokenizer):
+    """A saved tiny model, and a run of it with every kind of source and a sample of noise."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("verify")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer), num_attention_heads=4, initializer_range=0.3, **sizes
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder / "model")
+    tiny_tokenizer.save_pretrained(folder / "model")
+    lines = "\n".join(json.dumps({**line, "swap": SWAPS[line["id"]]}) for line in LINES)
+    (folder / "prompts.jsonl").write_text(lines)
+    sources = [word for name in ("noise", "swap", "mean") for word in ("--source", name)]
+    given = ("--model", folder / "model", "--prompts", folder / "prompts.jsonl", *sources)
+    assert command("sweep", *given, "--samples", 2, "--out", folder / "run") == 0
+    free = ("--n-tokens", 3, "--mode", "free_run", "--out", folder / "free")
+    assert command("sweep", *given[:4], *free) == 0
+    return folder
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    """A copy of the run, to be damaged."""
+    return shutil.copytree(made / "run", tmp_path / "run")
+
+
+def rewritten(folder, change):
+    """The table with some numbers changed, as someone could who knows the file format."""
+    path = folder / "table.parquet"
+    with pq.ParquetFile(path) as file:
+        arrow = file.read()
+    frame = arrow.to_pandas()
+    change(frame)
+    again = pa.Table.from_pandas(frame, preserve_index=False).cast(arrow.schema)
+    pq.write_table(again, path)
+
+
+def stamped_anew(folder):
+    """A manifest that vouches for the changed table."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["digests"]["files"]["table.parquet"] = file_digest(folder / "table.parquet")
+    manifest["digests"]["prompts"] = prompt_digests(open_run(folder))
+    path.write_text(json.dumps(manifest))
+
+
+def edited(folder, **changes):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_fresh_run_holds(run, capsys):
+    assert command("verify", run, "--cells", 40) == 0
+    said = capsys.readouterr().out
+    assert "rows of 2 prompts" in said
+    assert "40 cells against the reference executor" in said
+    assert "MISMATCH" not in said
+
+
+def test_a_fresh_free_run_holds(made):
+    found = verify(made / "free", cells=18)
+    assert found.ok, found.mismatches
+    assert "18 cells against the reference executor" in found.checked
+
+
+@pytest.mark.parametrize("metric", ["js", "kl", "logp_answer"])
+def test_one_changed_number_is_named_by_its_place(run, capsys, metric):
+    def change(frame):
+        at = frame.index[
+            (frame.prompt == "paris") & (frame.intervention == "subject swap") & (frame.layer == 1)
+        ]
+        frame.loc[at, metric] += 1e-3
+
+    rewritten(run, change)
+    assert command("verify", run, "--cells", 1) == 1
+    said = capsys.readouterr().out
+    assert "MISMATCH: table.parquet is not the file that was written" in said
+    assert "the rows of prompt 'paris' are not those" in said
+    assert "'rome'" not in said.replace("prompt 'rome', ", "")
+    place = "prompt 'paris', intervention 'subject swap', layer 1"
+    named = [line for line in said.splitlines() if place in line]
+    assert len(named) == 1
+    assert f": {metric} is" in named[0]
+
+
+def test_numbers_that_were_stamped_anew_are_found_by_their_cells(run):
+    def change(frame):
+        frame["js"] += 1e-3
+
+    rewritten(run, change)
+    stamped_anew(run)
+    found = verify(run, cells=3)
+    assert [line for line in found.mismatches if ": js is" in line]
+    assert len(found.mismatches) == 3
+
+
+def test_another_model_is_named_and_no_cell_is_compared(run, made):
+    import knockgrid as kg
+
+    model = kg.load(made / "model")
+    weight = next(p for n, p in model.original_model.named_parameters() if "mlp" in n)
+    with torch.no_grad():
+        weight.mul_(1.0001)
+    found = verify(run, model=model)
+    assert len(found.mismatches) == 1
+    assert "another one: weights_digest" in found.mismatches[0]
+    assert not [line for line in found.checked if "cells against" in line]
+
+
+def test_a_model_in_another_dtype_is_another_model(run, made):
+    import knockgrid as kg
+
+    found = verify(run, model=kg.load(made / "model", dtype=torch.bfloat16))
+    assert any("dtype is bfloat16, in the run float32" in line for line in found.mismatches)
+
+
+def test_a_manifest_that_does_not_fit_its_table(run):
+    edited(run, seed=5, rows=7)
+    found = verify(run, cells=1)
+    assert "manifest and table differ in 'seed'" in found.mismatches
+    assert any("rows, the manifest 7" in line for line in found.mismatches)
+
+
+def test_settings_that_were_changed_afterwards(run):
+    manifest = json.loads((run / "manifest.json").read_text())
+    edited(run, config={**manifest["config"], "noise": 2.0})
+    found = verify(run, cells=30)
+    assert any("do not have their stamped digest" in line for line in found.mismatches)
+    assert any("'subject noise'" in line for line in found.mismatches)
+
+
+def test_sigma_is_computed_anew(run):
+    manifest = json.loads((run / "manifest.json").read_text())
+    path = run / "table.parquet"
+    table = pd.read_parquet(path)
+    from knockgrid import read_table, write_table
+
+    table = read_table(path)
+    sigma = {"subject": manifest["sigma"]["subject"] * 1.01}
+    table.attrs["knockgrid"]["sigma"] = sigma
+    write_table(table, path)
+    edited(run, sigma=sigma)
+    stamped_anew(run)
+    found = verify(run, cells=1)
+    assert len(found.mismatches) == 1
+    assert found.mismatches[0].startswith("sigma over 'subject'")
+
+
+def test_a_missing_and_a_damaged_table(run):
+    path = run / "table.parquet"
+    path.write_bytes(path.read_bytes()[:200])
+    found = verify(run)
+    assert any("cannot be read" in line for line in found.mismatches)
+    path.unlink()
+    found = verify(run)
+    assert "table.parquet is missing" in found.mismatches
+
+
+def test_other_versions_are_a_note(run):
+    manifest = json.loads((run / "manifest.json").read_text())
+    versions = {**manifest["versions"], "torch": "0.1"}
+    from knockgrid import read_table, write_table
+
+    table = read_table(run / "table.parquet")
+    table.attrs["knockgrid"]["versions"] = versions
+    write_table(table, run / "table.parquet")
+    edited(run, versions=versions)
+    stamped_anew(run)
+    found = verify(run, cells=1)
+    assert found.ok, found.mismatches
+    assert any(line.startswith("torch was 0.1 and is") for line in found.notes)
+
+
+def test_json_for_scripts(run, capsys):
+    edited(run, seed=5)
+    assert command("verify", run, "--cells", 1, "--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] is False
+    assert said["mismatches"] == ["manifest and table differ in 'seed'"]
+
+
+def test_refusals(run, tmp_path):
+    with pytest.raises(InputError, match="cells is 0"):
+        verify(run, cells=0)
+    with pytest.raises(InputError, match="holds no run"):
+        verify(tmp_path)
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["digests"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="before runs carried digests"):
+        verify(run)
+
+
+def test_digests_tell_order_names_and_missing_values_apart():
+    table = pd.DataFrame({"prompt": ["a", "a"], "js": [0.1, float("nan")], "text": ["x", None]})
+    same = prompt_digests(table)
+    assert same == prompt_digests(table.set_index(pd.Index([7, 8])))
+    assert same == prompt_digests(table.astype({"text": "string"}))
+    for other in (
+        table.iloc[::-1],
+        table.rename(columns={"js": "kl"}),
+        table.fillna({"js": 0.0}),
+        table.fillna({"text": ""}),
+        table.assign(text=["x", "None"]),
+    ):
+        assert prompt_digests(other) != same
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "now", "half", "same"),
+    [
+        ("js", 0.5, 0.50004, False, True),
+        ("js", 0.5, 0.5001, False, False),
+        ("js", 0.0, 6e-6, False, False),
+        ("js", 0.5, 0.5001, True, True),
+        ("kl", 3.0, 3.0003, False, True),
+        ("kl", 3.0, 3.001, False, False),
+        ("rank_answer", 10.0, 11.0, False, True),
+        ("rank_answer", 10.0, 12.0, False, False),
+        ("kl", float("inf"), float("inf"), False, True),
+        ("kl", float("inf"), 3.0, False, False),
+        ("logp_answer", float("nan"), float("nan"), False, True),
+        ("logp_answer", float("nan"), 0.0, False, False),
+    ],
+)
+def test_near(name, stored, now, half, same):
+    assert near(name, stored, now, half) is same
