@@ -17,6 +17,8 @@ from .analysis import auc_interval as auc_interval
 from .analysis import probe_auc as probe_auc
 from .analysis import readable_not_used as readable_not_used
 from .datasets import facts as facts
+from .datasets import in_chat as in_chat
+from .datasets import in_template as in_template
 from .datasets import read_prompts as read_prompts
 from .divergences import js as js
 from .divergences import kl as kl
