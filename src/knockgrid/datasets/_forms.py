@@ -18,9 +18,9 @@ def in_template(prompts: Sequence[Prompt], template: str) -> list[Prompt]:
         >>> framed.text, framed.span_text("subject")
         ('It is well known: The capital of Italy is', 'Italy')
 
-    `template` ends with `{}`, where a prompt's text goes, since the answer follows it. Ids, answers,
-    relations and groups stay, so that tables of both forms can be paired; swap partners get the
-    same frame.
+    `template` ends with `{}`, where a prompt's text goes, since the answer follows it. Ids,
+    answers, relations and groups stay, so that tables of both forms can be paired; swap partners
+    get the same frame.
 
     Raises:
         InputError: a template without `{}` at its end, or with another one before.

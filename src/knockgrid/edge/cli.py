@@ -43,29 +43,30 @@ def run(
 
     settings = read_config(config, flags)
     from knockgrid._sweep import sweep
+    from knockgrid.edge.choose import choose_prompts
     from knockgrid.edge.draw import draw
-    from knockgrid.edge.plan import estimate, interventions_of, load_model, prompts_of
+    from knockgrid.edge.plan import estimate, interventions_of, load_model
     from knockgrid.edge.store import write_run
 
     rows = interventions_of(settings)
     if not dry_run:
         claim(out, settings)
     model = load_model(settings)
-    prompts = prompts_of(settings, model)
+    chosen = choose_prompts(settings, model)
     if dry_run:
-        typer.echo(str(estimate(model, settings, prompts)))
+        typer.echo(str(estimate(model, settings, chosen.prompts)))
         return
     started = datetime.now(timezone.utc)
     same = ("layers", "n_tokens", "mode", "unit", "samples", "direction", "executor")
     table = sweep(
         model,
-        prompts,
+        chosen.prompts,
         rows,
         prepend_bos=settings.prepend_bos,
         seed=settings.seed,
         **{name: getattr(settings, name) for name in same},
     )
-    write_run(out, table, settings, started)
+    write_run(out, table, settings, started, chosen.selection)
     written = [out / "table.parquet", out / "manifest.json"]
     if settings.n_tokens == 1:
         for kind in ("heatmap", "curve"):
@@ -120,8 +121,13 @@ def sweep(
         bool | None, typer.Option("--known/--all", help="Only prompts answered right.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many prompts.")] = None,
+    unknown: Annotated[
+        int | None, typer.Option(help="And so many prompts that are answered wrong.")
+    ] = None,
     row: Annotated[list[str] | None, typer.Option(help="subject, attention, last.")] = None,
-    source: Annotated[list[str] | None, typer.Option(help="noise, swap, zero, mean.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="noise, noise:1, swap, zero, mean.")
+    ] = None,
     noise: Annotated[float | None, typer.Option(help="Standard deviations of noise.")] = None,
     window: Annotated[list[str] | None, typer.Option(help="Attention window in layers.")] = None,
     act_name: Annotated[str | None, typer.Option(help="Patched activation.")] = None,
@@ -149,8 +155,8 @@ def sweep(
         "layers": _layers(layers),
     }
     same = (
-        "model prompts known limit noise act_name n_tokens mode unit samples direction executor "
-        "dtype device device_map revision prepend_bos seed"
+        "model prompts known limit unknown noise act_name n_tokens mode unit samples direction "
+        "executor dtype device device_map revision prepend_bos seed"
     )
     given = locals()
     run(
@@ -241,6 +247,16 @@ def verify(
         typer.echo(line)
     if not found.ok:
         raise typer.Exit(1)
+
+
+@app.command()
+def methods(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+) -> None:
+    """Print the methods paragraph of a run, and the BibTeX of what it used."""
+    from knockgrid.edge.methods import methods as written
+
+    typer.echo(written(run_folder), nl=False)
 
 
 @app.command()

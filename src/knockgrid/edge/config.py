@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from knockgrid._errors import InputError, unknown
 
-SOURCES = ("noise", "swap", "zero", "mean")
+SOURCES = ("noise", "noise:K", "swap", "zero", "mean")
 ROWS = ("subject", "attention", "last")
 
 
@@ -32,6 +32,10 @@ class SweepConfig(BaseModel):
     relations: tuple[str, ...] | None = None
     known: bool = False
     limit: int | None = None
+    unknown: int = 0
+    labels: bool = False
+    contrasts: bool = False
+    nulls: bool = False
     rows: tuple[str, ...] = ROWS
     source: tuple[str, ...] = ("noise",)
     noise: float = 3.0

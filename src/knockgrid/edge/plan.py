@@ -3,14 +3,11 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid import datasets
-from knockgrid._answers import known
 from knockgrid._errors import InputError, unknown
 from knockgrid._intervention import Intervention
 from knockgrid._layers import layer_list
@@ -42,47 +39,24 @@ def load_model(config: SweepConfig) -> TransformerBridge:
     )
 
 
-def prompts_of(config: SweepConfig, model: TransformerBridge) -> list[Prompt]:
-    """The prompts that the settings name, filtered and cut as they say."""
-    if config.prompts == "facts":
-        found = datasets.facts(config.relations, tokenizer=model.tokenizer)
-    else:
-        found = datasets.read_prompts(config.prompts)
-        if config.relations is not None:
-            found = [prompt for prompt in found if prompt.relation in config.relations]
-    if config.known:
-        found = first_known(model, found, config)
-    if not found:
-        raise InputError("no prompt is left; widen relations, or leave out --known")
-    return found[: config.limit]
-
-
-def first_known(
-    model: TransformerBridge, prompts: Sequence[Prompt], config: SweepConfig, chunk: int = 64
-) -> list[Prompt]:
-    """Known prompts, relation by relation in turn, until the limit is reached."""
-    relations: dict[str | None, list[Prompt]] = {}
-    for prompt in prompts:
-        relations.setdefault(prompt.relation, []).append(prompt)
-    turns = [p for turn in zip_longest(*relations.values()) for p in turn if p is not None]
-    found: list[Prompt] = []
-    for i in range(0, len(turns), chunk):
-        found += known(model, turns[i : i + chunk], prepend_bos=config.prepend_bos)
-        if config.limit is not None and len(found) >= config.limit:
-            break
-    return found
-
-
 def _source(config: SweepConfig, name: str) -> Source:
+    kind, _, level = name.partition(":")
     made = {
-        "noise": lambda: corrupted_run(by=noise(config.noise)),
+        "noise": lambda: corrupted_run(by=noise(_level(name, level) if level else config.noise)),
         "swap": lambda: corrupted_run(by=swap()),
         "zero": zero,
         "mean": mean,
     }
-    if name not in made:
+    if kind not in made or (level and kind != "noise"):
         raise unknown("source", name, SOURCES)
-    return made[name]()
+    return made[kind]()
+
+
+def _level(name: str, level: str) -> float:
+    try:
+        return float(level)
+    except ValueError:
+        raise InputError(f"source {name!r} has no number of standard deviations") from None
 
 
 def interventions_of(config: SweepConfig) -> list[Intervention]:

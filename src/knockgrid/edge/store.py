@@ -45,8 +45,14 @@ def claim(folder: Path, config: SweepConfig) -> None:
         raise InputError(f"{folder} cannot be written to; choose another --out")
 
 
-def write_run(folder: Path, table: pd.DataFrame, config: SweepConfig, started: datetime) -> None:
-    """Write the table, then the manifest that vouches for it."""
+def write_run(
+    folder: Path,
+    table: pd.DataFrame,
+    config: SweepConfig,
+    started: datetime,
+    selection: dict[str, int] | None = None,
+) -> None:
+    """Write the table, then the manifest that vouches for it and says how prompts were chosen."""
     write_table(table, folder / TABLE)
     metadata = {k: v for k, v in metadata_of(table).items() if k != "prompts"}
     manifest = {
@@ -56,6 +62,7 @@ def write_run(folder: Path, table: pd.DataFrame, config: SweepConfig, started: d
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "hardware": hardware(),
+        "selection": selection,
         **metadata,
         "rows": len(table),
         "digests": {

@@ -1,0 +1,85 @@
+"""Which prompts a run takes: those that the settings name, and what the model knows of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid import datasets
+from knockgrid._answers import known
+from knockgrid._errors import InputError
+from knockgrid._prompt import Prompt
+from knockgrid.edge.config import SweepConfig
+
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The prompts of a run, and how they were selected.
+
+    `selection` counts the prompts that were tried, those among them that the model knew, and those
+    of either kind that were kept; it is None where nothing was selected by knowledge.
+    """
+
+    prompts: Sequence[Prompt]
+    selection: dict[str, int] | None = None
+
+
+def choose_prompts(config: SweepConfig, model: TransformerBridge) -> Chosen:
+    """The prompts that the settings name, filtered and cut as they say.
+
+    Raises:
+        InputError: none is left.
+    """
+    if config.prompts == "facts":
+        found = datasets.facts(config.relations, tokenizer=model.tokenizer)
+    else:
+        found = datasets.read_prompts(config.prompts)
+        if config.relations is not None:
+            found = [prompt for prompt in found if prompt.relation in config.relations]
+    if config.known or config.unknown:
+        chosen = by_knowledge(model, found, config)
+    else:
+        chosen = Chosen(found[: config.limit])
+    if not chosen.prompts:
+        raise InputError("no prompt is left; widen relations, or leave out --known")
+    return chosen
+
+
+def by_knowledge(
+    model: TransformerBridge, prompts: Sequence[Prompt], config: SweepConfig
+) -> Chosen:
+    """Known prompts, relation by relation in turn, until the limit, and unknown ones if asked."""
+    right: list[Prompt] = []
+    wrong: list[Prompt] = []
+    turns, tried = in_turn(prompts), 0
+    for i in range(0, len(turns), CHUNK):
+        some = known(model, turns[i : i + CHUNK], prepend_bos=config.prepend_bos)
+        right, wrong, tried = [*right, *some], [*wrong, *some.dropped], min(i + CHUNK, len(turns))
+        enough = config.limit is not None and len(right) >= config.limit
+        if enough and len(wrong) >= config.unknown:
+            break
+    kept, others = right[: config.limit], wrong[: config.unknown]
+    counts = {
+        "considered": tried,
+        "known": len(right),
+        "known_kept": len(kept),
+        "unknown_kept": len(others),
+    }
+    return Chosen([*kept, *others], counts)
+
+
+def in_turn(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The first of every relation, then the second of every relation, and so on.
+
+    Example:
+        >>> some = [Prompt(f"{r} {i}", relation=r, id=f"{r}{i}") for r in "ab" for i in range(2)]
+        >>> [prompt.id for prompt in in_turn(some)]
+        ['a0', 'b0', 'a1', 'b1']
+    """
+    relations: dict[str | None, list[Prompt]] = {}
+    for prompt in prompts:
+        relations.setdefault(prompt.relation, []).append(prompt)
+    return [p for turn in zip_longest(*relations.values()) for p in turn if p is not None]
