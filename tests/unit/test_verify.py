@@ -183,6 +183,20 @@ def test_sigma_is_computed_anew(run):
     assert found.mismatches[0].startswith("sigma over 'subject'")
 
 
+def test_cells_that_cannot_be_computed_anew_are_a_mismatch(run):
+    from knockgrid import read_table, write_table
+
+    table = read_table(run / "table.parquet")
+    for side in table.attrs["knockgrid"]["prompts"]:
+        side["swap"] = None
+    write_table(table, run / "table.parquet")
+    stamped_anew(run)
+    found = verify(run, cells=60)
+    lost = [line for line in found.mismatches if "computed anew there is none" in line]
+    assert len(lost) == 2 * 2 * 3  # prompts, rows with a swap, layers
+    assert lost == found.mismatches
+
+
 def test_a_missing_and_a_damaged_table(run):
     path = run / "table.parquet"
     path.write_bytes(path.read_bytes()[:200])

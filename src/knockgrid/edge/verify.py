@@ -210,19 +210,30 @@ def compare(
     mine = table[(table["prompt"] == prompt) & (table["status"] == "ok")]
     stored = {_key(row): row for row in mine.to_dict("records")}
     half = str(sweep.metadata["model"]["dtype"]) in ("bfloat16", "float16")
+    missing = {key for key in stored if key[:2] in set(places)}
     for now in sweep.rows(prompt, places):
         before = stored.get(_key(now))
-        where = f"prompt {prompt!r}, intervention {now['intervention']!r}, layer {now['layer']}"
+        missing.discard(_key(now))
+        where = _where(now, sweep.metadata["n_tokens"])
         if before is None:
             if now["status"] == "ok":
                 yield f"{where}: computed anew it has a value, the table has none"
             continue
-        where += "".join(f", {n} {before[n]}" for n in PLACE[:-1] if not pd.isna(before[n]))
-        where += f", token {before['token']}" if sweep.metadata["n_tokens"] > 1 else ""
         for name in (n for n in metrics(table) if n in now):
             stored_value, value = _number(before[name]), _number(now[name])
             if not near(name, stored_value, value, half):
                 yield f"{where}: {name} is {stored_value:.6g} in the table, {value:.6g} anew"
+    for row in (row for key, row in stored.items() if key in missing):
+        where = _where(row, sweep.metadata["n_tokens"])
+        yield f"{where}: the table has a value, computed anew there is none"
+
+
+def _where(row: Mapping[Any, Any], n_tokens: int) -> str:
+    """A cell in words."""
+    names = ["prompt", "intervention", "layer", *PLACE[:-1], *(["token"] if n_tokens > 1 else [])]
+    said = [(name, row[name]) for name in names if not pd.isna(row[name])]
+    words = ("prompt", "intervention")
+    return ", ".join(f"{n} {value!r}" if n in words else f"{n} {value}" for n, value in said)
 
 
 def _key(row: Mapping[Any, Any]) -> tuple:
