@@ -39,6 +39,7 @@ from .figures import interval as interval
 from .figures import layer_curve as layer_curve
 from .figures import layer_heatmap as layer_heatmap
 from .figures import module_heatmap as module_heatmap
+from .figures import normalised_curves as normalised_curves
 from .figures import panels as panels
 from .figures import position_heatmap as position_heatmap
 from .figures import probe_twin as probe_twin

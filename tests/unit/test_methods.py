@@ -56,6 +56,8 @@ def base(written):
         ({"revision": "abc1"}, "revision abc1"),
         ({"device_map": "balanced"}, "device map balanced"),
         ({"prompts": "mine.jsonl"}, "mine.jsonl"),
+        ({"form": "chat"}, "the prompts stood as the beginning of a chat model's own turn"),
+        ({"form": "Well: {}"}, "the prompts stood behind 'Well: \\{\\}'"),
         ({"rows": ("subject",), "source": ("swap",)}, "row 'subject' (Subj.)"),
         ({"source": ("zero", "swap")}, "zeros"),
         ({"source": ("noise:1", "swap")}, "noise(1.0)"),

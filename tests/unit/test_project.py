@@ -48,6 +48,7 @@ ROOMS = (
     "_executor",
     "_table",
     "_parquet",
+    "_treatments",
     "_contrast",
     "sources",
     "interventions",

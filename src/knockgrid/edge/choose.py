@@ -8,7 +8,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid import datasets
 from knockgrid._answers import known
-from knockgrid._errors import InputError
+from knockgrid._errors import InputError, unknown
 from knockgrid._prompt import Prompt
 from knockgrid.edge.config import SweepConfig
 
@@ -39,6 +39,7 @@ def choose_prompts(config: SweepConfig, model: TransformerBridge) -> Chosen:
         found = datasets.read_prompts(config.prompts)
         if config.relations is not None:
             found = [prompt for prompt in found if prompt.relation in config.relations]
+    found = in_form(found, config.form, model)
     if config.known or config.unknown:
         chosen = by_knowledge(model, found, config)
     else:
@@ -46,6 +47,21 @@ def choose_prompts(config: SweepConfig, model: TransformerBridge) -> Chosen:
     if not chosen.prompts:
         raise InputError("no prompt is left; widen relations, or leave out --known")
     return chosen
+
+
+def in_form(prompts: list[Prompt], form: str, model: TransformerBridge) -> list[Prompt]:
+    """The prompts as they are, in a chat model's own turn, or behind a text.
+
+    Raises:
+        InputError: a form that is neither "plain", "chat" nor a template.
+    """
+    if form == "plain":
+        return prompts
+    if form == "chat":
+        return datasets.in_chat(prompts, model.tokenizer)
+    if "{}" not in form:
+        raise unknown("form", form, ("plain", "chat", "a text that ends with {}"))
+    return datasets.in_template(prompts, form)
 
 
 def by_knowledge(

@@ -1,7 +1,6 @@
 """The command line. Heavy imports happen inside commands only, so that `--help` stays fast."""
 
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,34 +38,19 @@ def run(
 ) -> None:
     """Carry out a sweep from settings to figures; everything is checked before it begins."""
     from knockgrid.edge.config import read_config
-    from knockgrid.edge.store import claim
 
     settings = read_config(config, flags)
-    from knockgrid._sweep import sweep
+    from knockgrid.edge.carry_out import carry_out
     from knockgrid.edge.choose import choose_prompts
     from knockgrid.edge.draw import draw
-    from knockgrid.edge.plan import estimate, interventions_of, load_model
-    from knockgrid.edge.store import write_run
+    from knockgrid.edge.plan import estimate, load_model
 
-    rows = interventions_of(settings)
-    if not dry_run:
-        claim(out, settings)
-    model = load_model(settings)
-    chosen = choose_prompts(settings, model)
     if dry_run:
-        typer.echo(str(estimate(model, settings, chosen.prompts)))
+        model = load_model(settings)
+        prompts = choose_prompts(settings, model).prompts
+        typer.echo(str(estimate(model, settings, prompts)))
         return
-    started = datetime.now(timezone.utc)
-    same = ("layers", "n_tokens", "mode", "unit", "samples", "direction", "executor")
-    table = sweep(
-        model,
-        chosen.prompts,
-        rows,
-        prepend_bos=settings.prepend_bos,
-        seed=settings.seed,
-        **{name: getattr(settings, name) for name in same},
-    )
-    write_run(out, table, settings, started, chosen.selection)
+    table = carry_out(settings, out, lambda: load_model(settings))
     written = [out / "table.parquet", out / "manifest.json"]
     if settings.n_tokens == 1:
         for kind in ("heatmap", "curve"):
@@ -124,6 +108,7 @@ def sweep(
     unknown: Annotated[
         int | None, typer.Option(help="And so many prompts that are answered wrong.")
     ] = None,
+    form: Annotated[str | None, typer.Option(help="plain, chat, or a text ending in {}.")] = None,
     row: Annotated[list[str] | None, typer.Option(help="subject, attention, last.")] = None,
     source: Annotated[
         list[str] | None, typer.Option(help="noise, noise:1, swap, zero, mean.")
@@ -155,8 +140,8 @@ def sweep(
         "layers": _layers(layers),
     }
     same = (
-        "model prompts known limit unknown noise act_name n_tokens mode unit samples direction "
-        "executor dtype device device_map revision prepend_bos seed"
+        "model prompts known limit unknown form noise act_name n_tokens mode unit samples "
+        "direction executor dtype device device_map revision prepend_bos seed"
     )
     given = locals()
     run(

@@ -29,6 +29,7 @@ class SweepConfig(BaseModel):
     device: str | None = None
     device_map: str | None = None
     prompts: str = "facts"
+    form: str = "plain"
     relations: tuple[str, ...] | None = None
     known: bool = False
     limit: int | None = None

@@ -119,11 +119,20 @@ def _prompts(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
         f"The prompt set ({manifest['config']['prompts']}) holds {_count(len(sides), 'prompt')}"
         + (over if relations else "")
         + (f", of them {', '.join(parts)}" if parts else "")
+        + _form(manifest["config"]["form"])
         + _selection(manifest)
         + f"; BOS was {'' if manifest['prepend_bos'] else 'not '}prepended"
     )
     for name, reasons in manifest["dropped"].items():
         text.say(f"{_count(len(reasons), 'prompt')} could not take part in {_row(manifest, name)}")
+
+
+def _form(form: str) -> str:
+    """In which form the prompts were put, where it is not their own."""
+    if form == "plain":
+        return ""
+    where = "as the beginning of a chat model's own turn" if form == "chat" else f"behind {form!r}"
+    return f"; the prompts stood {where}"
 
 
 def _selection(manifest: Mapping[str, Any]) -> str:

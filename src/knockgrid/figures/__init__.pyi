@@ -10,3 +10,4 @@ from .save import save as save
 from .side_by_side import interval as interval
 from .side_by_side import side_by_side as side_by_side
 from .token_heatmap import token_heatmap as token_heatmap
+from .normalised_curves import normalised_curves as normalised_curves

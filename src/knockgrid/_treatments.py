@@ -1,0 +1,106 @@
+"""Treatments: which rows of a table do the same thing with another source or window."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from knockgrid._errors import InputError
+from knockgrid._table import KEY, metadata_of
+
+
+class Treatment(NamedTuple):
+    """One intervention of a table that is neither a null nor a contrast.
+
+    `row` is what the figures call it (subject, attention, last), whatever its source; `source` is
+    the source's label without `corrupted_run()` around it, None for a knockout.
+
+    Example:
+        >>> Treatment("subject swap", "subject", "swap()", 1).row
+        'subject'
+    """
+
+    name: str
+    row: str
+    source: str | None
+    window: int | str
+
+
+def treatments(table: pd.DataFrame) -> list[Treatment]:
+    """The treatments of a table, in its order.
+
+    Example:
+        >>> described = [
+        ...     {"name": "subject swap", "source": "corrupted_run(swap())", "window": 1},
+        ...     {"name": "attention w5", "source": None, "window": 5},
+        ... ]
+        >>> table = pd.DataFrame()
+        >>> table.attrs = {"knockgrid": {"interventions": described}}
+        >>> [(one.row, one.source) for one in treatments(table)]
+        [('subject', 'swap()'), ('attention', None)]
+
+    Raises:
+        InputError: a table whose metadata does not describe its interventions.
+    """
+    described = metadata_of(table).get("interventions")
+    if not described:
+        raise InputError(
+            "the table does not say what its interventions are (metadata 'interventions'); take a "
+            "table that sweep made, with its attrs"
+        )
+    return [
+        Treatment(
+            one["name"],
+            one["name"].split(" ", 1)[0],
+            None if one["source"] is None else bare(one["source"]),
+            one["window"],
+        )
+        for one in described
+        if one.get("role", "treatment") == "treatment"
+    ]
+
+
+def bare(source: str) -> str:
+    """A source's label without the run around it.
+
+    Example:
+        >>> bare("corrupted_run(noise(3.0))"), bare("zero()")
+        ('noise(3.0)', 'zero()')
+    """
+    inner = source.removeprefix("corrupted_run(")
+    return inner.removesuffix(")") if inner != source else source
+
+
+def only_rows(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The rows of some interventions, under metadata that names no others.
+
+    Example:
+        >>> table = pd.DataFrame({"intervention": ["subject", "last"]})
+        >>> only_rows(table, ["last"]).intervention.tolist()
+        ['last']
+    """
+    kept = table[table["intervention"].isin(list(names))].copy()
+    metadata = metadata_of(table)
+    listed = [one for one in metadata.get("interventions", []) if one["name"] in names]
+    order = [name for name in metadata.get("intervention_order", []) if name in names]
+    kept.attrs = {
+        **table.attrs,
+        KEY: {**metadata, "interventions": listed, "intervention_order": order},
+    }
+    return kept
+
+
+def only_prompts(table: pd.DataFrame, prompts: Sequence[str]) -> pd.DataFrame:
+    """The rows of some prompts, under metadata that names no others.
+
+    Example:
+        >>> table = pd.DataFrame({"prompt": ["rome", "oslo"]})
+        >>> only_prompts(table, ["oslo"]).prompt.tolist()
+        ['oslo']
+    """
+    wanted = set(prompts)
+    kept = table[table["prompt"].isin(wanted)].copy()
+    metadata = metadata_of(table)
+    sides = [side for side in metadata.get("prompts", []) if side["id"] in wanted]
+    kept.attrs = {**table.attrs, KEY: {**metadata, "prompts": sides}}
+    return kept

@@ -1,0 +1,79 @@
+"""normalised_curves: one row under several sources, each on the scale of its own largest mean."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from knockgrid._errors import InputError, unknown
+from knockgrid._table import grid
+from knockgrid._treatments import Treatment, only_rows, treatments
+from knockgrid.figures._heatmap import tick_places
+from knockgrid.figures._words import ROWS, metric_label
+from knockgrid.figures.layer_curve import COLOURS, MARKERS, STYLES
+
+
+def normalised_curves(
+    table: pd.DataFrame,
+    metric: str = "js",
+    *,
+    rows: Sequence[str] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw one panel per row of the figure with one line per source, each divided by its largest.
+
+    Example:
+        >>> from knockgrid._table import build
+        >>> sources = {"subject noise": "corrupted_run(noise(3.0))", "subject zero": "zero()"}
+        >>> described = [{"name": n, "source": s, "window": 1} for n, s in sources.items()]
+        >>> cells = [
+        ...     {"prompt": "rome", "intervention": name, "layer": i, "js": 0.5 - 0.1 * i}
+        ...     for name in sources
+        ...     for i in range(3)
+        ... ]
+        >>> figure = normalised_curves(build(cells, {"unit": "nats", "interventions": described}))
+        >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        ['noise(3.0): 0.50 at most', 'zero(): 0.50 at most']
+
+    The legend gives what 1 stands for, in the metric's unit. A rank correlation of such curves can
+    be 0.99 while a step turns into a ramp, so look at where they rise and fall, and how steeply.
+
+    Raises:
+        InputError: as `grid`, an unknown row, or a table in which no row has a source.
+    """
+    found = [one for one in treatments(table) if one.source is not None]
+    names = list(dict.fromkeys(one.row for one in found))
+    if not found:
+        raise InputError("no row of this table has a source; sweep patches from several sources")
+    for row in rows or ():
+        if row not in names:
+            raise unknown("row", row, names)
+    wanted = list(rows or names)
+    whole = Figure(figsize=(4.6 * len(wanted), 3.2), layout="constrained")
+    places = whole.subplots(1, len(wanted), squeeze=False, sharey=True)[0]
+    for row, ax in zip(wanted, places, strict=True):
+        _panel(ax, table, metric, [one for one in found if one.row == row])
+        ax.set_title(ROWS.get(row, row), fontsize="medium")
+    places[0].set_ylabel("share of the largest mean")
+    whole.suptitle(title or metric_label(table, metric), fontsize="medium")
+    return whole
+
+
+def _panel(ax: Axes, table: pd.DataFrame, metric: str, found: Sequence[Treatment]) -> None:
+    values = grid(only_rows(table, [one.name for one in found]), metric)
+    layers = [int(layer) for layer in values.columns]
+    for i, one in enumerate(found):
+        curve = values.loc[one.name].to_numpy(float)
+        top = np.nanmax(curve)
+        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i % len(STYLES)]}
+        text = f"{one.source}: {top:.2f} at most"
+        marker = MARKERS[i % len(MARKERS)]
+        ax.plot(curve / top, label=text, marker=marker, markersize=3, linewidth=1.3, **style)
+    ticks = tick_places(layers, 4)
+    ax.set_xticks(ticks, [str(layers[i]) for i in ticks])
+    ax.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
+    ax.set(xlabel="Layer", ylim=(0, 1.05))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="x-small")

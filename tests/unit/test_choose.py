@@ -1,0 +1,98 @@
+"""Which prompts a run takes: relation by relation, by what the model knows, in which form."""
+
+import json
+
+import pytest
+
+import knockgrid as kg
+from knockgrid.edge import choose
+from knockgrid.edge.choose import choose_prompts, in_turn
+from knockgrid.edge.config import SweepConfig
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Twelve prompts of three relations, the first of which has the most."""
+    sizes = {"a": 6, "b": 4, "c": 2}
+    lines = [
+        {"id": f"{r}{i}", "text": f"{r} {i} is", "subject": str(i), "answers": ["x"], "relation": r}
+        for r, n in sizes.items()
+        for i in range(n)
+    ]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+@pytest.fixture
+def knows(monkeypatch):
+    """A model that knows the prompts with an even number, and counts what it was asked."""
+    asked = []
+
+    def known(_, prompts, **__):
+        asked.extend(prompts)
+        even = [int(p.span_text("subject")) % 2 == 0 for p in prompts]
+        return kg._answers.Known(
+            tuple(p for p, right in zip(prompts, even, strict=True) if right),
+            tuple(p for p, right in zip(prompts, even, strict=True) if not right),
+        )
+
+    monkeypatch.setattr(choose, "known", known)
+    monkeypatch.setattr(choose, "CHUNK", 4)
+    return asked
+
+
+def ids(chosen):
+    return [prompt.id for prompt in chosen.prompts]
+
+
+def config(file, **changes):
+    return SweepConfig(prompts=str(file), **changes)
+
+
+def test_relations_take_turns(file):
+    order = [p.id for p in in_turn(kg.read_prompts(file))]
+    assert order == ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "b2", "a3", "b3", "a4", "a5"]
+
+
+def test_known_and_unknown_prompts_are_counted(file, knows, tiny_llama):
+    chosen = choose_prompts(config(file, known=True, limit=3, unknown=2), tiny_llama)
+    assert ids(chosen) == ["a0", "b0", "c0", "a1", "b1"]
+    assert chosen.selection == {
+        "considered": 8,
+        "known": 5,
+        "known_kept": 3,
+        "unknown_kept": 2,
+    }
+    assert len(knows) == 8  # it stops when it has enough of both
+
+
+def test_unknown_prompts_are_looked_for_after_enough_known_ones(file, knows, tiny_llama):
+    chosen = choose_prompts(config(file, known=True, limit=1, unknown=5), tiny_llama)
+    assert ids(chosen) == ["a0", "a1", "b1", "c1", "a3", "b3"]
+    assert chosen.selection["considered"] == 12
+
+
+def test_all_of_both_without_a_limit(file, knows, tiny_llama):
+    chosen = choose_prompts(config(file, known=True), tiny_llama)
+    assert ids(chosen) == ["a0", "b0", "c0", "a2", "b2", "a4"]
+    assert chosen.selection["unknown_kept"] == 0
+
+
+def test_without_a_filter_nothing_is_said_of_knowledge(file, knows, tiny_llama):
+    chosen = choose_prompts(config(file, limit=4), tiny_llama)
+    assert (ids(chosen), chosen.selection, knows) == (["a0", "a1", "a2", "a3"], None, [])
+
+
+def test_relations_that_are_not_there_leave_nothing(file, tiny_llama):
+    with pytest.raises(kg.InputError, match="no prompt is left"):
+        choose_prompts(config(file, relations=("z",)), tiny_llama)
+
+
+def test_forms(file, tiny_llama):
+    framed = choose_prompts(config(file, form="Well: {}"), tiny_llama).prompts[0]
+    assert (framed.text, framed.span_text("subject")) == ("Well: a 0 is", "0")
+    with pytest.raises(kg.InputError, match="has no chat template"):
+        choose_prompts(config(file, form="chat"), tiny_llama)
+    with pytest.raises(kg.InputError, match="unknown form 'chatt'; did you mean 'chat'"):
+        choose_prompts(config(file, form="chatt"), tiny_llama)
