@@ -20,7 +20,10 @@ from .datasets import facts as facts
 from .datasets import read_prompts as read_prompts
 from .divergences import js as js
 from .divergences import kl as kl
+from .divergences import kl_between as kl_between
 from .divergences import kl_reverse as kl_reverse
+from .divergences import kl_within_answers as kl_within_answers
+from .divergences import kl_within_rest as kl_within_rest
 from .divergences import logp_answer as logp_answer
 from .divergences import logp_clean as logp_clean
 from .divergences import rank_answer as rank_answer
