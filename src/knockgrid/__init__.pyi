@@ -14,8 +14,10 @@ from ._parquet import write_table as write_table
 from .analysis import module_statistics as module_statistics
 from .analysis import rank_agreement as rank_agreement
 from .analysis import auc_interval as auc_interval
+from .analysis import off_manifold as off_manifold
 from .analysis import probe_auc as probe_auc
 from .analysis import readable_not_used as readable_not_used
+from .analysis import transferred as transferred
 from .datasets import facts as facts
 from .datasets import read_prompts as read_prompts
 from .divergences import js as js
