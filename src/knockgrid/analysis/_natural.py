@@ -68,7 +68,7 @@ class Natural:
 
     @cached_property
     def _scale(self) -> Tensor:
-        """The unit `[d]` of each dimension: its standard deviation, at least a tenth of the median one.
+        """The unit `[d]` of each dimension: its standard deviation, or a tenth of the median one.
 
         A few massive dimensions would otherwise be all that a distance sees; the floor keeps those
         that hardly vary from taking their place.

@@ -112,7 +112,9 @@ def off_manifold(
 
     Source: the question of Grant et al. 2025, arXiv 2511.04638; the percentile is ours.
     Limit: near natural states is not on their manifold: with few prompts in many dimensions every
-    state is far from every other, and 100 says only that the edited one is farther still.
+    state is far from every other, and 100 says only that the edited one is farther still. Prompts
+    of one template lie so close together at the last token that little leads out of them: compare
+    with the clean states, which a patch with `alpha=0` leaves as they are, or widen `reference`.
     """
     if distance not in DISTANCES:
         raise unknown("distance", distance, DISTANCES)
