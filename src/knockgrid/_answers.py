@@ -22,13 +22,13 @@ def answer_tokens(tokenizer: Any, prompt: Prompt) -> list[tuple[int, ...]]:
     return [tuple(ids) for ids in encoded if ids]
 
 
-def best_first_token(tokenizer: Any, prompt: Prompt, clean: Tensor) -> int:
-    """The first token of the alias that the clean run finds likeliest, or -1 without answers.
+def first_tokens(tokenizer: Any, prompt: Prompt, clean: Tensor) -> tuple[int, ...]:
+    """The first tokens of all aliases, the one that the clean run finds likeliest in front.
 
-    `clean` holds the clean logits `[d_vocab]` after the prompt.
+    `clean` holds the clean logits `[d_vocab]` after the prompt. Empty without answers.
     """
-    firsts = [ids[0] for ids in answer_tokens(tokenizer, prompt)]
-    return max(firsts, key=lambda token: float(clean[token]), default=-1)
+    firsts = dict.fromkeys(ids[0] for ids in answer_tokens(tokenizer, prompt))
+    return tuple(sorted(firsts, key=lambda token: float(clean[token]), reverse=True))
 
 
 @dataclass(frozen=True)

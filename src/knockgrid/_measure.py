@@ -36,14 +36,14 @@ class Gathered:
 class Meter:
     """Measures the outcomes of one batch.
 
-    `answers` holds the answer token of every prompt (-1 for none), `texts` the texts of its
-    measured tokens, `mode` and `unit` as in `sweep`.
+    `answers` holds the tokens of every prompt that count as its answer, the best first, `texts`
+    the texts of its measured tokens, `mode` and `unit` as in `sweep`.
     """
 
     bound: Bound
     measures: Sequence[Divergence]
     unit: str
-    answers: Sequence[int]
+    answers: Sequence[Sequence[int]]
     texts: Sequence[Sequence[str]]
     denoise: bool
     _open: dict[int, Gathered] = field(default_factory=dict)
@@ -73,8 +73,8 @@ class Meter:
             # members of a family of positions are measured at one token each
             at = [i for i, o in enumerate(some) if token in self.tokens(o.cell)]
             rows = logits[:, token] if len(at) == len(some) else stacked(some, at, token)
-            answer = torch.tensor([self.answers[prompt] if token == 0 else -1])
-            columns = evaluate(self.measures, clean[token], rows, answer=answer.to(logits.device))
+            answers = torch.tensor((token == 0 and self.answers[prompt]) or [-1])
+            columns = evaluate(self.measures, clean[token], rows, answers=answers.to(logits.device))
             columns = {m.name: in_unit(columns[m.name], m, self.unit) for m in self.measures}
             columns["js_to_source"] = self._to_source([some[i] for i in at], rows, token)
             for name, column in columns.items():

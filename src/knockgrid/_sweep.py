@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid._answers import best_first_token
+from knockgrid._answers import first_tokens
 from knockgrid._bind import Bound, bind
 from knockgrid._checks import check_edits, check_free_run, check_options, check_places
 from knockgrid._executor import Executor
@@ -87,7 +87,8 @@ def sweep(
             patches also bind every later query. Patches are the same in both, as they are not put
             again. `"free_run"` is persistent, and the intervened model writes its own tokens;
             the column `diverged` names the first that differs.
-        metrics: measures from `knockgrid.divergences`, by name.
+        metrics: measures from `knockgrid.divergences`, by name; those of the answer read the first
+            tokens of its aliases.
         unit: `"nats"` or `"bits"`.
         samples: draws of a random source; divergences are averaged, and `js_mean_dist` is that of
             the averaged distribution.
@@ -229,7 +230,7 @@ def meter_of(
 ) -> Meter:
     """A meter with the answer tokens and token texts of a batch."""
     tokenizer = model.tokenizer
-    answers = [best_first_token(tokenizer, run.prompt, run.logits[0]) for run in bound.clean]
+    answers = [first_tokens(tokenizer, run.prompt, run.logits[0]) for run in bound.clean]
     texts = [token_texts(tokenizer, run.generated) for run in bound.clean]
     return Meter(bound, measures, unit, answers, texts, settings.direction == "denoise")
 
@@ -239,7 +240,7 @@ def side(
 ) -> dict[str, Any]:
     """What the side table says of a prompt: text, clean run, how far its corruption moves it."""
     run = bound.clean[index]
-    clean, answer = run.logits[0].double().log_softmax(-1), meter.answers[index]
+    clean, answer = run.logits[0].double().log_softmax(-1), next(iter(meter.answers[index]), -1)
     moved = {
         name: float(evaluate([js], run.logits[0], source.logits[:1])["js"][0]) * UNITS[unit]
         for (at, name, sample), source in bound.sources.items()

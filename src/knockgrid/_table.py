@@ -43,6 +43,9 @@ COLUMNS = (
     # all of the intervened run, and against the clean run where no other is named
     Column("js", "float64", "JS divergence", "information"),
     Column("kl", "float64", "KL divergence clean‖intervened", "information"),
+    Column("kl_between", "float64", "KL between answers and rest", "information"),
+    Column("kl_within_answers", "float64", "KL within answers", "information"),
+    Column("kl_within_rest", "float64", "KL within rest", "information"),
     Column("kl_reverse", "float64", "KL divergence intervened‖clean", "information"),
     Column("tv", "float64", "total variation", "fraction"),
     Column("logp_clean", "float64", "log-probability of the clean argmax", "information"),
@@ -62,7 +65,10 @@ CELL = (
     *("intervention", "layer", "layers", "head", "module", "position", "alpha", "token"),
     *("samples", "mode"),
 )
-UNDEFINED = ("js_to_source", "logp_answer", "rank_answer")  # need a source run, or an answer
+UNDEFINED = (  # need a source run, or an answer
+    *("js_to_source", "logp_answer", "rank_answer"),
+    *("kl_between", "kl_within_answers", "kl_within_rest"),
+)
 STATISTICS = ("mean", "median", "min", "max")
 
 

@@ -44,18 +44,18 @@ def test_the_best_alias_counts(tiny_tokenizer):
     import torch
 
     import knockgrid as kg
-    from knockgrid._answers import best_first_token
+    from knockgrid._answers import first_tokens
 
-    prompt = kg.Prompt("The capital of France is", answers=("Paris", "Rome"))
+    prompt = kg.Prompt("The capital of France is", answers=("Paris", "Rome", "Paris."))
     paris, rome = (
         tiny_tokenizer(t, add_special_tokens=False)["input_ids"][0] for t in (" Paris", " Rome")
     )
     logits = torch.zeros(400)
     logits[rome] = 1.0
-    assert best_first_token(tiny_tokenizer, prompt, logits) == rome
+    assert first_tokens(tiny_tokenizer, prompt, logits) == (rome, paris)
     logits[paris] = 2.0
-    assert best_first_token(tiny_tokenizer, prompt, logits) == paris
-    assert best_first_token(tiny_tokenizer, kg.Prompt("The"), logits) == -1
+    assert first_tokens(tiny_tokenizer, prompt, logits) == (paris, rome)
+    assert first_tokens(tiny_tokenizer, kg.Prompt("The"), logits) == ()
 
 
 def test_known_prompts_of_the_demo_model(demo_model):

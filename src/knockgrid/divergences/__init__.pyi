@@ -2,7 +2,10 @@ __all__: list[str]
 
 from .js import js as js
 from .kl import kl as kl
+from .kl_between import kl_between as kl_between
 from .kl_reverse import kl_reverse as kl_reverse
+from .kl_within_answers import kl_within_answers as kl_within_answers
+from .kl_within_rest import kl_within_rest as kl_within_rest
 from .logp_answer import logp_answer as logp_answer
 from .logp_clean import logp_clean as logp_clean
 from .rank_answer import rank_answer as rank_answer

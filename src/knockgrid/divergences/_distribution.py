@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from knockgrid.divergences._answer_set import AnswerSet
+
 
 def nan_rows(logits: Float[Tensor, "*row d_vocab"]) -> Bool[Tensor, "*row"]:
     """Which rows of logits are no distribution: a NaN, a +inf, or -inf for every token.
@@ -38,6 +40,7 @@ class Distribution:
 
     def __init__(self, logits: Float[Tensor, "*row d_vocab"]) -> None:
         self.logits = logits
+        self._split: tuple[AnswerSet, Distribution, Distribution] | None = None
 
     @cached_property
     def p(self) -> Float[Tensor, "*row d_vocab"]:
@@ -73,6 +76,14 @@ class Distribution:
         logp = (self._logit_of(token) - self.top_logit) + self.top_logp
         return logp.masked_fill(token < 0, torch.nan)
 
+    def logp_within(self, whole: "Distribution") -> Float[Tensor, "*row"]:
+        """Log-probability, in the whole distribution, of the tokens this one is cut out of it for.
+
+        In nats, -inf where the whole excludes them all.
+        """
+        logp = ((self.top_logit - whole.top_logit) - self.top_logp) + whole.top_logp
+        return logp.masked_fill(self.top_logit == -torch.inf, -torch.inf).clamp(max=0)
+
     def rank_of(self, token: Int[Tensor, "..."]) -> Float[Tensor, "*row"]:
         """How many tokens are strictly more likely than one token per row; NaN for token -1."""
         logits = self.logits.detach()
@@ -85,3 +96,24 @@ class Distribution:
     def _logit_of(self, token: Int[Tensor, "..."]) -> Float[Tensor, "*row"]:
         index = token.clamp(min=0).expand(self.logits.shape[:-1])
         return self.logits.gather(-1, index[..., None])[..., 0]
+
+    def split(self, answers: AnswerSet) -> "tuple[Distribution, Distribution]":
+        """The distribution among the answers, `[*row, alias]`, and that among all other tokens.
+
+        Kept for the last set asked for: one clean run serves many chunks.
+
+        Example:
+            >>> run = Distribution(torch.tensor([[1.0, 1.0, 2.0]]))
+            >>> inside, outside = run.split(AnswerSet(torch.tensor([2, -1])))
+            >>> inside.p, outside.p
+            (tensor([[0., 1.]]), tensor([[0.5000, 0.5000, 0.0000]]))
+        """
+        if self._split is None or self._split[0] is not answers:
+            index = answers.index
+            rows = torch.broadcast_shapes(index.shape[:-1], self.logits.shape[:-1])
+            index = index.expand(*rows, -1)
+            logits = self.logits.expand(*rows, -1)
+            inside = logits.gather(-1, index).masked_fill(answers.extra, -torch.inf)
+            outside = logits.scatter(-1, index, -torch.inf)
+            self._split = answers, Distribution(inside), Distribution(outside)
+        return self._split[1:]

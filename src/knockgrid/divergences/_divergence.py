@@ -30,7 +30,7 @@ class Divergence:
         formula: `Pair` → one value per row, in nats where it is logarithmic.
         upper: what it cannot exceed, in nats where it is logarithmic; None where it is unbounded.
         logarithmic: whether nats and bits differ; they do not for a distance or a rank.
-        needs_answer: whether it reads the answer's token.
+        needs_answer: whether it reads the answer's token, or all tokens that count as the answer.
 
     Example:
         >>> from knockgrid.divergences import js
@@ -60,6 +60,7 @@ class Divergence:
         unit: str = "nats",
         dtype: torch.dtype | None = None,
         answer: Int[Tensor, "..."] | None = None,
+        answers: Int[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "..."]:
         """The measure of every row: `[*row, d_vocab]` twice → `[*row]`.
 
@@ -69,18 +70,20 @@ class Divergence:
             unit: "nats" or "bits".
             dtype: float32 or float64; default: float64 where an input is, else float32.
             answer: token ids `[*row]`, -1 where there is none, for measures that need them.
+            answers: sets of token ids `[*row, alias]`, the best first and -1 for padding.
 
         Raises:
             InputError: for a NaN or +inf logit, shapes that do not fit, or an unknown unit.
         """
-        refuse_shapes(logits_p, logits_q, answer)
+        refuse_shapes(logits_p, logits_q, answer, answers)
         refuse_rows("clean", logits_p)
         refuse_rows("intervened", logits_q)
-        if answer is not None:
-            refuse_answer(answer, logits_q.shape[-1])
+        for tokens in (answer, answers):
+            if tokens is not None:
+                refuse_answer(tokens, logits_q.shape[-1])
         if dtype not in (None, torch.float32, torch.float64):
             raise unknown("dtype", dtype, ("torch.float32", "torch.float64"))
-        pair = Pair.from_logits(logits_p, logits_q, dtype=dtype, answer=answer)
+        pair = Pair.from_logits(logits_p, logits_q, dtype=dtype, answer=answer, answers=answers)
         return in_unit(self.formula(pair), self, unit)
 
 

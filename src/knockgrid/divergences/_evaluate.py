@@ -8,7 +8,7 @@ from torch import Tensor
 
 from knockgrid.divergences._distribution import Distribution
 from knockgrid.divergences._divergence import Divergence
-from knockgrid.divergences._pair import Pair, working_dtype
+from knockgrid.divergences._pair import Pair, answer_set, working_dtype
 from knockgrid.divergences._refuse import refuse_shapes
 
 # Numbers per term: on a CPU the dozen terms of a chunk stay in a core's cache, elsewhere launches
@@ -24,6 +24,7 @@ def evaluate(
     *,
     dtype: torch.dtype | None = None,
     answer: Int[Tensor, "..."] | None = None,
+    answers: Int[Tensor, "..."] | None = None,
     chunk: int | None = None,
 ) -> dict[str, Float[Tensor, " row"]]:
     """Every measure of every row by name, in nats, without a check and without a device sync.
@@ -36,6 +37,8 @@ def evaluate(
         intervened: intervened logits, any float dtype; upcast a chunk at a time.
         dtype: float32 or float64; default: float64 where an input is, else float32.
         answer: token ids, one for all rows or one each, -1 where there is none.
+        answers: sets of them, `[alias]` for all rows or `[row, alias]`, the best first and -1 for
+            padding; either stands for the other where only one is given.
         chunk: rows at a time; default by device. The values do not depend on it.
 
     Raises:
@@ -46,11 +49,11 @@ def evaluate(
         >>> evaluate([js, total_variation], torch.tensor([0.0, 1.0]), torch.zeros(2, 2))
         {'js': tensor([0.0285, 0.0285]), 'tv': tensor([0.2311, 0.2311])}
     """
-    refuse_shapes(clean, intervened, answer)
+    refuse_shapes(clean, intervened, answer, answers)
     dtype = dtype or working_dtype(clean, intervened)
     n_rows, d_vocab = intervened.shape
     chunk = chunk or chunk_rows(d_vocab, intervened.device)
-    answer = None if answer is None else answer.expand(n_rows)
+    sets = answer_set(answer, answers)
     one = Distribution(clean.to(dtype).reshape(1, -1)) if clean.numel() == d_vocab else None
     values = []
     for start in range(0, max(n_rows, 1), chunk):
@@ -58,7 +61,7 @@ def evaluate(
         pair = Pair(
             one or Distribution(clean[rows].to(dtype)),
             Distribution(intervened[rows].to(dtype)),
-            None if answer is None else answer[rows],
+            None if sets is None else sets.rows(rows),
         )
         values.append([measure.formula(pair) for measure in measures])
     columns = zip(*values, strict=True)

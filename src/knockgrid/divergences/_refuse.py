@@ -31,6 +31,7 @@ def refuse_shapes(
     logits_p: Float[Tensor, "..."],
     logits_q: Float[Tensor, "..."],
     answer: Int[Tensor, "..."] | None = None,
+    answers: Int[Tensor, "..."] | None = None,
 ) -> None:
     """Refuse runs that do not line up token by token and row by row.
 
@@ -49,6 +50,13 @@ def refuse_shapes(
     _refuse_rows_of("clean logits", logits_p.shape[:-1], logits_q.shape[:-1])
     if answer is not None:
         _refuse_rows_of("answers", answer.shape, logits_q.shape[:-1])
+    if answers is not None:
+        if answers.ndim == 0 or answers.shape[-1] == 0:
+            raise InputError(
+                f"the sets of answers have shape {tuple(answers.shape)}: give token ids "
+                "[*row, alias], -1 where there is none"
+            )
+        _refuse_rows_of("sets of answers", answers.shape[:-1], logits_q.shape[:-1])
 
 
 def refuse_answer(answer: Int[Tensor, "..."], d_vocab: int) -> None:

@@ -20,8 +20,7 @@ def kullback_leibler(pair: Pair) -> Float[Tensor, "*row"]:
         >>> kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, float("-inf")]]))
         tensor([0.1201,    inf])
     """
-    d, t = pair.d_above, pair.t
-    return pair.total(d.sub(t, alpha=2).addcmul_(t, d))
+    return pair.kl
 
 
 kl = Divergence("kl", "KL(clean ‖ intervened)", kullback_leibler)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -42,13 +42,23 @@ class Reference:
             yield Outcome(item.cell, item.sample, logits, nulls[item.run, rows])
 
 
-def forward(model: TransformerBridge, run: Run, edits: Sequence[Edit], n_rows: int = 1) -> Tensor:
-    """Logits `[token, d_vocab]` of one full pass with some edits in its first row."""
+def forward(
+    model: TransformerBridge,
+    run: Run,
+    edits: Sequence[Edit],
+    n_rows: int = 1,
+    watch: Sequence[tuple[str, Any]] = (),
+) -> Tensor:
+    """Logits `[token, d_vocab]` of one full pass with some edits in its first row.
+
+    The hooks in `watch` see every activation after the edits.
+    """
     applied = edits_by_hook(model, [Placed(edit, row=0) for edit in edits], input_device(model))
     hooks = [*noise_hooks(model, run.noise), *applied.items()]
     with torch.inference_mode():
         logits = model.run_with_hooks(
-            run.ids.expand(n_rows, -1), fwd_hooks=[(name, as_hook(f)) for name, f in hooks]
+            run.ids.expand(n_rows, -1),
+            fwd_hooks=[*((name, as_hook(apply)) for name, apply in hooks), *watch],
         )
     return logits[0, run.n_prompt - 1 :]
 
