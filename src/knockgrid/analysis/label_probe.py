@@ -31,7 +31,7 @@ def label_probe(
     prompts: Sequence[Prompt],
     frame: pd.DataFrame,
     *,
-    between: tuple[str, str] = ("FA", "wrong"),
+    between: Sequence[str] = ("FA", "wrong"),
     positions: Sequence[Position] = ("last", "subject"),
     layers: str | int | Sequence[int] = "all",
     act_name: str = "resid_post",

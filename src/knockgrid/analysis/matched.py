@@ -20,7 +20,7 @@ SIDES = {
 def matched(
     frame: pd.DataFrame,
     on: Sequence[str] = ("relation", "entropy"),
-    between: tuple[str, str] = ("FA", "AH"),
+    between: Sequence[str] = ("FA", "AH"),
     caliper: float = 0.2,
 ) -> pd.DataFrame:
     """Pair prompts of two labels that are alike, so that what differs is not what they differ in.
@@ -162,10 +162,10 @@ def _pooled_sd(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.sqrt(np.mean(variances))) if variances else 0.0
 
 
-def _smd(one: pd.Series, other: pd.Series, scale: float) -> float:
-    """The difference of the means in standard deviations; NaN without a scale or pairs."""
+def _smd(one: pd.Series, other: pd.Series, scale: float) -> float | None:
+    """The difference of the means in standard deviations; None without a scale or pairs."""
     if not len(one) or not scale:
-        return float("nan")
+        return None
     return float((one.mean() - other.mean()) / scale)
 
 
