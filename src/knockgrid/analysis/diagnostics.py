@@ -1,5 +1,7 @@
 """diagnostics: what a label is made of besides what its name says."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
@@ -109,7 +111,8 @@ def _rank(what: str, among: str, one: pd.Series, other: pd.Series) -> dict:
     x, y = one[kept].to_numpy(float), other[kept].to_numpy(float)
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return _row(what, among, (float("nan"), len(x)))
-    return _row(what, among, (float(spearmanr(x, y).statistic), len(x)))
+    found: Any = spearmanr(x, y)
+    return _row(what, among, (float(found.statistic), len(x)))
 
 
 def _row(what: str, among: str, found: tuple[float, int]) -> dict:

@@ -101,7 +101,9 @@ def matched(
             },
             "smd_before": {name: _smd(one[name], other[name], scale[name]) for name in near},
             "smd_after": {
-                name: _smd(*(pairs[f"{name}_{side}"] for side in between), scale[name])
+                name: _smd(
+                    pairs[f"{name}_{between[0]}"], pairs[f"{name}_{between[1]}"], scale[name]
+                )
                 for name in near
             },
         }

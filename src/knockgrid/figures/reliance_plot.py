@@ -79,7 +79,8 @@ def _points(ax: Axes, y: int, part: pd.DataFrame, side: tuple, draw: np.random.G
     style = {"color": COLOURS[colour], "marker": marker, "s": 13, "alpha": 0.55, "linewidths": 0.9}
     ax.scatter(x, jitter, label=name if y == 0 else None, gid=name, **style)
     if len(x):
-        ax.plot([x.mean()] * 2, [middle - 0.16, middle + 0.16], color=COLOURS[colour], linewidth=2)
+        bar = {"color": COLOURS[colour], "linewidth": 2.5, "zorder": 4}
+        ax.plot([x.mean()] * 2, [middle - 0.17, middle + 0.17], **bar)
 
 
 def _row_name(name: str, part: pd.DataFrame) -> str:
