@@ -193,10 +193,13 @@ def test_norms_of_the_subject_and_their_ratios(tiny_llama, prompts, frame, outpu
     for layer in (3, 1):
         fa = np.mean([expected[SUBJECTS[i], layer] for i in (0, 1, 4)])
         ah = np.mean([expected[SUBJECTS[i], layer] for i in (2, 5, 6)])
-        here = ratio[ratio.layer == layer].set_index("intervention").norm_ratio
+        here = ratio[ratio.layer == layer].groupby("intervention").norm_ratio.mean()
         assert here["AH/FA"] == pytest.approx(ah / fa)
         assert here["UH/FA"] == pytest.approx(expected["Dario", layer] / fa)
     assert list(kg.grid(ratio, "norm_ratio").columns) == [3, 1]
+    legend = kg.layer_curve(ratio, "norm_ratio").get_legend()
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["AH/FA (n = 3)", "UH/FA (n = 1)"]
     with pytest.raises(kg.InputError, match="no prompt is FA-high or FA-low"):
         kg.norm_ratio(table[table.group == "AH"])
     with pytest.raises(kg.InputError, match="no prompt is AH or UH"):

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -125,17 +124,3 @@ def table_of(
 def exact(activation: Tensor) -> Tensor:
     """An activation in float64 on the CPU."""
     return activation.detach().to("cpu", torch.float64)
-
-
-def ratios(table: pd.DataFrame, name: str, above: str, below: str = "FA") -> np.ndarray:
-    """The ratio of two groups' means of a column, per layer `[layer]` in the table's order."""
-    sides = {"FA": ("FA-high", "FA-low")}
-    means = [
-        table[table["group"].isin(sides.get(side, (side,)))]
-        .groupby("layer")[name]
-        .mean()
-        .reindex(metadata_of(table)["layer_order"])
-        .to_numpy(float)
-        for side in (above, below)
-    ]
-    return means[0] / means[1]

@@ -77,7 +77,7 @@ def last_similarity(
         for layer in chosen
         for value in [found[prompt, layer]]
     ]
-    told = f"cosine similarity of the last token's {act_name} within the label"
+    told = "cosine similarity within label"
     given = list(label.values())
     return table_of(model, rows, "last_similarity", told, frame, given, chosen, bos, ready)
 

@@ -51,7 +51,7 @@ def subject_attention(
         part = contribution(model, {site: act[i] for site, act in acts.items()}, layer, pos)
         return float(part.double().norm())
 
-    told = "norm of the attention output from subject to last token (activation units)"
+    told = "attention from subject (L2 norm)"
     sites = ["pattern", "v", "z"]
     return curves(
         model, prompts, frame, "subject_attention", told, sites, norm, layers, prepend_bos

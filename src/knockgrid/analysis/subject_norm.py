@@ -8,8 +8,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._errors import InputError
 from knockgrid._prompt import Prompt
-from knockgrid._table import build, metadata_of
-from knockgrid.analysis._label_curves import Acts, curves, exact, ratios
+from knockgrid._table import KEY, metadata_of
+from knockgrid.analysis._label_curves import Acts, curves, exact
 
 
 def subject_norm(
@@ -44,14 +44,14 @@ def subject_norm(
     def norm(model: TransformerBridge, acts: Acts, i: int, layer: int, pos: Sequence[int]) -> float:
         return float(exact(acts[act_name, layer][i, list(pos)]).flatten(1).norm(dim=1).mean())
 
-    told = f"L2 norm of {act_name} over the subject's tokens (activation units)"
+    told = "L2 norm of the subject's states"
     return curves(
         model, prompts, frame, "subject_norm", told, [act_name], norm, layers, prepend_bos
     )
 
 
 def norm_ratio(table: pd.DataFrame) -> pd.DataFrame:
-    """The mean subject norm of AH and of UH, each as a ratio to that of the FAs, per layer.
+    """The subject norms of AH and of UH, each as a ratio to the mean of the FAs at its layer.
 
     Example:
         >>> from knockgrid._table import build
@@ -59,33 +59,40 @@ def norm_ratio(table: pd.DataFrame) -> pd.DataFrame:
         ...     {"prompt": g, "group": g, "intervention": g, "layer": 0, "subject_norm": norm}
         ...     for g, norm in [("FA-high", 2.0), ("FA-low", 4.0), ("AH", 6.0)]
         ... ]
-        >>> norm_ratio(build(rows, {"layer_order": [0]}))[["intervention", "norm_ratio"]].values
+        >>> norm_ratio(build(rows, {}))[["intervention", "norm_ratio"]].values
         array([['AH/FA', 2.0]], dtype=object)
 
-    FA is FA-high and FA-low together; a label without prompts has no ratio.
+    FA is FA-high and FA-low together; a label without prompts has no ratio. One row per prompt of
+    AH and UH, so that the mean over them is the ratio of the groups' means.
 
     Raises:
-        InputError: not a table of `subject_norm`, or one without FAs.
+        InputError: not a table of `subject_norm`, or one without FAs, or with nothing else.
 
-    Source: Cheang et al. 2025 (arXiv 2510.09033).
+    Source: Cheang et al. 2025 (arXiv 2510.09033). Limit: bands over prompts take the mean of the
+    FAs as known.
     """
     if "subject_norm" not in table:
         raise InputError("this is no table of subject_norm: it has no column 'subject_norm'")
-    have = set(table["group"])
-    if not have & {"FA-high", "FA-low"}:
+    fa = table[table["group"].isin(["FA-high", "FA-low"])]
+    if fa.empty:
         raise InputError("no prompt is FA-high or FA-low, so there is nothing to divide by")
-    metadata = metadata_of(table)
-    rows = [
-        {"prompt": "group means", "intervention": f"{label}/FA", "layer": layer, "norm_ratio": v}
-        for label in ("AH", "UH")
-        if label in have
-        for layer, v in zip(
-            metadata["layer_order"], ratios(table, "subject_norm", label), strict=True
-        )
-    ]
-    if not rows:
+    below = fa.groupby("layer")["subject_norm"].mean()
+    made = table[table["group"].isin(["AH", "UH"])]
+    if made.empty:
         raise InputError("no prompt is AH or UH, so there is nothing to compare with the FAs")
-    names = list(dict.fromkeys(row["intervention"] for row in rows))
-    kept = {k: v for k, v in metadata.items() if k not in ("labels", "group_order")}
-    told = {"statistics": {"norm_ratio": "subject norm as a ratio to FA"}}
-    return build(rows, {**kept, **told, "intervention_order": names})
+    ratio = made["subject_norm"] / made["layer"].map(below).astype(float)
+    names = {label: f"{label}/FA" for label in ("AH", "UH") if (made["group"] == label).any()}
+    made = made.drop(columns="subject_norm").assign(
+        norm_ratio=ratio, intervention=made["group"].map(names).astype("string")
+    )
+    counts = made.groupby("group")["prompt"].nunique()
+    made = made.reset_index(drop=True)
+    made.attrs = {
+        KEY: {
+            **metadata_of(table),
+            "statistics": {"norm_ratio": "subject norm / mean of FA"},
+            "intervention_order": list(names.values()),
+            "labels": {told: f"{told} (n = {counts[label]})" for label, told in names.items()},
+        }
+    }
+    return made
