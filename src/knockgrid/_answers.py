@@ -7,8 +7,9 @@ from typing import Any, overload
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid._matching import Judge, judged
 from knockgrid._model import check_ready, load
-from knockgrid._prepared import batches, default_bos, ids_of, prepare
+from knockgrid._prepared import Prepared, batches, default_bos, ids_of, prepare
 from knockgrid._prompt import Prompt
 from knockgrid._run import continue_greedily
 
@@ -56,22 +57,45 @@ class Known(Sequence[Prompt]):
         return f"Known({len(self.prompts)} of {total} prompts, {len(self.dropped)} dropped)"
 
 
-def is_answer(text: str, answers: Sequence[str]) -> bool:
-    """Whether a continuation begins with one of the answers, as whole words, in any case.
+def answer_length(tokenizer: Any, prompts: Sequence[Prompt]) -> int:
+    """Tokens of output that show whether a prompt was answered right.
 
-    Example:
-        >>> is_answer(" Paris, the capital", ["Paris"]), is_answer(" Parisian", ["Paris"])
-        (True, False)
+    The longest alias, one token more to see that its word has ended, and four for what may stand
+    before it: an article, a quotation mark, markdown.
     """
-    said = text.strip().casefold()
-    ends = [said[len(a) :] for a in map(str.casefold, answers) if said.startswith(a)]
-    return any(not rest[:1].isalnum() for rest in ends)
+    lengths = (len(ids) for prompt in prompts for ids in answer_tokens(tokenizer, prompt))
+    return max(lengths, default=0) + 5
+
+
+def decode_output(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Generated token ids as text, up to the end-of-text token if there is one."""
+    end = getattr(tokenizer, "eos_token_id", None)
+    ids = list(ids)
+    return str(tokenizer.decode(ids[: ids.index(end)] if end in ids else ids))
+
+
+def outputs(
+    model: TransformerBridge, ready: Sequence[Prepared], n_tokens: int | None = None
+) -> dict[str, str]:
+    """The greedy continuation of every prompt as text, by prompt id.
+
+    It is as long as the longest answer of the set needs, so that no text depends on its batch.
+    """
+    n = n_tokens or answer_length(model.tokenizer, [one.prompt for one in ready])
+    found: dict[str, str] = {}
+    for batch in batches(ready):
+        ids = continue_greedily(model, ids_of(model, batch), n)[:, len(batch[0].tokens) :]
+        for one, row in zip(batch, ids.tolist(), strict=True):
+            found[str(one.prompt.id)] = decode_output(model.tokenizer, row)
+    return found
 
 
 def known(
     model: str | TransformerBridge,
     prompts: Sequence[Prompt],
     *,
+    judge: Judge | None = None,
+    n_tokens: int | None = None,
     prepend_bos: bool | None = None,
 ) -> Known:
     """Keep the prompts that the model answers right when it decodes greedily.
@@ -83,26 +107,22 @@ def known(
         >>> kg.known("demo", [rome, lie])
         Known(1 of 2 prompts, 1 dropped)
 
-    A prompt is known when the greedy continuation begins with one of its answers as whole words.
-    Filtering by correctness selects; the dropped prompts are in `.dropped`, so that they can be
-    run and shown as well.
+    A prompt is known when the greedy continuation begins with one of its answers as whole words;
+    case, articles, quotes and accents do not count. A `judge` of your own, `(prompt, text) ->
+    bool`, takes the place of that rule, and reads `n_tokens` of output (by default as many as the
+    longest answer needs, and a few more). Filtering by correctness selects; the dropped prompts
+    are in `.dropped`, so that they can be run and shown as well.
 
     Raises:
-        InputError: an empty prompt set, or a prompt that does not fit the model.
+        InputError: an empty prompt set, a prompt that does not fit the model, or a judge that
+            gives neither True nor False.
     """
     model = load(model)
     check_ready(model)
     bos = default_bos(model, prepend_bos)
     ready = prepare(model, prompts, bos, 1)
-    right: set[str] = set()
-    for batch in batches(ready):
-        aliases = [ids for one in batch for ids in answer_tokens(model.tokenizer, one.prompt)]
-        # One token more than the longest alias, to see that the word has ended.
-        n = max((len(ids) for ids in aliases), default=0) + 1
-        ids = continue_greedily(model, ids_of(model, batch), n)[:, len(batch[0].tokens) :]
-        for one, row in zip(batch, ids.tolist(), strict=True):
-            if is_answer(model.tokenizer.decode(row), one.prompt.answers):
-                right.add(str(one.prompt.id))
+    said = outputs(model, ready, n_tokens)
+    right = {str(p.id) for p in (one.prompt for one in ready) if judged(p, said[str(p.id)], judge)}
     keep = [one.prompt for one in ready]
     return Known(
         tuple(p for p in keep if p.id in right), tuple(p for p in keep if p.id not in right)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu, t
 
-SUBJECTS = "Anna Bruno Carla Dario Elena Franco Gina Hugo Ines Jonas Karla Luca".split()
+SUBJECTS = "Anna Bruno Carla Dario Elena Franco Gina Hugo Ines Jonas Kurt Luca".split()
 BROKEN = "\ufffd"  # part of a character, which the next token may complete
 RIGHT, WRONG = "the capital of", "a language from"
 
@@ -16,6 +16,7 @@ RIGHT, WRONG = "the capital of", "a language from"
 def facts(tiny_llama):
     """Two prompts per subject: the model is right after one phrase and wrong after the other."""
     import knockgrid as kg
+    from knockgrid._matching import is_answer
 
     def prompt(subject, phrase):
         text = f"{subject} is {phrase}"
@@ -28,8 +29,8 @@ def facts(tiny_llama):
         for _ in range(24):
             ids = torch.cat([ids, tiny_llama(ids)[:, -1:].argmax(-1)], dim=1)
         said = tiny_llama.tokenizer.decode(ids[0, n:]).strip()
-        ends = (i for i, letter in enumerate(said) if i and not letter.isalnum())
-        return prompt.replace(answers=[said[: next(i for i in ends if said[i] != BROKEN)]])
+        starts = (said[:i] for i in range(1, len(said)) if said[i] != BROKEN)
+        return prompt.replace(answers=[next(word for word in starts if is_answer(said, [word]))])
 
     with torch.no_grad():
         return [right(prompt(s, RIGHT)) for s in SUBJECTS] + [prompt(s, WRONG) for s in SUBJECTS]

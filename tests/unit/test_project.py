@@ -40,6 +40,7 @@ ROOMS = (
     "_source",
     "_intervention",
     "_prepared",
+    "_matching",
     "_answers",
     "_statistics",
     "_settings",

@@ -1,3 +1,6 @@
+from .diagnostics import diagnostics as diagnostics
+from .labels import labels as labels
+from .matched import matched as matched
 from ._modules import module_statistics as module_statistics
 from ._rank_agreement import rank_agreement as rank_agreement
 from ._readable import auc_interval as auc_interval
@@ -5,3 +8,11 @@ from ._readable import readable_not_used as readable_not_used
 from .manifold import off_manifold as off_manifold
 from .probes import probe_auc as probe_auc
 from .transferred import transferred as transferred
+from .reliance import reliance as reliance
+from .threshold_sensitivity import threshold_sensitivity as threshold_sensitivity
+from .with_labels import with_labels as with_labels
+from .subject_norm import subject_norm as subject_norm
+from .subject_norm import norm_ratio as norm_ratio
+from .subject_attention import subject_attention as subject_attention
+from .last_similarity import last_similarity as last_similarity
+from .label_probe import label_probe as label_probe

@@ -12,10 +12,11 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._answer_positions import absent, positions_in
-from knockgrid._answers import answer_tokens, is_answer
+from knockgrid._answers import answer_length, decode_output
 from knockgrid._checks import check_edits, check_places
 from knockgrid._errors import InputError
 from knockgrid._layers import layer_list
+from knockgrid._matching import Judge, judged
 from knockgrid._model import check_ready, describe, load, n_layers
 from knockgrid._positions import Position
 from knockgrid._prepared import Prepared, batches, default_bos, prepare
@@ -47,6 +48,7 @@ def probe_auc(
     n_tokens: int = 8,
     seeds: int = 5,
     folds: int = 5,
+    judge: Judge | None = None,
     prepend_bos: bool | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -72,6 +74,7 @@ def probe_auc(
             the same, so that positions from the end are the same tokens.
         seeds: how many times the split is drawn; the seeds are 0, 1, ...
         folds: parts of the split; each part is scored by a probe fitted on the others.
+        judge: `(prompt, text) -> bool`, whether an output is right; by default as in `known`.
         prepend_bos: whether BOS comes first; by default as the model is configured.
         progress: whether to show a progress bar.
 
@@ -106,9 +109,9 @@ def probe_auc(
     bos = default_bos(model, prepend_bos)
     ready = prepare(model, prompts, bos, n_tokens)
     check_places(ready, columns, n_tokens)
-    check_answers(ready)
+    check_answers(ready, judge)
     settings = Settings(columns, chosen, n_tokens, 1, "noise", False, bos, seed=0, keep_kv=False)
-    examples = read(model, ready, settings, progress)
+    examples = read(model, ready, settings, progress, judge)
     n_incorrect = count_incorrect(examples)
     rows = list(probe_rows(examples, columns, chosen, seeds, folds, progress))
     metadata = {
@@ -153,22 +156,26 @@ def check_counts(n_tokens: int, seeds: int, folds: int) -> None:
             raise InputError(f"{name} is {value!r}; give a whole number of at least {least}")
 
 
-def check_answers(ready: Sequence[Prepared]) -> None:
+def check_answers(ready: Sequence[Prepared], judge: Judge | None = None) -> None:
     """Refuse prompts of which it cannot be said whether they were answered right.
 
     Raises:
-        InputError: a prompt without answers.
+        InputError: a prompt without answers, and no judge.
     """
     for one in ready:
-        if not one.prompt.answers:
+        if not one.prompt.answers and judge is None:
             raise InputError(
                 f"prompt {one.prompt.id!r} has no answers, so it is neither right nor wrong; "
-                "give Prompt(text, answers=[...])"
+                "give Prompt(text, answers=[...]) or a judge"
             )
 
 
 def read(
-    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, progress: bool
+    model: TransformerBridge,
+    ready: Sequence[Prepared],
+    settings: Settings,
+    progress: bool,
+    judge: Judge | None = None,
 ) -> list[Example]:
     """One example per prompt, in the order of the prompts."""
     found: dict[str, Example] = {}
@@ -177,7 +184,7 @@ def read(
         for batch in batches(ready):
             runs = record_clean(model, batch, settings)
             for run, said in zip(runs, outputs(model, runs), strict=True):
-                wrong = not is_answer(said, run.prompt.answers)
+                wrong = not judged(run.prompt, said, judge)
                 acts = dict(activations(run, columns, settings.layers))
                 found[str(run.prompt.id)] = Example(run.prompt, wrong, acts)
             bar.update(len(batch))
@@ -186,15 +193,14 @@ def read(
 
 def outputs(model: TransformerBridge, runs: Sequence[Run]) -> list[str]:
     """The greedy continuation of every run of a batch, as long as its answers need."""
-    aliases = [ids for run in runs for ids in answer_tokens(model.tokenizer, run.prompt)]
-    # One token more than the longest alias, to see that the word has ended.
-    missing = max((len(ids) for ids in aliases), default=0) + 1 - runs[0].n_tokens
+    length = answer_length(model.tokenizer, [run.prompt for run in runs])
+    missing = length - runs[0].n_tokens
     new = torch.tensor([run.generated for run in runs]).to(runs[0].ids.device)
     if missing > 0:
         prompts = torch.stack([run.ids[: run.n_prompt] for run in runs])
         ids = continue_greedily(model, torch.cat([prompts, new], dim=1), missing)
         new = ids[:, runs[0].n_prompt :]
-    return [model.tokenizer.decode(row) for row in new.tolist()]
+    return [decode_output(model.tokenizer, row) for row in new.tolist()]
 
 
 def activations(

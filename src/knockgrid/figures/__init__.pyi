@@ -6,8 +6,10 @@ from .module_heatmap import module_heatmap as module_heatmap
 from .panels import panels as panels
 from .position_heatmap import position_heatmap as position_heatmap
 from .probe_twin import probe_twin as probe_twin
+from .reliance_plot import reliance_plot as reliance_plot
 from .save import save as save
 from .side_by_side import interval as interval
 from .side_by_side import side_by_side as side_by_side
 from .token_heatmap import token_heatmap as token_heatmap
 from .normalised_curves import normalised_curves as normalised_curves
+from .threshold_curve import threshold_curve as threshold_curve

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from knockgrid._errors import InputError, unknown
+from knockgrid._table import metadata_of
 from knockgrid.figures._scale import common, mesh_of, size_of
 from knockgrid.figures.layer_heatmap import layer_heatmap
 
@@ -38,10 +39,11 @@ def panels(
         >>> [ax.get_title() for ax in panels(table).axes if ax.get_title()]
         ['FA (n = 1 prompt)', 'AH (n = 1 prompt)']
 
-    Panels come in the order of appearance, or in `order`, which may also leave some out, in so
-    many `columns`; a missing value is the panel "none". On a shared scale all panels have the same
-    colour limits and one colour bar (curves: the same axis); `limits=` sets them by hand. Other
-    `options` go to `figure`, any function `(table, metric, *, ax, limits, title) -> Axes`.
+    Panels come in the order of the metadata (`group_order`, …), else in that of appearance, or in
+    `order`, which may also leave some out, in so many `columns`; a missing value is the panel
+    "none". On a shared scale all panels have the same colour limits and one colour bar (curves: the
+    same axis); `limits=` sets them by hand. Other `options` go to `figure`, any function
+    `(table, metric, *, ax, limits, title) -> Axes`.
 
     Raises:
         InputError: an unknown column or value, an empty column, or what `figure` refuses.
@@ -72,6 +74,8 @@ def _parts(table: pd.DataFrame, by: str, order: Sequence | None) -> list[pd.Data
     for value in order or ():
         if value not in seen:
             raise unknown(by, value, seen)
+    wanted = metadata_of(table).get(f"{by}_order", [])
+    seen = list(dict.fromkeys([value for value in wanted if value in seen] + seen))
     return [table.loc[_values(table, by) == value, :] for value in order or seen]
 
 

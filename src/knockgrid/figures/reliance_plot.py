@@ -1,0 +1,104 @@
+"""reliance_plot: reliance itself, prompt by prompt, before any label is cut from it."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from knockgrid._errors import InputError
+from knockgrid._table import metadata_of
+from knockgrid.figures._canvas import new_axes
+from knockgrid.figures._words import titled
+from knockgrid.figures.layer_curve import COLOURS
+
+SIDES = (("correct", True, "o", 0.17, 0), ("wrong", False, "x", -0.17, 1))  # and offset, colour
+
+
+def reliance_plot(
+    frame: pd.DataFrame,
+    *,
+    by: str = "relation",
+    ax: Axes | None = None,
+    seed: int = 0,
+    title: str | None = None,
+) -> Axes:
+    """Draw each prompt's reliance as a point, correct above wrong, in a row per relation.
+
+    Example:
+        >>> frame = pd.DataFrame({
+        ...     "prompt": ["a", "b", "c"], "relation": ["x", "x", "y"],
+        ...     "correct": [True, False, False], "reliance": [0.5, 0.3, 0.1],
+        ... })
+        >>> ax = reliance_plot(frame)
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['x (1 + 1)', 'y (0 + 1)']
+
+    The frame comes from `reliance`, or from `labels`, whose threshold is then a line. Rows are in
+    the order of their mean, the smallest on top, and name how many prompts are correct + wrong; the
+    last row is all prompts. A bar marks the mean of each side. Points are jittered in height
+    (`seed`) so that they can be told apart. Prompts without a reliance are counted in the title.
+
+    Raises:
+        InputError: not a frame of `reliance`, nothing to draw, or an unknown column `by`.
+    """
+    for name in ("correct", "reliance", by):
+        if name not in frame:
+            raise InputError(f"the frame has no column {name!r}; make it with reliance")
+    kept = frame[frame["reliance"].notna()]
+    if kept.empty:
+        raise InputError("no prompt has a reliance; the column 'note' says why")
+    groups = kept[by].astype(object).where(kept[by].notna(), "none")
+    order = list(kept.groupby(groups)["reliance"].mean().sort_values(kind="stable").index)
+    parts = [(str(name), kept[groups == name]) for name in order]
+    if len(parts) > 1:
+        parts.append(("all", kept))
+    names = [_row_name(name, part) for name, part in parts]
+    ax = ax or new_axes(6.5 + 0.07 * max(map(len, names)), 1.1 + 0.34 * len(parts))
+    draw = np.random.default_rng(seed)
+    for y, (_, part) in enumerate(parts):
+        for side in SIDES:
+            _points(ax, y, part, side, draw)
+    _threshold(ax, frame)
+    ax.set_yticks(range(len(parts)), names, fontsize="small")
+    ax.set_ylim(len(parts) - 0.5, -0.5)
+    ax.set_xlim(left=min(0.0, float(kept["reliance"].min())))
+    if len(parts) > 1:
+        ax.axhline(len(parts) - 1.5, color="0.8", linewidth=0.8)
+    ax.set_xlabel("Reliance on the subject: JS divergence (nats)")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title(titled(title, _count(frame)), fontsize="medium")
+    legend = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
+    ax.legend(frameon=False, fontsize="small", **legend)
+    return ax
+
+
+def _points(ax: Axes, y: int, part: pd.DataFrame, side: tuple, draw: np.random.Generator) -> None:
+    name, correct, marker, above, colour = side
+    x = part.loc[part["correct"].to_numpy(bool) == correct, "reliance"].to_numpy(float)
+    middle = y - above
+    jitter = middle + draw.uniform(-0.1, 0.1, len(x))
+    style = {"color": COLOURS[colour], "marker": marker, "s": 13, "alpha": 0.55, "linewidths": 0.9}
+    ax.scatter(x, jitter, label=name if y == 0 else None, gid=name, **style)
+    if len(x):
+        bar = {"color": COLOURS[colour], "linewidth": 2.5, "zorder": 4}
+        ax.plot([x.mean()] * 2, [middle - 0.17, middle + 0.17], **bar)
+
+
+def _row_name(name: str, part: pd.DataFrame) -> str:
+    right = int(part["correct"].sum())
+    return f"{name} ({right} + {len(part) - right})"
+
+
+def _threshold(ax: Axes, frame: pd.DataFrame) -> None:
+    value = metadata_of(frame).get("threshold")
+    if value is not None:
+        rule = {"mean_fa": "mean of correct", "median_fa": "median of correct"}
+        told = rule.get(str(metadata_of(frame).get("threshold_rule")), "threshold")
+        ax.axvline(value, color="0.3", linestyle="--", linewidth=1.2, label=f"{told}: {value:.3g}")
+
+
+def _count(frame: pd.DataFrame) -> str:
+    kept = frame["reliance"].notna()
+    right = int(frame.loc[kept, "correct"].sum())
+    missing = int((~kept).sum())
+    more = f", {missing} without reliance" if missing else ""
+    return f"n = {right} correct + {int(kept.sum()) - right} wrong{more}"

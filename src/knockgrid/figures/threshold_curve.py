@@ -1,0 +1,70 @@
+"""threshold_curve: how many prompts each label has, over the threshold."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from knockgrid._errors import InputError
+from knockgrid._table import metadata_of
+from knockgrid.figures._canvas import new_axes
+from knockgrid.figures._words import titled
+from knockgrid.figures.layer_curve import COLOURS, STYLES
+
+LABELS = {"FA-high": (0, 0), "FA-low": (0, 1), "AH": (1, 0), "UH": (1, 1)}  # colour, line style
+RULES = {"mean_fa": ("mean of correct", "-"), "median_fa": ("median of correct", ":")}
+
+
+def threshold_curve(
+    sensitivity: pd.DataFrame, *, ax: Axes | None = None, title: str | None = None
+) -> Axes:
+    """Draw the number of prompts per label over the threshold, with the usual thresholds marked.
+
+    Example:
+        >>> frame = pd.DataFrame(
+        ...     {"threshold": [0.1, 0.3], "FA-high": [3, 1], "FA-low": [0, 2], "AH": [2, 0],
+        ...      "UH": [0, 2], "agreement": [0.4, 1.0]}
+        ... )
+        >>> threshold_curve(frame).get_title()
+        'n = 3 correct + 2 wrong'
+
+    The frame comes from `threshold_sensitivity`. The grey line, on the right axis, is the share of
+    prompts that keep the label that the mean of the correct ones gives.
+
+    Raises:
+        InputError: another frame.
+    """
+    missing = [n for n in ("threshold", *LABELS, "agreement") if n not in sensitivity]
+    if missing or sensitivity.empty:
+        what = f"no column {missing[0]!r}" if missing else "no rows"
+        raise InputError(f"the frame has {what}; make it with threshold_sensitivity")
+    ax = ax or new_axes(7.4, 3.4)
+    x = sensitivity["threshold"].to_numpy(float)
+    for name, (colour, style) in LABELS.items():
+        line = {"color": COLOURS[colour], "linestyle": STYLES[style], "linewidth": 1.5}
+        ax.plot(x, sensitivity[name].to_numpy(float), drawstyle="steps-post", label=name, **line)
+    for rule, value in metadata_of(sensitivity).get("marks", {}).items():
+        told, style = RULES.get(rule, (rule, "-"))
+        line = {"color": "black", "linestyle": style, "linewidth": 1.0}
+        ax.axvline(value, label=f"{told}: {value:.3g}", gid=rule, **line)
+    ax.set_ylim(bottom=0)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("Threshold on reliance (nats)")
+    ax.set_ylabel("Prompts")
+    ax.spines["top"].set_visible(False)
+    _agreement(ax, x, sensitivity)
+    first = sensitivity.iloc[0]
+    right, wrong = int(first["FA-high"] + first["FA-low"]), int(first["AH"] + first["UH"])
+    ax.set_title(titled(title, f"n = {right} correct + {wrong} wrong"), fontsize="medium")
+    return ax
+
+
+def _agreement(ax: Axes, x, sensitivity: pd.DataFrame) -> None:
+    other = ax.twinx()
+    other.plot(x, sensitivity["agreement"], color="0.6", linewidth=1.2, label="same label (right)")
+    other.set_ylim(0, 1.02)
+    other.set_ylabel("Share with the label of the mean", color="0.45")
+    other.tick_params(colors="0.45")
+    other.spines["top"].set_visible(False)
+    handles = [*ax.get_legend_handles_labels()[0], *other.get_legend_handles_labels()[0]]
+    place = {"loc": "upper left", "bbox_to_anchor": (1.12, 1.0), "borderaxespad": 0}
+    ax.legend(handles=handles, frameon=False, fontsize="small", **place)

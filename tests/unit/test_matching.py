@@ -1,0 +1,172 @@
+"""Which continuations count as an answer."""
+
+import unicodedata
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from knockgrid._matching import is_answer, judged, plain_form
+
+LATIN = st.text("abcdefghijklmnopqrstuvwxyzäéñßøçğ", min_size=2, max_size=12)
+ARTICLES = ("the", "a", "an")
+NAMES = LATIN.filter(lambda name: name not in ARTICLES)
+MARKS = ('""', "''", "“”", "«»", "****", "__", "``", "()", "[]", "  ")
+
+
+@pytest.mark.parametrize(
+    ("text", "answers", "right"),
+    [
+        (" the Hague", ["The Hague"], True),
+        (" Hague, in", ["The Hague"], True),
+        (" The Netherlands", ["Netherlands"], True),
+        (" an apple", ["apple"], True),
+        (" another apple", ["apple"], False),
+        (" the the apple", ["apple"], False),
+        (" theHague", ["Hague"], False),
+        (" A", ["A"], True),
+        (' "Paris".', ["Paris"], True),
+        (' the "Louvre"', ["The Louvre"], True),
+        ('"The Louvre"', ["Louvre"], True),
+        (" **Paris**", ["Paris"], True),
+        (" _Paris_", ["Paris"], True),
+        (" ____ Paris", ["Paris"], True),
+        (" Paris", ['"Paris"'], True),
+        (" Paris", ["Paris."], True),
+        (" Washington, D.C., the", ["Washington, D.C."], True),
+        (" not Paris", ["Paris"], False),
+        (" in Paris", ["Paris"], False),
+        (" Guinea-Bissau", ["Guinea"], False),
+        (" Guinea – a country", ["Guinea"], True),
+        (" Guinea-", ["Guinea"], True),
+        (" Guinea\u2011Bissau", ["Guinea-Bissau"], True),
+        (" Rome's streets", ["Rome"], True),
+        (" Rome’s", ["Rome"], True),
+        (" L'Aquila", ["L"], False),
+        (" Rome'sx", ["Rome"], False),
+        (" Cote d’Ivoire", ["Côte d'Ivoire"], True),
+        (" 3.14", ["3"], False),
+        (" 3. It", ["3"], True),
+        (" 1,000 men", ["1"], False),
+        (" 12:30", ["12"], False),
+        (" -5", ["5"], False),
+        (" .5", ["5"], False),
+        (" $5", ["5"], True),
+        (" -5 degrees", ["-5"], True),
+        (" 1990s", ["1990"], False),
+        (" C++ is", ["C"], False),
+        (" C++ is", ["C++"], True),
+        (" C#", ["C"], False),
+        (" Bogota", ["Bogotá"], True),
+        (" Bogotá", ["Bogota"], True),
+        (" Sa\u0303o Paulo", ["São Paulo"], True),
+        (" São  Paulo", ["Sao Paulo"], True),
+        (" São\nPaulo", ["Sao Paulo"], True),
+        (" Ｐａｒｉｓ", ["Paris"], True),
+        (" İstanbul", ["Istanbul"], True),
+        (" Lego™ bricks", ["Lego"], True),
+        (" が", ["か"], False),
+        (" й", ["и"], False),
+        (" दिल्ली", ["द"], False),
+        (" दिल्ली", ["दिल्ली"], True),
+        (" 東京\ufffd", ["東京"], False),
+        (" \ufffdParis", ["Paris"], False),
+        (" yahoo is", ["Yahoo!"], True),
+        (" ?", ["?"], True),
+        (" Paris", [""], False),
+        (" Paris", ["the"], False),
+        (" Paris", ['"'], False),
+        ("", ["Paris"], False),
+    ],
+)
+def test_by_cases(text, answers, right):
+    assert is_answer(text, answers) is right
+
+
+@given(name=NAMES, mark=st.sampled_from(MARKS), article=st.sampled_from(["", *ARTICLES]))
+def test_case_articles_marks_and_spelling_in_unicode_do_not_count(name, mark, article):
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        before, after = mark[: len(mark) // 2], mark[len(mark) // 2 :]
+        for said in (name.upper(), name.title(), name):
+            text = unicodedata.normalize(form, f" {article} {before}{said}{after}")
+            assert is_answer(text, [name])
+            assert is_answer(f"{text}, which", [f"The {name}"])
+            assert is_answer(text, [unicodedata.normalize(form, f"{before}{said}{after}")])
+
+
+@given(name=NAMES, more=LATIN, joint=st.sampled_from(["", "-", "_", "\u0301", "\u3099", "\ufffd"]))
+def test_no_part_of_a_word_counts(name, more, joint):
+    assert not is_answer(f" {name}{joint}{more}", [name])
+
+
+@given(name=NAMES, before=NAMES)
+def test_no_word_before_an_answer_but_an_article(name, before):
+    assume(plain_form(name) != plain_form(before))
+    assert not is_answer(f" {before} {name}", [name])
+
+
+@given(text=st.text(max_size=20))
+def test_the_plain_form_is_its_own(text):
+    assert plain_form(plain_form(text)) == plain_form(text)
+
+
+@given(text=st.text(max_size=20), answer=st.text(max_size=6))
+def test_any_text_gets_a_verdict(text, answer):
+    assert is_answer(text, [answer]) in (True, False)
+    assert not is_answer(text, [])
+
+
+def test_a_judge_takes_the_place_of_the_rule():
+    import numpy as np
+
+    import knockgrid as kg
+
+    prompt = kg.Prompt("The capital of Peru is", answers=["Lima"], id="peru")
+    seen = []
+    assert judged(prompt, "Lima", lambda *given: seen.append(given) or False) is False
+    assert seen == [(prompt, "Lima")]
+    assert judged(prompt, "Cusco", lambda prompt, text: np.bool_(True)) is True
+    with pytest.raises(kg.InputError, match="judge gave 'yes' for prompt 'peru'"):
+        judged(prompt, "Lima", lambda prompt, text: "yes")
+
+
+def test_known_and_probes_ask_the_judge(tiny_llama):
+    import knockgrid as kg
+
+    prompts = [kg.Prompt(f"{name} is", id=name) for name in ("Anna", "Bruno", "Carla", "Dario")]
+    seen = {}
+
+    def judge(prompt, text):
+        seen[prompt.id] = text
+        return prompt.id < "C"
+
+    found = kg.known(tiny_llama, prompts, judge=judge, n_tokens=3)
+    assert [one.id for one in found] == ["Anna", "Bruno"]
+    assert [one.id for one in found.dropped] == ["Carla", "Dario"]
+    import torch
+
+    ids = torch.tensor([tiny_llama.tokenizer(prompts[0].text)["input_ids"]])
+    n = ids.shape[1]
+    for _ in range(3):
+        ids = torch.cat([ids, tiny_llama(ids)[:, -1:].argmax(-1)], dim=1)
+    assert seen["Anna"] == tiny_llama.tokenizer.decode(ids[0, n:])
+    few = {"layers": [0], "seeds": 1, "folds": 2, "n_tokens": 2, "progress": False}
+    probed = kg.probe_auc(tiny_llama, prompts, ["last"], judge=judge, **few)
+    assert probed.attrs["knockgrid"]["incorrect"] == ["Carla", "Dario"]
+    with pytest.raises(kg.InputError, match="has no answers.* or a judge"):
+        kg.probe_auc(tiny_llama, prompts, ["last"], **few)
+
+
+def test_an_answer_behind_an_article_and_quotes_is_seen_whole(tiny_llama, monkeypatch):
+    """The output has to be longer than the answer, or the end of the word would be cut off."""
+    import knockgrid as kg
+    from knockgrid import _answers
+
+    tokenizer = tiny_llama.tokenizer
+    said = tokenizer(' the "Paris" of', add_special_tokens=False)["input_ids"]
+    prompt = kg.Prompt("The capital of France is", answers=["Paris"])
+    n = _answers.answer_length(tokenizer, [prompt])
+    assert is_answer(tokenizer.decode(said[:n]), ["Paris"])
+    assert _answers.decode_output(tokenizer, [*said[:2], tokenizer.eos_token_id, 7]) == (
+        tokenizer.decode(said[:2])
+    )
