@@ -14,10 +14,16 @@ from ._parquet import write_table as write_table
 from .analysis import module_statistics as module_statistics
 from .analysis import rank_agreement as rank_agreement
 from .analysis import auc_interval as auc_interval
+from .analysis import exceeds as exceeds
+from .analysis import exceeds_in_words as exceeds_in_words
+from .analysis import noise_floor as noise_floor
 from .analysis import probe_auc as probe_auc
+from .analysis import random_twin as random_twin
 from .analysis import readable_not_used as readable_not_used
+from .analysis import with_noise_floor as with_noise_floor
 from .datasets import facts as facts
 from .datasets import read_prompts as read_prompts
+from .datasets import same_answer as same_answer
 from .divergences import js as js
 from .divergences import kl as kl
 from .divergences import kl_reverse as kl_reverse
@@ -43,9 +49,11 @@ from .figures import probe_twin as probe_twin
 from .figures import save as save
 from .figures import side_by_side as side_by_side
 from .figures import token_heatmap as token_heatmap
+from .interventions import contrasts as contrasts
 from .interventions import edge_patch as edge_patch
 from .interventions import information_flow as information_flow
 from .interventions import knockout as knockout
+from .interventions import nulls as nulls
 from .interventions import patch as patch
 from .interventions import paths as paths
 from .interventions import per_alpha as per_alpha
@@ -58,5 +66,7 @@ from .sources import donor as donor
 from .sources import fixed as fixed
 from .sources import mean as mean
 from .sources import noise as noise
+from .sources import random_direction as random_direction
 from .sources import swap as swap
+from .sources import ulp as ulp
 from .sources import zero as zero

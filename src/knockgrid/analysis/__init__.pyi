@@ -1,5 +1,10 @@
-from ._modules import module_statistics as module_statistics
-from ._rank_agreement import rank_agreement as rank_agreement
 from ._readable import auc_interval as auc_interval
-from ._readable import readable_not_used as readable_not_used
+from ._exceeds import exceeds as exceeds
+from ._exceeds import exceeds_in_words as exceeds_in_words
+from ._modules import module_statistics as module_statistics
+from ._noise_floor import noise_floor as noise_floor
 from .probes import probe_auc as probe_auc
+from ._random_twin import random_twin as random_twin
+from ._rank_agreement import rank_agreement as rank_agreement
+from ._readable import readable_not_used as readable_not_used
+from ._noise_floor import with_noise_floor as with_noise_floor

@@ -1,2 +1,3 @@
 from ._facts import facts as facts
 from ._read_prompts import read_prompts as read_prompts
+from ._same_answer import same_answer as same_answer
