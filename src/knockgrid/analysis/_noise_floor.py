@@ -157,11 +157,11 @@ def _refuse_other(table: Mapping[str, Any], floor: Mapping[str, Any]) -> None:
             )
 
 
-def _check_floor(floor: Any) -> None:
+def _check_floor(floor: Any, inside: bool = False) -> None:
     """Raises InputError for what is neither a number nor numbers by name."""
-    if isinstance(floor, Mapping) and floor:
+    if isinstance(floor, Mapping) and (floor or inside):
         for part in floor.values():
-            _check_floor(part)
+            _check_floor(part, inside=True)
     elif isinstance(floor, bool) or not isinstance(floor, int | float) or not 0 <= floor < math.inf:
         raise InputError(
             f"the noise floor holds {floor!r}; give numbers of at least 0, or what "
