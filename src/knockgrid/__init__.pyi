@@ -29,10 +29,16 @@ from .analysis import subject_attention as subject_attention
 from .analysis import last_similarity as last_similarity
 from .analysis import label_probe as label_probe
 from .analysis import with_labels as with_labels
+from .analysis import exceeds as exceeds
+from .analysis import exceeds_in_words as exceeds_in_words
+from .analysis import noise_floor as noise_floor
+from .analysis import random_twin as random_twin
+from .analysis import with_noise_floor as with_noise_floor
 from .datasets import facts as facts
 from .datasets import in_chat as in_chat
 from .datasets import in_template as in_template
 from .datasets import read_prompts as read_prompts
+from .datasets import same_answer as same_answer
 from .divergences import js as js
 from .divergences import kl as kl
 from .divergences import kl_between as kl_between
@@ -64,9 +70,11 @@ from .figures import save as save
 from .figures import side_by_side as side_by_side
 from .figures import threshold_curve as threshold_curve
 from .figures import token_heatmap as token_heatmap
+from .interventions import contrasts as contrasts
 from .interventions import edge_patch as edge_patch
 from .interventions import information_flow as information_flow
 from .interventions import knockout as knockout
+from .interventions import nulls as nulls
 from .interventions import patch as patch
 from .interventions import paths as paths
 from .interventions import per_alpha as per_alpha
@@ -79,5 +87,7 @@ from .sources import donor as donor
 from .sources import fixed as fixed
 from .sources import mean as mean
 from .sources import noise as noise
+from .sources import random_direction as random_direction
 from .sources import swap as swap
+from .sources import ulp as ulp
 from .sources import zero as zero

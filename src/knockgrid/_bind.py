@@ -36,12 +36,15 @@ class Bound:
     skipped: Sequence[tuple[Cell, str]]
 
 
-def check_swap(model: TransformerBridge, run: Run, spec: RunSpec, settings: Settings) -> None:
-    """Drop a swap partner that is not equally long, with its subject in the same place.
+def check_spec(model: TransformerBridge, run: Run, spec: RunSpec, settings: Settings) -> None:
+    """Drop a prompt without the tokens to corrupt, or with a swap partner of another form.
 
     Raises:
-        Unavailable: the partner cannot stand in token by token.
+        Unavailable: there is nothing to put noise on, or the partner is not equally long with its
+            subject in the same place.
     """
+    if spec.scale and not resolve(run.prompt, run.tokens, spec.at):
+        raise Unavailable(f"{spec.at!r} is empty in prompt {run.prompt.id!r}: no token for noise")
     if spec.prompt is not run.prompt.swap:
         return
     other = tokenize(spec.prompt.text, model.tokenizer, settings.prepend_bos)
@@ -81,9 +84,10 @@ class Binder:
         if (index, one.name) not in self.specs and (index, one.name) not in self.dropped:
             run = self.clean[index]
             try:
+                _needs_places(run, one)
                 spec = None if one.source is None else one.source.run(run.prompt)
                 if spec is not None:
-                    check_swap(self.model, run, spec, self.settings)
+                    check_spec(self.model, run, spec, self.settings)
                 self.specs[index, one.name] = spec
             except Unavailable as reason:
                 self.dropped[index, one.name] = str(reason)
@@ -185,6 +189,18 @@ def no_place(run: Run, one: Intervention) -> str | None:
     if one.position is None:
         return None
     return next((reason for at in one.places if (reason := absent(run, at))), None)
+
+
+def _needs_places(run: Run, one: Intervention) -> None:
+    """Drop a prompt from a null or contrast that has no token there; treatments refuse it earlier.
+
+    Raises:
+        Unavailable: a place is empty, such as `bos` in a prompt without BOS.
+    """
+    if one.role != "treatment" and one.position is None:
+        reason = next((reason for at in one.places if (reason := absent(run, at))), None)
+        if reason is not None:
+            raise Unavailable(reason)
 
 
 def measured_token(run: Run, one: Intervention) -> int | None:

@@ -104,7 +104,8 @@ def check_places(
             continue
         for prepared in ready:
             for at in one.places:
-                if not resolve(prepared.prompt, prepared.tokens, at):
+                found = resolve(prepared.prompt, prepared.tokens, at)
+                if not found and one.role == "treatment":  # others lose the prompt, and count it
                     raise InputError(
                         f"place {at!r} is empty in prompt {prepared.prompt.id!r} "
                         f"({prepared.prompt.text!r}); leave the prompt out or name another place"

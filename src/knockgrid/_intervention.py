@@ -9,13 +9,14 @@ from torch import Tensor
 
 from knockgrid._answer_positions import positions_in
 from knockgrid._edit import Edit, taken
-from knockgrid._errors import InputError
+from knockgrid._errors import InputError, unknown
 from knockgrid._layers import Window, check_window
 from knockgrid._positions import At
 from knockgrid._prompt import Prompt
 from knockgrid._run import Run
 from knockgrid._source import Source, Where, aligned
 
+ROLES = ("treatment", "null", "contrast")
 Statistics = Mapping[tuple[str, int, str], tuple[Tensor, Tensor]]
 
 
@@ -86,6 +87,8 @@ class Intervention(ABC):
     `"up_to"`. `name` is the row in tables, `label` the text on an axis. `source` is None for
     interventions that take something away. `head`, `module` and `position` are set on the members
     of a family (`per_head`, `per_module`, `per_position`), which are told apart by that column.
+    `role` is "treatment", "null" (should do nothing) or "contrast" (more than what?); `of` then
+    names the treatment's row that it belongs to.
     """
 
     window: Window = 1
@@ -95,11 +98,15 @@ class Intervention(ABC):
     head: int | None = None
     module: str | None = None
     position: str | None = None
+    role: str = "treatment"
+    of: str | None = None
     n_rows: int = field(default=1, init=False)
     """Batch rows one cell needs."""
 
     def __post_init__(self) -> None:
         check_window(self.window)
+        if self.role not in ROLES:
+            raise unknown("role", self.role, ROLES)
         if not self.name:
             object.__setattr__(self, "name", self.default_name())
         if not self.label:
@@ -154,6 +161,8 @@ class Intervention(ABC):
             "kind": self.kind,
             "window": self.window,
             "source": None if self.source is None else self.source.label,
+            "role": self.role,
+            "of": self.of,
         }
 
 

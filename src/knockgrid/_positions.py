@@ -4,6 +4,7 @@ Everything here counts the BOS token in one place, `tokenize`. Indices count fro
 of the sequence the model sees, BOS included.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,18 +80,35 @@ def names(prompt: Prompt) -> list[str]:
     """The position names that a prompt has.
 
     Example:
-        >>> names(Prompt("Rome is in", spans={"subject": "Rome"}))
-        ['last', 'all', 'bos', 'rest', 'between', 'subject', 'subject_first', 'subject_last']
+        >>> names(Prompt("Rome is in", spans={"place": "Rome"}))
+        ['last', 'all', 'bos', 'rest', 'place', 'place_first', 'place_last']
+        >>> names(Prompt("Rome is in", spans={"subject": "Rome"}))[4:6]
+        ['between', 'random']
     """
     spans = [name for span in prompt.spans for name in (span, f"{span}_first", f"{span}_last")]
-    between = ["between"] if "subject" in prompt.spans else []
-    return ["last", "all", "bos", "rest", *between, *spans]
+    beside = ["between", "random"] if "subject" in prompt.spans else []
+    return ["last", "all", "bos", "rest", *beside, *spans]
 
 
 def _rest(prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
     """Every token that is neither the BOS, nor in a span, nor the last one."""
     named = {i for span in prompt.spans for i in _of_span(prompt, tokens, span)}
     return tuple(i for i in range(tokens.bos, len(tokens) - 1) if i not in named)
+
+
+def _random(prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
+    """As many tokens as the subject has, neither of it, nor the BOS, nor the last one.
+
+    Drawn by the prompt's id alone: the same in every call, process and order of prompts.
+    """
+    subject = _of_span(prompt, tokens, "subject")
+    others = [i for i in range(tokens.bos, len(tokens) - 1) if i not in subject]
+    drawn = sorted(others, key=lambda i: _lot(f"{prompt.id} {i}"))
+    return tuple(sorted(drawn[: len(subject)]))
+
+
+def _lot(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "replace")).digest()
 
 
 def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
@@ -122,6 +140,8 @@ def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
         return _rest(prompt, tokens)
     if at == "between" and "subject" in prompt.spans:
         return tuple(range(_of_span(prompt, tokens, "subject")[-1] + 1, len(tokens) - 1))
+    if at == "random" and "subject" in prompt.spans:
+        return _random(prompt, tokens)
     for suffix, index in (("_first", 0), ("_last", -1)):
         span = at.removesuffix(suffix)
         if span != at and span in prompt.spans:
@@ -161,7 +181,8 @@ def token_positions(
 
     `at` is `subject`, any other span name, `<span>_first`, `<span>_last`, `last`, `all`, `bos`,
     `rest` (no BOS, no span, not the last token), `between` (after the subject, before the last
-    token), an index, or a list of these.
+    token), `random` (as many tokens as the subject has, or all there are, none of them subject, BOS
+    or last, drawn by the prompt's id), an index, or a list of these.
 
     Raises:
         InputError: unknown name, index out of range, or a tokenizer without offsets.

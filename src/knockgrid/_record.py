@@ -90,11 +90,13 @@ def record_full(
 def embedding_noise(
     run: Run, spec: RunSpec, settings: Settings, sample: int, d_model: int
 ) -> Tensor:
-    """Noise `[pos, d_model]`, zero outside the subject; keyed by prompt, scale and sample."""
-    pos = list(resolve(run.prompt, run.tokens, "subject"))
-    key = (settings.seed, run.prompt.id, "embed", spec.scale, spec.scale_from, sample)
+    """Noise `[pos, d_model]`, zero outside its place; keyed by prompt, scale, place and sample."""
     if not spec.scale:
         return torch.zeros(len(run.ids), d_model)
+    pos = list(resolve(run.prompt, run.tokens, spec.at))
+    key = (settings.seed, run.prompt.id, "embed", spec.scale, spec.scale_from, sample)
+    if spec.at != "subject":
+        key += (spec.at,)
     noise = torch.zeros(len(run.ids), d_model)
     noise[pos] = spec.scale * settings.sigma[spec.scale_from] * normal((len(pos), d_model), key)
     return noise
@@ -124,10 +126,11 @@ def _source_ids(
 
 def _suffix_start(wanted: SourceRun, tokens: Tokens, ids: Tensor) -> int:
     """The first token at which a source's run can differ from its base run, within its prompt."""
-    run = wanted.run
-    if not run.kv or "subject" not in run.prompt.spans:
+    run, spec = wanted.run, wanted.spec
+    at = spec.at if spec.scale else "subject"
+    if not run.kv or (at == "subject" and "subject" not in run.prompt.spans):
         return 0
-    start = min(resolve(run.prompt, run.tokens, "subject")[0], len(tokens) - 1)
+    start = min(resolve(run.prompt, run.tokens, at)[0], len(tokens) - 1)
     return start if ids[:start].tolist() == run.ids[:start].tolist() else 0
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -23,14 +23,16 @@ class Unavailable(InputError):
 
 @dataclass(frozen=True)
 class RunSpec:
-    """The extra run a source needs: over which prompt, and with how much noise on its subject.
+    """The extra run a source needs: over which prompt, and with how much noise at which tokens.
 
-    `scale` counts standard deviations of the subject embeddings, 0 means none.
+    `scale` counts standard deviations of the subject embeddings, wherever the noise is put; 0 means
+    none.
     """
 
     prompt: Prompt
     scale: float = 0.0
     scale_from: str = "subject"
+    at: At = "subject"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,11 @@ class Where:
     run_pos: tuple[int, ...] = ()
     mean: Tensor | None = None
     std: Tensor | None = None
+
+    def asked_by(self, source: "Source") -> "Where":
+        """The same place with the key that another source would draw by."""
+        seed, prompt, _, *more = self.key
+        return replace(self, key=(seed, prompt, source.label, *more))
 
 
 @dataclass(frozen=True)
@@ -112,18 +119,24 @@ def aligned(base: Run, other: Run, at: At, positions: tuple[int, ...]) -> tuple[
     """The positions of `other` that play the role of `positions` in `base`.
 
     Names are looked up in the other prompt: last subject token to last subject token, never index
-    to index.
+    to index. Random tokens have no role: they are drawn by the id of `base`, and are the same
+    indices in a prompt that has its subject there too.
 
     Raises:
-        InputError: the place has another number of tokens there, or is a bare index in a prompt of
-            another length.
+        InputError: the place has another number of tokens there, or is an index, or random, in a
+            prompt of another length.
     """
     if other.prompt is base.prompt:
         return positions
-    found = positions_in(other, at)
     parts = [at] if isinstance(at, str | int) else list(at)
-    bare = [p for p in parts if isinstance(p, int)]
-    if len(found) != len(positions) or (bare and base.n_prompt != other.n_prompt):
+    named = [p for p in parts if p != "random"]
+    drawn = positions_in(base, "random") if len(named) < len(parts) else ()
+    found = tuple(sorted({*positions_in(other, named), *drawn}))
+    alike = base.n_prompt == other.n_prompt
+    if drawn:
+        alike &= positions_in(base, "subject") == positions_in(other, "subject")
+    bare = drawn or any(isinstance(p, int) for p in parts)
+    if len(found) != len(positions) or (bare and not alike):
         raise InputError(
             f"place {at!r} covers {len(positions)} tokens of {base.prompt.text!r} and {len(found)} "
             f"of {other.prompt.text!r} (lengths {base.n_prompt} and {other.n_prompt}), so they "
@@ -132,7 +145,10 @@ def aligned(base: Run, other: Run, at: At, positions: tuple[int, ...]) -> tuple[
     return found
 
 
-NAMES = ("corrupted_run", "noise", "zero", "mean", "donor", "fixed")
+NAMES = (
+    *("corrupted_run", "noise", "zero", "mean", "donor", "fixed"),
+    *("ulp", "random_direction"),
+)
 
 
 def check_source(source: Any) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._answer_positions import is_answer_position
-from knockgrid._bind import Binder, check_swap, no_place, unseen_edge
+from knockgrid._bind import Binder, check_spec, no_place, unseen_edge
 from knockgrid._errors import InputError
 from knockgrid._intervention import Cell, Intervention
 from knockgrid._layers import layer_set
@@ -146,7 +146,7 @@ def _complete(model: TransformerBridge, one: Prepared, settings: Settings) -> bo
         for each in settings.interventions:
             spec = None if each.source is None else each.source.run(one.prompt)
             if spec is not None:
-                check_swap(model, run, spec, settings)
+                check_spec(model, run, spec, settings)
     except Unavailable:
         return False
     return True

@@ -19,6 +19,14 @@ def donated(prompts):
     return kg.donor(prompts[1])
 
 
+def noisy(kg, at):
+    return kg.corrupted_run(by=kg.noise(at=at))
+
+
+def elsewhere(kg, at):
+    return kg.patch("resid_post", at, noisy(kg, at))
+
+
 CASES = {
     "resid_pre": lambda kg, p: kg.patch("resid_pre", "subject"),
     "resid_post": lambda kg, p: kg.patch("resid_post", "subject"),
@@ -35,6 +43,12 @@ CASES = {
     "zero": lambda kg, p: kg.patch("mlp_out", "last", kg.zero()),
     "mean": lambda kg, p: kg.patch("resid_post", "subject_last", kg.mean()),
     "noise": lambda kg, p: kg.patch("resid_post", "subject", kg.noise(1.0)),
+    "direction": lambda kg, p: kg.patch("resid_post", "subject", kg.random_direction()),
+    "noise at rest": lambda kg, p: elsewhere(kg, "rest"),
+    "noise at random": lambda kg, p: elsewhere(kg, "random"),
+    "noise at BOS": lambda kg, p: elsewhere(kg, "bos"),
+    "edge noise at rest": lambda kg, p: kg.edge_patch(src="rest", source=noisy(kg, "rest")),
+    "knockout random": lambda kg, p: kg.knockout("last", "random", window=2),
     "donor": lambda kg, p: kg.patch("resid_post", "subject_last", donated(p)),
     "fixed": lambda kg, p: kg.patch("resid_post", "last", fixed(32)),
     "every token": lambda kg, p: kg.patch("resid_post", "all", kg.noise(0.5)),
@@ -64,6 +78,9 @@ ON_GPT2 = (
     "knockout heads",
     "edge noise",
     "edge window",
+    "direction",
+    "noise at rest",
+    "noise at BOS",
 )
 OPTIONS = {
     "samples": ("resid_post", {"samples": 2}),
@@ -73,6 +90,8 @@ OPTIONS = {
     "persistent edge": ("edge noise", {**LAST, "mode": "persistent"}),
     "denoise": ("resid_post", {"direction": "denoise"}),
     "denoise edge": ("edge noise", {"direction": "denoise"}),
+    "denoise elsewhere": ("noise at BOS", {"direction": "denoise"}),
+    "denoise edge elsewhere": ("edge noise at rest", {"direction": "denoise"}),
     "without BOS": ("resid_post", {"prepend_bos": False}),
     "without BOS blocked": ("knockout 5", {"prepend_bos": False}),
 }

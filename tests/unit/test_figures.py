@@ -197,11 +197,11 @@ def test_a_table_without_any_value_is_drawn_as_such():
     assert ax.get_title() == "n = 0 prompts"
 
 
-def test_cells_below_the_noise_floor_are_dotted():
+def test_cells_below_the_noise_floor_are_hatched():
     floor = float(grid(table()).loc["subject", 2])
     ax = layer_heatmap(table(noise_floor=floor))
-    (dots,) = marked(ax, "floor")
-    assert dots.get_xydata().tolist() == [[0.5, 0.5], [1.5, 0.5]]
+    assert [(p.get_x(), p.get_y()) for p in marked(ax, "floor")] == [(0, 0), (1, 0)]
+    assert all(patch.get_hatch() for patch in marked(ax, "floor"))
     assert notes(ax) == [f"below the noise floor ({floor:.1g})"]
     assert notes(layer_heatmap(table(noise_floor={"kl": 9.0}))) == []
     assert len(notes(layer_heatmap(table(noise_floor={"js": 9.0})))) == 1

@@ -179,6 +179,8 @@ def test_names_and_kinds():
         "kind": "patch mlp_out",
         "window": 1,
         "source": "corrupted_run(noise(3.0))",
+        "role": "treatment",
+        "of": None,
     }
 
 

@@ -16,3 +16,8 @@ from .subject_norm import norm_ratio as norm_ratio
 from .subject_attention import subject_attention as subject_attention
 from .last_similarity import last_similarity as last_similarity
 from .label_probe import label_probe as label_probe
+from ._exceeds import exceeds as exceeds
+from ._exceeds import exceeds_in_words as exceeds_in_words
+from ._noise_floor import noise_floor as noise_floor
+from ._random_twin import random_twin as random_twin
+from ._noise_floor import with_noise_floor as with_noise_floor

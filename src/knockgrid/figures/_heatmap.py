@@ -12,8 +12,9 @@ from matplotlib.colors import Colormap
 from matplotlib.ticker import MaxNLocator
 
 from knockgrid._errors import InputError
-from knockgrid._table import cells, grid, metadata_of
+from knockgrid._table import cells, grid
 from knockgrid.figures._canvas import heatmap_size, new_axes
+from knockgrid.figures._floor import floor_grid
 from knockgrid.figures._marks import mark
 from knockgrid.figures._words import metric_label, prompt_count, titled
 
@@ -27,7 +28,7 @@ class Grid:
     values: pd.DataFrame
     parts: pd.DataFrame
     label: str
-    floor: float | None
+    floor: pd.DataFrame | None
 
 
 def grid_of(table: pd.DataFrame, metric: str, rows: str, columns: str) -> Grid:
@@ -36,12 +37,9 @@ def grid_of(table: pd.DataFrame, metric: str, rows: str, columns: str) -> Grid:
     Raises:
         InputError: as `grid`.
     """
-    return Grid(
-        grid(table, metric, rows, columns),
-        cells(table, metric, rows, columns),
-        metric_label(table, metric),
-        _floor(table, metric),
-    )
+    values, parts = grid(table, metric, rows, columns), cells(table, metric, rows, columns)
+    floor = floor_grid(table, metric, values, parts)
+    return Grid(values, parts, metric_label(table, metric), floor)
 
 
 def draw(
@@ -178,10 +176,3 @@ def only(table: pd.DataFrame, intervention: str | None, column: str) -> pd.DataF
     kept = kept[kept[column].notna()] if column in kept else kept
     kept.attrs = table.attrs
     return kept
-
-
-def _floor(table: pd.DataFrame, metric: str) -> float | None:
-    floor = metadata_of(table).get("noise_floor")
-    if isinstance(floor, dict):
-        return floor.get(metric)
-    return floor if metric == "js" else None  # a bare number is measured in JS

@@ -9,13 +9,23 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import ScaledTranslation
 
+from knockgrid.figures._floor import floor_text
+
 HATCH = {"facecolor": "0.93", "edgecolor": "0.6", "hatch": "/////", "linewidth": 0.0}
+BELOW = {"facecolor": "none", "edgecolor": "0.55", "hatch": "....", "linewidth": 0.0}
 
 
 def mark(
-    ax: Axes, grid: pd.DataFrame, cells: pd.DataFrame, floor: float | None, drop: float = 0.5
+    ax: Axes,
+    grid: pd.DataFrame,
+    cells: pd.DataFrame,
+    floor: pd.DataFrame | None,
+    drop: float = 0.5,
 ) -> None:
-    """Hatch the cells without a value, dot those below the noise floor, write ∞, and say so below.
+    """Hatch the cells without a value and those below the noise floor, write ∞, and say so below.
+
+    A cell without a value is grey under strokes; one below the floor keeps its colour under a fine
+    hatch of dots. A difference counts by its size, whatever its sign.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -30,8 +40,8 @@ def mark(
     for y, x in np.argwhere(np.isinf(values)):
         sign = "∞" if values[y, x] > 0 else "−∞"
         ax.text(x + 0.5, y + 0.5, sign, ha="center", va="center", color="0.15", gid="infinite")
-    if floor is not None and (values < floor).any():
-        notes.append(_dot(ax, np.argwhere(values < floor), floor))
+    if floor is not None:
+        notes += _below(ax, values, floor.to_numpy(float))
     if notes:
         _legend(ax, notes, drop)
 
@@ -76,7 +86,8 @@ def _summary(reasons: list[str]) -> list[str]:
     return [first + (f" (and {more} alike)" if more else "") for first, more in alike]
 
 
-def _dot(ax: Axes, places: np.ndarray, floor: float) -> Line2D:
-    style = {"marker": ".", "markersize": 4, "color": "0.45", "linestyle": "none"}
-    y, x = places.T + 0.5
-    return ax.plot(x, y, label=f"below the noise floor ({floor:.1g})", gid="floor", **style)[0]
+def _below(ax: Axes, values: np.ndarray, floor: np.ndarray) -> list:
+    under = np.abs(values) < floor
+    for y, x in np.argwhere(under):
+        ax.add_patch(Rectangle((x, y), 1, 1, gid="floor", **BELOW))
+    return [Patch(label=floor_text(floor[under]), **BELOW)] if under.any() else []

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from knockgrid._errors import InputError
 from knockgrid._table import cells, grid
 from knockgrid.figures._canvas import new_axes
+from knockgrid.figures._floor import floor_grid
 from knockgrid.figures._heatmap import tick_places
 from knockgrid.figures._words import metric_label, prompt_count, row_labels, titled
 
@@ -15,6 +16,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES = ("-", "--", "-.", ":")
 RESAMPLES = 2000
+VISIBLE = 0.005  # of the largest mean: a noise floor below that lies on the axis
 
 
 def layer_curve(
@@ -45,8 +47,9 @@ def layer_curve(
     The band is the percentile interval of the mean at `level` over 2000 resamples of whole
     prompts, the same ones at every layer; `seed` fixes them. A single prompt has no band, and the
     legend says so. Layers that do not increase stand in the user's order at equal distances.
-    Infinite means are not drawn, and the legend counts them. `limits` bounds the axis, in the
-    metric's unit.
+    Infinite means are not drawn, and the legend counts them. A noise floor in the metadata that can
+    be seen on this scale is a thin dotted line, in the colour of its row where rows differ.
+    `limits` bounds the axis, in the metric's unit.
 
     Raises:
         InputError: as `grid`, or a level outside (0, 1).
@@ -65,6 +68,7 @@ def layer_curve(
         values = _by_prompt(parts, name, list(means.columns))
         _line(ax, i, x, means.loc[name].to_numpy(float), names[i])
         ax.fill_between(x, *band(values, level, seed), color=_colour(i), alpha=0.18, linewidth=0)
+    _floor(ax, x, means, floor_grid(table, metric, means, parts))
     _finish(ax, x, means, limits)
     ax.set_ylabel(metric_label(table, metric))
     ax.set_title(titled(title, prompt_count(parts)), fontsize="medium")
@@ -116,6 +120,19 @@ def _line(ax: Axes, i: int, x: np.ndarray, y: np.ndarray, label: str) -> None:
     style = {"color": _colour(i), "marker": MARKERS[i % len(MARKERS)], "markersize": 3.5}
     drawn = np.where(np.isinf(y), np.nan, y)
     ax.plot(x, drawn, linestyle=STYLES[i % len(STYLES)], linewidth=1.4, label=label + note, **style)
+
+
+def _floor(ax: Axes, x: np.ndarray, means: pd.DataFrame, floor: pd.DataFrame | None) -> None:
+    """A thin dotted line per noise floor, where it would be seen on the scale of the means."""
+    highest = np.nanmax(np.abs(means.replace([np.inf, -np.inf], np.nan).to_numpy(float)), initial=0)
+    if floor is None or not floor.max(axis=None) > VISIBLE * highest:
+        return
+    rows = floor.to_numpy(float)
+    alike = bool((rows == rows[:1]).all())
+    for i, row in enumerate(rows[:1] if alike else rows):
+        style = {"color": "0.35" if alike else _colour(i), "linestyle": ":", "linewidth": 0.8}
+        label = "noise floor" if i == 0 else "_"
+        ax.plot(x, row, label=label, gid="floor", **style)
 
 
 def _finish(ax: Axes, x: np.ndarray, means: pd.DataFrame, limits: tuple | None) -> None:

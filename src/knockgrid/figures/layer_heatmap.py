@@ -37,7 +37,7 @@ def layer_heatmap(
     Rows and layers keep the user's order. The colours run from 0 (or the least value, where some
     are negative) to the largest value, or over `limits`, in the metric's unit, which the colour
     bar names. Cells without a value are hatched and the reason is given below; infinite ones carry
-    ∞; cells below the metadata's `noise_floor` carry a dot. `annotate` writes the numbers.
+    ∞; cells below the metadata's `noise_floor` are hatched with dots. `annotate` writes numbers.
 
     Raises:
         InputError: as `grid`, or limits that are not finite and increasing.

@@ -1,7 +1,9 @@
+from ._contrasts import contrasts as contrasts
 from ._edge_patch import edge_patch as edge_patch
 from ._information_flow import information_flow as information_flow
 from ._knockout import knockout as knockout
 from ._paths import paths as paths
+from ._nulls import nulls as nulls
 from ._patch import patch as patch
 from ._per_alpha import per_alpha as per_alpha
 from ._per_head import per_head as per_head

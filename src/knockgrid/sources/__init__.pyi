@@ -3,5 +3,7 @@ from ._donor import donor as donor
 from ._fixed import fixed as fixed
 from ._mean import mean as mean
 from ._noise import noise as noise
+from ._random_direction import random_direction as random_direction
 from ._swap import swap as swap
+from ._ulp import ulp as ulp
 from ._zero import zero as zero

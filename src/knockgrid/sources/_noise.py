@@ -7,6 +7,7 @@ from typing import ClassVar, final
 from torch import Tensor
 
 from knockgrid._errors import InputError, unknown
+from knockgrid._positions import At
 from knockgrid._prompt import Prompt
 from knockgrid._source import RunSpec, Source, Where, normal
 
@@ -20,6 +21,7 @@ class Noise(Source):
 
     k: float = 3.0
     scale_from: str = "subject"
+    at: At = "subject"
     adds: ClassVar[bool] = True
     needs_statistics: ClassVar[bool] = True
     random: ClassVar[bool] = True
@@ -29,29 +31,37 @@ class Noise(Source):
             raise InputError(f"noise({self.k!r}) needs a positive number of standard deviations")
         if self.scale_from not in SCALES:
             raise unknown("scale_from", self.scale_from, SCALES)
+        if not isinstance(self.at, str | int):
+            object.__setattr__(self, "at", tuple(self.at))
 
     @property
     def label(self) -> str:
-        other = "" if self.scale_from == "subject" else f", scale_from={self.scale_from!r}"
+        given = {"scale_from": self.scale_from, "at": self.at}
+        other = "".join(f", {name}={at!r}" for name, at in given.items() if at != "subject")
         return f"noise({float(self.k)}{other})"
 
     def corrupted(self, prompt: Prompt) -> RunSpec:
-        """The run that this noise corrupts: the same prompt, its subject embeddings disturbed."""
+        """The run that this noise corrupts: the same prompt, some of its embeddings disturbed."""
         if "subject" not in prompt.spans:
             raise InputError(
                 f"prompt {prompt.text!r} has no span 'subject' to put noise on; "
                 "give Prompt(text, spans={'subject': ...})"
             )
-        return RunSpec(prompt, scale=float(self.k), scale_from=self.scale_from)
+        return RunSpec(prompt, float(self.k), self.scale_from, self.at)
 
     def value(self, where: Where) -> Tensor:
+        if self.at != "subject":
+            raise InputError(
+                f"{self.label} as the source of a patch goes where the patch is; at= names the "
+                "tokens of a corrupted run: corrupted_run(by=noise(at=...))"
+            )
         assert where.std is not None
         key = (*where.key, where.act_name, where.layer)
         drawn = normal(where.base.shape, key).to(where.base.device, where.base.dtype)
         return self.k * where.std * drawn
 
 
-def noise(k: float = 3.0, scale_from: str = "subject") -> Noise:
+def noise(k: float = 3.0, scale_from: str = "subject", *, at: At = "subject") -> Noise:
     """Gaussian noise of k standard deviations.
 
     Example:
@@ -65,9 +75,15 @@ def noise(k: float = 3.0, scale_from: str = "subject") -> Noise:
     added to the patched activation itself, scaled by that activation's own deviation over the
     prompt set, with a draw for every layer.
 
+    `at` names the tokens that a corrupted run has its noise on, other than the subject's: what a
+    contrast needs (`"rest"`, `"bos"`, `"random"`, ...). The deviation stays that of the subject
+    tokens, so that every token gets the same dose; prompts without such a token are dropped from
+    the row, and counted.
+
     Source: causal tracing, Meng et al. 2022 (arXiv 2202.05262, section 2.1), with k = 3.
 
     Raises:
-        InputError: k not positive, or an unknown `scale_from`.
+        InputError: k not positive, or an unknown `scale_from`; later, an unknown place, or `at` in
+            a patch of the activation itself.
     """
-    return Noise(k, scale_from)
+    return Noise(k, scale_from, at)
