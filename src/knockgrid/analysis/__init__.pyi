@@ -1,3 +1,4 @@
+from ._correlation import cluster_correlation as cluster_correlation
 from ._modules import module_statistics as module_statistics
 from ._rank_agreement import rank_agreement as rank_agreement
 from ._readable import auc_interval as auc_interval
