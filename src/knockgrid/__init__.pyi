@@ -15,9 +15,13 @@ from ._table import grid as grid
 from ._parquet import read_table as read_table
 from ._parquet import write_table as write_table
 from .analysis import cluster_correlation as cluster_correlation
+from .analysis import cluster_mass as cluster_mass
+from .analysis import compare as compare
 from .analysis import module_statistics as module_statistics
 from .analysis import rank_agreement as rank_agreement
 from .analysis import auc_interval as auc_interval
+from .analysis import onset as onset
+from .analysis import peak as peak
 from .analysis import probe_auc as probe_auc
 from .analysis import readable_not_used as readable_not_used
 from .datasets import facts as facts

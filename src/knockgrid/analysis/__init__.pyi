@@ -3,4 +3,8 @@ from ._modules import module_statistics as module_statistics
 from ._rank_agreement import rank_agreement as rank_agreement
 from ._readable import auc_interval as auc_interval
 from ._readable import readable_not_used as readable_not_used
+from .cluster_mass import cluster_mass as cluster_mass
+from .compare import compare as compare
+from .onset import onset as onset
+from .peak import peak as peak
 from .probes import probe_auc as probe_auc
