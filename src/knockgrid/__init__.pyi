@@ -1,9 +1,12 @@
 from ._answers import Known as Known
 from ._answers import known as known
+from ._clusters import clusters as clusters
 from ._contrast import bounds as bounds
 from ._contrast import difference as difference
 from ._contrast import redundancy as redundancy
 from ._errors import InputError as InputError
+from ._mean_interval import mean_interval as mean_interval
+from ._mean_interval import per_cluster as per_cluster
 from ._model import load as load
 from ._positions import token_positions as token_positions
 from ._prompt import Prompt as Prompt
@@ -11,6 +14,9 @@ from ._sweep import sweep as sweep
 from ._table import grid as grid
 from ._parquet import read_table as read_table
 from ._parquet import write_table as write_table
+from .analysis import cluster_correlation as cluster_correlation
+from .analysis import cluster_mass as cluster_mass
+from .analysis import compare as compare
 from .analysis import module_statistics as module_statistics
 from .analysis import rank_agreement as rank_agreement
 from .analysis import auc_interval as auc_interval
@@ -18,6 +24,8 @@ from .analysis import off_manifold as off_manifold
 from .analysis import diagnostics as diagnostics
 from .analysis import labels as labels
 from .analysis import matched as matched
+from .analysis import onset as onset
+from .analysis import peak as peak
 from .analysis import probe_auc as probe_auc
 from .analysis import reliance as reliance
 from .analysis import readable_not_used as readable_not_used

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from knockgrid._by_prompt import CELL
+from knockgrid._cluster_interval import check_level
 from knockgrid._errors import InputError
-from knockgrid._table import CELL as LABELS
+from knockgrid._mean_interval import mean_interval
 from knockgrid._table import KEY, build, metadata_of, metrics, numbers
-
-CELL = tuple(name for name in LABELS if name not in ("samples", "mode"))
-RESAMPLES = 2000
 
 
 def _numbered(table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -77,44 +76,41 @@ def difference(one: pd.DataFrame, other: pd.DataFrame, metric: str = "js") -> pd
 def bounds(
     table: pd.DataFrame, metric: str = "js", level: float = 0.95, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tables with the lower and upper end of a bootstrap interval of every cell's mean.
+    """Tables with the lower and upper end of every cell's interval, which knows the clusters.
 
     Example:
         >>> rows = [
-        ...     {"prompt": p, "intervention": "last", "layer": 0, "js": js}
-        ...     for p, js in [("rome", 0.1), ("oslo", 0.3)]
+        ...     {"prompt": f"{p}", "intervention": "last", "layer": 0, "js": p / 30}
+        ...     for p in range(12)
         ... ]
         >>> low, high = bounds(build(rows, {}))
-        >>> low.js.round(3).tolist(), high.js.round(3).tolist()
-        ([0.1], [0.3])
+        >>> low.js.round(2).tolist(), high.js.round(2).tolist()
+        ([0.11], [0.26])
 
-    Whole prompts are resampled, the same ones for all cells. Limit: prompts that share a relation
-    or a subject are not independent, and this interval does not know it.
+    The numbers are `low` and `high` of `mean_interval`, each for its cell alone. A cell with fewer
+    than six clusters is NA in both tables, and its status says why.
 
     Raises:
-        InputError: an unknown metric, a level outside (0, 1), or fewer than two prompts.
+        InputError: as `mean_interval`, or fewer than two prompts.
     """
-    if not 0 < level < 1:
-        raise InputError(f"level {level!r} is not between 0 and 1; give 0.95 for 95 %")
-    long = _numbered(table, metric)
-    if long["prompt"].nunique() < 2:
+    check_level(level)
+    if table["prompt"].nunique() < 2:
         raise InputError("an interval needs two prompts or more; this table has one")
-    if np.isinf(long["value"]).any():
-        raise InputError(
-            f"{metric!r} is infinite in some cells, so its mean has no interval; take 'js', or "
-            "filter these rows out"
-        )
-    wide = long.pivot_table(index="prompt", columns="cell", values="value", sort=False)
-    known, values = wide.notna().to_numpy(float), wide.fillna(0.0).to_numpy(float)
-    n = len(wide)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    with np.errstate(invalid="ignore"):  # a resample may hold none of a cell's prompts
-        means = (draws @ values) / (draws @ known)
-    ends = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    names = [name for name in CELL if name in long]
-    cells = [dict(zip(wide.columns, end.tolist(), strict=True)) for end in ends]
-    low, high = (_rebuilt(part, names, table, metric, "interval") for part in cells)
-    return low, high
+    found = mean_interval(table, metric, level=level, seed=seed)
+    names = [name for name in CELL if name in found]
+    ends = []
+    for end in ("low", "high"):
+        rows = [
+            {
+                **{name: row[name] for name in names},
+                "prompt": "interval",
+                metric: row[end],
+                "status": "ok" if row[end] == row[end] else f"NA: {row['note'] or 'no value'}",
+            }
+            for row in found.to_dict("records")
+        ]
+        ends.append(build(rows, metadata_of(table)))
+    return ends[0], ends[1]
 
 
 def redundancy(table: pd.DataFrame, singles: str, joint: str, metric: str = "js") -> pd.DataFrame:

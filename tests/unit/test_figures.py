@@ -13,10 +13,10 @@ from matplotlib.colors import to_hex
 
 from knockgrid import figures
 from knockgrid._errors import InputError
+from knockgrid._mean_interval import mean_interval
 from knockgrid._table import build, grid
 from knockgrid.figures import layer_curve, layer_heatmap, panels, save
 from knockgrid.figures._heatmap import tick_places
-from knockgrid.figures.layer_curve import band
 
 NAMES = ("subject", "attention", "last")
 
@@ -270,54 +270,83 @@ def test_layers_that_do_not_increase_stand_in_the_users_order():
     assert spaced.get_xticks().tolist() == [0, 15, 27]
 
 
-def test_the_band_is_the_bootstrap_interval_around_the_line():
-    ax = layer_curve(table(prompts=8))
-    made = grid(table(prompts=8))
-    values = 0.1 + 0.001 * np.arange(30) + 0.01 * np.arange(8)[:, None]
-    low, high = band(values, 0.95, 0)
-    drawn = ax.collections[0].get_paths()[0].vertices
-    assert drawn[:, 1].min() == pytest.approx(low.min())
-    assert drawn[:, 1].max() == pytest.approx(high.max())
-    assert (low < made.loc["subject"]).all()
-    assert (made.loc["subject"] < high).all()
-    assert ax.get_legend().get_title().get_text() == "band: 95 % bootstrap"
+def vertices(collection):
+    return collection.get_paths()[0].vertices
 
 
-def test_the_band_agrees_with_the_normal_approximation():
-    values = np.random.default_rng(1).normal(size=(400, 3))
-    low, high = band(values, 0.9, 7)
-    expected = 2 * 1.6449 * values.std(0) / 20
-    np.testing.assert_allclose(high - low, expected, rtol=0.06)
-    np.testing.assert_allclose((low + high) / 2, values.mean(0), atol=0.01)
+def side(prompt, relation, subject=None):
+    return {"id": prompt, "relation": relation, "subject": subject}
+
+
+def test_the_band_holds_for_all_layers_and_names_its_clusters():
+    made = table(prompts=8)
+    ax = layer_curve(made)
+    found = mean_interval(made)
+    for band, name in zip(ax.collections, NAMES, strict=True):
+        mine = found[found.intervention == name]
+        drawn = vertices(band)
+        for layer, low, high in zip(range(30), mine.band_low, mine.band_high, strict=True):
+            here = drawn[drawn[:, 0] == layer, 1]
+            assert (here.min(), here.max()) == pytest.approx((low, high))
+        assert (mine.band_low < mine["mean"]).all()
+        assert (mine["mean"] < mine.band_high).all()
+    told = ax.get_legend().get_title().get_text()
+    assert told == "band: 95 % simultaneous over layers,\n8 prompts"
+
+
+def test_a_band_over_relations_is_wider_than_one_over_their_prompts():
+    sides = [side(f"None-{p}", f"relation {p // 5}") for p in range(40)]
+    plain, told = table(prompts=40), table(prompts=40)
+    told.attrs["knockgrid"]["prompts"] = sides
+    heights = []
+    for made in (plain, told):
+        ax = layer_curve(made)
+        heights.append(np.ptp(vertices(ax.collections[0])[:, 1]))
+        words = ax.get_legend().get_title().get_text()
+    assert words.endswith("8 relations")
+    assert heights[1] > 1.5 * heights[0]
 
 
 def test_the_band_is_fixed_by_its_seed():
-    values = np.random.default_rng(1).normal(size=(9, 3))
-    np.testing.assert_array_equal(band(values, 0.95, 0), band(values, 0.95, 0))
-    assert not np.array_equal(band(values, 0.95, 0), band(values, 0.95, 1))
+    def drawn(seed):
+        return vertices(layer_curve(table(prompts=9), seed=seed).collections[0])
+
+    np.testing.assert_array_equal(drawn(0), drawn(0))
+    assert not np.array_equal(drawn(0), drawn(1))
 
 
-def test_missing_and_infinite_values_in_the_band():
-    values = np.array(
-        [[0.1, 0.1, 0.1, 0.2], [0.3, np.nan, np.inf, 0.4], [0.2, np.nan, 0.1, np.nan]]
-    )
-    low, high = band(values, 0.95, 0)
-    assert np.isfinite([*low[[0, 3]], *high[[0, 3]]]).all()
-    assert np.isnan([*low[[1, 2]], *high[[1, 2]]]).all()
-    assert (low[3], high[3]) == pytest.approx((0.2, 0.4))
+def test_missing_cells_have_a_band_as_long_as_six_clusters_are_left():
+    made = table(names=("last",), prompts=8, layers=(0, 1))
+    lost = (made.layer == 1) & made.prompt.isin(["None-0", "None-1", "None-2"])
+    made.loc[lost, ["js", "status"]] = [np.nan, "NA: no edge"]
+    drawn = vertices(layer_curve(made).collections[0])
+    assert set(drawn[:, 0]) == {0.0}
+
+
+def test_fewer_than_six_clusters_are_drawn_one_by_one():
+    ax = layer_curve(table(names=("last",), prompts=4))
+    assert ax.get_legend().get_title().get_text() == "only 4 prompts: no band, a thin line each"
+    (threads,) = ax.collections
+    expected = 0.1 + 0.001 * np.arange(30) + 0.01 * np.arange(4)[:, None]
+    drawn = [path.vertices for path in threads.get_paths()]
+    np.testing.assert_allclose([line[:, 1] for line in drawn], expected)
+    np.testing.assert_array_equal(drawn[0][:, 0], range(30))
+    assert len(layer_curve(table(names=("last",), prompts=6)).collections[0].get_paths()) == 1
 
 
 def test_one_prompt_has_no_band_and_says_so():
     ax = layer_curve(table(prompts=1))
     assert ax.get_legend().get_title().get_text() == "one prompt: no band"
-    assert sum(len(path.vertices) for c in ax.collections for path in c.get_paths()) == 0
+    assert not ax.collections
     assert ax.get_title() == "n = 1 prompt"
 
 
 def test_infinite_means_are_counted_not_drawn():
     made = table()
     made.loc[(made.intervention == "last") & (made.layer == 3), "js"] = np.inf
-    line = layer_curve(made).lines[2]
+    ax = layer_curve(made)
+    line = ax.lines[2]
+    assert len(ax.collections) == 2  # no thin lines or band beside a line that leaves the axis
     assert line.get_label() == "Last. (infinite at 1 layer)"
     assert np.isnan(line.get_ydata()).tolist() == [layer == 3 for layer in range(30)]
 

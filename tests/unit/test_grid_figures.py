@@ -241,18 +241,39 @@ def test_side_by_side_shares_a_scale_and_centres_the_difference():
     np.testing.assert_allclose(array(axes[2])[0], 0.5)
 
 
-def test_an_interval_holds_the_mean_and_shrinks_with_prompts():
-    few, many = group(0.0), group(0.0, tuple(f"p{i}" for i in range(40)))
-    many = many.assign(js=many["js"] % 1 + many["layer"].astype(float) * 0)
-    low, high = kg.bounds(few)
-    mean = kg.grid(few).loc["last"].to_numpy()
-    assert (low.js.to_numpy() <= mean).all()
-    assert (mean <= high.js.to_numpy()).all()
-    assert (high.js - low.js).max() > 0.5
-    titles = [ax.get_title() for ax in kg.interval(few).axes if ax.get_title()]
-    assert titles == ["lower end (95 %)", "mean (n = 2 prompts)", "upper end (95 %)"]
+def test_an_interval_holds_the_mean_and_names_its_clusters():
+    made = group(0.0, tuple(f"p{i}" for i in range(12)))
+    low, high = kg.bounds(made)
+    mean = kg.grid(made).loc["last"].to_numpy()
+    assert (low.js.to_numpy() < mean).all()
+    assert (mean < high.js.to_numpy()).all()
+    found = kg.mean_interval(made)
+    np.testing.assert_array_equal(low.js, found.low)
+    np.testing.assert_array_equal(high.js, found.high)
+    titles = [ax.get_title() for ax in kg.interval(made).axes if ax.get_title()]
+    assert titles == [
+        "lower end (95 %, 12 prompts)",
+        "mean (n = 12 prompts)",
+        "upper end (95 %, 12 prompts)",
+    ]
     with pytest.raises(kg.InputError, match="two prompts or more"):
         kg.bounds(group(0.0, ("rome",)))
+
+
+def test_without_six_clusters_the_interval_shows_the_extreme_ones():
+    few = group(0.0)
+    low, high = kg.bounds(few)
+    assert low.js.isna().all()
+    assert (high.status == "NA: only 2 prompts: no interval, which needs 6").all()
+    axes = [ax for ax in kg.interval(few).axes if ax.get_title()]
+    assert [ax.get_title() for ax in axes] == [
+        "lowest of 2 prompts",
+        "mean (n = 2 prompts)",
+        "highest of 2 prompts",
+    ]
+    wide = few.pivot(index="prompt", columns="layer", values="js")
+    np.testing.assert_allclose(array(axes[0])[0].ravel(), wide.min())
+    np.testing.assert_allclose(array(axes[2])[0].ravel(), wide.max())
 
 
 def test_redundancy_sums_the_layers_of_the_set():

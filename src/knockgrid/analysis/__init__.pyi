@@ -1,11 +1,16 @@
 from .diagnostics import diagnostics as diagnostics
 from .labels import labels as labels
 from .matched import matched as matched
+from ._correlation import cluster_correlation as cluster_correlation
 from ._modules import module_statistics as module_statistics
 from ._rank_agreement import rank_agreement as rank_agreement
 from ._readable import auc_interval as auc_interval
 from ._readable import readable_not_used as readable_not_used
 from .manifold import off_manifold as off_manifold
+from .cluster_mass import cluster_mass as cluster_mass
+from .compare import compare as compare
+from .onset import onset as onset
+from .peak import peak as peak
 from .probes import probe_auc as probe_auc
 from .transferred import transferred as transferred
 from .reliance import reliance as reliance

@@ -1,10 +1,13 @@
-"""layer_curve: one line per intervention over the layers, with a band over prompts."""
+"""layer_curve: one line per intervention over the layers, with a band that knows the clusters."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 
-from knockgrid._errors import InputError
+from knockgrid._cluster_interval import check_level
+from knockgrid._clusters import Clusters, clusters, counted, fewest
+from knockgrid._mean_interval import mean_interval, per_cluster
 from knockgrid._table import cells, grid
 from knockgrid.figures._canvas import new_axes
 from knockgrid.figures._floor import floor_grid
@@ -15,7 +18,6 @@ from knockgrid.figures._words import metric_label, prompt_count, row_labels, tit
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES = ("-", "--", "-.", ":")
-RESAMPLES = 2000
 VISIBLE = 0.005  # of the largest mean: a noise floor below that lies on the axis
 
 
@@ -29,7 +31,7 @@ def layer_curve(
     limits: tuple[float | int, float | int] | None = None,
     title: str | None = None,
 ) -> Axes:
-    """Draw the mean of `metric` over prompts as one line per intervention, with a bootstrap band.
+    """Draw the mean of `metric` over prompts as one line per intervention, with a band.
 
     Example:
         >>> from knockgrid._table import build
@@ -44,65 +46,60 @@ def layer_curve(
         >>> layer_curve(table).get_ylabel()
         'Avg. JS divergence (nats)'
 
-    The band is the percentile interval of the mean at `level` over 2000 resamples of whole
-    prompts, the same ones at every layer; `seed` fixes them. A single prompt has no band, and the
-    legend says so. Layers that do not increase stand in the user's order at equal distances.
-    Infinite means are not drawn, and the legend counts them. A noise floor in the metadata that can
-    be seen on this scale is a thin dotted line, in the colour of its row where rows differ.
-    `limits` bounds the axis, in the metric's unit.
+    The band holds for all layers of a line at once, at `level`, and resamples whole clusters (as
+    `mean_interval`; the legend says which). With fewer than six clusters there is no band: a thin
+    line per cluster stands in its place, and the legend says so. A single prompt has neither.
+    Layers that do not increase stand in the user's order at equal distances. Infinite means are
+    not drawn, the legend counts them, and their line has no band. A noise floor in the metadata
+    that can be seen on this scale is a thin dotted line, in the colour of its row where rows
+    differ. `limits` bounds the axis, in the metric's unit.
 
     Raises:
         InputError: as `grid`, or a level outside (0, 1).
 
-    Limit: prompts are taken as independent; where several share a relation or a subject the band is
-    too narrow, and the cluster-aware intervals of the analysis rooms are the ones to report.
+    Limit: a band says how far the mean is known, not how far prompts or clusters differ.
     """
-    if not 0 < level < 1:
-        raise InputError(f"level {level!r} is not between 0 and 1; give 0.95 for a 95 % band")
+    check_level(level)
     means = grid(table, metric)
     parts = cells(table, metric, "intervention", "layer")
     names = row_labels(table, list(means.index))
+    groups = clusters(table)
     ax = ax or new_axes(7.0 + 0.06 * max(map(len, names)), 3.4)
-    x = _places(list(means.columns))
+    layers = list(means.columns)
+    x = _places(layers)
     for i, name in enumerate(means.index):
-        values = _by_prompt(parts, name, list(means.columns))
         _line(ax, i, x, means.loc[name].to_numpy(float), names[i])
-        ax.fill_between(x, *band(values, level, seed), color=_colour(i), alpha=0.18, linewidth=0)
+    infinite = [name for name, row in means.iterrows() if np.isinf(row.to_numpy(float)).any()]
+    finite = table[~table["intervention"].isin(infinite)]
+    if len(finite) and not groups.too_few:
+        found = mean_interval(finite, metric, level=level, seed=seed)
+        _bands(ax, x, list(means.index), layers, found)
+    elif len(finite) and min(groups.counts) > 1:
+        found = per_cluster(finite, metric)
+        found = found[found["dimension"] == fewest(groups)]
+        _threads(ax, x, list(means.index), layers, found)
     _floor(ax, x, means, floor_grid(table, metric, means, parts))
     _finish(ax, x, means, limits)
     ax.set_ylabel(metric_label(table, metric))
     ax.set_title(titled(title, prompt_count(parts)), fontsize="medium")
-    _legend(ax, _band_text(parts, level))
+    _legend(ax, _band_text(parts, groups, level))
     return ax
 
 
-def band(values: np.ndarray, level: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper edge of the bootstrap interval of the mean of `values` `[prompt, layer]`.
-
-    Example:
-        >>> low, high = band(np.array([[0.1, 0.5], [0.3, 0.5]]), 0.95, seed=0)
-        >>> low.round(3).tolist(), high.round(3).tolist()
-        ([0.1, 0.5], [0.3, 0.5])
-
-    Missing values (NaN) leave the mean; a layer with fewer than two values, or an infinite one, has
-    no interval (NaN).
-    """
-    known = np.isfinite(values)
-    draws = np.random.default_rng(seed).multinomial(
-        len(values), np.full(len(values), 1 / len(values)), size=RESAMPLES
-    )
-    with np.errstate(invalid="ignore"):  # a resample may hold none of a layer's values
-        means = draws @ np.where(known, values, 0.0) / (draws @ known.astype(float))
-    edges = np.full((2, values.shape[1]), np.nan)
-    usable = (known.sum(0) > 1) & ~np.isinf(values).any(0)
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    edges[:, usable] = np.nanquantile(means[:, usable], tails, axis=0)
-    return edges[0], edges[1]
+def _bands(ax: Axes, x: np.ndarray, names: list, layers: list, found: pd.DataFrame) -> None:
+    for name, mine in found.groupby("intervention", sort=False):
+        ends = mine.set_index("layer")[["band_low", "band_high"]].reindex(layers).to_numpy(float)
+        colour = _colour(names.index(name))
+        ax.fill_between(x, *ends.T, color=colour, alpha=0.18, linewidth=0)
 
 
-def _by_prompt(parts: pd.DataFrame, name: str, layers: list) -> np.ndarray:
-    row = parts[parts["row"] == name]
-    return row.pivot(index="prompt", columns="column", values="value")[layers].to_numpy(float)
+def _threads(ax: Axes, x: np.ndarray, names: list, layers: list, found: pd.DataFrame) -> None:
+    """A thin line for each cluster."""
+    for name, mine in found.groupby("intervention", sort=False):
+        wide = mine.pivot(index="cluster", columns="layer", values="mean").reindex(columns=layers)
+        lines = [np.column_stack([x, row]) for row in wide.to_numpy(float)]
+        colour = _colour(names.index(name))
+        ax.add_collection(LineCollection(lines, colors=colour, linewidths=0.6, alpha=0.6))
 
 
 def _places(layers: list) -> np.ndarray:
@@ -154,7 +151,11 @@ def _legend(ax: Axes, title: str) -> None:
     legend.get_title().set_fontsize("small")
 
 
-def _band_text(parts: pd.DataFrame, level: float) -> str:
+def _band_text(parts: pd.DataFrame, groups: Clusters, level: float) -> str:
     if parts.groupby(["row", "column"])["value"].count().max() < 2:
         return "one prompt: no band"
-    return f"band: {100 * level:g} % bootstrap"
+    if groups.too_few:
+        name = fewest(groups)
+        few = counted(min(groups.counts), name)
+        return f"only {few}: no band" + (", a thin line each" if min(groups.counts) > 1 else "")
+    return f"band: {100 * level:g} % simultaneous over layers,\n{groups.words}"

@@ -6,9 +6,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from knockgrid._by_prompt import CELL
+from knockgrid._clusters import clusters
 from knockgrid._contrast import bounds, difference
 from knockgrid._errors import InputError
-from knockgrid._table import metadata_of
+from knockgrid._mean_interval import per_cluster
+from knockgrid._table import build, metadata_of
 from knockgrid.figures._row import in_a_row, symmetric
 from knockgrid.figures.layer_heatmap import layer_heatmap
 
@@ -64,20 +67,43 @@ def interval(
     Example:
         >>> from knockgrid._table import build
         >>> rows = [
-        ...     {"prompt": p, "intervention": "last", "layer": 0, "js": js}
-        ...     for p, js in [("rome", 0.1), ("oslo", 0.3)]
+        ...     {"prompt": f"{p}", "intervention": "last", "layer": 0, "js": p / 30}
+        ...     for p in range(12)
         ... ]
         >>> [ax.get_title() for ax in interval(build(rows, {})).axes if ax.get_title()]
-        ['lower end (95 %)', 'mean (n = 2 prompts)', 'upper end (95 %)']
+        ['lower end (95 %, 12 prompts)', 'mean (n = 12 prompts)', 'upper end (95 %, 12 prompts)']
+
+    The interval is that of `mean_interval`: it resamples whole clusters, and the titles name them.
+    With fewer than six clusters there is none; the lowest and the highest mean of a cluster stand
+    in its place.
 
     Raises:
         InputError: as `bounds` and `figure`.
 
-    Limit: the interval resamples prompts as if they were independent.
+    Limit: each end holds for its own cell, not for all cells at once.
     """
     low, high = bounds(table, metric, level, seed)
-    ends = [
-        (f"{name} ({100 * level:g} %)", part, {})
-        for name, part in (("lower end", low), ("upper end", high))
-    ]
-    return in_a_row(figure, [ends[0], ("mean", table, {}), ends[1]], None, metric, options)
+    groups = clusters(table)
+    names = [f"{end} end ({100 * level:g} %, {groups.words})" for end in ("lower", "upper")]
+    if groups.too_few:
+        low, high = _extremes(table, metric)
+        names = [f"{end} of {groups.words}" for end in ("lowest", "highest")]
+    shared = [(names[0], low, {}), ("mean", table, {}), (names[1], high, {})]
+    return in_a_row(figure, shared, None, metric, options)
+
+
+def _extremes(table: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables with the lowest and the highest mean of a cluster, cell by cell."""
+    found = per_cluster(table, metric)
+    names = [name for name in CELL if name in found]
+    means = found.groupby(names, sort=False, dropna=False)["mean"].agg(["min", "max"])
+    means = means.reset_index().to_dict("records")
+    low, high = (
+        [
+            {**{name: row[name] for name in names}, "prompt": "interval", metric: row[end]}
+            | {"status": "ok" if row[end] == row[end] else "NA: no prompt has a value"}
+            for row in means
+        ]
+        for end in ("min", "max")
+    )
+    return build(low, metadata_of(table)), build(high, metadata_of(table))

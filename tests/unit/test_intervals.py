@@ -1,0 +1,352 @@
+"""Intervals that know the clusters: oracles, coverage on simulated data, refusals."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import beta, norm
+from scipy.stats import t as student
+
+import knockgrid as kg
+from knockgrid._cluster_interval import interval, widened
+from knockgrid._resample import SMALLEST_SHARE, resample
+from knockgrid._table import build
+
+RUNS = 1000  # simulated data sets; the binomial standard error of a coverage of 0.95 is 0.007
+
+
+def sizes(n_clusters):
+    """Unequal: from 3 prompts in the smallest cluster to 12 in the largest."""
+    return np.round(np.geomspace(3, 12, n_clusters)).astype(int)
+
+
+def skewed(z, a=0.7, b=2.1):
+    """Normal scores as values like JS: between 0 and ln 2, most of them small; mean ln 2 / 4."""
+    fine = np.linspace(-6, 6, 20001)
+    return np.log(2) * np.interp(z, fine, beta.ppf(norm.cdf(fine), a, b))
+
+
+MEAN = np.log(2) / 4
+
+
+def draw(rng, n, correlation, runs=RUNS):
+    """Cluster of every prompt, and normal scores `[prompt, run]` of unit variance."""
+    codes = np.repeat(np.arange(len(n)), n)
+    shared = rng.normal(size=(len(n), runs))[codes]
+    own = rng.normal(size=(len(codes), runs))
+    return codes, np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
+
+
+def coverage(values, codes, method="bootstrap-t", truth=MEAN, draws=499):
+    """The share of columns, each a data set of its own, whose interval holds the truth."""
+    found = interval(resample(values, codes, draws), np.arange(values.shape[1]), method=method)
+    return float(np.mean((found.low <= truth) & (truth <= found.high)))
+
+
+def test_the_standard_error_is_the_jackknife_over_clusters():
+    rng = np.random.default_rng(0)
+    codes = np.array([0, 0, 0, 1, 2, 2, 3])
+    values = rng.gamma(1.0, size=(7, 2))
+    values[1, 1] = np.nan
+    made = resample(values, [codes], draws=2)
+    for cell in range(2):
+        without = [np.nanmean(values[codes != g, cell]) for g in range(4)]
+        mean = np.nanmean(values[:, cell])
+        expected = np.sqrt(3 / 4 * np.sum((np.array(without) - mean) ** 2))
+        assert made.mean[cell] == pytest.approx(mean)
+        assert made.error[cell] == pytest.approx(expected)
+    assert made.n_prompts.tolist() == [7, 6]
+    assert made.n_clusters.tolist() == [4, 4]
+
+
+def test_every_resample_is_a_data_set_made_of_whole_clusters():
+    rng = np.random.default_rng(1)
+    codes, values = np.array([0, 0, 1, 2, 2, 2]), rng.gamma(1.0, size=(6, 1))
+    made = resample(values, [codes], draws=300)
+    allowed = {}
+    for drawn in product(range(3), repeat=3):
+        parts = [values[codes == g, 0] for g in drawn]
+        whole = np.concatenate(parts)
+        without = [np.concatenate(parts[:i] + parts[i + 1 :]).mean() for i in range(3)]
+        error = np.sqrt(2 / 3 * np.sum((np.array(without) - whole.mean()) ** 2))
+        allowed[round(whole.mean(), 9)] = error
+    for mean, error in zip(made.means[:, 0], made.errors[:, 0], strict=True):
+        assert error == pytest.approx(allowed[round(mean, 9)], abs=1e-9)
+    assert len(set(made.means[:, 0].round(9))) == len(allowed)
+
+
+def test_two_dimensions_add_up_as_cameron_gelbach_and_miller_say():
+    rng = np.random.default_rng(2)
+    rows, columns = np.array([0, 0, 1, 1, 2, 2, 3]), np.array([0, 1, 1, 2, 2, 0, 1])
+    values = rng.normal(size=(7, 1))
+    y, mean = values[:, 0], values.mean()
+
+    def jackknife(codes):
+        k = codes.max() + 1
+        return (k - 1) / k * sum((y[codes != g].mean() - mean) ** 2 for g in range(k))
+
+    one, other = jackknife(rows), jackknife(columns)
+    expected = max(one + other - ((y - mean) ** 2).sum() / 49, one, other)
+    made = resample(values, [rows, columns], draws=400)
+    assert made.error[0] ** 2 == pytest.approx(expected)
+    assert made.n_clusters[0] == 3
+    possible = {round(mean, 9) for mean in pigeonholes(y, rows, columns)}
+    assert {round(mean, 9) for mean in made.means[:, 0] if mean == mean} <= possible
+
+
+def pigeonholes(y, rows, columns):
+    for drawn, other in product(product(range(4), repeat=4), product(range(3), repeat=3)):
+        w = np.bincount(drawn, minlength=4)[rows] * np.bincount(other, minlength=3)[columns]
+        if w.sum():
+            yield (w @ y) / w.sum()
+
+
+def test_one_prompt_per_cluster_is_the_textbook_t_interval():
+    values = np.random.default_rng(3).normal(size=(15, 1))
+    made = resample(values, [np.arange(15)])
+    found = interval(made, np.array([0]), method="t")
+    low, high = student.interval(0.95, 14, values.mean(), values.std(ddof=1) / 15**0.5)
+    assert (found.low[0], found.high[0]) == (pytest.approx(low), pytest.approx(high))
+    # and on normal data the quantile of |t| over resamples is near Student's
+    near = interval(resample(np.sort(values, axis=0), [np.arange(15)]), np.array([0]))
+    assert near.high[0] - near.low[0] == pytest.approx(high - low, rel=0.25)
+
+
+@pytest.mark.parametrize(("n_clusters", "least"), [(12, 0.92), (40, 0.94)])
+def test_coverage_on_skewed_clustered_data(n_clusters, least):
+    """Nominal 0.95 at intraclass correlation 0.3; the bound leaves two standard errors of play."""
+    rng = np.random.default_rng(n_clusters)
+    codes, z = draw(rng, sizes(n_clusters), 0.3)
+    found = coverage(skewed(z), [codes])
+    assert least <= found <= 0.975
+    everyone = [np.arange(len(codes))]
+    assert coverage(skewed(z), everyone, "percentile") < 0.8  # what the i.i.d. bootstrap covers
+    assert coverage(skewed(z), [codes], "percentile") < found
+
+
+def test_coverage_with_seven_clusters_beats_the_percentile_interval():
+    codes, z = draw(np.random.default_rng(7), sizes(7), 0.3)
+    found = {name: coverage(skewed(z), [codes], name) for name in ("bootstrap-t", "percentile")}
+    assert found["bootstrap-t"] > 0.9
+    assert found["percentile"] < 0.88
+
+
+def test_coverage_when_relations_and_subjects_cross():
+    rng = np.random.default_rng(8)
+    relation = np.tile(np.arange(12), 5)
+    subject = np.repeat(np.arange(30), 2)
+    parts = [rng.normal(size=(n, 300))[code] for n, code in ((12, relation), (30, subject))]
+    z = np.sqrt(0.3) * (parts[0] + parts[1]) + np.sqrt(0.4) * rng.normal(size=(60, 300))
+    values = skewed(z)
+    both = coverage(values, [relation, subject], draws=299)
+    assert both >= 0.92
+    assert coverage(values, [np.arange(60)], "percentile") < 0.85
+
+
+def test_a_band_holds_for_all_layers_at_once():
+    """Twelve layers whose prompts' curves wander: a band per cell fails far more often."""
+    rng = np.random.default_rng(9)
+    n, layers, runs = sizes(12), 12, 150
+    held, alone = 0, 0
+    for _ in range(runs):
+        codes, z = draw(rng, n, 0.3, layers)
+        values = skewed(z)
+        found = interval(resample(values, [codes], 399), np.zeros(layers, dtype=int))
+        held += bool(((found.band_low <= MEAN) & (found.band_high >= MEAN)).all())
+        alone += bool(((found.low <= MEAN) & (found.high >= MEAN)).all())
+    assert held / runs >= 0.90  # 0.95 less three binomial standard errors
+    assert alone / runs < 0.75
+
+
+def test_a_layer_without_variance_leaves_the_band_of_the_others():
+    values = np.random.default_rng(10).gamma(1.0, size=(12, 3))
+    codes, bands = [np.repeat(np.arange(6), 2)], np.zeros(4, dtype=int)
+    steady = np.concatenate([values, np.full((12, 1), 0.25)], axis=1)
+    rounding = 1e-12 * np.random.default_rng(11).normal(size=(12, 1))
+    plain = interval(resample(values, codes), bands[:3])
+    for column in (steady[:, 3:], steady[:, 3:] + rounding):
+        made = resample(np.concatenate([values, column], axis=1), codes)
+        found = interval(made, bands)
+        np.testing.assert_allclose(found.band_high[:3], plain.band_high, rtol=1e-6)
+        assert found.low[3] == pytest.approx(0.25)
+        wide = found.band_high[3] - found.band_low[3]
+        assert 0 < wide < 0.02 * (found.band_high - found.band_low)[:3].max()
+
+
+def test_a_cluster_that_alone_varies_cannot_blow_up_the_interval():
+    """Resamples without it have no variance; their t is bounded by the floor."""
+    values = np.zeros((12, 1))
+    values[0] = 1.0
+    made = resample(values, [np.arange(12)])
+    assert (made.errors == 0).any()
+    assert np.abs(made.t()).max() <= 12 / SMALLEST_SHARE
+    assert np.isfinite(interval(made, np.array([0])).high).all()
+
+
+def test_widened_percentiles_are_those_of_hesterberg():
+    low, high = widened(0.95, 12)
+    assert low == pytest.approx(norm.cdf(-np.sqrt(12 / 11) * 2.2009852), rel=1e-5)
+    assert high == pytest.approx(1 - low)
+
+
+# tables
+
+
+def made_of(values, relations=None, subjects=None, name="last", **metadata):
+    """A table of values `[prompt, layer]` with the side table of its prompts."""
+    n = len(values)
+    sides = [
+        {
+            "id": f"p{i}",
+            "relation": relations[i] if relations is not None else None,
+            "subject": subjects[i] if subjects is not None else None,
+        }
+        for i in range(n)
+    ]
+    rows = [
+        {"prompt": f"p{i}", "intervention": name, "layer": layer, "js": float(v)}
+        for i, row in enumerate(values)
+        for layer, v in enumerate(row)
+    ]
+    return build(rows, {"unit": "nats", "prompts": sides, **metadata})
+
+
+RELATIONS = [f"r{i // 2}" for i in range(16)]
+
+
+@pytest.mark.parametrize(
+    ("relations", "subjects", "words", "counts"),
+    [
+        (None, None, "16 prompts", (16,)),
+        (RELATIONS, None, "8 relations", (8,)),
+        (RELATIONS, [f"s{i}" for i in range(16)], "8 relations", (8,)),
+        (RELATIONS, [f"s{i // 2}" for i in range(16)], "8 relations", (8,)),
+        (RELATIONS, [f"S{i % 10} " for i in range(16)], "8 relations × 10 subjects", (8, 10)),
+        (["r"] * 16, [f"s{i}" for i in range(16)], "16 subjects within one relation", (16,)),
+        (["r"] * 16, [f"s{i % 8}" for i in range(16)], "8 subjects within one relation", (8,)),
+        (["r"] * 16, None, "16 prompts within one relation", (16,)),
+        (["r"] * 8 + [None] * 8, None, "2 relations", (2,)),
+    ],
+)
+def test_what_clusters_are_taken_by_themselves(relations, subjects, words, counts):
+    found = kg.clusters(made_of(np.zeros((16, 1)), relations, subjects))
+    assert found.words == words
+    assert found.counts == counts
+
+
+def test_clusters_by_name_and_by_mapping():
+    made = made_of(np.zeros((4, 1)), ["a", "a", "b", "b"], ["Rome", "rome ", "Oslo", "Bern"])
+    assert kg.clusters(made, "subject").labels["subject"] == ("rome", "rome", "oslo", "bern")
+    assert kg.clusters(made, ("relation", "subject")).counts == (2, 3)
+    assert kg.clusters(made, "prompt").counts == (4,)
+    by = {"p0": 1, "p1": 2, "p2": 1, "p3": 2}
+    assert kg.clusters(made, by).codes()[0].tolist() == [0, 1, 0, 1]
+    with pytest.raises(kg.InputError, match="no cluster in the mapping \\(p3\\)"):
+        kg.clusters(made, {"p0": 1, "p1": 2, "p2": 1})
+    with pytest.raises(kg.InputError, match="names no clusters"):
+        kg.clusters(made, "group")
+    with pytest.raises(kg.InputError, match="16 of 16 prompts have no relation"):
+        kg.clusters(made_of(np.zeros((16, 1))), "relation")
+
+
+def test_the_table_says_mean_interval_and_clusters():
+    values = np.random.default_rng(12).gamma(1.0, 0.1, size=(16, 3))
+    found = kg.mean_interval(made_of(values, RELATIONS))
+    np.testing.assert_allclose(found["mean"], values.mean(0))
+    codes = np.repeat(np.arange(8), 2)
+    ends = interval(resample(values, [codes]), np.zeros(3, dtype=int))
+    np.testing.assert_allclose(found.low, np.maximum(ends.low, 0))
+    np.testing.assert_allclose(found.high, ends.high)
+    assert (found.band_high > found.high).all()
+    assert (found.cluster == "8 relations").all()
+    assert (found.n_prompts == 16).all()
+    assert (found.note == "").all()
+    narrow = kg.mean_interval(made_of(values, RELATIONS), level=0.5)
+    assert (narrow.high < found.high).all()
+
+
+def test_bands_belong_to_one_row():
+    """Another row, however wild, leaves the band of the first as it is."""
+    rng = np.random.default_rng(13)
+    one = made_of(rng.gamma(1.0, 0.1, size=(16, 3)), RELATIONS)
+    wild = made_of(rng.gamma(0.05, 9.0, size=(16, 3)), RELATIONS, name="wild")
+    both = pd.concat([one, wild], ignore_index=True)
+    both.attrs = one.attrs
+    alone, beside = kg.mean_interval(one), kg.mean_interval(both)
+    np.testing.assert_allclose(beside.band_high[:3], alone.band_high)
+
+
+def test_divergences_are_cut_at_zero_and_other_metrics_are_not():
+    values = np.zeros((12, 1))
+    values[:3] = 0.2
+    made = made_of(values)
+    made["mine"] = made["js"]
+    assert kg.mean_interval(made).low[0] == 0.0
+    assert kg.mean_interval(made, "mine").low[0] < 0.0
+
+
+def test_below_six_clusters_there_are_values_and_no_interval():
+    values = np.random.default_rng(14).gamma(1.0, size=(10, 2))
+    made = made_of(values, [f"r{i // 2}" for i in range(10)])
+    found = kg.mean_interval(made)
+    assert found[["low", "high", "band_low", "band_high"]].isna().all(axis=None)
+    assert set(found.note) == {"only 5 relations: no interval, which needs 6"}
+    each = kg.per_cluster(made)
+    assert each.cluster.tolist() == [f"r{i}" for i in range(5) for _ in range(2)]
+    np.testing.assert_allclose(each["mean"], values.reshape(5, 2, 2).mean(1).ravel())
+    six = kg.mean_interval(made_of(values[:6]))
+    assert six.low.notna().all()
+
+
+def test_cells_that_lack_prompts_are_named_and_count_their_own_clusters():
+    values = np.random.default_rng(15).gamma(1.0, size=(16, 2))
+    made = made_of(values, RELATIONS)
+    lost = (made.layer == 1) & made.prompt.isin(["p0", "p1", "p2", "p3", "p4", "p5"])
+    made.loc[lost, ["js", "status"]] = [np.nan, "NA: no edge"]
+    found = kg.mean_interval(made)
+    assert found.n_prompts.tolist() == [16, 10]
+    assert found.n_clusters.tolist() == [8, 5]
+    assert found["mean"][1] == pytest.approx(values[6:, 1].mean())
+    assert np.isnan(found.low[1])
+    assert "no value in some cells of 6 prompts: p0, p1, p2, p3, …" in found.note[0]
+    each = kg.per_cluster(made)
+    assert each[(each.cluster == "r0") & (each.layer == 1)]["mean"].isna().all()
+
+
+def test_what_intervals_refuse():
+    made = made_of(np.ones((8, 2)))
+    nan, infinite = made.copy(), made.copy()
+    nan.loc[3, "js"], infinite.loc[3, "js"] = np.nan, np.inf
+    for bad, words in (
+        (nan, "NaN in 1 rows whose status is 'ok', first at prompt 'p1', 'last', layer 1"),
+        (infinite, "infinite in some cells"),
+        (pd.concat([made, made]), "two values of 'js' in one cell"),
+        (made[:0], "no rows"),
+        (made.drop(columns="status"), "no column 'status'"),
+    ):
+        with pytest.raises(kg.InputError, match=words):
+            kg.mean_interval(bad)
+    with pytest.raises(kg.InputError, match="did you mean 'js'"):
+        kg.mean_interval(made, "jss")
+    with pytest.raises(kg.InputError, match="give 0.95"):
+        kg.mean_interval(made, level=95)
+    with pytest.raises(kg.InputError, match="unknown method 'bca'"):
+        kg.mean_interval(made, method="bca")
+
+
+def test_the_intraclass_correlation_against_the_variance_components():
+    codes, z = draw(np.random.default_rng(16), np.full(300, 5), 0.3, runs=1)
+    relations = [f"r{code}" for code in codes]
+    found = kg.cluster_correlation(made_of(z, relations))
+    assert found.correlation[0] == pytest.approx(0.3, abs=0.04)
+    assert found.n_clusters[0] == 300
+    # unequal sizes, by the sums of squares of a textbook table
+    values, few = np.array([[1.0], [2.0], [4.0], [7.0], [9.0]]), ["a", "a", "a", "b", "b"]
+    between = 3 * (7 / 3 - 4.6) ** 2 + 2 * (8 - 4.6) ** 2
+    inside = (14 / 3 + 2) / 3
+    size = 5 - 13 / 5
+    expected = (between - inside) / (between + (size - 1) * inside)
+    assert kg.cluster_correlation(made_of(values, few)).correlation[0] == pytest.approx(expected)
+    with pytest.raises(kg.InputError, match="nothing lies between clusters"):
+        kg.cluster_correlation(made_of(values), by=dict.fromkeys(("p0", "p1", "p2", "p3", "p4"), 1))
