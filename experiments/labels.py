@@ -65,7 +65,8 @@ def draw(found, out):
     written += kg.save(kg.panels(found["table"]), out / "labels_js")
     for name in (*CURVES, "norm_ratio"):
         written += kg.save(kg.layer_curve(found[name], name), out / name)
-    written += kg.save(kg.position_heatmap(found["probe"], "auc", annotate=True), out / "probe_auc")
+    probe = kg.position_heatmap(found["probe"], "auc", annotate=True, limits=(0.3, 1.0))
+    written += kg.save(probe, out / "probe_auc")
     print(*written, sep="\n")
 
 

@@ -63,8 +63,11 @@ def prompt_count(cells: pd.DataFrame) -> str:
     if len(counts) > 1:
         return f"n = {min(counts)}–{max(counts)} prompts per cell"
     # cells that share no prompt would otherwise be counted once
-    everyone = cells.loc[cells["value"].notna(), "prompt"].nunique()
-    return f"n = {everyone} prompt{'s' * (everyone > 1)}"
+    named = cells.loc[cells["value"].notna(), "prompt"].astype(str)
+    everyone = named.nunique()
+    # the rows of a probe are its seeds, and stand for no prompt
+    what = "seed" if named.str.fullmatch(r"seed \d+").all() else "prompt"
+    return f"n = {everyone} {what}{'s' * (everyone > 1)}"
 
 
 def token_text(text: str) -> str:

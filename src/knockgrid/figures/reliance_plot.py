@@ -30,7 +30,7 @@ def reliance_plot(
         ... })
         >>> ax = reliance_plot(frame)
         >>> [label.get_text() for label in ax.get_yticklabels()]
-        ['x (1 + 1)', 'y (0 + 1)']
+        ['y (0 + 1)', 'x (1 + 1)', 'all (1 + 2)']
 
     The frame comes from `reliance`, or from `labels`, whose threshold is then a line. Rows are in
     the order of their mean, the smallest on top, and name how many prompts are correct + wrong; the
