@@ -17,7 +17,11 @@ from ._parquet import write_table as write_table
 from .analysis import cluster_correlation as cluster_correlation
 from .analysis import cluster_mass as cluster_mass
 from .analysis import compare as compare
+from .analysis import claims as claims
+from .analysis import halves as halves
 from .analysis import module_statistics as module_statistics
+from .analysis import source_comparison as source_comparison
+from .analysis import survives as survives
 from .analysis import rank_agreement as rank_agreement
 from .analysis import auc_interval as auc_interval
 from .analysis import off_manifold as off_manifold
@@ -63,6 +67,8 @@ from .executors import free_run as free_run
 from .executors import rectangle as rectangle
 from .executors import reference as reference
 from .executors import staircase as staircase
+from .figures import claims_card as claims_card
+from .figures import contrast_curves as contrast_curves
 from .figures import dose_heatmap as dose_heatmap
 from .figures import head_heatmap as head_heatmap
 from .figures import interval as interval

@@ -49,6 +49,7 @@ ROOMS = (
     "_executor",
     "_table",
     "_parquet",
+    "_floor",
     "_treatments",
     "_by_prompt",
     "_clusters",

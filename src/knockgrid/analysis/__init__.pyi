@@ -26,3 +26,7 @@ from ._exceeds import exceeds_in_words as exceeds_in_words
 from ._noise_floor import noise_floor as noise_floor
 from ._random_twin import random_twin as random_twin
 from ._noise_floor import with_noise_floor as with_noise_floor
+from ._halves import halves as halves
+from .claims import claims as claims
+from .source_comparison import source_comparison as source_comparison
+from .source_comparison import survives as survives

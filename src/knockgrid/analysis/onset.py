@@ -7,6 +7,7 @@ from knockgrid._by_prompt import by_prompt
 from knockgrid._cluster_interval import check_level, widened
 from knockgrid._clusters import FEWEST, By, clusters
 from knockgrid._errors import InputError
+from knockgrid._floor import floor_of
 from knockgrid._mean_interval import band_of, why_no_interval
 from knockgrid._resample import RESAMPLES, resample
 from knockgrid._table import KEY, metadata_of
@@ -63,12 +64,15 @@ def onset(
     groups = clusters(table, by)
     drawn = resample(made.values, groups.codes(), resamples, seed)
     bands = band_of(made)
-    floor = _noise_floor(table, metric)
+    floors = floor_of(table, metric)
+    rows_of = table["intervention"].to_numpy(object)
     labels = made.cells.drop(columns=["layer", "layers"], errors="ignore").dropna(axis=1, how="all")
     rows = []
     for band in dict.fromkeys(bands.tolist()):
         here = bands == band
         layers = _increasing(made.cells["layer"][here])
+        mine = rows_of == made.cells["intervention"][here].iloc[0]
+        floor = None if floors is None else np.nanmax(np.append(floors[mine], 0.0))
         found = _row(drawn.mean[here], layers, share, floor)
         n = int(drawn.n_clusters[here].min())
         told = dict(labels[here].iloc[0])
@@ -156,10 +160,3 @@ def _increasing(layers: pd.Series) -> np.ndarray:
             f"{', '.join(f'{one:g}' for one in found[:8])}; sort the table by layer"
         )
     return found
-
-
-def _noise_floor(table: pd.DataFrame, metric: str) -> float | None:
-    floor = metadata_of(table).get("noise_floor")
-    if isinstance(floor, dict):
-        return floor.get(metric)
-    return floor if metric == "js" else None  # a bare number is measured in JS

@@ -13,3 +13,5 @@ from .side_by_side import side_by_side as side_by_side
 from .token_heatmap import token_heatmap as token_heatmap
 from .normalised_curves import normalised_curves as normalised_curves
 from .threshold_curve import threshold_curve as threshold_curve
+from .claims_card import claims_card as claims_card
+from .contrast_curves import contrast_curves as contrast_curves

@@ -12,9 +12,9 @@ from matplotlib.colors import Colormap
 from matplotlib.ticker import MaxNLocator
 
 from knockgrid._errors import InputError
+from knockgrid._floor import floor_grid
 from knockgrid._table import cells, grid
 from knockgrid.figures._canvas import heatmap_size, new_axes
-from knockgrid.figures._floor import floor_grid
 from knockgrid.figures._marks import mark
 from knockgrid.figures._words import metric_label, prompt_count, titled
 

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import ScaledTranslation
 
-from knockgrid.figures._floor import floor_text
+from knockgrid._floor import floor_text
 
 HATCH = {"facecolor": "0.93", "edgecolor": "0.6", "hatch": "/////", "linewidth": 0.0}
 BELOW = {"facecolor": "none", "edgecolor": "0.55", "hatch": "....", "linewidth": 0.0}

@@ -7,10 +7,10 @@ from matplotlib.collections import LineCollection
 
 from knockgrid._cluster_interval import check_level
 from knockgrid._clusters import Clusters, clusters, counted, fewest
+from knockgrid._floor import floor_grid
 from knockgrid._mean_interval import mean_interval, per_cluster
 from knockgrid._table import cells, grid
 from knockgrid.figures._canvas import new_axes
-from knockgrid.figures._floor import floor_grid
 from knockgrid.figures._heatmap import tick_places
 from knockgrid.figures._words import metric_label, prompt_count, row_labels, titled
 

@@ -1,0 +1,271 @@
+"""claims: what a run says, found on one half of its prompts and confirmed on the other."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from knockgrid._by_prompt import by_prompt
+from knockgrid._clusters import By, clusters
+from knockgrid._errors import InputError
+from knockgrid._resample import resample
+from knockgrid._table import KEY, build, metadata_of
+from knockgrid._treatments import Treatment, only_rows, treatments
+from knockgrid.analysis._exceeds import ranges
+from knockgrid.analysis._halves import halves
+from knockgrid.analysis.compare import compare
+from knockgrid.analysis.onset import onset
+from knockgrid.analysis.peak import peak
+
+OUTCOMES = ("held", "failed", "undecided", "not found")
+TOLERANCE = 1.0
+ALPHA = 0.05
+SURE = 0.95
+Line = dict[str, object]
+
+
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """The half that claims are found on, and the one that they are confirmed on."""
+
+    one: pd.DataFrame
+    other: pd.DataFrame
+    metric: str
+    by: By
+    seed: int
+
+
+def claims(
+    tables: Mapping[str, pd.DataFrame],
+    metric: str = "js",
+    by: By = "auto",
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Every claim of a run under every corruption, window and form, found and then confirmed.
+
+    Example:
+        >>> from knockgrid._table import build
+        >>> rows = {"subject": [0.5, 0.4, 0.0], "attention": [0.0, 0.3, 0.0], "last": [0, 0.2, 0.5]}
+        >>> described = [
+        ...     {"name": n, "source": None if n == "attention" else "swap()", "window": 1}
+        ...     for n in rows
+        ... ]
+        >>> cells = [
+        ...     {"prompt": f"{p}", "intervention": n, "layer": i, "js": js * (1 + p % 5 / 9)}
+        ...     for p in range(16) for n, curve in rows.items() for i, js in enumerate(curve)
+        ... ]
+        >>> made = claims({"plain": build(cells, {"unit": "nats", "interventions": described})})
+        >>> made[["claim", "outcome"]].values.tolist()[:2]
+        [['subject: the step ends', 'held'], ['last: the step begins', 'held']]
+
+    Args:
+        tables: by the name of a form (plain prompts, no BOS, another template, chat), the table of
+            a sweep in that form.
+        metric: a number column of the tables.
+        by: the clusters, as for `mean_interval`.
+        seed: of the halves, and of resampling.
+
+    Returns:
+        One line per claim and condition: `claim`, `form`, `corruption`, `window`; `value` on the
+        half it was found on, `confirmed`, the value on the other half; `outcome` and `note`.
+
+    Claims and when they hold on the other half:
+
+    - the step of the subject row ends, that of the last row begins, at layer x (half of the
+      maximum): its own x is within one layer;
+    - the attention row peaks at layer x: x is in its 95 % confidence set, unless the set is more
+      than half of the layers (undecided);
+    - subject before attention before last, by the centroids of the curves: true in 95 % of the
+      cluster resamples (failed: in 5 % or fewer);
+    - a row exceeds a contrast at the layers where Holm-corrected p < 0.05 on the first half: the
+      mean difference over these layers is positive with p < 0.05 (failed: it is not positive).
+
+    "not found" is a claim that the first half does not make.
+
+    Raises:
+        InputError: no tables, or tables without subject, attention or last rows.
+
+    Limit: both halves come from the same relations and the same model.
+    """
+    if not tables:
+        raise InputError("no tables given; pass {'plain': table}, and other forms by their names")
+    lines: list[Line] = []
+    for form, table in tables.items():
+        one, other = halves(table, seed)
+        made = Halves(one, other, metric, by, seed)
+        lines += [{"form": form, **line} for line in _of_form(made, treatments(table))]
+    if not lines:
+        raise InputError("the tables have no rows named subject, attention or last")
+    names = ("claim", "form", "corruption", "window", "value", "confirmed", "outcome", "note")
+    found = pd.DataFrame(lines)[list(names)]
+    first = next(iter(tables.values()))
+    found.attrs = {KEY: {**metadata_of(first), "metric": metric, "forms": list(tables)}}
+    return found
+
+
+def _of_form(made: Halves, found: list[Treatment]) -> Iterator[Line]:
+    rows: dict[str, list[Treatment]] = {}
+    for one in found:
+        rows.setdefault(one.row, []).append(one)
+    ways: list[tuple[str, str, Callable[..., Line]]] = [
+        ("subject", "the step ends", _step_ends),
+        ("last", "the step begins", _step_begins),
+        ("attention", "the peak", _peaks),
+    ]
+    for row, what, check in ways:
+        for one in rows.get(row, []):
+            yield {"claim": f"{row}: {what}", **_condition(one), **check(made, one.name)}
+    for subject in rows.get("subject", []):
+        last = next((one for one in rows.get("last", []) if one.source == subject.source), None)
+        for attention in rows.get("attention", []) if last else []:
+            names = [subject.name, attention.name, last.name]
+            condition = {"corruption": subject.source, "window": attention.window}
+            yield {"claim": "subject, attention, last", **condition, **_ordered(made, names)}
+    for one in found:
+        for name, label in _contrasts(made.one, one.name):
+            line = _exceeds(made, one.name, name)
+            yield {"claim": f"{one.row} exceeds {label}", **_condition(one), **line}
+
+
+def _condition(one: Treatment) -> Line:
+    window = one.window if one.source is None else None
+    return {"corruption": one.source, "window": window}
+
+
+def _step_ends(made: Halves, name: str) -> Line:
+    return _crossing(made, name, "offset")
+
+
+def _step_begins(made: Halves, name: str) -> Line:
+    return _crossing(made, name, "onset")
+
+
+def _crossing(made: Halves, name: str, which: str) -> Line:
+    """A layer at which a curve crosses half of its maximum."""
+    lines = [
+        onset(only_rows(half, [name]), made.metric, made.by, seed=made.seed, resamples=199).iloc[0]
+        for half in (made.one, made.other)
+    ]
+    value, other = (float(line[which]) for line in lines)
+    if np.isnan(value):
+        return _line("", "", "not found", str(lines[0]["note"]))
+    if np.isnan(other):
+        return _line(f"{value:.1f}", "", "failed", str(lines[1]["note"]))
+    outcome = "held" if abs(value - other) <= TOLERANCE else "failed"
+    return _line(f"{value:.1f}", f"{other:.1f}", outcome)
+
+
+def _peaks(made: Halves, name: str) -> Line:
+    one, other = (
+        peak(only_rows(half, [name]), made.metric, made.by, seed=made.seed, resamples=399).iloc[0]
+        for half in (made.one, made.other)
+    )
+    kept, at = other["confidence_set"], str(one["peak"])
+    if kept is None:
+        return _line(at, str(other["peak"]), "undecided", str(other["note"]))
+    n_layers = made.other.loc[made.other["intervention"] == name, "layer"].nunique()
+    if len(kept) > n_layers / 2:
+        note = f"{len(kept)} of {n_layers} layers could be the peak"
+        return _line(at, str(other["peak"]), "undecided", note)
+    span = f"{min(kept)}" if len(kept) == 1 else f"{min(kept)}–{max(kept)}"
+    return _line(at, span, "held" if one["peak"] in kept else "failed")
+
+
+def _ordered(made: Halves, names: list[str]) -> Line:
+    """Centroids of three curves in increasing order, in what share of the resamples."""
+    first = _centroids(by_prompt_means(made, made.one, names)[0][None])[0]
+    said = " < ".join(f"{one:.1f}" for one in first)
+    if not (np.diff(first) > 0).all():
+        return _line(said, "", "not found")
+    mean, draws, few = by_prompt_means(made, made.other, names)
+    second = " < ".join(f"{one:.1f}" for one in _centroids(mean[None])[0])
+    if few:
+        return _line(said, second, "undecided", few)
+    share = float((np.diff(_centroids(draws), axis=1) > 0).all(1).mean())
+    outcome = "held" if share >= SURE else "failed" if share <= 1 - SURE else "undecided"
+    return _line(said, second, outcome, f"in {100 * share:.0f} % of resamples")
+
+
+def by_prompt_means(
+    made: Halves, half: pd.DataFrame, names: list[str]
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Mean curves `[row, layer]`, those of cluster resamples, and why there is too little for them.
+
+    Rows are in the order of `names`, all resamples draw the same clusters for all of them.
+    """
+    cells = by_prompt(only_rows(half, names), made.metric)
+    groups = clusters(half, made.by)
+    drawn = resample(cells.values, groups.codes(), 499, made.seed)
+    at = [np.flatnonzero((cells.cells["intervention"] == name).to_numpy(bool)) for name in names]
+    few = f"only {groups.words}" if groups.too_few else ""
+    return (
+        np.stack([drawn.mean[one] for one in at]),
+        np.stack([drawn.means[:, one] for one in at], axis=1),
+        few,
+    )
+
+
+def _centroids(curves: np.ndarray) -> np.ndarray:
+    """The mean layer of curves `[…, row, layer]`, weighted by their values."""
+    places = np.arange(curves.shape[-1])
+    return (np.nan_to_num(curves) * places).sum(-1) / np.nan_to_num(curves).sum(-1)
+
+
+def _contrasts(table: pd.DataFrame, treatment: str) -> list[tuple[str, str]]:
+    """The contrasts of a treatment: name, and what they are called."""
+    labels = metadata_of(table).get("labels", {})
+    return [
+        (one["name"], str(labels.get(one["name"], one["name"])).split(" | ")[-1])
+        for one in metadata_of(table).get("interventions", [])
+        if one.get("role") == "contrast" and one.get("of") == treatment
+    ]
+
+
+def _exceeds(made: Halves, treatment: str, contrast: str) -> Line:
+    one = compare(
+        only_rows(made.one, [treatment, contrast]),
+        treatment,
+        contrast,
+        made.metric,
+        made.by,
+        seed=made.seed,
+    )
+    if (one["smallest_p"] > ALPHA).all():
+        return _line("", "", "undecided", str(one["note"].iloc[0]))
+    clear = one[(one["p_holm"] < ALPHA) & (one["estimate"] > 0)]
+    layers = [int(layer) for layer in clear["layer"]]
+    if not layers:
+        return _line("at no layer", "", "not found")
+    other = compare(
+        averaged(made.other, [treatment, contrast], layers, made.metric),
+        treatment,
+        contrast,
+        made.metric,
+        made.by,
+        seed=made.seed,
+    ).iloc[0]
+    apart, p = float(other["estimate"]), float(other["p"])
+    outcome = "failed" if apart <= 0 else "held" if p < ALPHA else "undecided"
+    return _line(f"at {ranges(layers)}", f"{apart:+.3f}", outcome, f"p = {p:.2g}")
+
+
+def averaged(table: pd.DataFrame, names: list[str], layers: list[int], metric: str) -> pd.DataFrame:
+    """A table with one cell per prompt and row: the mean over some layers.
+
+    Prompts that lack a value in one of them are left out, as the two rows are paired.
+    """
+    part = table[table["intervention"].isin(names) & table["layer"].isin(layers)]
+    wide = part.pivot_table(index="prompt", columns="intervention", values=metric, sort=False)
+    full = wide.dropna()
+    rows = [
+        {"prompt": prompt, "intervention": name, "layer": 0, metric: float(full.loc[prompt, name])}
+        for prompt in full.index
+        for name in names
+    ]
+    return build(rows, metadata_of(table))
+
+
+def _line(value: str, confirmed: str, outcome: str, note: str = "") -> Line:
+    return {"value": value, "confirmed": confirmed, "outcome": outcome, "note": note}

@@ -1,0 +1,97 @@
+"""claims_card: one page that says what held, what did not, and what cannot be said."""
+
+import textwrap
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from knockgrid._errors import InputError
+from knockgrid._table import metadata_of
+
+# From Okabe and Ito's palette, pale enough to print black on, each with a sign of its own
+STYLES = {
+    "held": ("#BFE0F2", "✓"),
+    "failed": ("#F6C6A3", "✗"),
+    "undecided": ("#EDEDED", "?"),
+    "not found": ("#FFFFFF", "–"),
+}
+COLUMNS = ("claim", "form", "corruption", "window", "value", "confirmed", "outcome")
+CELL = (1.35, 0.46)  # inches
+
+
+def claims_card(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
+    """Draw claims (rows) under every condition (columns): found value, confirming value, outcome.
+
+    Example:
+        >>> line = {"claim": "last: the step begins", "form": "plain", "corruption": "swap()"}
+        >>> rest = {"window": None, "value": "22.5", "confirmed": "22.4", "outcome": "held"}
+        >>> figure = claims_card(pd.DataFrame([{**line, **rest}]))
+        >>> [text.get_text() for text in figure.axes[0].texts if "22" in text.get_text()]
+        ['✓ 22.5 → 22.4']
+
+    A cell reads "value on the half it was found on → value on the other half". Signs say the same
+    as colours. A condition is a form of the prompts with a corruption or a window, or both.
+
+    Raises:
+        InputError: not a frame of `claims`, or one without lines.
+    """
+    missing = [name for name in COLUMNS if name not in frame]
+    if missing:
+        raise InputError(f"this is no frame of claims: it has no column {missing[0]!r}")
+    if frame.empty:
+        raise InputError("the frame holds no claims")
+    unknown = sorted(set(frame["outcome"]) - set(STYLES))
+    if unknown:
+        raise InputError(f"outcome {unknown[0]!r} is none of {', '.join(STYLES)}")
+    keyed = frame.assign(condition=[_condition(line) for line in frame.to_dict("records")])
+    conditions = list(dict.fromkeys(keyed["condition"]))
+    claims = list(dict.fromkeys(keyed["claim"]))
+    size = (3.3 + CELL[0] * len(conditions), 1.6 + CELL[1] * len(claims))
+    whole = Figure(figsize=size, layout="constrained")
+    ax = whole.subplots()
+    for line in keyed.to_dict("records"):
+        _cell(ax, conditions.index(line["condition"]), claims.index(line["claim"]), line)
+    _frame(ax, conditions, claims)
+    outcomes = [name for name in STYLES if name in set(frame["outcome"])]
+    handles = [
+        Patch(facecolor=STYLES[name][0], edgecolor="0.6", label=f"{STYLES[name][1]} {name}")
+        for name in outcomes
+    ]
+    place = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.01), "ncols": len(handles)}
+    ax.legend(handles=handles, frameon=False, fontsize="small", borderaxespad=0, **place)
+    whole.suptitle(title or _title(frame), fontsize="medium")
+    return whole
+
+
+def _condition(line: dict) -> str:
+    """A condition in up to three lines: form, corruption, window."""
+    window = None if pd.isna(line["window"]) else f"window {line['window']}"
+    corruption = None if pd.isna(line["corruption"]) else str(line["corruption"])
+    return "\n".join(filter(None, (str(line["form"]), corruption, window)))
+
+
+def _cell(ax: Axes, x: int, y: int, line: dict) -> None:
+    colour, sign = STYLES[line["outcome"]]
+    ax.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5))
+    values = " → ".join(str(v) for v in (line["value"], line["confirmed"]) if v)
+    said = textwrap.fill(f"{sign} {values}".strip(), 22)
+    ax.text(x + 0.5, y + 0.5, said, ha="center", va="center", fontsize=6)
+
+
+def _frame(ax: Axes, conditions: list[str], claims: list[str]) -> None:
+    ax.set(xlim=(0, len(conditions)), ylim=(len(claims), 0))
+    ax.set_xticks([i + 0.5 for i in range(len(conditions))], conditions, fontsize=6.5)
+    ax.set_yticks([i + 0.5 for i in range(len(claims))], claims, fontsize=7.5)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_facecolor("0.98")
+
+
+def _title(frame: pd.DataFrame) -> str:
+    model = metadata_of(frame).get("model", {}).get("name")
+    counts = frame["outcome"].value_counts()
+    said = ", ".join(f"{counts[name]} {name}" for name in STYLES if name in counts)
+    return f"{model}: {said}" if model else said

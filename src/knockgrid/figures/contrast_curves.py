@@ -1,0 +1,137 @@
+"""contrast_curves: each treatment beside its contrasts, in a panel per group."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from knockgrid._errors import InputError, unknown
+from knockgrid._floor import floor_of
+from knockgrid._mean_interval import mean_interval
+from knockgrid._table import metadata_of
+from knockgrid._treatments import only_prompts, only_rows
+from knockgrid.figures._heatmap import tick_places
+from knockgrid.figures._words import metric_label, row_labels
+from knockgrid.figures.layer_curve import COLOURS, STYLES, VISIBLE
+
+PANEL = (3.6, 2.3)  # inches
+
+
+def contrast_curves(
+    table: pd.DataFrame,
+    metric: str = "js",
+    *,
+    by: str | None = None,
+    order: Sequence[str] | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+    title: str | None = None,
+) -> Figure:
+    """Draw treatments (columns) with their contrasts over the layers, one row of panels per group.
+
+    Example:
+        >>> from knockgrid._table import build
+        >>> described = [
+        ...     {"name": "subject", "role": "treatment", "of": None},
+        ...     {"name": "subject | bos", "role": "contrast", "of": "subject"},
+        ... ]
+        >>> cells = [
+        ...     {"prompt": p, "intervention": one["name"], "layer": i, "js": 0.1 * i}
+        ...     for p in "ab" for one in described for i in range(3)
+        ... ]
+        >>> figure = contrast_curves(build(cells, {"unit": "nats", "interventions": described}))
+        >>> [line.get_label() for line in figure.axes[0].lines]
+        ['Subj.', 'bos']
+
+    The treatment is the thick line; its band holds for all layers at once and knows the clusters
+    (`mean_interval`), and there is none with fewer than six of them. Contrasts are drawn without
+    bands: whether a difference is more than chance is for `exceeds` to say, which pairs them. The
+    largest noise floor of the panel is a dotted line where the axis shows it. All panels share
+    their axes; `by` is a column such as "group", `order` its values in order.
+
+    Raises:
+        InputError: a table without contrasts, an unknown column or value, and as `mean_interval`.
+    """
+    columns = _pairs(table)
+    groups = _groups(table, by, order)
+    size = (PANEL[0] * len(columns), PANEL[1] * len(groups) + 1.2)
+    whole = Figure(figsize=size, layout="constrained")
+    places = whole.subplots(len(groups), len(columns), squeeze=False, sharex=True, sharey=True)
+    for (name, part), row in zip(groups, places, strict=True):
+        for (treatment, contrasts), ax in zip(columns, row, strict=True):
+            _panel(ax, part, metric, treatment, contrasts, level, seed)
+            ax.set_title(f"{name}n = {part['prompt'].nunique()}", fontsize="small", loc="left")
+    for ax in places[-1]:
+        ax.set_xlabel("Layer")
+        ax.legend(
+            frameon=False,
+            fontsize="x-small",
+            loc="upper left",
+            bbox_to_anchor=(0.0, -0.28),
+            ncols=2,
+        )
+    whole.supylabel(metric_label(table, metric), fontsize="medium")
+    if title:
+        whole.suptitle(title, fontsize="medium")
+    return whole
+
+
+def _pairs(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = {}
+    for one in metadata_of(table).get("interventions", []):
+        if one.get("role") == "contrast":
+            found.setdefault(str(one["of"]), []).append(str(one["name"]))
+    if not found:
+        raise InputError("the table has no contrasts; sweep treatments together with contrasts()")
+    return list(found.items())
+
+
+def _groups(
+    table: pd.DataFrame, by: str | None, order: Sequence[str] | None
+) -> list[tuple[str, pd.DataFrame]]:
+    """What stands before the number of prompts, and the prompts, of every row of panels."""
+    if by is None:
+        return [("", table)]
+    if by not in table:
+        raise unknown("column", by, table.columns)
+    seen = [str(value) for value in dict.fromkeys(table[by].dropna())]
+    wanted = order or [v for v in metadata_of(table).get(f"{by}_order", seen) if v in seen]
+    for value in wanted:
+        if value not in seen:
+            raise unknown(by, value, seen)
+    members = {v: list(dict.fromkeys(table.loc[table[by] == v, "prompt"])) for v in wanted}
+    return [(f"{value}, ", only_prompts(table, members[value])) for value in wanted]
+
+
+def _panel(
+    ax: Axes,
+    table: pd.DataFrame,
+    metric: str,
+    treatment: str,
+    contrasts: list[str],
+    level: float,
+    seed: int,
+) -> None:
+    part = only_rows(table, [treatment, *contrasts])
+    found = mean_interval(part, metric, level=level, seed=seed)
+    layers = list(dict.fromkeys(found["layer"]))
+    labels = row_labels(table, [treatment, *contrasts])
+    for i, name in enumerate([treatment, *contrasts]):
+        mine = found[found["intervention"] == name].set_index("layer").reindex(layers)
+        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i % len(STYLES)]}
+        label = labels[i].split(" | ")[-1]
+        width = 1.8 if i == 0 else 1.0
+        ax.plot(range(len(layers)), mine["mean"], label=label, linewidth=width, **style)
+        if i == 0:
+            ends = mine[["band_low", "band_high"]].to_numpy(float).T
+            ax.fill_between(range(len(layers)), *ends, color=COLOURS[0], alpha=0.18, linewidth=0)
+    floors = floor_of(only_rows(table, [treatment]), metric)
+    floor = 0.0 if floors is None else float(np.nanmax(floors))
+    if floor > VISIBLE * float(np.nanmax(found["mean"])):
+        ax.axhline(floor, color="0.3", linewidth=0.9, linestyle=":", label="noise floor")
+    ticks = tick_places(layers, 5)
+    ax.set_xticks(ticks, [str(layers[i]) for i in ticks])
+    ax.set_ylim(bottom=0)
+    ax.spines[["top", "right"]].set_visible(False)
