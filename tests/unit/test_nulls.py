@@ -532,8 +532,9 @@ def test_every_row_is_that_of_the_reference(sweep, prompts, request, tiny):
             torch.testing.assert_close(moved, theirs[key], rtol=1e-4, atol=1e-5)
     sizes = dict.fromkeys(ROWS, 0.0)
     for (name, *_), moved in theirs.items():
-        sizes[name] = max(sizes[name], float(moved.abs().max()))
+        if name in sizes:  # preflight has cells of its own
+            sizes[name] = max(sizes[name], float(moved.abs().max()))
     assert min(size for name, size in sizes.items() if "ulp" not in name) > 1e-3
     assert max(size for name, size in sizes.items() if "ulp" in name) < 1e-6
-    # the norms of Llama round to float32, and a ulp of float64 elsewhere is lost in them
-    assert sizes["last | ulp"] > 1e-16
+    # the norms of Llama round to float32, and a ulp of float64 is lost in them
+    assert tiny == "tiny_llama" or sizes["last | ulp"] > 1e-16
