@@ -164,6 +164,9 @@ def test_diagnostics_by_other_means(frame, table):
         assert found.value["spearman with Subj.", among] == pytest.approx(rho)
     f = f_oneway([0.5, 0.1], [0.3, 0.3]).statistic
     assert found.value["icc of relation", "FA"] == pytest.approx((f - 1) / (f + 1))
+    holed = frame.assign(reliance=frame.reliance.where(frame.prompt != "b"))
+    share = kg.diagnostics(holed).set_index(["what", "among"]).loc[("share below mean_fa", "FA")]
+    assert share.tolist() == pytest.approx([2 / 3, 3])
     same = kg.diagnostics(frame.assign(reliance=0.2)).set_index(["what", "among"])
     assert np.isnan(same.value["spearman with entropy", "all"])
     assert np.isnan(same.value["icc of relation", "all"])
