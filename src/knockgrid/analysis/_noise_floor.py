@@ -89,6 +89,33 @@ def noise_floor(
     return _summed_up(tables, names, quantile)
 
 
+def floor_of_nulls(table: pd.DataFrame, quantile: float = 0.99) -> pd.DataFrame:
+    """The noise floor as `noise_floor` gives it, from a table that was swept with its `nulls()`.
+
+    Example:
+        >>> from knockgrid._table import build
+        >>> described = [{"name": "last | ulp", "role": "null", "of": "last"}]
+        >>> row = {"prompt": "rome", "intervention": "last | ulp", "layer": 0, "js": 2e-12}
+        >>> floor_of_nulls(build([row], {"interventions": described}))[["intervention", "js"]]
+          intervention            js
+        0         last  2.000000e-12
+
+    Raises:
+        InputError: a table without ±1-ulp rows.
+    """
+    of = {
+        one["name"]: one["of"]
+        for one in metadata_of(table).get("interventions", [])
+        if one.get("role") == "null" and str(one["name"]).endswith("| ulp")
+    }
+    part = table[table["intervention"].isin(of)].copy()
+    if part.empty:
+        raise InputError("the table has no ±1-ulp rows; sweep it with nulls(), or call noise_floor")
+    part["intervention"] = part["intervention"].map(of).astype("string")
+    part.attrs = table.attrs
+    return _summed_up([part], [name for name in METRICS if name in part], quantile)
+
+
 def _summed_up(tables: list[pd.DataFrame], metrics: list[str], quantile: float) -> pd.DataFrame:
     """Quantiles per intervention and layer, and over everything."""
     every = pd.concat(

@@ -108,6 +108,15 @@ def sweep(
     unknown: Annotated[
         int | None, typer.Option(help="And so many prompts that are answered wrong.")
     ] = None,
+    labels: Annotated[
+        bool | None, typer.Option("--labels", help="Group prompts by FA, AH and UH.")
+    ] = None,
+    label_form: Annotated[str | None, typer.Option(help="Label prompts in this form.")] = None,
+    contrasts: Annotated[
+        bool | None, typer.Option("--contrasts", help="Also sweep other tokens.")
+    ] = None,
+    nulls: Annotated[bool | None, typer.Option("--nulls", help="Also sweep nulls.")] = None,
+    noise_floor: Annotated[bool | None, typer.Option("--floor/--no-floor")] = None,
     form: Annotated[str | None, typer.Option(help="plain, chat, or a text ending in {}.")] = None,
     row: Annotated[list[str] | None, typer.Option(help="subject, attention, last.")] = None,
     source: Annotated[
@@ -140,7 +149,8 @@ def sweep(
         "layers": _layers(layers),
     }
     same = (
-        "model prompts known limit unknown form noise act_name n_tokens mode unit samples "
+        "model prompts known limit unknown labels label_form "
+        "contrasts nulls noise_floor form noise act_name n_tokens mode unit samples "
         "direction executor dtype device device_map revision prepend_bos seed"
     )
     given = locals()

@@ -35,8 +35,10 @@ class SweepConfig(BaseModel):
     limit: int | None = None
     unknown: int = 0
     labels: bool = False
+    label_form: str | None = None
     contrasts: bool = False
     nulls: bool = False
+    noise_floor: bool = True
     rows: tuple[str, ...] = ROWS
     source: tuple[str, ...] = ("noise",)
     noise: float = 3.0

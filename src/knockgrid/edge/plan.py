@@ -16,8 +16,9 @@ from knockgrid._prepared import Prepared, default_bos, prepare
 from knockgrid._prompt import Prompt
 from knockgrid._run import input_device
 from knockgrid._source import Source
+from knockgrid.datasets import same_answer
 from knockgrid.edge.config import ROWS, SOURCES, SweepConfig
-from knockgrid.interventions import knockout, patch
+from knockgrid.interventions import contrasts, knockout, nulls, patch
 from knockgrid.sources import corrupted_run, mean, noise, swap, zero
 
 DTYPES = {
@@ -59,7 +60,27 @@ def _level(name: str, level: str) -> float:
         raise InputError(f"source {name!r} has no number of standard deviations") from None
 
 
-def interventions_of(config: SweepConfig) -> list[Intervention]:
+def interventions_of(
+    config: SweepConfig, prompts: Sequence[Prompt] = (), tokenizer: Any = None
+) -> list[Intervention]:
+    """The rows of a run: treatments, and the contrasts and nulls of the first of each row.
+
+    `prompts` and `tokenizer` are what partners with the same answer are found among; without them
+    there is no such null.
+    """
+    rows = treatments_of(config)
+    first = [next(one for one in rows if one.name.split(" ")[0] == row) for row in config.rows]
+    made = list(rows)
+    if config.contrasts:
+        made += contrasts(first)
+    if config.nulls:
+        bos = config.prepend_bos
+        partners = same_answer(prompts, tokenizer, prepend_bos=bos is not False)
+        made += nulls(first, partners or None)
+    return made
+
+
+def treatments_of(config: SweepConfig) -> list[Intervention]:
     """The rows of the figure: subject and last once per source, attention once per window.
 
     With one source and one window they have the plain names subject, attention and last.
@@ -107,7 +128,8 @@ def estimate(model: TransformerBridge, config: SweepConfig, prompts: Sequence[Pr
     passes. The speed is that of one warm pass over about 256 tokens.
     """
     depth = n_layers(model)
-    layers, rows = layer_list(config.layers, depth), interventions_of(config)
+    layers = layer_list(config.layers, depth)
+    rows = interventions_of(config, prompts, model.tokenizer)
     bos = default_bos(model, config.prepend_bos)
     ready = prepare(model, prompts, bos, config.n_tokens)
     tokens = sum(_block_tokens(one, rows, len(layers), depth, config) for one in ready)

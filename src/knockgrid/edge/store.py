@@ -15,7 +15,7 @@ from knockgrid._table import metadata_of
 from knockgrid.edge.config import SweepConfig
 from knockgrid.edge.digests import file_digest, prompt_digests
 
-TABLE, MANIFEST, FIGURES = "table.parquet", "manifest.json", "figures"
+TABLE, LABELS, MANIFEST, FIGURES = "table.parquet", "labels.parquet", "manifest.json", "figures"
 SCHEMA = 1
 
 
@@ -66,7 +66,11 @@ def write_run(
         **metadata,
         "rows": len(table),
         "digests": {
-            "files": {TABLE: file_digest(folder / TABLE)},
+            "files": {
+                name: file_digest(folder / name)
+                for name in (TABLE, LABELS)
+                if (folder / name).is_file()
+            },
             "prompts": prompt_digests(read_table(folder / TABLE)),
         },
     }

@@ -19,7 +19,7 @@ from knockgrid._table import metadata_of, metrics
 from knockgrid.edge.config import SweepConfig
 from knockgrid.edge.digests import file_digest, prompt_digests
 from knockgrid.edge.plan import interventions_of, load_model
-from knockgrid.edge.recompute import Again, again
+from knockgrid.edge.recompute import Again, again, prompt_of
 from knockgrid.edge.store import TABLE, read_manifest
 
 SAME_MODEL = ("architecture", "n_layers", "d_vocab", "dtype", "weights_digest", "tokenizer_digest")
@@ -182,7 +182,9 @@ def check_cells(
         return
     layers = sorted({int(layer) for places in chosen.values() for _, layer in places})
     metadata = metadata_of(table)
-    sweep = again(model, metadata, interventions_of(config), layers)
+    prompts = [prompt_of(side) for side in metadata["prompts"]]
+    rows = interventions_of(config, prompts, model.tokenizer)
+    sweep = again(model, metadata, rows, layers)
     for scale, value in metadata["sigma"].items():
         now = sweep.settings.sigma.get(scale)
         if now is None or not math.isclose(now, value, rel_tol=1e-5):
