@@ -228,6 +228,34 @@ def check(
 
 
 @app.command()
+def evidence(
+    model: Annotated[str, typer.Option(help="demo, a folder, or a hub name.")] = "demo",
+    prompts: Annotated[str, typer.Option(help="As for sweep.")] = "facts",
+    out: Annotated[Path, typer.Option(help="Folder for the runs and figures.")] = Path(
+        "runs/evidence"
+    ),
+    relation: Annotated[list[str] | None, typer.Option(help="Keep these relations.")] = None,
+    limit: Annotated[int, typer.Option(help="Known prompts.")] = 100,
+    unknown: Annotated[int, typer.Option(help="Prompts that are answered wrong.")] = 100,
+    layers: Annotated[str | None, typer.Option(help="all, or 0,4,10-12.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,
+    device: Annotated[str | None, typer.Option()] = None,
+) -> None:
+    """Labels, contrasts, nulls, bands, noise floor and the claims card, from one command."""
+    from knockgrid.edge.config import read_config
+
+    relations = tuple(relation) if relation else DEMO_RELATIONS if prompts == "facts" else None
+    same = {"model": model, "prompts": prompts, "limit": limit, "unknown": unknown}
+    more = {"relations": relations, "layers": _layers(layers), "dtype": dtype, "device": device}
+    settings = read_config(None, {**same, **more})
+    from knockgrid.edge.evidence import evidence as made
+    from knockgrid.edge.plan import load_model
+
+    for path in made(settings, out, lambda: load_model(settings)):
+        typer.echo(str(path))
+
+
+@app.command()
 def verify(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     cells: Annotated[int, typer.Option(help="So many cells are computed anew.")] = 20,
