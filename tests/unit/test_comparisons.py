@@ -219,6 +219,17 @@ def test_interventions_with_other_layer_sets_and_prompt_orders_are_paired():
     np.testing.assert_allclose(found.p, plain.p)
 
 
+def test_a_patch_with_its_dose_is_compared_with_a_knockout_that_has_none():
+    rng = np.random.default_rng(23)
+    parts = {name: rng.gamma(1.0, 0.1, size=(8, 2)) for name in ("patch", "knockout")}
+    made = made_of(parts)
+    made["alpha"] = np.where(made.intervention == "patch", 1.0, np.nan)
+    made["alpha"] = made["alpha"].astype("Float64")
+    found = kg.compare(made, "patch", "knockout")
+    np.testing.assert_allclose(found.estimate, (parts["patch"] - parts["knockout"]).mean(0))
+    assert "alpha" not in found
+
+
 def test_two_tables_are_paired_by_prompt():
     rng = np.random.default_rng(10)
     one, other = (rng.gamma(1.0, 0.1, size=(24, 2)) for _ in range(2))

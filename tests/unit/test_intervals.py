@@ -283,6 +283,7 @@ def test_divergences_are_cut_at_zero_and_other_metrics_are_not():
     made = made_of(values)
     made["mine"] = made["js"]
     assert kg.mean_interval(made).low[0] == 0.0
+    assert kg.mean_interval(made).band_low[0] == 0.0
     assert kg.mean_interval(made, "mine").low[0] < 0.0
 
 
@@ -350,3 +351,12 @@ def test_the_intraclass_correlation_against_the_variance_components():
     assert kg.cluster_correlation(made_of(values, few)).correlation[0] == pytest.approx(expected)
     with pytest.raises(kg.InputError, match="nothing lies between clusters"):
         kg.cluster_correlation(made_of(values), by=dict.fromkeys(("p0", "p1", "p2", "p3", "p4"), 1))
+
+
+def test_positions_of_the_answer_belong_together_whatever_their_token():
+    made = made_of(np.ones((8, 1)))
+    made["position"], made["token"] = "exact_answer_last", np.arange(8)
+    made["token"] = made["token"].astype("Int64")
+    assert kg.mean_interval(made).n_prompts.tolist() == [8]
+    made["position"] = None
+    assert len(kg.mean_interval(made)) == 8
