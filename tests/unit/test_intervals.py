@@ -184,6 +184,15 @@ def test_a_cluster_that_alone_varies_cannot_blow_up_the_interval():
     assert np.isfinite(interval(made, np.array([0])).high).all()
 
 
+def test_a_band_never_cuts_into_the_interval_of_its_layer():
+    values = np.random.default_rng(25).uniform(size=(8, 40))
+    made = resample(values, [np.arange(8)], 199)
+    for method in ("t", "bootstrap-t"):
+        found = interval(made, np.arange(40), method=method)
+        assert (found.band_low <= found.low).all()
+        assert (found.band_high >= found.high).all()
+
+
 def test_widened_percentiles_are_those_of_hesterberg():
     low, high = widened(0.95, 12)
     assert low == pytest.approx(norm.cdf(-np.sqrt(12 / 11) * 2.2009852), rel=1e-5)
