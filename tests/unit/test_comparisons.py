@@ -9,8 +9,10 @@ from scipy.ndimage import label
 from scipy.stats import false_discovery_control, norm, permutation_test
 
 import knockgrid as kg
+from knockgrid._cluster_interval import widened
+from knockgrid._resample import resample
 from knockgrid._table import build
-from knockgrid.analysis._flips import DRAWS, flip_test, permute_test, signs, splits
+from knockgrid.analysis._flips import DRAWS, crossing, flip_test, permute_test, signs, splits
 from knockgrid.analysis._multiplicity import benjamini_hochberg, holm
 from knockgrid.analysis.cluster_mass import masses
 from knockgrid.analysis.onset import falling, rising
@@ -84,22 +86,24 @@ def test_random_patterns_never_give_p_zero():
 
 def test_permutations_are_those_of_brute_force():
     rng = np.random.default_rng(2)
-    codes, values = np.array([0, 0, 1, 2, 2, 2, 3, 4, 4, 5]), rng.normal(size=(10, 1))
-    of_one = np.array([True, True, True, False, False, False])
+    codes, values = np.array([0, 0, 1, 2, 2, 2, 3, 4, 4, 5]), rng.normal(size=(10, 20))
+    of_one = np.array([True, True, False, False, False, False])
 
-    def t(chosen):
+    def t(chosen, cell):
         found = []
         for side in (chosen, [g for g in range(6) if g not in chosen]):
-            y = np.concatenate([values[codes == g, 0] for g in side])
-            rest = [np.sum(values[codes == g, 0] - y.mean()) for g in side]
+            y = np.concatenate([values[codes == g, cell] for g in side])
+            rest = [np.sum(values[codes == g, cell] - y.mean()) for g in side]
             k = len(side)
             found.append((y.mean(), k / (k - 1) * np.sum(np.square(rest)) / len(y) ** 2))
         return (found[0][0] - found[1][0]) / np.sqrt(found[0][1] + found[1][1])
 
-    null = [abs(t(list(chosen))) for chosen in combinations(range(6), 3)]
     p, smallest = permute_test(values, codes, of_one)
-    assert p[0] == pytest.approx(np.mean(np.array(null) >= abs(t([0, 1, 2])) - 1e-9))
-    assert smallest == 2 / 20
+    for cell in range(20):
+        null = [abs(t(list(chosen), cell)) for chosen in combinations(range(6), 2)]
+        assert p[cell] == pytest.approx(np.mean(np.array(null) >= abs(t([0, 1], cell)) - 1e-9))
+    assert smallest == 1 / 15
+    assert splits(6, 3).smallest == 2 / 20
     assert splits(7, 3).smallest == 1 / 35
     many = splits(20, 10)
     assert not many.exact
@@ -219,6 +223,17 @@ def test_interventions_with_other_layer_sets_and_prompt_orders_are_paired():
     np.testing.assert_allclose(found.p, plain.p)
 
 
+def test_a_patch_with_its_dose_is_compared_with_a_knockout_that_has_none():
+    rng = np.random.default_rng(23)
+    parts = {name: rng.gamma(1.0, 0.1, size=(8, 2)) for name in ("patch", "knockout")}
+    made = made_of(parts)
+    made["alpha"] = np.where(made.intervention == "patch", 1.0, np.nan)
+    made["alpha"] = made["alpha"].astype("Float64")
+    found = kg.compare(made, "patch", "knockout")
+    np.testing.assert_allclose(found.estimate, (parts["patch"] - parts["knockout"]).mean(0))
+    assert "alpha" not in found
+
+
 def test_two_tables_are_paired_by_prompt():
     rng = np.random.default_rng(10)
     one, other = (rng.gamma(1.0, 0.1, size=(24, 2)) for _ in range(2))
@@ -226,6 +241,10 @@ def test_two_tables_are_paired_by_prompt():
     found = kg.compare(tables, "A", "B")
     np.testing.assert_allclose(found.estimate, (one - other).mean(0))
     assert found.intervention.tolist() == ["last", "last"]
+    back = tables["B"].sort_values("layer", ascending=False)
+    back.attrs = tables["B"].attrs
+    again = kg.compare({"A": tables["A"], "B": back}, "A", "B")
+    np.testing.assert_allclose(again.estimate, found.estimate)
     with pytest.raises(kg.InputError, match="unknown table 'C'"):
         kg.compare(tables, "A", "C")
     tables["B"].attrs["knockgrid"]["unit"] = "bits"
@@ -370,6 +389,19 @@ def test_the_p_of_patches_against_brute_force():
         assert one["p"] == pytest.approx(expected)
 
 
+def test_the_mass_of_a_patch_shrinks_where_clusters_cross():
+    rng = np.random.default_rng(26)
+    rows, columns = np.tile(np.arange(8), 3), np.repeat(np.arange(12), 2)
+    values, place = 2 + rng.normal(size=(12, 3))[columns], np.arange(3).reshape(1, 3)
+    (alone,), (both,) = (masses(values, c, place, 0.2) for c in ([rows], [rows, columns]))
+    _, wider = crossing(values, [rows, columns])
+    sums = np.array([values[rows == g].sum(0) for g in range(8)])
+    t = sums.mean(0) / (sums.std(0, ddof=1) / np.sqrt(8))
+    assert (wider > 1).all()
+    assert alone["mass"] == pytest.approx(t.sum())
+    assert both["mass"] == pytest.approx((t / wider).sum())
+
+
 def test_what_patches_refuse_and_when_there_are_none():
     parts = {name: np.ones((8, 2, 2)) for name in ("a", "b")}
     made = made_of(parts, columns=("layer", "token"))
@@ -444,6 +476,16 @@ def test_onset_below_the_noise_floor_or_six_clusters_has_no_number():
     assert "only 5 prompts: no interval, which needs 6" in few.note[0]
     nothing = kg.onset(made_of({"last": np.zeros((8, 4))}))
     assert np.isnan(nothing.onset[0])
+
+
+def test_the_onset_interval_reads_the_expanded_percentiles():
+    rng = np.random.default_rng(24)
+    values = 1 / (1 + np.exp(-2 * (np.arange(8.0) - rng.normal(4, 1, size=(12, 1)))))
+    found = kg.onset(made_of({"last": values}))
+    drawn = resample(values, [np.arange(12)])
+    ends = np.quantile(rising(drawn.means, np.arange(8.0), 0.5), widened(0.95, 12))
+    assert (found.onset_low[0], found.onset_high[0]) == (pytest.approx(ends[0]), ends[1])
+    assert found.onset_low[0] < found.onset[0] < found.onset_high[0]
 
 
 def test_what_onset_refuses():

@@ -184,6 +184,15 @@ def test_a_cluster_that_alone_varies_cannot_blow_up_the_interval():
     assert np.isfinite(interval(made, np.array([0])).high).all()
 
 
+def test_a_band_never_cuts_into_the_interval_of_its_layer():
+    values = np.random.default_rng(25).uniform(size=(8, 40))
+    made = resample(values, [np.arange(8)], 199)
+    for method in ("t", "bootstrap-t"):
+        found = interval(made, np.arange(40), method=method)
+        assert (found.band_low <= found.low).all()
+        assert (found.band_high >= found.high).all()
+
+
 def test_widened_percentiles_are_those_of_hesterberg():
     low, high = widened(0.95, 12)
     assert low == pytest.approx(norm.cdf(-np.sqrt(12 / 11) * 2.2009852), rel=1e-5)
@@ -283,6 +292,7 @@ def test_divergences_are_cut_at_zero_and_other_metrics_are_not():
     made = made_of(values)
     made["mine"] = made["js"]
     assert kg.mean_interval(made).low[0] == 0.0
+    assert kg.mean_interval(made).band_low[0] == 0.0
     assert kg.mean_interval(made, "mine").low[0] < 0.0
 
 
@@ -350,3 +360,12 @@ def test_the_intraclass_correlation_against_the_variance_components():
     assert kg.cluster_correlation(made_of(values, few)).correlation[0] == pytest.approx(expected)
     with pytest.raises(kg.InputError, match="nothing lies between clusters"):
         kg.cluster_correlation(made_of(values), by=dict.fromkeys(("p0", "p1", "p2", "p3", "p4"), 1))
+
+
+def test_positions_of_the_answer_belong_together_whatever_their_token():
+    made = made_of(np.ones((8, 1)))
+    made["position"], made["token"] = "exact_answer_last", np.arange(8)
+    made["token"] = made["token"].astype("Int64")
+    assert kg.mean_interval(made).n_prompts.tolist() == [8]
+    made["position"] = None
+    assert len(kg.mean_interval(made)) == 8

@@ -42,9 +42,23 @@ def sides(tables: Tables, one: str, other: object, metric: str, of: str | None) 
         raise InputError(f"the tables are in {units[0]} and {units[1]}; sweep both in one unit")
     found = [by_prompt(part, metric) for part in parts]
     # Interventions at one layer edit other sets of layers, and are compared all the same.
-    apart = ["layers", *(["intervention"] if kind == "intervention" else [])]
+    apart = ["layers", *(_own(found) if kind == "intervention" else [])]
     keys = [made.cells.drop(columns=apart, errors="ignore") for made in found]
     return Sides(kind, parts[0], keys[0].dropna(axis=1, how="all"), *_aligned(found, keys))
+
+
+def _own(found: list[ByPrompt]) -> list[str]:
+    """Labels that belong to the interventions, not to their cells: a patch's dose, one head."""
+    constant = [
+        {name: str(column.iloc[0]) for name, column in made.cells.items() if _one_label(column)}
+        for made in found
+    ]
+    shared = set(constant[0]) & set(constant[1]) - {"layer", "token"}
+    return [str(name) for name in shared if constant[0][name] != constant[1][name]]
+
+
+def _one_label(column: pd.Series) -> bool:
+    return column.nunique(dropna=False) == 1
 
 
 def _aligned(found: list[ByPrompt], keys: list[pd.DataFrame]) -> tuple[ByPrompt, ByPrompt]:
