@@ -21,7 +21,7 @@ from knockgrid._model import check_ready, describe, has_hook, hook_name, load, n
 from knockgrid._preflight import choose
 from knockgrid._prepared import Prepared, batches, default_bos, prepare
 from knockgrid._prompt import Prompt
-from knockgrid._run import Run
+from knockgrid._run import Run, keep_measured
 from knockgrid._settings import Settings
 from knockgrid._source import normal
 from knockgrid._sweep import with_statistics
@@ -227,7 +227,9 @@ def attention_of(
 ) -> tuple[Tensor | None, dict[int, Attention]]:
     """The state at a place and the last token's attention, in one pass with a cell's edits."""
     watch, kept = Watch(model, run.n_prompt - 1), list[Tensor]()
-    hooks = list(watch.hooks)
+    # the logits are not looked at: one position is enough for the unembedding
+    hooks: list[tuple[str, Any]] = [("unembed.hook_in", keep_measured(slice(-1, None)))]
+    hooks += watch.hooks
     if place is not None:
         pos = positions_in(run, place.at)
 
