@@ -278,6 +278,16 @@ def test_prompts_without_a_partner_are_named_and_edges_that_cannot_be_seen_are_n
     assert kept.equals(table)
 
 
+def test_a_swap_partner_is_no_neighbour_of_its_own_state(towns, report):
+    import knockgrid as kg
+
+    swap = kg.patch("resid_post", "last", kg.corrupted_run(by=kg.swap()))
+    pair = [towns[0], towns[4].replace(swap=towns[0])]
+    table = report([*pair, *towns[1:4], towns[5]], swap, layers=[1], n_prompts=6)
+    assert len(table) == 2
+    assert set(table.n_natural) == {4}
+
+
 def test_a_heatmap_names_the_statistic(towns, report):
     import knockgrid as kg
 
@@ -324,14 +334,14 @@ def test_a_massive_dimension_does_not_hide_the_others():
     assert natural(states, texts, "euclidean").compare(odd, "0").nn_percentile < 100
 
 
-def test_dead_dimensions_do_not_count_more_than_a_tenth_of_the_median():
+def test_nearly_dead_dimensions_do_not_count_more_than_a_tenth_of_the_median():
     draw = np.random.default_rng(0)
     states = draw.normal(size=(40, 5))
-    states[:, 1] = 0
+    states[:, 1] *= 1e-4
     texts = [str(i) for i in range(40)]
     odd = torch.as_tensor(states[:1].copy(), dtype=torch.float32)
     near, far = odd.clone(), odd.clone()
-    near[0, 1], far[0, 1] = 0.01, 10.0
+    near[0, 1], far[0, 1] = 0.01, 10.0  # a hundred and a hundred thousand of its own units
     made = natural(states, texts)
     same = made.compare(odd, "0").nn_percentile
     assert made.compare(near, "0").nn_percentile == pytest.approx(same, abs=10)

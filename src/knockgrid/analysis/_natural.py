@@ -88,15 +88,15 @@ class Natural:
         owner = torch.tensor([names[text] for text in self.texts])
         return apart.masked_fill(owner[:, None] == owner[None], torch.inf)
 
-    def compare(self, edited: Float[Tensor, "token d"], text: str) -> Compared:
+    def compare(self, edited: Float[Tensor, "token d"], *own: str) -> Compared:
         """Norm ratio and percentile of edited states, means over their tokens.
 
-        `text` is the prompt that they come from, which is left out.
+        `own` are the texts of the prompts that they come from, which are left out.
 
         Raises:
             NoComparison: too few other prompts, or numbers that are not finite.
         """
-        others = [i for i, one in enumerate(self.texts) if one != text]
+        others = [i for i, one in enumerate(self.texts) if one not in own]
         n = len({self.texts[i] for i in others})
         if n < FEWEST:
             raise NoComparison(f"natural states of {n} other prompts, fewer than {FEWEST}")

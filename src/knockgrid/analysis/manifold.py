@@ -1,7 +1,7 @@
 """off_manifold: is an edited state still one that the model could have had?"""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from knockgrid._model import check_ready, describe, has_hook, hook_name, load, n
 from knockgrid._preflight import choose
 from knockgrid._prepared import Prepared, batches, default_bos, prepare
 from knockgrid._prompt import Prompt
-from knockgrid._run import Run
+from knockgrid._run import Run, keep_measured
 from knockgrid._settings import Settings
 from knockgrid._source import normal
 from knockgrid._sweep import with_statistics
@@ -93,7 +93,8 @@ def off_manifold(
     The *edited state* of a patch is its activation at the edited positions right after the edit, at
     the highest layer of the cell's set; of a knockout or an edge patch it is `resid_post` at the
     query there, which the edit changes. *Natural states* are those of clean runs at the same
-    activation, layer and position name, tokens pooled, the prompt itself left out.
+    activation, layer and position name, tokens pooled; the prompt itself and the one that a source
+    took its values from (a swap partner, a donor) are left out.
 
     - `norm_ratio`: mean norm of the edited tokens over that of the natural states.
     - `nn_percentile`: the share, in percent, of natural states whose nearest neighbour in another
@@ -115,6 +116,8 @@ def off_manifold(
     state is far from every other, and 100 says only that the edited one is farther still. Prompts
     of one template lie so close together at the last token that little leads out of them: compare
     with the clean states, which a patch with `alpha=0` leaves as they are, or widen `reference`.
+    A state in the middle of a wide cloud, such as 0 or the mean, may be nearer to all natural ones
+    than these are to each other, and have a low percentile: read `norm_ratio` beside it.
     """
     if distance not in DISTANCES:
         raise unknown("distance", distance, DISTANCES)
@@ -211,7 +214,7 @@ def cell_rows(
         state, after = attention_of(model, run, cell, place)
         row = {**label(cell, run, 0, ""), "token": None, "token_text": None}
         reasons = [
-            *natural_part(row, states[place], state, run.prompt.text),
+            *natural_part(row, states[place], state, own_texts(bound, cell)),
             *attention_part(row, model, cell, clean[cell.prompt], after),
         ]
         row["status"] = "; ".join(reasons) or "ok"
@@ -222,12 +225,24 @@ def cell_rows(
         yield cell, {**row, **nothing, "n_natural": 0, "status": f"NA: {reason}"}
 
 
+def own_texts(bound: Bound, cell: Cell) -> set[str]:
+    """The prompts that an edited state comes from: its own, and the one that its source ran over.
+
+    The state of a swap partner is natural at distance 0 as long as that prompt is in the reference.
+    """
+    source = bound.sources.get((cell.prompt, cell.intervention.name, 0))
+    prompts = [bound.clean[cell.prompt].prompt, *([] if source is None else [source.prompt])]
+    return {prompt.text for prompt in prompts}
+
+
 def attention_of(
     model: TransformerBridge, run: Run, cell: Cell | None = None, place: Place | None = None
 ) -> tuple[Tensor | None, dict[int, Attention]]:
     """The state at a place and the last token's attention, in one pass with a cell's edits."""
     watch, kept = Watch(model, run.n_prompt - 1), list[Tensor]()
-    hooks = list(watch.hooks)
+    # the logits are not looked at: one position is enough for the unembedding
+    hooks: list[tuple[str, Any]] = [("unembed.hook_in", keep_measured(slice(-1, None)))]
+    hooks += watch.hooks
     if place is not None:
         pos = positions_in(run, place.at)
 
@@ -241,13 +256,13 @@ def attention_of(
 
 
 def natural_part(
-    row: dict[str, Any], natural: Natural, state: Tensor | None, text: str
+    row: dict[str, Any], natural: Natural, state: Tensor | None, own: Collection[str]
 ) -> Iterator[str]:
     """Fill in how natural the state is; what is yielded are reasons why it cannot be said."""
     row.update({"norm_ratio": math.nan, "nn_percentile": math.nan, "n_natural": 0})
     assert state is not None
     try:
-        row.update(natural.compare(state, text)._asdict())
+        row.update(natural.compare(state, *own)._asdict())
     except NoComparison as reason:
         yield str(reason)
 
