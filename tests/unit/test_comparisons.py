@@ -1,5 +1,6 @@
 """Tests between interventions, groups and tables; onset and peak: oracles, rates, refusals."""
 
+import itertools
 from itertools import combinations, product
 
 import numpy as np
@@ -12,7 +13,16 @@ import knockgrid as kg
 from knockgrid._cluster_interval import widened
 from knockgrid._resample import resample
 from knockgrid._table import build
-from knockgrid.analysis._flips import DRAWS, crossing, flip_test, permute_test, signs, splits
+from knockgrid.analysis._flips import (
+    DRAWS,
+    crossing,
+    flip_family,
+    flip_test,
+    permute_family,
+    permute_test,
+    signs,
+    splits,
+)
 from knockgrid.analysis._multiplicity import benjamini_hochberg, holm
 from knockgrid.analysis.cluster_mass import masses
 from knockgrid.analysis.onset import falling, rising
@@ -567,3 +577,54 @@ def test_results_keep_the_metadata():
     for found in (kg.compare(made, "a", "b"), kg.onset(made), kg.peak(made)):
         assert isinstance(found, pd.DataFrame)
         assert found.attrs["knockgrid"]["unit"] == "nats"
+
+
+def test_the_family_of_flips_is_that_of_brute_force():
+    rng = np.random.default_rng(5)
+    values, codes = rng.normal(0.4, 1, (14, 3)), np.array([i % 7 for i in range(14)])
+    sums = np.stack([values[codes == g].sum(0) for g in range(7)])
+    scaled = sums / np.sqrt((sums**2).sum(0))
+    largest = [
+        np.abs(np.array(one) @ scaled).max() for one in itertools.product((1.0, -1.0), repeat=7)
+    ]
+    expected = [np.mean(np.array(largest) >= t - 1e-12) for t in np.abs(scaled.sum(0))]
+    np.testing.assert_allclose(flip_family(values, [codes]), expected)
+
+
+def test_the_family_of_permutations_is_that_of_brute_force():
+    rng = np.random.default_rng(6)
+    values = rng.normal(0, 1, (8, 2)) + np.array([0.0, 1.5]) * (np.arange(8) < 4)[:, None]
+    of_one = np.arange(8) < 4
+
+    def t(chosen):
+        one, other = values[chosen], values[~chosen]
+        spread = [
+            ((part - part.mean(0)) ** 2).sum(0) / (len(part) - 1) / len(part)
+            for part in (one, other)
+        ]
+        return np.abs((one.mean(0) - other.mean(0)) / np.sqrt(spread[0] + spread[1]))
+
+    every = [np.isin(np.arange(8), c) for c in itertools.combinations(range(8), 4)]
+    largest = np.array([t(chosen).max() for chosen in every])
+    expected = [np.mean(largest >= one - 1e-12) for one in t(of_one)]
+    np.testing.assert_allclose(permute_family(values, np.arange(8), of_one), expected)
+
+
+@pytest.mark.parametrize("test", [flip_family, permute_family])
+def test_a_family_rejects_a_true_null_no_more_often_than_it_says(test):
+    """In any of ten layers that hang together, over 400 data sets without an effect."""
+    rng = np.random.default_rng(7)
+    rejected = 0
+    for _ in range(400):
+        values = rng.normal(0, 1, (8, 1)) + rng.normal(0, 1, (8, 10))
+        given = (np.arange(8), np.arange(8) < 4) if test is permute_family else ([np.arange(8)],)
+        rejected += test(values, *given).min() <= 0.05
+    assert 0.01 < rejected / 400 <= 0.05 + 2 * (0.05 * 0.95 / 400) ** 0.5
+
+
+def test_a_layer_without_values_has_no_family_p():
+    values = np.ones((6, 2))
+    values[:, 1] = np.nan
+    found = flip_family(values, [np.arange(6)])
+    assert found[0] == 1 / 32
+    assert np.isnan(found[1])

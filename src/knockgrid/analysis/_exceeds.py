@@ -1,61 +1,34 @@
 """exceeds: at which layers a treatment moves more than its contrasts, and at which it does not."""
 
-from collections.abc import Callable, Hashable, Sequence
-from itertools import product
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from knockgrid._clusters import FEWEST, By, clusters
 from knockgrid._errors import InputError, unknown
 from knockgrid._intervention import ROLES
 from knockgrid._table import KEY, cells, metadata_of
 from knockgrid._table import grid as grid_of
-
-Paired = Callable[[np.ndarray, np.ndarray, Sequence[Hashable]], float]
-FEWEST = 6  # relations: with 5, even the most extreme of 32 sign flips has p = 1/16
-EXACT = 14  # relations up to which all sign flips are listed
-FLIPS = 20_000
-
-
-def sign_flip(one: np.ndarray, other: np.ndarray, clusters: Sequence[Hashable]) -> float:
-    """The two-sided p-value of paired values, by flipping the sign of whole clusters.
-
-    Example:
-        >>> one, other = np.array([0.5, 0.6, 0.7, 0.8]), np.zeros(4)
-        >>> sign_flip(one, other, ["a", "b", "c", "d"]), sign_flip(one, other, ["a", "a", "b", "b"])
-        (0.125, 0.5)
-
-    The statistic is the mean over clusters of their mean difference. Up to 14 clusters all
-    sign flips are listed and the test is exact; beyond, 20,000 of them are drawn with a fixed seed
-    and the observed one is counted with them.
-
-    Limit: exact where the clusters' differences are symmetric around 0 without an effect.
-    """
-    apart = pd.Series(one - other).groupby(pd.Series(list(clusters))).mean().to_numpy(float)
-    if len(apart) <= EXACT:
-        signs = np.array(list(product((1.0, -1.0), repeat=len(apart))))
-    else:
-        drawn = np.random.default_rng(0).choice((1.0, -1.0), size=(FLIPS, len(apart)))
-        signs = np.concatenate([np.ones((1, len(apart))), drawn])
-    means = np.abs(signs @ apart)
-    # the flips' sums round apart in their last places, and ties count
-    return float(np.mean(means >= means[0] * (1 - 1e-12)))
+from knockgrid._treatments import only_prompts, only_rows
+from knockgrid.analysis.compare import compare
 
 
 def exceeds(
     table: pd.DataFrame,
     metric: str = "js",
+    by: By = "auto",
     *,
     role: str = "contrast",
     alpha: float = 0.05,
-    paired: Paired = sign_flip,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Per treatment, contrast and layer: whether the treatment moves more, and how sure that is.
 
     Example:
         >>> from knockgrid._table import build
         >>> rows = [
-        ...     {"prompt": p, "intervention": name, "layer": layer, "js": js + p / 100}
+        ...     {"prompt": str(p), "intervention": name, "layer": layer, "js": js * (1 + p / 9)}
         ...     for p in range(6)
         ...     for name, layer, js in [
         ...         ("subject", 0, 0.1), ("subject", 1, 0.3), ("subject | bos", 0, 0.2),
@@ -70,95 +43,103 @@ def exceeds(
         >>> exceeds_in_words(made)
         ['Subj. exceeds bos at layer 1; not at 0 (6 prompts, 6 relations)']
 
-    Columns: `treatment, contrast, layer, difference` (the mean of treatment minus contrast over the
-    relations' means, in the metric's unit), `n` (prompts that have both), `relations`, `p`, and
-    `exceeds`: "yes", "no" (it moves less, or exactly as much), or "undecided" where p > alpha or
-    fewer than 6 relations are there. Rows are told apart by their `role` and `of`; `role="null"`
-    compares with the nulls instead. Prompts that lack one of the two leave the pair.
+    Columns: `treatment, contrast, layer, difference` (mean of treatment minus contrast over
+    prompts, in the metric's unit), `n` (prompts that have both), `n_clusters`, `clusters` (in
+    words), `p`, `p_max`, and `exceeds`: "yes", "no" (it moves less, or exactly as much), or
+    "undecided" where `p_max` > alpha or there are fewer than six clusters. Rows are told apart by
+    their `role` and `of`; `role="null"` compares with the nulls instead. Prompts that lack one of
+    the two leave the pair.
 
     Args:
         table: a sweep of treatments together with their contrasts.
         metric: a column of the table.
+        by: the clusters, as for `compare`, whose sign flips decide.
         role: "contrast" or "null".
-        alpha: what p must not exceed, layer by layer.
-        paired: `(treatment, contrast, relation)`, each one entry per prompt → p.
+        alpha: what `p_max`, which holds for all layers of a pair at once, must not exceed.
+        seed: of random flips, where there are too many to list.
 
     Raises:
         InputError: no such rows, a treatment that is not in the table, an infinite value; and as
-            `grid`.
-
-    Limit: p is that of one layer; over many layers some are below alpha by chance.
+            `compare`.
     """
     if role not in ROLES[1:]:
         raise unknown("role", role, ROLES[1:])
     metadata = metadata_of(table)
-    pairs = [
-        (str(one["of"]), str(one["name"]))
-        for one in metadata.get("interventions", [])
-        if one.get("role") == role
-    ]
+    described = metadata.get("interventions", [])
+    pairs = [(str(o["of"]), str(o["name"])) for o in described if o.get("role") == role]
     if not pairs:
         raise InputError(f"the table has no {role}s; sweep treatments together with {role}s()")
-    layers = list(grid_of(table, metric).columns)
-    values = _by_prompt(table, metric)
-    relation = {side["id"]: side.get("relation") for side in metadata.get("prompts", [])}
-    found = [
-        {"treatment": of, "contrast": name, "layer": int(layer)}
-        | _compared(values, relation, (of, name), layer, alpha, paired)
-        for of, name in pairs
-        for layer in layers
-    ]
-    made = pd.DataFrame(found)
+    swept = set(table["intervention"])
+    for of, name in pairs:
+        if of not in swept:
+            raise InputError(f"the table has no row {of!r}, of which {name!r} is a {role}")
+    layers = [int(layer) for layer in grid_of(table, metric).columns]
+    parts = [_compared(table, metric, by, pair, layers, alpha, seed) for pair in pairs]
+    made = pd.concat(parts, ignore_index=True)
     labels = {"subject": "Subj.", "attention": "Attn.", "last": "Last."}
     kept = {"metric": metric, "alpha": alpha, "labels": labels | metadata.get("labels", {})}
     made.attrs = {KEY: {**metadata, **kept}}
     return made
 
 
-def _by_prompt(table: pd.DataFrame, metric: str) -> dict[tuple[str, object], pd.Series]:
-    """Values by prompt, for every row and layer."""
-    long = cells(table, metric, "intervention", "layer")
-    if np.isinf(long["value"]).any():
-        raise InputError(f"{metric!r} is infinite in some cells, and has no mean there; take 'js'")
-    long = long[long["value"].notna()]
-    return {
-        (str(row), layer): part.set_index("prompt")["value"]
-        for (row, layer), part in long.groupby(["row", "column"], sort=False)
-    }
-
-
 def _compared(
-    values: dict[tuple[str, object], pd.Series],
-    relation: dict[str, str | None],
+    table: pd.DataFrame,
+    metric: str,
+    by: By,
     pair: tuple[str, str],
-    layer: object,
+    layers: Sequence[int],
     alpha: float,
-    paired: Paired,
-) -> dict[str, object]:
-    """One layer of a treatment and a contrast, over the prompts that have both."""
-    if not any(row == pair[0] for row, _ in values):
-        raise InputError(f"the table has no row {pair[0]!r}, of which {pair[1]!r} is a contrast")
-    one, other = (values.get((row, layer), pd.Series(dtype=float)) for row in pair)
-    both = [prompt for prompt in one.index if prompt in other.index]
-    # prompts without a relation may all be alike: they count as one
-    clusters = [relation.get(str(prompt)) or "none" for prompt in both]
-    mine, theirs = (each.reindex(both).to_numpy(float) for each in (one, other))
-    counted = {"n": len(both), "relations": len(set(clusters))}
+    seed: int,
+) -> pd.DataFrame:
+    """All layers of a treatment and a contrast, over the prompts that have both."""
+    part = only_rows(table, pair)
+    long = cells(part, metric, "intervention", "layer").dropna(subset="value")
+    has = [set(long.loc[long["row"] == name, "prompt"]) for name in pair]
+    both = [prompt for prompt in dict.fromkeys(long["prompt"]) if prompt in has[0] & has[1]]
+    told = {"treatment": pair[0], "contrast": pair[1]}
     if not both:
-        return {"difference": np.nan, **counted, "p": np.nan, "exceeds": "undecided"}
-    apart = float(pd.Series(mine - theirs).groupby(pd.Series(clusters)).mean().mean())
-    p = paired(mine, theirs, clusters)
-    sure = counted["relations"] >= FEWEST and (p <= alpha or bool((mine == theirs).all()))
-    verdict = ("yes" if apart > 0 else "no") if sure else "undecided"
-    return {"difference": apart, **counted, "p": p, "exceeds": verdict}
+        nothing = {"difference": np.nan, "n": 0, "n_clusters": 0, "clusters": "no clusters"}
+        rest = {"p": np.nan, "p_max": np.nan, "exceeds": "undecided"}
+        return pd.DataFrame([{**told, "layer": i, **nothing, **rest} for i in layers])
+    shared = only_prompts(part, both)
+    at = [set(shared.loc[shared["intervention"] == name, "layer"]) for name in pair]
+    attrs, shared = shared.attrs, shared[shared["layer"].isin(at[0] & at[1])]
+    shared.attrs = attrs
+    found = compare(shared, *pair, metric, by, seed=seed).set_index("layer").reindex(layers)
+    groups = clusters(shared, by)
+    apart = found["estimate"].to_numpy(float)
+    sure = (found["p_max"] <= alpha).to_numpy(bool) & (not groups.too_few)
+    alike = _alike(long, pair, layers) & (not groups.too_few)
+    verdict = np.where(sure, np.where(apart > 0, "yes", "no"), np.where(alike, "no", "undecided"))
+    return pd.DataFrame(
+        {
+            **told,
+            "layer": layers,
+            "difference": apart,
+            "n": found["n_prompts"].fillna(0).to_numpy(int),
+            "n_clusters": min(groups.counts),
+            "clusters": groups.words,
+            "p": found["p"].to_numpy(float),
+            "p_max": found["p_max"].to_numpy(float),
+            "exceeds": verdict,
+        }
+    )
+
+
+def _alike(long: pd.DataFrame, pair: tuple[str, str], layers: Sequence[int]) -> np.ndarray:
+    """At which layers both rows have the very same values, such as 0."""
+    wide = long.pivot(index=["prompt", "column"], columns="row", values="value").dropna()
+    same = (wide[pair[0]] == wide[pair[1]]).groupby(level="column").all()
+    return same.reindex(layers, fill_value=False).to_numpy(bool)
 
 
 def exceeds_in_words(made: pd.DataFrame) -> list[str]:
     """What `exceeds` found, one sentence per treatment and contrast.
 
     Example:
-        >>> rows = [("subject", "subject | rest", i, v, 9, 7) for i, v in enumerate(["no", "yes"])]
-        >>> names = ["treatment", "contrast", "layer", "exceeds", "n", "relations"]
+        >>> names = ["treatment", "contrast", "layer", "exceeds", "n", "n_clusters", "clusters"]
+        >>> pair = ("subject", "subject | rest")
+        >>> rows = [(*pair, i, said, 9, 7, "7 relations") for i, said in enumerate(["no", "yes"])]
         >>> exceeds_in_words(pd.DataFrame(rows, columns=names))
         ['subject exceeds rest at layer 1; not at 0 (9 prompts, 7 relations)']
     """
@@ -181,9 +162,9 @@ def _sentence(part: pd.DataFrame, treatment: str, contrast: str) -> str:
     said = f"{treatment} exceeds {contrast.split(' | ')[-1]} {where}"
     said += f"; not at {ranges(at['no'])}" if at["no"] else ""
     said += f"; undecided at {ranges(at['undecided'])}" if at["undecided"] else ""
-    few = int(part["relations"].max()) < FEWEST
+    few = int(part["n_clusters"].iloc[0]) < FEWEST
     why = f": fewer than {FEWEST} decide nothing" if few else ""
-    return f"{said} ({_span(part['n'])} prompts, {_span(part['relations'])} relations{why})"
+    return f"{said} ({_span(part['n'])} prompts, {part['clusters'].iloc[0]}{why})"
 
 
 def ranges(layers: Sequence[int]) -> str:

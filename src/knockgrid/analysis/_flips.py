@@ -140,6 +140,32 @@ def flip_test(
     return p, least
 
 
+def flip_family(
+    values: Float[np.ndarray, "prompt cell"], codes: Sequence[np.ndarray], seed: int = 0
+) -> np.ndarray:
+    """p `[cell]` that holds for all cells at once: against the largest |t| of every flip.
+
+    Example:
+        >>> flip_family(np.ones((6, 2)), [np.arange(6)]).tolist()
+        [0.03125, 0.03125]
+
+    A cell's t is the sum of its clusters by the root of their summed squares, which flips do not
+    change; all cells are flipped alike. Cells that move together cost little, where Bonferroni and
+    Holm divide by their number: 10 clusters over 30 layers can reach p = 0.002 here, 0.06 there.
+
+    Source: Westfall, Young 1993, "Resampling-Based Multiple Testing" (single-step max-T).
+    """
+    flipped, wider = crossing(values, codes)
+    sums, counts = sums_by(values, flipped)
+    spread = np.sqrt((sums**2).sum(0))
+    scaled = np.divide(sums, spread, out=np.zeros_like(sums), where=spread > 0)
+    observed = np.abs(scaled.sum(0)) / wider
+    present = (counts > 0).any(1)
+    null = signs(int(present.sum()), seed)
+    largest = np.abs(null.patterns @ scaled[present]).max(1, keepdims=True)
+    return np.where((counts > 0).any(0), null.p(observed, largest), np.nan)
+
+
 def permute_test(
     values: Float[np.ndarray, "prompt cell"],
     codes: np.ndarray,
@@ -158,11 +184,38 @@ def permute_test(
     clusters; the statistic is the difference of means by its cluster-robust standard error, so that
     groups of unequal spread do not pass for groups of unequal means.
     """
+    null, observed, permuted = _permuted(values, codes, of_one, seed)
+    p = null.p(observed, permuted)
+    return np.where(np.isnan(observed), np.nan, p), null.smallest
+
+
+def permute_family(
+    values: Float[np.ndarray, "prompt cell"],
+    codes: np.ndarray,
+    of_one: np.ndarray,
+    seed: int = 0,
+) -> np.ndarray:
+    """p `[cell]` of `permute_test` that holds for all cells at once, as `flip_family`.
+
+    Example:
+        >>> values = np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]])
+        >>> permute_family(values, np.arange(6), np.array([True] * 3 + [False] * 3)).tolist()
+        [0.1]
+    """
+    null, observed, permuted = _permuted(values, codes, of_one, seed)
+    p = null.p(observed, permuted.max(1, keepdims=True))
+    return np.where(np.isnan(observed), np.nan, p)
+
+
+def _permuted(
+    values: np.ndarray, codes: np.ndarray, of_one: np.ndarray, seed: int
+) -> tuple[Null, np.ndarray, np.ndarray]:
+    """The null, the data's t `[cell]`, and |t| of every pattern `[pattern, cell]`."""
     sums, counts = sums_by(values, codes)
     null = splits(len(of_one), int(of_one.sum()), seed)
     observed = _difference(of_one[None].astype(float), sums, counts)[0]
-    p = null.p(observed, np.nan_to_num(_difference(null.patterns, sums, counts), nan=np.inf))
-    return np.where(np.isnan(observed), np.nan, p), null.smallest
+    permuted = np.abs(np.nan_to_num(_difference(null.patterns, sums, counts), nan=np.inf))
+    return null, observed, permuted
 
 
 def _difference(w: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -79,8 +79,9 @@ def claims(
       than half of the layers (undecided);
     - subject before attention before last, by the centroids of the curves: true in 95 % of the
       cluster resamples (failed: in 5 % or fewer);
-    - a row exceeds a contrast at the layers where Holm-corrected p < 0.05 on the first half: the
-      mean difference over these layers is positive with p < 0.05 (failed: it is not positive).
+    - a row exceeds a contrast at the layers where p < 0.05 for all layers at once on the first
+      half: the mean difference over these layers is positive with p < 0.05 (failed: it is not
+      positive).
 
     "not found" is a claim that the first half does not make.
 
@@ -219,7 +220,9 @@ def _contrasts(table: pd.DataFrame, treatment: str) -> list[tuple[str, str]]:
     return [
         (one["name"], str(labels.get(one["name"], one["name"])).split(" | ")[-1])
         for one in metadata_of(table).get("interventions", [])
-        if one.get("role") == "contrast" and one.get("of") == treatment
+        if one.get("role") == "contrast"
+        and one.get("of") == treatment
+        and (table["intervention"] == one["name"]).any()  # every prompt may lack that place
     ]
 
 
@@ -234,7 +237,7 @@ def _exceeds(made: Halves, treatment: str, contrast: str) -> Line:
     )
     if (one["smallest_p"] > ALPHA).all():
         return _line("", "", "undecided", str(one["note"].iloc[0]))
-    clear = one[(one["p_holm"] < ALPHA) & (one["estimate"] > 0)]
+    clear = one[(one["p_max"] < ALPHA) & (one["estimate"] > 0)]
     layers = [int(layer) for layer in clear["layer"]]
     if not layers:
         return _line("at no layer", "", "not found")

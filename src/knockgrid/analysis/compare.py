@@ -7,7 +7,7 @@ from knockgrid._by_prompt import ByPrompt
 from knockgrid._clusters import By, Clusters, clusters, counted, fewest
 from knockgrid._errors import InputError
 from knockgrid._table import KEY, metadata_of
-from knockgrid.analysis._flips import flip_test, permute_test, sums_by
+from knockgrid.analysis._flips import flip_family, flip_test, permute_family, permute_test, sums_by
 from knockgrid.analysis._multiplicity import benjamini_hochberg, holm
 from knockgrid.analysis._sides import Sides, Tables, differences, sides
 
@@ -37,8 +37,10 @@ def compare(
     `one` and `other` are two interventions of the table, two of its groups, or, where `table` is a
     mapping from names to two tables (models, sources), two of these names; `of` says which if a
     name fits several. Returns one row per cell: `estimate` (one minus other, in the metric's
-    unit), `p` (two-sided), `p_bh` and `p_holm` over all cells of the result, `smallest_p`, the
-    least p that so many clusters can give at all, `n_prompts`, `n_clusters`, `test`, `note`.
+    unit), `p` (two-sided), and three that know how many cells there are: `p_max`, against the
+    largest t over all cells, `p_holm` and `p_bh`; `smallest_p`, the least p that so many clusters
+    can give at all, `n_prompts`, `n_clusters`, `test`, `note`. With few clusters Holm cannot reject
+    over many layers, whatever the data (its smallest is that p times their number): take `p_max`.
 
     Interventions and tables are paired by prompt. Signs of whole clusters are flipped: all patterns
     up to 14 clusters, else 9999 random ones, counted with the data's own. Where clusters cross, the
@@ -52,7 +54,8 @@ def compare(
             a control), unknown names, cells or prompts that differ (named), units that differ, a
             group of fewer than two prompts or clusters, infinite values, or NaN under status "ok".
 
-    Source: Fisher 1935 and Pitman 1937 (randomisation tests); Phipson, Smyth 2010 (random
+    Source: Westfall, Young 1993 (`p_max`); Holm 1979; Benjamini, Hochberg 1995; Fisher 1935 and
+        Pitman 1937 (randomisation tests); Phipson, Smyth 2010 (random
         patterns); Janssen 1997 (studentised permutation).
     Limit: flips are exact where the clusters' differences are symmetric around 0; with crossed
         clusters they err on the side of too large a p (docs/statistics.md has the rates).
@@ -66,7 +69,7 @@ def compare(
         p_bh=benjamini_hochberg(found["p"].to_numpy(float)),
         p_holm=holm(found["p"].to_numpy(float)),
     )
-    first = [*made.cells, "estimate", "p", "p_bh", "p_holm", "smallest_p"]
+    first = [*made.cells, "estimate", "p", "p_max", "p_bh", "p_holm", "smallest_p"]
     found = found[[*first, *(name for name in found if name not in first)]]
     contrast = {"metric": metric, "contrast": f"{one} − {other}"}
     found.attrs = {KEY: {**metadata_of(made.table), **contrast}}
@@ -76,11 +79,13 @@ def compare(
 def _paired(made: Sides, groups: Clusters, seed: int) -> pd.DataFrame:
     values = differences(made)
     p, least = flip_test(values, groups.codes(), seed)
+    family = flip_family(values, groups.codes(), seed)
     words = counted(min(groups.counts), fewest(groups))
     if len(groups.counts) > 1:
         words += f", widened for {groups.words}"
     missing = ByPrompt(made.one.prompts, made.cells, values).missing()
-    return _rows(made, values, p, least, groups, f"signs flipped by {words}", missing)
+    found = _rows(made, values, p, least, groups, f"signs flipped by {words}", missing)
+    return found.assign(p_max=family)
 
 
 def _groups(
@@ -114,7 +119,8 @@ def _within(
         sums, counts = sums_by(side.values[kept], codes)
         means.append(sums / np.where(counts > 0, counts, np.nan))
     values = means[0] - means[1]
-    p, least = flip_test(values, [np.arange(len(shared))], seed)
+    alone = [np.arange(len(shared))]
+    p, least = flip_test(values, alone, seed)
     words = counted(len(shared), dimension)
     groups = Clusters(tuple(shared), {dimension: tuple(shared)}, words)
     left = sorted((set(parts[0]) | set(parts[1])) - set(shared))
@@ -123,7 +129,7 @@ def _within(
     found = _rows(made, values, p, least, groups, test, note)
     used = [np.array([one in shared for one in labels]) for labels in parts]
     n = [(~np.isnan(s.values[u])).sum(0) for s, u in zip((made.one, made.other), used, strict=True)]
-    return found.assign(n_prompts=n[0] + n[1])
+    return found.assign(n_prompts=n[0] + n[1], p_max=flip_family(values, alone, seed))
 
 
 def _between(
@@ -141,13 +147,14 @@ def _between(
     of_one = np.array([label in set(parts[0]) for label in known])
     values = np.concatenate([made.one.values, made.other.values])
     p, least = permute_test(values, codes, of_one, seed)
+    family = permute_family(values, codes, of_one, seed)
     first = np.arange(len(values)) < len(made.one.values)
     words = f"{counted(len(known), dimension)} permuted between the groups"
     groups = Clusters(tuple(map(str, codes)), {dimension: tuple(parts[0] + parts[1])}, words)
     prompts = made.one.prompts + made.other.prompts
     missing = ByPrompt(prompts, made.cells, values).missing()
     found = _rows(made, values, p, np.full(len(p), least), groups, words, missing)
-    return found.assign(estimate=_mean(values[first]) - _mean(values[~first]))
+    return found.assign(estimate=_mean(values[first]) - _mean(values[~first]), p_max=family)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
