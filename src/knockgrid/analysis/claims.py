@@ -100,7 +100,7 @@ def claims(
     if not lines:
         raise InputError("the tables have no rows named subject, attention or last")
     names = ("claim", "form", "corruption", "window", "value", "confirmed", "outcome", "note")
-    found = pd.DataFrame(lines)[list(names)]
+    found = pd.DataFrame(lines)[list(names)].astype("string")
     first = next(iter(tables.values()))
     found.attrs = {KEY: {**metadata_of(first), "metric": metric, "forms": list(tables)}}
     return found
@@ -122,7 +122,7 @@ def _of_form(made: Halves, found: list[Treatment]) -> Iterator[Line]:
         last = next((one for one in rows.get("last", []) if one.source == subject.source), None)
         for attention in rows.get("attention", []) if last else []:
             names = [subject.name, attention.name, last.name]
-            condition = {"corruption": subject.source, "window": attention.window}
+            condition = {"corruption": subject.source, "window": str(attention.window)}
             yield {"claim": "subject, attention, last", **condition, **_ordered(made, names)}
     for one in found:
         for name, label in _contrasts(made.one, one.name):
@@ -131,7 +131,7 @@ def _of_form(made: Halves, found: list[Treatment]) -> Iterator[Line]:
 
 
 def _condition(one: Treatment) -> Line:
-    window = one.window if one.source is None else None
+    window = str(one.window) if one.source is None else None
     return {"corruption": one.source, "window": window}
 
 
@@ -209,9 +209,10 @@ def by_prompt_means(
 
 
 def _centroids(curves: np.ndarray) -> np.ndarray:
-    """The mean layer of curves `[…, row, layer]`, weighted by their values."""
-    places = np.arange(curves.shape[-1])
-    return (np.nan_to_num(curves) * places).sum(-1) / np.nan_to_num(curves).sum(-1)
+    """The mean layer of curves `[…, row, layer]`, weighted by their values; NaN for all zeros."""
+    known = np.nan_to_num(curves)
+    total = known.sum(-1)
+    return (known @ np.arange(curves.shape[-1])) / np.where(total > 0, total, np.nan)
 
 
 def _contrasts(table: pd.DataFrame, treatment: str) -> list[tuple[str, str]]:

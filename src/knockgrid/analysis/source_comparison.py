@@ -1,9 +1,7 @@
 """source_comparison: what a row says under one source and still says under another."""
 
-from itertools import combinations
-
+import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
 
 from knockgrid._clusters import By
 from knockgrid._errors import InputError
@@ -67,19 +65,18 @@ def source_comparison(
 
 
 def _ranks(table: pd.DataFrame, metric: str) -> dict[str, float]:
-    """The least rank correlation of two sources' curves, by row."""
+    """The least rank correlation of two sources' curves, by row; NaN where a curve is constant."""
     rows: dict[str, list[Treatment]] = {}
     for one in treatments(table):
         rows.setdefault(one.row, []).append(one)
-    values = grid(table, metric)
-    return {
-        row: min(
-            float(spearmanr(values.loc[a.name], values.loc[b.name])[0])  # type: ignore[arg-type]
-            for a, b in combinations(ones, 2)
-        )
-        for row, ones in rows.items()
-        if len(ones) > 1
-    }
+    ranks = grid(table, metric).rank(axis=1)
+    found: dict[str, float] = {}
+    for row, ones in rows.items():
+        part = ranks.loc[[one.name for one in ones]]
+        varied = bool((part.nunique(axis=1) > 1).all())
+        if len(ones) > 1:
+            found[row] = float(np.corrcoef(part).min()) if varied else float("nan")
+    return found
 
 
 def survives(comparison: pd.DataFrame, tolerance: float = 1.0) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """carry_out: from settings to a run folder."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,18 @@ def carry_out(
         InputError: bad settings, a folder that holds another run, or no prompts.
     """
     treatments_of(config)  # refuses bad names before a model is loaded
+    fresh = not out.exists()
     claim(out, config)
-    model = load()
+    try:
+        return _carried_out(config, out, load())
+    except BaseException:
+        if fresh:
+            with suppress(OSError):  # not empty: something was written after all
+                out.rmdir()
+        raise
+
+
+def _carried_out(config: SweepConfig, out: Path, model: TransformerBridge) -> pd.DataFrame:
     chosen = choose_prompts(config, model)
     started = datetime.now(timezone.utc)
     prompts, frame = list(chosen.prompts), None

@@ -44,6 +44,8 @@ from knockgrid.figures import (
 TEMPLATE = "It is a well-known fact: {}"
 SOURCES = ("noise:1", "noise", "noise:5", "swap", "mean", "zero")
 CARD, WORDS = "claims.parquet", "report.md"
+LEAST = 12
+"""Known prompts of a form: with fewer, neither half could have six clusters."""
 
 
 def plan(base: SweepConfig) -> dict[str, SweepConfig]:
@@ -98,7 +100,11 @@ def draw(tables: dict[str, pd.DataFrame], out: Path, left_out: dict[str, str]) -
     """All figures and the report of an evidence folder, from its tables."""
     main = tables["main"]
     known = known_of(main)
-    found = claims({said(name): known_of(table) for name, table in tables.items()})
+    parts = {said(name): known_of(table) for name, table in tables.items()}
+    for form in [form for form, part in parts.items() if part["prompt"].nunique() < LEAST]:
+        n = parts.pop(form)["prompt"].nunique()
+        left_out[form] = f"{n} known prompts are too few to find and confirm a claim on"
+    found = claims(parts)
     write_table(found, out / CARD)
     yield out / CARD
     pictures = dict(of_main(main, out / "main" / LABELS))
