@@ -120,7 +120,9 @@ def _of_form(made: Halves, found: list[Treatment]) -> Iterator[Line]:
             yield {"claim": f"{row}: {what}", **_condition(one), **check(made, one.name)}
     for subject in rows.get("subject", []):
         last = next((one for one in rows.get("last", []) if one.source == subject.source), None)
-        for attention in rows.get("attention", []) if last else []:
+        for attention in rows.get("attention", []):
+            if last is None:
+                continue
             names = [subject.name, attention.name, last.name]
             condition = {"corruption": subject.source, "window": str(attention.window)}
             yield {"claim": "subject, attention, last", **condition, **_ordered(made, names)}

@@ -1,6 +1,7 @@
 """contrast_curves: each treatment beside its contrasts, in a panel per group."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -120,7 +121,10 @@ def _panel(
     labels = row_labels(table, [treatment, *contrasts])
     for i, name in enumerate([treatment, *contrasts]):
         mine = found[found["intervention"] == name].set_index("layer").reindex(layers)
-        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i % len(STYLES)]}
+        style: dict[str, Any] = {
+            "color": COLOURS[i % len(COLOURS)],
+            "linestyle": STYLES[i % len(STYLES)],
+        }
         label = labels[i].split(" | ")[-1]
         width = 1.8 if i == 0 else 1.0
         ax.plot(range(len(layers)), mine["mean"], label=label, linewidth=width, **style)

@@ -1,6 +1,7 @@
 """normalised_curves: one row under several sources, each on the scale of its own largest mean."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,10 @@ def _panel(ax: Axes, table: pd.DataFrame, metric: str, found: Sequence[Treatment
     for i, one in enumerate(found):
         curve = values.loc[one.name].to_numpy(float)
         top = np.nanmax(curve)
-        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i % len(STYLES)]}
+        style: dict[str, Any] = {
+            "color": COLOURS[i % len(COLOURS)],
+            "linestyle": STYLES[i % len(STYLES)],
+        }
         text = f"{one.source}: {top:.2f} at most"
         marker = MARKERS[i % len(MARKERS)]
         ax.plot(curve / top, label=text, marker=marker, markersize=3, linewidth=1.3, **style)

@@ -45,7 +45,7 @@ def contrasts(treatments: Sequence[Intervention] | None = None) -> list[Interven
     which every later token leans on: it can beat the subject. Where a prompt lacks a place (BOS is
     not prepended, no token is left), it is dropped from that row, and counted.
 
-    Source: the controls of Geva et al. 2023 (arXiv 2304.14767, section 5), which block attention
+    Source: the controls of Geva et al. 2023 (arXiv 2304.14767), which block attention
     from non-subject positions and from the last one.
 
     Limits: a swap or a donor has no counterpart at other tokens, so that of a swapped patch there

@@ -74,7 +74,7 @@ def knockout(
     of the row renormalises, over a window of layers centred on the cell's layer. `heads` are query
     heads; by default all are blocked.
 
-    Source: the attention knockout of Geva et al. 2023 (arXiv 2304.14767, section 4), whose window
+    Source: the attention knockout of Geva et al. 2023 (arXiv 2304.14767), whose window
     is 9; 5 is that of Cheang et al. 2025 (arXiv 2510.09033).
 
     Limits: a query that could see nothing else is refused, and an edge that no layer of the set
