@@ -1,5 +1,7 @@
 """mean_interval and per_cluster: the mean of every cell, and how far it is known."""
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -42,7 +44,8 @@ def mean_interval(
 
     `low` and `high` hold for that cell alone, the band for all layers of one row at once (largest
     |t| of the row). With fewer than six clusters all four are NaN, and `note` says so; look at
-    `per_cluster`. Divergences are never negative, so their lower ends are cut at 0.
+    `per_cluster`. Divergences are never negative, so their lower ends are cut at 0; JS and total
+    variation have a largest value, at which the upper ends are cut.
 
     `method` is "bootstrap-t" (symmetric, clusters resampled, each resample divided by its own
     jackknife error), or one of the neighbours to compare it with: "t" (Student's quantile) and
@@ -69,12 +72,13 @@ def mean_interval(
     drawn = resample(made.values, groups.codes(), resamples, seed)
     ends = interval(drawn, band_of(made), level, method)
     least = 0.0 if metric in NEVER_NEGATIVE else -np.inf
+    most = largest(metric, str(metadata_of(table).get("unit")))
     found = made.cells.dropna(axis=1, how="all").assign(
         mean=drawn.mean,
         low=np.maximum(ends.low, least),
-        high=ends.high,
+        high=np.minimum(ends.high, most),
         band_low=np.maximum(ends.band_low, least),
-        band_high=ends.band_high,
+        band_high=np.minimum(ends.band_high, most),
         n_prompts=drawn.n_prompts,
         n_clusters=drawn.n_clusters,
         cluster=groups.words,
@@ -84,6 +88,20 @@ def mean_interval(
     found["note"] = ["; ".join(filter(None, (one, missing))) for one in few]
     found.attrs = {KEY: {**metadata_of(table), "metric": metric, "level": level, "method": method}}
     return found
+
+
+def largest(metric: str, unit: str) -> float:
+    """What a metric cannot exceed: ln 2 for JS (1 bit), 1 for total variation.
+
+    Example:
+        >>> largest("js", "bits"), largest("tv", "nats"), largest("kl", "nats")
+        (1.0, 1.0, inf)
+    """
+    if metric == "tv":
+        return 1.0
+    if metric not in ("js", "js_mean_dist", "js_to_source"):
+        return math.inf
+    return {"nats": math.log(2), "bits": 1.0}.get(unit, math.inf)
 
 
 def band_of(made: ByPrompt) -> np.ndarray:

@@ -64,6 +64,8 @@ def test_planted_claims_hold_at_their_layers(planted):
     ends = outcome(found, "subject: the step ends")
     assert (ends["outcome"], ends["value"], ends["confirmed"]) == ("held", "5.5", "5.5")
     assert ends["corruption"] == "swap()"
+    sharp = outcome(found, "last: the step is sharp")
+    assert (sharp["outcome"], sharp["value"]) == ("held", "0.8 wide")
     begins = outcome(found, "last: the step begins")
     assert (begins["outcome"], begins["value"]) == ("held", "5.5")
     peak = outcome(found, "attention: the peak")
@@ -110,10 +112,13 @@ def test_a_wrong_order_is_not_found_and_a_turned_one_fails(planted):
 
 
 def test_flat_rows_make_no_claim():
-    flat = {**PLANTED, "last": np.ones(LAYERS), "subject | rest": STEP * 2}
+    ramp = np.linspace(1, 0, LAYERS)
+    flat = {**PLANTED, "subject": ramp, "last": np.ones(LAYERS), "subject | rest": ramp * 2}
     found = kg.claims({"plain": table_of(flat)})
     assert outcome(found, "last: the step begins")["outcome"] == "not found"
     assert outcome(found, "subject exceeds relation tokens")["value"] == "at no layer"
+    assert outcome(found, "subject: the step is sharp")["value"] == "7.2 wide"
+    assert outcome(found, "subject: the step is sharp")["outcome"] == "not found"
 
 
 def test_few_relations_decide_nothing():
@@ -158,13 +163,17 @@ def test_the_card_shows_every_claim_once(planted):
     figure = kg.claims_card(found)
     (ax,) = figure.axes
     assert len(ax.patches) == len(found)
-    assert [text.get_text() for text in ax.get_yticklabels()] == list(dict.fromkeys(found["claim"]))
+    rows = [text.get_text() for text in ax.get_yticklabels()]
+    assert rows[:2] == ["subject: the step ends · swap()", "last: the step begins · swap()"]
+    assert len(rows) == len(found) / 2
     said = {text.get_text() for text in ax.texts}
     assert "✓ 5.5 → 5.5" in said
     assert {text.get_text() for text in ax.get_legend().get_texts()} == {"✓ held"}
     assert figure._suptitle.get_text() == f"{len(found)} held"
-    conditions = [text.get_text() for text in ax.get_xticklabels()]
-    assert conditions[:3] == ["plain\nswap()", "plain\nwindow 5", "plain\nswap()\nwindow 5"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["plain", "chat"]
+    wrong = found.assign(form=["plain", *["chat"] * (len(found) - 1)])
+    places = {tuple(patch.get_xy()) for patch in kg.claims_card(wrong).axes[0].patches}
+    assert {(0.0, 0.0), (1.0, 0.0)} <= {(float(x), float(y)) for x, y in places}
 
 
 def test_the_card_refuses_other_frames():

@@ -333,3 +333,29 @@ def test_a_random_twin_has_learned_nothing(tmp_path, tiny_llama, tiny_tokenizer)
     prompt = kg.Prompt("The capital of France is", spans={"subject": "France"})
     table = kg.sweep(one, prompt, kg.information_flow(), layers=[0, 3], progress=False)
     assert table.js.max() > 0
+
+
+def test_the_floor_is_a_high_percentile_of_the_ulp_rows_alone():
+    from knockgrid.analysis._noise_floor import floor_of_nulls
+
+    values = np.linspace(1e-12, 9e-12, 50)
+    described = [
+        {"name": "subject | ulp", "role": "null", "of": "subject"},
+        {"name": "subject | direction", "role": "null", "of": "subject"},
+    ]
+    rows = [
+        {"prompt": f"p{i}", "intervention": one["name"], "layer": layer, "js": js + layer * 1e-12}
+        for one in described
+        for layer in (0, 1)
+        for i, js in enumerate(values if one["name"].endswith("ulp") else values + 1)
+    ]
+    found = floor_of_nulls(build(rows, {"unit": "nats", "interventions": described}))
+    assert found[["intervention", "layer", "n"]].to_numpy().tolist() == [
+        ["subject", 0, 50],
+        ["subject", 1, 50],
+    ]
+    np.testing.assert_allclose(found.js, np.quantile(values, 0.99) + [0, 1e-12])
+    half = floor_of_nulls(build(rows, {"unit": "nats", "interventions": described}), 0.5)
+    np.testing.assert_allclose(half.js, np.median(values) + [0, 1e-12])
+    with pytest.raises(InputError, match="no ±1-ulp rows"):
+        floor_of_nulls(build(rows, {"interventions": described[1:]}))

@@ -538,3 +538,27 @@ def test_every_row_is_that_of_the_reference(sweep, prompts, request, tiny):
     assert max(size for name, size in sizes.items() if "ulp" in name) < 1e-6
     # the norms of Llama round to float32, and a ulp of float64 is lost in them
     assert tiny == "tiny_llama" or sizes["last | ulp"] > 1e-16
+
+
+def test_a_push_goes_as_far_as_the_rows_own_source():
+    import knockgrid as kg
+
+    rows = kg.information_flow(kg.corrupted_run(by=kg.swap()))
+    pushed = [one.source.label for one in kg.nulls(rows) if one.name.endswith("direction")]
+    assert pushed == ["random_direction(corrupted_run(swap()))"] * 2
+
+
+def test_as_many_random_tokens_as_the_subject_has(tiny_tokenizer):
+    import knockgrid as kg
+
+    text = "The city of the Eiffel Tower in the North of France is located in the"
+    prompt = kg.Prompt(text, spans={"subject": "Eiffel Tower"})
+    subject, drawn = (
+        kg.token_positions(prompt, at, tiny_tokenizer) for at in ("subject", "random")
+    )
+    assert len(subject) > 1
+    assert len(drawn) == len(subject)
+    assert not set(drawn) & {0, *subject, *kg.token_positions(prompt, "last", tiny_tokenizer)}
+    short = kg.Prompt("Eiffel Tower is in", spans={"subject": "Eiffel Tower"})
+    few = kg.token_positions(short, "random", tiny_tokenizer)
+    assert 0 < len(few) < len(kg.token_positions(short, "subject", tiny_tokenizer))

@@ -20,6 +20,7 @@ from knockgrid.analysis.peak import peak
 
 OUTCOMES = ("held", "failed", "undecided", "not found")
 TOLERANCE = 1.0
+SHARP = 2.0
 ALPHA = 0.05
 SURE = 0.95
 Line = dict[str, object]
@@ -75,6 +76,7 @@ def claims(
 
     - the step of the subject row ends, that of the last row begins, at layer x (half of the
       maximum): its own x is within one layer;
+    - that step is sharp, from 10 to 90 % of the maximum within two layers: so it is there;
     - the attention row peaks at layer x: x is in its 95 % confidence set, unless the set is more
       than half of the layers (undecided);
     - subject before attention before last, by the centroids of the curves: true in 95 % of the
@@ -101,8 +103,9 @@ def claims(
         raise InputError("the tables have no rows named subject, attention or last")
     names = ("claim", "form", "corruption", "window", "value", "confirmed", "outcome", "note")
     found = pd.DataFrame(lines)[list(names)].astype("string")
-    first = next(iter(tables.values()))
-    found.attrs = {KEY: {**metadata_of(first), "metric": metric, "forms": list(tables)}}
+    first = metadata_of(next(iter(tables.values())))
+    kept = {name: first[name] for name in ("unit", "model", "versions") if name in first}
+    found.attrs = {KEY: {**kept, "metric": metric, "forms": list(tables), "seed": seed}}
     return found
 
 
@@ -113,6 +116,8 @@ def _of_form(made: Halves, found: list[Treatment]) -> Iterator[Line]:
     ways: list[tuple[str, str, Callable[..., Line]]] = [
         ("subject", "the step ends", _step_ends),
         ("last", "the step begins", _step_begins),
+        ("subject", "the step is sharp", _falls_sharply),
+        ("last", "the step is sharp", _rises_sharply),
         ("attention", "the peak", _peaks),
     ]
     for row, what, check in ways:
@@ -158,6 +163,26 @@ def _crossing(made: Halves, name: str, which: str) -> Line:
         return _line(f"{value:.1f}", "", "failed", str(lines[1]["note"]))
     outcome = "held" if abs(value - other) <= TOLERANCE else "failed"
     return _line(f"{value:.1f}", f"{other:.1f}", outcome)
+
+
+def _falls_sharply(made: Halves, name: str) -> Line:
+    return _sharp(made, name, "fall_width")
+
+
+def _rises_sharply(made: Halves, name: str) -> Line:
+    return _sharp(made, name, "rise_width")
+
+
+def _sharp(made: Halves, name: str, which: str) -> Line:
+    """From 10 to 90 % of the maximum within two layers, and not as a ramp."""
+    value, other = (
+        float(onset(only_rows(half, [name]), made.metric, made.by, resamples=1)[which].iloc[0])
+        for half in (made.one, made.other)
+    )
+    said = ["" if np.isnan(one) else f"{one:.1f} wide" for one in (value, other)]
+    if not value <= SHARP:
+        return _line(said[0], "", "not found")
+    return _line(*said, "held" if other <= SHARP else "failed")
 
 
 def _peaks(made: Halves, name: str) -> Line:

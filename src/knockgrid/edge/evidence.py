@@ -105,6 +105,10 @@ def draw(tables: dict[str, pd.DataFrame], out: Path, left_out: dict[str, str]) -
         n = parts.pop(form)["prompt"].nunique()
         left_out[form] = f"{n} known prompts are too few to find and confirm a claim on"
     found = claims(parts)
+    # the runs of more sources have the same prompts: what is new there joins the plain ones
+    found["form"] = found["form"].replace(said("sources"), said("main"))
+    kept = ~found.duplicated(["claim", "form", "corruption", "window"])
+    found = found[kept].reset_index(drop=True)
     write_table(found, out / CARD)
     yield out / CARD
     pictures = dict(of_main(main, out / "main" / LABELS))
@@ -150,6 +154,16 @@ def under(table: pd.DataFrame, source: str) -> pd.DataFrame:
     return only_rows(table, [o.name for o in treatments(table) if o.source in (source, None)])
 
 
+def survival(sources: pd.DataFrame) -> list[str]:
+    """Claim by claim, and what a rank correlation would have said."""
+    compared = source_comparison(sources)
+    ranks = metadata_of(compared)["rank"]
+    return list(survives(compared)["words"]) + [
+        f"{row}: rank correlations of the curves are {value:.2f} or more"
+        for row, value in ranks.items()
+    ]
+
+
 def report(
     main: pd.DataFrame,
     known: pd.DataFrame,
@@ -165,7 +179,7 @@ def report(
         "Prompts": [f"{n} {name}" for name, n in groups.items()],
         "More than what? (known prompts)": exceeds_in_words(exceeds(known)),
         "More than the nulls? (known prompts)": exceeds_in_words(exceeds(known, role="null")),
-        "What survives another source": list(survives(source_comparison(sources))["words"]),
+        "What survives another source": survival(sources),
         "Claims": [f"{counts[name]} {name}" for name in counts.index],
         "Left out": [f"{name}: {reason}" for name, reason in left_out.items()],
     }

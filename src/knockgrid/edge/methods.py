@@ -6,11 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from knockgrid._clusters import clusters
+from knockgrid._parquet import read_table
 from knockgrid._table import metadata_of
 from knockgrid.edge.config import SweepConfig
 from knockgrid.edge.plan import interventions_of
 from knockgrid.edge.references import bibtex
-from knockgrid.edge.store import open_run, read_manifest
+from knockgrid.edge.store import LABELS, open_run, read_manifest
 from knockgrid.interventions._knockout import Knockout
 from knockgrid.interventions._patch import Patch
 
@@ -19,6 +21,10 @@ WINDOWS = {
     "all_but": "all layers but that one",
     "from": "that layer and all later ones",
     "up_to": "that layer and all earlier ones",
+}
+RULES = {
+    "mean_fa": "the mean of the right answers",
+    "median_fa": "the median of the right answers",
 }
 MODES = {
     "prompt_only": "edits touch prompt positions only",
@@ -77,8 +83,10 @@ def methods(folder: str | Path) -> str:
     text = Text()
     _model(text, manifest, config)
     _prompts(text, manifest, table)
+    _labels(text, folder)
     _interventions(text, interventions_of(config), manifest)
     _measure(text, manifest)
+    _statistics(text, table)
     _trust(text, manifest)
     return " ".join(text.sentences) + "\n\n" + bibtex(text.keys, manifest["versions"]) + "\n"
 
@@ -123,8 +131,42 @@ def _prompts(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
         + _selection(manifest)
         + f"; BOS was {'' if manifest['prepend_bos'] else 'not '}prepended"
     )
+    rows: dict[tuple, list[str]] = {}
     for name, reasons in manifest["dropped"].items():
-        text.say(f"{_count(len(reasons), 'prompt')} could not take part in {_row(manifest, name)}")
+        rows.setdefault(tuple(sorted(reasons)), []).append(_row(manifest, name))
+    for prompts, names in rows.items():
+        text.say(f"{_count(len(prompts), 'prompt')} could not take part in {', '.join(names)}")
+
+
+def _labels(text: Text, folder: Path) -> None:
+    """Where the groups come from, if the run labelled its prompts."""
+    if not (folder / LABELS).is_file():
+        return
+    told = metadata_of(read_table(folder / LABELS))
+    rule = RULES.get(str(told["threshold_rule"]), "a number given")
+    on = "paraphrases of the prompts" if told["label_with"] == "paraphrase" else "the same prompts"
+    text.say(
+        "Prompts were labelled by whether the greedy continuation begins with an answer, and by "
+        "reliance, the JS divergence when no position after the subject can attend to it in any "
+        f"layer, measured on {on}: above {told['threshold']:.4g} nats ({rule}) a right answer is "
+        "FA-high and a wrong one AH, at or below it FA-low and UH",
+        "cheang2025",
+    )
+
+
+def _statistics(text: Text, table: pd.DataFrame) -> None:
+    """How intervals and tests of this table are made."""
+    groups = clusters(table)
+    if groups.too_few:
+        text.say(f"With {groups.words} there is no interval and no test")
+        return
+    text.say(
+        f"Bands are 95 % bootstrap-t intervals over {groups.words}, simultaneous over layers; "
+        "differences were tested by flipping the signs of whole clusters and corrected over layers "
+        "by the largest t",
+        "cameron2008",
+        "westfall1993",
+    )
 
 
 def _form(form: str) -> str:

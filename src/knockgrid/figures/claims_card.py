@@ -18,11 +18,11 @@ STYLES = {
     "not found": ("#FFFFFF", "–"),
 }
 COLUMNS = ("claim", "form", "corruption", "window", "value", "confirmed", "outcome")
-CELL = (1.35, 0.46)  # inches
+CELL = (1.55, 0.27)  # inches
 
 
 def claims_card(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
-    """Draw claims (rows) under every condition (columns): found value, confirming value, outcome.
+    """Draw claims under each corruption and window (rows) in each form of the prompts (columns).
 
     Example:
         >>> line = {"claim": "last: the step begins", "form": "plain", "corruption": "swap()"}
@@ -32,7 +32,7 @@ def claims_card(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
         ['✓ 22.5 → 22.4']
 
     A cell reads "value on the half it was found on → value on the other half". Signs say the same
-    as colours. A condition is a form of the prompts with a corruption or a window, or both.
+    as colours.
 
     Raises:
         InputError: not a frame of `claims`, or one without lines.
@@ -45,15 +45,16 @@ def claims_card(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
     unknown = sorted(set(frame["outcome"]) - set(STYLES))
     if unknown:
         raise InputError(f"outcome {unknown[0]!r} is none of {', '.join(STYLES)}")
-    keyed = frame.assign(condition=[_condition(line) for line in frame.to_dict("records")])
-    conditions = list(dict.fromkeys(keyed["condition"]))
-    claims = list(dict.fromkeys(keyed["claim"]))
-    size = (3.3 + CELL[0] * len(conditions), 1.6 + CELL[1] * len(claims))
+    keyed = frame.assign(said=[_claim(line) for line in frame.to_dict("records")])
+    forms = list(dict.fromkeys(keyed["form"]))
+    places = keyed.groupby("claim", sort=False)["said"].unique()
+    claims = [said for those in places for said in those]
+    size = (3.6 + CELL[0] * len(forms), 1.1 + CELL[1] * len(claims))
     whole = Figure(figsize=size, layout="constrained")
     ax = whole.subplots()
     for line in keyed.to_dict("records"):
-        _cell(ax, conditions.index(line["condition"]), claims.index(line["claim"]), line)
-    _frame(ax, conditions, claims)
+        _cell(ax, forms.index(line["form"]), claims.index(line["said"]), line)
+    _frame(ax, forms, claims)
     outcomes = [name for name in STYLES if name in set(frame["outcome"])]
     handles = [
         Patch(facecolor=STYLES[name][0], edgecolor="0.6", label=f"{STYLES[name][1]} {name}")
@@ -65,25 +66,25 @@ def claims_card(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
     return whole
 
 
-def _condition(line: dict) -> str:
-    """A condition in up to three lines: form, corruption, window."""
+def _claim(line: dict) -> str:
+    """A claim with what it was found under."""
     window = None if pd.isna(line["window"]) else f"window {line['window']}"
     corruption = None if pd.isna(line["corruption"]) else str(line["corruption"])
-    return "\n".join(filter(None, (str(line["form"]), corruption, window)))
+    return " · ".join(filter(None, (str(line["claim"]), corruption, window)))
 
 
 def _cell(ax: Axes, x: int, y: int, line: dict) -> None:
     colour, sign = STYLES[line["outcome"]]
     ax.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5))
     values = " → ".join(str(v) for v in (line["value"], line["confirmed"]) if v)
-    said = textwrap.fill(f"{sign} {values}".strip(), 22)
-    ax.text(x + 0.5, y + 0.5, said, ha="center", va="center", fontsize=6)
+    said = textwrap.fill(f"{sign} {values}".strip(), 30)
+    ax.text(x + 0.5, y + 0.5, said, ha="center", va="center", fontsize=6.5, linespacing=0.95)
 
 
-def _frame(ax: Axes, conditions: list[str], claims: list[str]) -> None:
-    ax.set(xlim=(0, len(conditions)), ylim=(len(claims), 0))
-    ax.set_xticks([i + 0.5 for i in range(len(conditions))], conditions, fontsize=6.5)
-    ax.set_yticks([i + 0.5 for i in range(len(claims))], claims, fontsize=7.5)
+def _frame(ax: Axes, forms: list[str], claims: list[str]) -> None:
+    ax.set(xlim=(0, len(forms)), ylim=(len(claims), 0))
+    ax.set_xticks([i + 0.5 for i in range(len(forms))], forms, fontsize=8)
+    ax.set_yticks([i + 0.5 for i in range(len(claims))], claims, fontsize=7)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)

@@ -64,6 +64,7 @@ def contrast_curves(
         for (treatment, contrasts), ax in zip(columns, row, strict=True):
             _panel(ax, part, metric, treatment, contrasts, level, seed)
             ax.set_title(f"{name}n = {part['prompt'].nunique()}", fontsize="small", loc="left")
+    places[0, 0].set_ylim(0.0, places[0, 0].get_ylim()[1])  # shared, once all bands are there
     for ax in places[-1]:
         ax.set_xlabel("Layer")
         ax.legend(
@@ -137,5 +138,4 @@ def _panel(
         ax.axhline(floor, color="0.3", linewidth=0.9, linestyle=":", label="noise floor")
     ticks = tick_places(layers, 5)
     ax.set_xticks(ticks, [str(layers[i]) for i in ticks])
-    ax.set_ylim(bottom=0)
     ax.spines[["top", "right"]].set_visible(False)
