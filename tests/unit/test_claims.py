@@ -117,7 +117,7 @@ def test_flat_rows_make_no_claim():
     found = kg.claims({"plain": table_of(flat)})
     assert outcome(found, "last: the step begins")["outcome"] == "not found"
     assert outcome(found, "subject exceeds relation tokens")["value"] == "at no layer"
-    assert outcome(found, "subject: the step is sharp")["value"] == "7.2 wide"
+    assert outcome(found, "subject: the step is sharp")["value"] == "7.3 wide"
     assert outcome(found, "subject: the step is sharp")["outcome"] == "not found"
 
 
