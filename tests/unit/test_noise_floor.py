@@ -246,6 +246,8 @@ def test_fewer_than_six_relations_decide_nothing():
         "nothing)"
     ]
     assert set(exceeds(compared({0: UP}, list("abcdefab"))).exceeds) == {"yes"}
+    few = compared({0: UP}, ["a", "b", "c", "d", "e", "a", "b", "c"])
+    assert set(exceeds(few, alpha=0.2).exceeds) == {"undecided"}
     mine = {f"p{i}": i % 5 for i in range(8)}
     assert set(exceeds(compared({0: UP}), by=mine).exceeds) == {"undecided"}
 

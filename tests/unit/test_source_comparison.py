@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
 import knockgrid as kg
 from knockgrid._table import build, metadata_of
@@ -39,7 +40,9 @@ def test_where_a_row_rises_under_each_source():
 
 def test_ranks_agree_while_a_step_becomes_a_ramp():
     found = kg.source_comparison(table_of({"last swap": STEP, "last noise": RAMP}))
-    assert metadata_of(found)["rank"]["last"] > 0.94
+    rank = metadata_of(found)["rank"]["last"]
+    assert rank == pytest.approx(spearmanr(STEP, RAMP)[0])
+    assert 0.9 < rank < 1.0
     said = kg.survives(found).set_index("claim")
     assert said["survives"].to_dict() == {"onset": True, "rise_width": False, "peak": True}
     assert said.loc["rise_width", "words"] == (
@@ -52,6 +55,7 @@ def test_ranks_agree_while_a_step_becomes_a_ramp():
 def test_a_source_without_a_step_is_named():
     table = table_of({"last swap": STEP, "last zero": np.ones(7)})
     said = kg.survives(kg.source_comparison(table)).set_index("claim")
+    assert not said.loc["onset", "survives"]
     assert said.loc["onset", "words"] == "last onset: does not survive, there is none under zero()"
 
 

@@ -17,6 +17,7 @@ STYLES = {
     "undecided": ("#EDEDED", "?"),
     "not found": ("#FFFFFF", "–"),
 }
+UNSWEPT = "#F4F4F4"
 COLUMNS = ("claim", "form", "corruption", "window", "value", "confirmed", "outcome")
 CELL = (1.55, 0.27)  # inches
 
@@ -60,6 +61,8 @@ def claims_card(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
         Patch(facecolor=STYLES[name][0], edgecolor="0.6", label=f"{STYLES[name][1]} {name}")
         for name in outcomes
     ]
+    if len(frame) < len(forms) * len(claims):
+        handles.append(Patch(facecolor=UNSWEPT, edgecolor="0.6", label="not swept"))
     place = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.01), "ncols": len(handles)}
     ax.legend(handles=handles, frameon=False, fontsize="small", borderaxespad=0, **place)
     whole.suptitle(title or _title(frame), fontsize="medium")
@@ -88,7 +91,7 @@ def _frame(ax: Axes, forms: list[str], claims: list[str]) -> None:
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set_facecolor("0.98")
+    ax.set_facecolor(UNSWEPT)
 
 
 def _title(frame: pd.DataFrame) -> str:
