@@ -11,7 +11,7 @@ import torch
 
 from knockgrid import InputError, open_run
 from knockgrid.edge import cli
-from knockgrid.edge.digests import file_digest, prompt_digests
+from knockgrid.edge.digests import file_digest, row_digests
 from knockgrid.edge.verify import near, verify
 
 LINES = [
@@ -77,7 +77,7 @@ def stamped_anew(folder):
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["digests"]["files"]["table.parquet"] = file_digest(folder / "table.parquet")
-    manifest["digests"]["prompts"] = prompt_digests(open_run(folder))
+    manifest["digests"]["rows"] = row_digests(open_run(folder))
     path.write_text(json.dumps(manifest))
 
 
@@ -89,7 +89,7 @@ def edited(folder, **changes):
 def test_a_fresh_run_holds(run, capsys):
     assert command("verify", run, "--cells", 40) == 0
     said = capsys.readouterr().out
-    assert "rows of 2 prompts" in said
+    assert "rows of 2 prompts under 14 digests" in said
     assert "40 cells against the reference executor" in said
     assert "MISMATCH" not in said
 
@@ -112,7 +112,7 @@ def test_one_changed_number_is_named_by_its_place(run, capsys, metric):
     assert command("verify", run, "--cells", 1) == 1
     said = capsys.readouterr().out
     assert "MISMATCH: table.parquet is not the file that was written" in said
-    assert "the rows of prompt 'paris' are not those" in said
+    assert "the rows of prompt 'paris', intervention 'subject swap' are not those" in said
     assert "'rome'" not in said.replace("prompt 'rome', ", "")
     place = "prompt 'paris', intervention 'subject swap', layer 1"
     named = [line for line in said.splitlines() if place in line]
@@ -129,6 +129,18 @@ def test_numbers_that_were_stamped_anew_are_found_by_their_cells(run):
     found = verify(run, cells=3)
     assert [line for line in found.mismatches if ": js is" in line]
     assert len(found.mismatches) == 3
+
+
+def test_many_changed_rows_are_counted_and_not_all_listed(run, monkeypatch):
+    monkeypatch.setattr("knockgrid.edge.verify.NAMED", 3)
+
+    def change(frame):
+        frame["kl"] += 1e-3
+
+    rewritten(run, change)
+    found = verify(run, cells=1)
+    assert len([line for line in found.mismatches if "are not those" in line]) == 3
+    assert "and those of 11 more prompts and interventions" in found.mismatches
 
 
 def test_another_model_is_named_and_no_cell_is_compared(run, made):
@@ -243,10 +255,11 @@ def test_refusals(run, tmp_path):
 
 
 def test_digests_tell_order_names_and_missing_values_apart():
-    table = pd.DataFrame({"prompt": ["a", "a"], "js": [0.1, float("nan")], "text": ["x", None]})
-    same = prompt_digests(table)
-    assert same == prompt_digests(table.set_index(pd.Index([7, 8])))
-    assert same == prompt_digests(table.astype({"text": "string"}))
+    values = {"js": [0.1, float("nan")], "text": ["x", None]}
+    table = pd.DataFrame({"prompt": ["a", "a"], "intervention": "last", **values})
+    same = row_digests(table)
+    assert same == row_digests(table.set_index(pd.Index([7, 8])))
+    assert same == row_digests(table.astype({"text": "string"}))
     for other in (
         table.iloc[::-1],
         table.rename(columns={"js": "kl"}),
@@ -254,7 +267,7 @@ def test_digests_tell_order_names_and_missing_values_apart():
         table.fillna({"text": ""}),
         table.assign(text=["x", "None"]),
     ):
-        assert prompt_digests(other) != same
+        assert row_digests(other) != same
 
 
 @pytest.mark.parametrize(

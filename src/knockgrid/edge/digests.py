@@ -1,8 +1,9 @@
-"""Digests: what a run's manifest says of its files and of every prompt's rows."""
+"""Digests: what a run's manifest says of its files and of the rows of its table."""
 
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,29 +29,30 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def prompt_digests(table: pd.DataFrame) -> dict[str, str]:
-    """A digest of every prompt's rows, so that a changed number can be traced to its prompt.
+def row_digests(table: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """A digest per prompt and intervention, so that a changed number can be traced to its rows.
 
     Example:
-        >>> table = pd.DataFrame({"prompt": ["rome", "oslo"], "js": [0.25, 0.5]})
-        >>> before = prompt_digests(table)
-        >>> after = prompt_digests(table.assign(js=[0.25, 0.501]))
-        >>> [name for name in before if before[name] != after[name]]
+        >>> places = {"prompt": ["rome", "oslo"], "intervention": "last"}
+        >>> before = row_digests(pd.DataFrame({**places, "js": [0.25, 0.5]}))
+        >>> after = row_digests(pd.DataFrame({**places, "js": [0.25, 0.501]}))
+        >>> [prompt for prompt in before if before[prompt] != after[prompt]]
         ['oslo']
 
     Names, order and values of all columns enter, missing values as such; index and dtype do not.
     """
     columns = [_bytes(table[name]) for name in table]
     head = "\x1f".join(map(str, table.columns)).encode()
-    found: dict[str, str] = {}
-    for prompt, rows in table.groupby("prompt", sort=False).indices.items():
+    found: dict[str, dict[str, str]] = {}
+    groups: dict[Any, Any] = table.groupby(["prompt", "intervention"], sort=False).indices
+    for (prompt, intervention), rows in groups.items():
         digest = hashlib.sha256(head)
         for column in columns:
             if isinstance(column, np.ndarray):
                 digest.update(column[rows].tobytes())
             else:
                 digest.update(json.dumps([column[i] for i in rows]).encode())
-        found[str(prompt)] = digest.hexdigest()[:16]
+        found.setdefault(str(prompt), {})[str(intervention)] = digest.hexdigest()[:16]
     return found
 
 

@@ -13,7 +13,7 @@ from knockgrid._errors import InputError
 from knockgrid._parquet import read_table, whole_file, write_table
 from knockgrid._table import metadata_of
 from knockgrid.edge.config import SweepConfig
-from knockgrid.edge.digests import file_digest, prompt_digests
+from knockgrid.edge.digests import file_digest, row_digests
 
 TABLE, LABELS, MANIFEST, FIGURES = "table.parquet", "labels.parquet", "manifest.json", "figures"
 SCHEMA = 1
@@ -71,7 +71,7 @@ def write_run(
                 for name in (TABLE, LABELS)
                 if (folder / name).is_file()
             },
-            "prompts": prompt_digests(read_table(folder / TABLE)),
+            "rows": row_digests(read_table(folder / TABLE)),
         },
     }
     with whole_file(folder / MANIFEST) as file:

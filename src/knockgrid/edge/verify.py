@@ -17,7 +17,7 @@ from knockgrid._parquet import read_table
 from knockgrid._sweep import versions
 from knockgrid._table import metadata_of, metrics
 from knockgrid.edge.config import SweepConfig
-from knockgrid.edge.digests import file_digest, prompt_digests
+from knockgrid.edge.digests import file_digest, row_digests
 from knockgrid.edge.plan import interventions_of, load_model
 from knockgrid.edge.recompute import Again, again, prompt_of
 from knockgrid.edge.store import TABLE, read_manifest
@@ -26,7 +26,9 @@ SAME_MODEL = ("architecture", "n_layers", "d_vocab", "dtype", "weights_digest", 
 SAME_PASS = ("attn_implementation", "compatibility_mode")
 PLACE = ("head", "module", "position", "alpha", "token")
 SUSPECTS = 3
-"""Prompts with a wrong digest whose cells are all computed anew, to name the changed numbers."""
+"""Rows with a wrong digest whose cells are all computed anew, to name the changed numbers."""
+NAMED = 20
+Rows = tuple[str, str]  # prompt and intervention
 
 
 @dataclass(eq=False)
@@ -62,10 +64,10 @@ def verify(
         folder: a run folder with `manifest.json`.
         model: the model to hold the run against; by default the one that the run names.
         cells: so many cells, drawn by `seed`, are computed anew with the reference executor, one
-            full pass each; where a prompt's rows do not fit their digest, all of its cells are.
+            full pass each; where rows do not fit their digest, all cells of that intervention are.
         seed: of the draw of cells.
 
-    Checked are the digests of all files and of every prompt's rows, that manifest and table tell
+    Checked are the digests of all files and of all rows, that manifest and table tell
     the same, the digests of weights and tokenizer, the standard deviations and means that were
     taken over the prompt set, and the cells. Other package versions are a note, not a mismatch.
 
@@ -130,14 +132,23 @@ def check_settings(manifest: Mapping[str, Any], table: pd.DataFrame, found: Veri
     found.checked.append(f"{len(metadata)} settings of manifest and table")
 
 
-def check_rows(manifest: Mapping[str, Any], table: pd.DataFrame, found: Verification) -> list[str]:
-    """The prompts whose rows are not those that were written."""
-    stamped, now = manifest["digests"]["prompts"], prompt_digests(table)
-    wrong = [name for name in {**stamped, **now} if stamped.get(name) != now.get(name)]
-    for name in wrong:
-        found.mismatches.append(f"the rows of prompt {name!r} are not those that were written")
-    found.checked.append(f"rows of {len(stamped)} prompts")
-    return [name for name in wrong if name in now]
+def check_rows(manifest: Mapping[str, Any], table: pd.DataFrame, found: Verification) -> list[Rows]:
+    """The prompts and interventions whose rows are not those that were written."""
+    stamped, now = (
+        {(p, name): digest for p, part in one.items() for name, digest in part.items()}
+        for one in (manifest["digests"]["rows"], row_digests(table))
+    )
+    wrong = [rows for rows in {**stamped, **now} if stamped.get(rows) != now.get(rows)]
+    for prompt, name in wrong[:NAMED]:
+        found.mismatches.append(
+            f"the rows of prompt {prompt!r}, intervention {name!r} are not those that were written"
+        )
+    if len(wrong) > NAMED:
+        found.mismatches.append(f"and those of {len(wrong) - NAMED} more prompts and interventions")
+    found.checked.append(
+        f"rows of {len(manifest['digests']['rows'])} prompts under {len(stamped)} digests"
+    )
+    return [rows for rows in wrong if rows in now]
 
 
 def check_model(manifest: Mapping[str, Any], model: TransformerBridge, found: Verification) -> bool:
@@ -167,16 +178,18 @@ def check_cells(
     table: pd.DataFrame,
     config: SweepConfig,
     model: TransformerBridge,
-    suspects: Sequence[str],
+    suspects: Sequence[Rows],
     cells: int,
     seed: int,
     found: Verification,
 ) -> None:
     """Some cells once more, one full pass each, and all cells of prompts that do not fit."""
     chosen = drawn(table, cells, seed)
-    for name in suspects[:SUSPECTS]:
-        rows = table[(table["prompt"] == name) & (table["status"] == "ok")]
-        chosen[name] = list(dict.fromkeys(zip(rows["intervention"], rows["layer"], strict=True)))
+    usable = table[table["status"] == "ok"]
+    for prompt, name in suspects[:SUSPECTS]:
+        rows = usable[(usable["prompt"] == prompt) & (usable["intervention"] == name)]
+        places = [(name, int(layer)) for layer in rows["layer"]]
+        chosen[prompt] = list(dict.fromkeys([*chosen.get(prompt, []), *places]))
     if not chosen:
         found.notes.append("no cell has a value, so none was computed anew")
         return
