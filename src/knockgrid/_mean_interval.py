@@ -72,7 +72,7 @@ def mean_interval(
     drawn = resample(made.values, groups.codes(), resamples, seed)
     ends = interval(drawn, band_of(made), level, method)
     least = 0.0 if metric in NEVER_NEGATIVE else -np.inf
-    most = largest(metric, str(metadata_of(table).get("unit")))
+    most = np.maximum(largest(metric, str(metadata_of(table).get("unit"))), drawn.mean)
     found = made.cells.dropna(axis=1, how="all").assign(
         mean=drawn.mean,
         low=np.maximum(ends.low, least),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from knockgrid._errors import InputError, unknown
+from knockgrid._metadata import shared
 
 KEY = "knockgrid"  # of the metadata, in DataFrame.attrs and in the Parquet schema
 
@@ -99,7 +100,9 @@ def build(rows: Sequence[Mapping], metadata: Mapping) -> pd.DataFrame:
     series = {n: _typed(c, rows) for n, c in known.items() if n in given or c.unit in LABELS}
     series |= {name: _inferred(name, rows) for name in given if name not in known}
     table = pd.DataFrame(series)
-    table.attrs = {KEY: _plain(metadata, "metadata")}
+    table.attrs = {
+        KEY: shared({str(k): _plain(v, f"metadata[{k!r}]") for k, v in metadata.items()})
+    }
     return table
 
 

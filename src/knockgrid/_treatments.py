@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from knockgrid._errors import InputError
+from knockgrid._metadata import shared
 from knockgrid._table import KEY, metadata_of
 
 
@@ -102,5 +103,5 @@ def only_prompts(table: pd.DataFrame, prompts: Sequence[str]) -> pd.DataFrame:
     kept = table[table["prompt"].isin(wanted)].copy()
     metadata = metadata_of(table)
     sides = [side for side in metadata.get("prompts", []) if side["id"] in wanted]
-    kept.attrs = {**table.attrs, KEY: {**metadata, "prompts": sides}}
+    kept.attrs = {**table.attrs, KEY: {**metadata, **shared({"prompts": sides})}}
     return kept

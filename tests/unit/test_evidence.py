@@ -118,7 +118,12 @@ def test_everything_is_drawn_and_said(made):
         *("reliance.png", "threshold.png"),
     }
     card = read_table(folder / "out" / "claims.parquet")
-    assert {"plain", "plain, more sources", "no BOS", "template"} == set(card["form"])
+    assert {"plain", "no BOS", "template"} == set(card["form"])
+    plain = card[(card["form"] == "plain") & (card["claim"] == "last: the step begins")]
+    assert plain["corruption"].tolist() == [
+        *("noise(3.0)", "swap()"),
+        *("noise(1.0)", "noise(5.0)", "mean()", "zero()"),
+    ]
     words = (folder / "out" / "report.md").read_text("utf-8")
     for title in ("Prompts", "More than what?", "More than the nulls?", "survives", "Left out"):
         assert title in words
@@ -134,10 +139,24 @@ def test_a_second_call_computes_nothing(made, monkeypatch):
     monkeypatch.setattr("knockgrid.edge.plan.load", refuse)
     # the chat run never came about, so that it is tried again, and asks for the model
     monkeypatch.setattr(room, "plan", lambda base: dict(list(PLAN(base).items())[:4]))
+    drawn = []
+    monkeypatch.setattr(room, "draw", lambda tables, *_: drawn.append(tables) or iter(()))
     assert command("evidence", *arguments) == 0
+    assert [list(tables) for tables in drawn] == [["main", "sources", "no_bos", "template"]]
 
 
 PLAN = room.plan
+
+
+def test_claims_are_about_the_prompts_that_the_model_knows(made):
+    folder, _ = made
+    table = kg.open_run(folder / "out" / "main")
+    kept = room.known_of(table)
+    assert set(kept["group"].dropna()) == {"FA-high", "FA-low"}
+    assert kept["prompt"].nunique() == 20
+    assert table["prompt"].nunique() == 32
+    unlabelled = kg.open_run(folder / "out" / "sources")
+    assert room.known_of(unlabelled)["prompt"].nunique() == 20
 
 
 def test_labels_of_another_form_are_measured_there(made, tmp_path):

@@ -369,3 +369,19 @@ def test_positions_of_the_answer_belong_together_whatever_their_token():
     assert kg.mean_interval(made).n_prompts.tolist() == [8]
     made["position"] = None
     assert len(kg.mean_interval(made)) == 8
+
+
+def test_intervals_end_where_the_measure_does():
+    """Values near ln 2: the upper ends are ln 2, in nats and in bits; the mean stays inside."""
+    values = [0.02 if p == 0 else 0.69 for p in range(8)]
+    rows = [
+        {"prompt": f"{p}", "intervention": "last", "layer": 0, "js": js, "kl": js, "tv": js}
+        for p, js in enumerate(values)
+    ]
+    for unit, most in (("nats", np.log(2)), ("bits", 1.0)):
+        made = build(rows, {"unit": unit})
+        plain, js = kg.mean_interval(made, "kl"), kg.mean_interval(made, "js")
+        assert plain.high[0] > np.log(2)
+        assert js.high[0] == min(plain.high[0], most)
+        assert js.band_high[0] == min(plain.band_high[0], most)
+        assert js.low[0] == plain.low[0] <= js["mean"][0] <= js.high[0]

@@ -320,11 +320,15 @@ def test_a_real_sweep_says_where(sweep, prompts):
 
 
 def test_a_random_twin_has_learned_nothing(tmp_path, tiny_llama, tiny_tokenizer):
+    import copy
+
     import torch
 
     import knockgrid as kg
 
-    tiny_llama.original_model.config.save_pretrained(tmp_path)
+    config = copy.deepcopy(tiny_llama.original_model.config)
+    config.dtype = torch.float64  # as saved from a model in another dtype
+    config.save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
     one, again, other = (kg.random_twin(tmp_path, seed=seed) for seed in (0, 0, 1))
     ids = torch.tensor([[1, 5, 9]])

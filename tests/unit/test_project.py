@@ -47,6 +47,7 @@ ROOMS = (
     "_record",
     "_bind",
     "_executor",
+    "_metadata",
     "_table",
     "_parquet",
     "_floor",

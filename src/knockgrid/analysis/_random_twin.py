@@ -1,5 +1,7 @@
 """random_twin: the same architecture with nothing learned, to test the method itself."""
 
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -42,4 +44,8 @@ def random_twin(
         from knockgrid._demo import demo_folder
 
         model = demo_folder()
-    return random_init_bridge(str(model), seed=seed, dtype=dtype, **options)
+    with redirect_stdout(StringIO()):  # it prints the device
+        twin = random_init_bridge(str(model), seed=seed, dtype=dtype, **options)
+    # a configuration that was saved with another dtype leaves parts of the model in that one
+    twin.original_model.to(dtype)
+    return twin

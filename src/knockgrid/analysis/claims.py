@@ -179,10 +179,10 @@ def _sharp(made: Halves, name: str, which: str) -> Line:
         float(onset(only_rows(half, [name]), made.metric, made.by, resamples=1)[which].iloc[0])
         for half in (made.one, made.other)
     )
-    said = ["" if np.isnan(one) else f"{one:.1f} wide" for one in (value, other)]
+    first, second = ("" if np.isnan(one) else f"{one:.1f} wide" for one in (value, other))
     if not value <= SHARP:
-        return _line(said[0], "", "not found")
-    return _line(*said, "held" if other <= SHARP else "failed")
+        return _line(first, "", "not found")
+    return _line(first, second, "held" if other <= SHARP else "failed")
 
 
 def _peaks(made: Halves, name: str) -> Line:
