@@ -99,6 +99,15 @@ def test_what_only_one_half_shows_fails(planted):
     assert outcome(found, "subject: the step ends")["confirmed"] == "2.5"
 
 
+def test_a_step_that_is_a_ramp_on_the_other_half_is_not_sharp(planted):
+    _, other = kg.halves(planted)
+    ramp = {"last": np.linspace(0, 1, LAYERS)}
+    found = kg.claims({"x": table_of(PLANTED, odd=(set(other["prompt"]), ramp))})
+    line = outcome(found, "last: the step is sharp")
+    assert (line["outcome"], line["value"]) == ("failed", "0.8 wide")
+    assert float(line["confirmed"].split()[0]) > 7
+
+
 def test_a_wrong_order_is_not_found_and_a_turned_one_fails(planted):
     turned = {**PLANTED, "last": STEP * 1.01, "subject": RISE}
     assert outcome(kg.claims({"x": table_of(turned)}), "subject, attention, last")["outcome"] == (
