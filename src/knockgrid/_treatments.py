@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from knockgrid._errors import InputError
 from knockgrid._metadata import shared
-from knockgrid._table import KEY, metadata_of
+from knockgrid._table import KEY, metadata_of, numbers
 
 
 class Treatment(NamedTuple):
@@ -49,6 +50,7 @@ def treatments(table: pd.DataFrame) -> list[Treatment]:
             "the table does not say what its interventions are (metadata 'interventions'); take a "
             "table that sweep made, with its attrs"
         )
+    swept = set(table["intervention"]) if "intervention" in table else set()
     return [
         Treatment(
             one["name"],
@@ -58,6 +60,7 @@ def treatments(table: pd.DataFrame) -> list[Treatment]:
         )
         for one in described
         if one.get("role", "treatment") == "treatment"
+        and ("intervention" not in table or one["name"] in swept)  # every prompt may be dropped
     ]
 
 
@@ -89,6 +92,22 @@ def only_rows(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
         KEY: {**metadata, "interventions": listed, "intervention_order": order},
     }
     return kept
+
+
+def with_all(table: pd.DataFrame, names: Sequence[str], metric: str) -> pd.DataFrame:
+    """The rows of some interventions on the prompts that have a value of every one of them.
+
+    Example:
+        >>> from knockgrid._table import build
+        >>> rows = [("rome", "subject"), ("rome", "last"), ("oslo", "last")]
+        >>> cells = [{"prompt": p, "intervention": n, "layer": 0, "js": 0.1} for p, n in rows]
+        >>> with_all(build(cells, {}), ["subject", "last"], "js").prompt.tolist()
+        ['rome', 'rome']
+    """
+    part = only_rows(table, names)
+    valued = part[~np.isnan(numbers(part, metric))]
+    has = [set(valued.loc[valued["intervention"] == name, "prompt"]) for name in names]
+    return only_prompts(part, sorted(set.intersection(*has)))
 
 
 def only_prompts(table: pd.DataFrame, prompts: Sequence[str]) -> pd.DataFrame:

@@ -194,3 +194,64 @@ def test_the_card_refuses_other_frames():
         kg.claims_card(frame.drop(columns="form"))
     with pytest.raises(kg.InputError, match="holds no claims"):
         kg.claims_card(frame.iloc[:0])
+
+
+def without(table, names, prompts):
+    """The table without the rows of some interventions on some prompts."""
+    gone = table["intervention"].isin(names) & table["prompt"].isin(prompts)
+    kept = table[~gone]
+    kept.attrs = table.attrs
+    return kept
+
+
+def test_an_order_is_one_of_the_same_prompts():
+    """Prompts without a partner have no patch rows; their attention, which comes early, is out."""
+    alone = {f"r{r}-{i}" for r in range(8) for i in range(3)}
+    early = {"attention": np.roll(BUMP, -5)}
+    table = table_of(PLANTED, odd=(alone, early))
+    paired = kg.claims({"x": without(table, ["subject", "last"], alone)})
+    line = outcome(paired, "subject, attention, last")
+    assert line["outcome"] == "held"
+    assert float(line["value"].split(" < ")[1]) > 4.8  # that of all prompts would be 3
+
+
+def test_prompts_without_a_contrast_leave_the_pair(planted):
+    some = without(planted, ["subject | rest"], ["r0-0", "r3-2"])
+    line = outcome(kg.claims({"x": some}), "subject exceeds relation tokens")
+    assert (line["outcome"], line["value"]) == ("held", "at 0–5")
+    one, _ = kg.halves(planted)
+    half = without(planted, ["subject | rest"], set(one["prompt"]))
+    assert not kg.claims({"x": half})["claim"].str.contains("exceeds").any()
+    _, other = kg.halves(planted)
+    half = without(planted, ["subject | rest"], set(other["prompt"]))
+    line = outcome(kg.claims({"x": half}), "subject exceeds relation tokens")
+    assert (line["outcome"], line["note"]) == ("undecided", "no prompt has them all on this half")
+
+
+def test_rows_that_no_prompt_has_are_no_claims():
+    described = {**PLANTED, "last noise": RISE}
+    gone = without(
+        table_of(described), ["last noise"], [f"r{r}-{i}" for r in range(8) for i in range(6)]
+    )
+    assert kg.claims({"x": gone})["claim"].str.startswith("last: the step begins").sum() == 1
+
+
+def test_centroids_are_layers(planted):
+    sparse = planted.assign(layer=planted["layer"] * 3)
+    sparse.attrs = planted.attrs
+    line = outcome(kg.claims({"x": sparse}), "subject, attention, last")
+    assert [round(float(one)) for one in line["value"].split(" < ")] == [8, 15, 22]
+
+
+def test_an_average_over_layers_pairs_its_cells():
+    from knockgrid.analysis.claims import averaged
+
+    rows = [
+        {"prompt": "p", "intervention": "a", "layer": i, "js": js}
+        for i, js in enumerate([0.1, 0.9])
+    ]
+    rows += [{"prompt": "p", "intervention": "b", "layer": 0, "js": 0.1}]
+    missing = {"prompt": "p", "intervention": "b", "layer": 1, "js": 0.5, "status": "NA: no edge"}
+    assert averaged(build([*rows, missing], {}), ["a", "b"], [0, 1], "js") is None
+    whole = averaged(build([*rows, {**missing, "status": "ok"}], {}), ["a", "b"], [0, 1], "js")
+    assert whole.js.tolist() == pytest.approx([0.5, 0.3])

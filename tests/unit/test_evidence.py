@@ -226,3 +226,19 @@ def test_contrast_curves_refuse_what_they_cannot_draw():
     plain.attrs["knockgrid"]["interventions"] = []
     with pytest.raises(kg.InputError, match="the table has no contrasts"):
         kg.contrast_curves(plain)
+
+
+def test_groups_of_ones_own_are_no_labels():
+    table = table_of(groups=("sc", "FA"))
+    assert room.known_of(table)["prompt"].nunique() == 14
+    labelled = table_of(group_order=["FA-high", "FA-low", "AH", "UH"])
+    for side in labelled.attrs["knockgrid"]["prompts"]:
+        side["group"] = None if side["id"] == "FA0" else side["id"][:2]
+    assert set(room.known_of(labelled)["prompt"]) == {f"FA{i}" for i in range(1, 7)}
+
+
+def test_too_few_prompts_are_refused_before_anything_is_computed(made, tmp_path):
+    _, arguments = made
+    few = [*arguments[:4], "--limit", 10, "--out", tmp_path / "out"]
+    assert command("evidence", *few) == 2
+    assert not (tmp_path / "out").exists()

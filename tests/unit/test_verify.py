@@ -289,3 +289,17 @@ def test_digests_tell_order_names_and_missing_values_apart():
 )
 def test_near(name, stored, now, half, same):
     assert near(name, stored, now, half) is same
+
+
+def test_damaged_folders_are_named(run, tmp_path):
+    manifest = json.loads((run / "manifest.json").read_text())
+    edited(run, config={**manifest["config"], "limit": -1})
+    with pytest.raises(InputError, match="settings in .* cannot be read"):
+        verify(run)
+    edited(run, config=manifest["config"])
+    (run / "table.parquet").unlink()
+    with pytest.raises(InputError, match="but no table.parquet"):
+        open_run(run)
+    (run / "manifest.json").write_text("[]")
+    with pytest.raises(InputError, match="holds no settings"):
+        open_run(run)

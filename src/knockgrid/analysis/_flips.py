@@ -161,6 +161,8 @@ def flip_family(
     scaled = np.divide(sums, spread, out=np.zeros_like(sums), where=spread > 0)
     observed = np.abs(scaled.sum(0)) / wider
     present = (counts > 0).any(1)
+    if not present.any():
+        return np.full(values.shape[1], np.nan)
     null = signs(int(present.sum()), seed)
     largest = np.abs(null.patterns @ scaled[present]).max(1, keepdims=True)
     return np.where((counts > 0).any(0), null.p(observed, largest), np.nan)

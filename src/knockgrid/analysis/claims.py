@@ -10,8 +10,8 @@ from knockgrid._by_prompt import by_prompt
 from knockgrid._clusters import By, clusters
 from knockgrid._errors import InputError
 from knockgrid._resample import resample
-from knockgrid._table import KEY, build, metadata_of
-from knockgrid._treatments import Treatment, only_rows, treatments
+from knockgrid._table import KEY, build, metadata_of, numbers
+from knockgrid._treatments import Treatment, only_rows, treatments, with_all
 from knockgrid.analysis._exceeds import ranges
 from knockgrid.analysis._halves import halves
 from knockgrid.analysis.compare import compare
@@ -23,6 +23,7 @@ TOLERANCE = 1.0
 SHARP = 2.0
 ALPHA = 0.05
 SURE = 0.95
+NOBODY = "no prompt has them all on this half"
 Line = dict[str, object]
 
 
@@ -122,7 +123,12 @@ def _of_form(made: Halves, found: list[Treatment]) -> Iterator[Line]:
     ]
     for row, what, check in ways:
         for one in rows.get(row, []):
-            yield {"claim": f"{row}: {what}", **_condition(one), **check(made, one.name)}
+            claim = {"claim": f"{row}: {what}", **_condition(one)}
+            absent = any(
+                with_all(half, [one.name], made.metric).empty for half in (made.one, made.other)
+            )
+            found_out = _line("", "", "undecided", NOBODY) if absent else check(made, one.name)
+            yield {**claim, **found_out}
     for subject in rows.get("subject", []):
         last = next((one for one in rows.get("last", []) if one.source == subject.source), None)
         for attention in rows.get("attention", []):
@@ -203,43 +209,46 @@ def _peaks(made: Halves, name: str) -> Line:
 
 def _ordered(made: Halves, names: list[str]) -> Line:
     """Centroids of three curves in increasing order, in what share of the resamples."""
-    first = _centroids(by_prompt_means(made, made.one, names)[0][None])[0]
-    said = " < ".join(f"{one:.1f}" for one in first)
+    parts = [with_all(half, names, made.metric) for half in (made.one, made.other)]
+    if any(part.empty for part in parts):
+        return _line("", "", "undecided", NOBODY)
+    first = _centroids(made, parts[0], names)[0]
+    said = _said(first)
     if not (np.diff(first) > 0).all():
         return _line(said, "", "not found")
-    mean, draws, few = by_prompt_means(made, made.other, names)
-    second = " < ".join(f"{one:.1f}" for one in _centroids(mean[None])[0])
-    if few:
-        return _line(said, second, "undecided", few)
-    share = float((np.diff(_centroids(draws), axis=1) > 0).all(1).mean())
+    second, draws = _centroids(made, parts[1], names)
+    groups = clusters(parts[1], made.by)
+    if groups.too_few:
+        return _line(said, _said(second), "undecided", f"only {groups.words}")
+    share = float((np.diff(draws, axis=1) > 0).all(1).mean())
     outcome = "held" if share >= SURE else "failed" if share <= 1 - SURE else "undecided"
-    return _line(said, second, outcome, f"in {100 * share:.0f} % of resamples")
+    return _line(said, _said(second), outcome, f"in {100 * share:.0f} % of resamples")
 
 
-def by_prompt_means(
-    made: Halves, half: pd.DataFrame, names: list[str]
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Mean curves `[row, layer]`, those of cluster resamples, and why there is too little for them.
+def _said(centroids: np.ndarray) -> str:
+    return " < ".join(f"{one:.1f}" for one in centroids)
 
-    Rows are in the order of `names`, all resamples draw the same clusters for all of them.
+
+def _centroids(made: Halves, part: pd.DataFrame, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean layer of every row, weighted by its values, and that of resamples `[draw, row]`.
+
+    All rows stand on the same prompts, and a resample draws the same clusters for all of them.
     """
-    cells = by_prompt(only_rows(half, names), made.metric)
-    groups = clusters(half, made.by)
-    drawn = resample(cells.values, groups.codes(), 499, made.seed)
-    at = [np.flatnonzero((cells.cells["intervention"] == name).to_numpy(bool)) for name in names]
-    few = f"only {groups.words}" if groups.too_few else ""
-    return (
-        np.stack([drawn.mean[one] for one in at]),
-        np.stack([drawn.means[:, one] for one in at], axis=1),
-        few,
-    )
+    cells = by_prompt(part, made.metric)
+    drawn = resample(cells.values, clusters(part, made.by).codes(), 499, made.seed)
+    layers = cells.cells["layer"].to_numpy(float)
+    of = cells.cells["intervention"].to_numpy(object)
+    at = [np.flatnonzero(of == name) for name in names]
+    means = np.concatenate([drawn.mean[None], drawn.means])
+    found = np.stack([_weighted(means[:, one], layers[one]) for one in at], axis=1)
+    return found[0], found[1:]
 
 
-def _centroids(curves: np.ndarray) -> np.ndarray:
-    """The mean layer of curves `[…, row, layer]`, weighted by their values; NaN for all zeros."""
+def _weighted(curves: np.ndarray, layers: np.ndarray) -> np.ndarray:
+    """The mean of layers, weighted by curves `[…, layer]`; NaN for a curve of zeros."""
     known = np.nan_to_num(curves)
     total = known.sum(-1)
-    return (known @ np.arange(curves.shape[-1])) / np.where(total > 0, total, np.nan)
+    return (known @ layers) / np.where(total > 0, total, np.nan)
 
 
 def _contrasts(table: pd.DataFrame, treatment: str) -> list[tuple[str, str]]:
@@ -255,44 +264,43 @@ def _contrasts(table: pd.DataFrame, treatment: str) -> list[tuple[str, str]]:
 
 
 def _exceeds(made: Halves, treatment: str, contrast: str) -> Line:
-    one = compare(
-        only_rows(made.one, [treatment, contrast]),
-        treatment,
-        contrast,
-        made.metric,
-        made.by,
-        seed=made.seed,
-    )
+    pair = [treatment, contrast]
+    part = with_all(made.one, pair, made.metric)
+    if part.empty:
+        return _line("", "", "undecided", NOBODY)
+    one = compare(part, treatment, contrast, made.metric, made.by, seed=made.seed)
     if (one["smallest_p"] > ALPHA).all():
         return _line("", "", "undecided", str(one["note"].iloc[0]))
     clear = one[(one["p_max"] < ALPHA) & (one["estimate"] > 0)]
     layers = [int(layer) for layer in clear["layer"]]
     if not layers:
         return _line("at no layer", "", "not found")
-    other = compare(
-        averaged(made.other, [treatment, contrast], layers, made.metric),
-        treatment,
-        contrast,
-        made.metric,
-        made.by,
-        seed=made.seed,
-    ).iloc[0]
+    said, mean = f"at {ranges(layers)}", averaged(made.other, pair, layers, made.metric)
+    if mean is None:
+        return _line(said, "", "undecided", NOBODY)
+    other = compare(mean, treatment, contrast, made.metric, made.by, seed=made.seed).iloc[0]
     apart, p = float(other["estimate"]), float(other["p"])
     outcome = "failed" if apart <= 0 else "held" if p < ALPHA else "undecided"
-    return _line(f"at {ranges(layers)}", f"{apart:+.3f}", outcome, f"p = {p:.2g}")
+    return _line(said, f"{apart:+.3f}", outcome, f"p = {p:.2g}")
 
 
-def averaged(table: pd.DataFrame, names: list[str], layers: list[int], metric: str) -> pd.DataFrame:
-    """A table with one cell per prompt and row: the mean over some layers.
+def averaged(
+    table: pd.DataFrame, names: list[str], layers: list[int], metric: str
+) -> pd.DataFrame | None:
+    """A table with one cell per prompt and row: the mean over some layers; None without a prompt.
 
-    Prompts that lack a value in one of them are left out, as the two rows are paired.
+    Prompts that lack a value in one of these cells are left out, as the rows are paired.
     """
     part = table[table["intervention"].isin(names) & table["layer"].isin(layers)]
-    wide = part.pivot_table(index="prompt", columns="intervention", values=metric, sort=False)
+    part = part.assign(value=numbers(part, metric))
+    wide = part.pivot(index="prompt", columns=["intervention", "layer"], values="value")
+    wide = wide.reindex(columns=[(name, layer) for name in names for layer in layers])
     full = wide.dropna()
+    if full.empty:
+        return None
     rows = [
-        {"prompt": prompt, "intervention": name, "layer": 0, metric: float(full.loc[prompt, name])}
-        for prompt in full.index
+        {"prompt": prompt, "intervention": name, "layer": 0, metric: float(values[name].mean())}
+        for prompt, values in full.iterrows()
         for name in names
     ]
     return build(rows, metadata_of(table))

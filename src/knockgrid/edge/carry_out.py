@@ -23,6 +23,7 @@ SAME = (
     *("layers", "n_tokens", "mode", "unit", "samples", "direction", "executor"),
     *("prepend_bos", "seed"),
 )
+LABEL_ORDER = ("FA-high", "FA-low", "AH", "UH")
 FLOOR_PROMPTS = 16
 """A few dozen cells per layer are enough for a percentile; the floor should not cost a sweep."""
 
@@ -58,8 +59,10 @@ def _carried_out(config: SweepConfig, out: Path, model: TransformerBridge) -> pd
     table = sweep(model, prompts, rows, **options)
     table = floored(table, model, prompts, config, options)
     if frame is not None:
-        table.attrs["knockgrid"]["group_order"] = ["FA-high", "FA-low", "AH", "UH"]
+        table.attrs["knockgrid"]["group_order"] = list(LABEL_ORDER)
         write_table(frame, out / LABELS)
+    else:  # of a labelled run that ended before its manifest
+        (out / LABELS).unlink(missing_ok=True)
     write_run(out, table, config, started, chosen.selection)
     return table
 
@@ -111,10 +114,10 @@ def floored(
 
     A free run has none, as its later tokens differ, nor has denoising, which edits other runs.
     """
-    if config.nulls:
-        return with_noise_floor(table, floor_of_nulls(table))
     if not config.noise_floor or config.mode == "free_run" or config.direction != "noise":
         return table
+    if config.nulls:
+        return with_noise_floor(table, floor_of_nulls(table))
     step = -(-len(prompts) // FLOOR_PROMPTS)
     floor = noise_floor(
         model, list(prompts)[::step], treatments_of(config), progress=False, **options

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from knockgrid._errors import InputError, unknown
 
@@ -32,8 +32,8 @@ class SweepConfig(BaseModel):
     form: str = "plain"
     relations: tuple[str, ...] | None = None
     known: bool = False
-    limit: int | None = None
-    unknown: int = 0
+    limit: int | None = Field(None, ge=1)
+    unknown: int = Field(0, ge=0)
     labels: bool = False
     label_form: str | None = None
     contrasts: bool = False

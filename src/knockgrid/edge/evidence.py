@@ -26,7 +26,7 @@ from knockgrid.analysis import (
     survives,
     threshold_sensitivity,
 )
-from knockgrid.edge.carry_out import once
+from knockgrid.edge.carry_out import LABEL_ORDER, once
 from knockgrid.edge.config import SweepConfig
 from knockgrid.edge.store import FIGURES, LABELS
 from knockgrid.figures import (
@@ -81,6 +81,8 @@ def evidence(base: SweepConfig, out: Path, load: Callable[[], TransformerBridge]
     Raises:
         InputError: as `carry_out`; a model without BOS or chat template leaves those runs out.
     """
+    if base.limit is not None and base.limit < LEAST:
+        raise InputError(f"limit {base.limit} is too few to find and confirm; give {LEAST} or more")
     model = cache(load)
     tables: dict[str, pd.DataFrame] = {}
     left_out: dict[str, str] = {}
@@ -104,6 +106,10 @@ def draw(tables: dict[str, pd.DataFrame], out: Path, left_out: dict[str, str]) -
     for form in [form for form, part in parts.items() if part["prompt"].nunique() < LEAST]:
         n = parts.pop(form)["prompt"].nunique()
         left_out[form] = f"{n} known prompts are too few to find and confirm a claim on"
+    if not parts:
+        raise InputError(
+            f"fewer than {LEAST} known prompts in every form; give more with --limit or --relation"
+        )
     found = claims(parts)
     # the runs of more sources have the same prompts: what is new there joins the plain ones
     found["form"] = found["form"].replace(said("sources"), said("main"))
@@ -128,9 +134,10 @@ def said(name: str) -> str:
 
 def known_of(table: pd.DataFrame) -> pd.DataFrame:
     """The prompts that were answered right; all, where prompts have no labels."""
+    if metadata_of(table).get("group_order") != list(LABEL_ORDER):
+        return table  # groups, if there are any, are the user's own
     sides = metadata_of(table)["prompts"]
-    right = [one["id"] for one in sides if str(one["group"] or "FA").startswith("FA")]
-    return only_prompts(table, right)
+    return only_prompts(table, [s["id"] for s in sides if str(s["group"]).startswith("FA")])
 
 
 def of_main(table: pd.DataFrame, labels: Path) -> Iterator[tuple[str, Axes | Figure]]:
@@ -161,6 +168,7 @@ def survival(sources: pd.DataFrame) -> list[str]:
     return list(survives(compared)["words"]) + [
         f"{row}: rank correlations of the curves are {value:.2f} or more"
         for row, value in ranks.items()
+        if value == value
     ]
 
 

@@ -12,7 +12,7 @@ from knockgrid._table import metadata_of
 from knockgrid.edge.config import SweepConfig
 from knockgrid.edge.plan import interventions_of
 from knockgrid.edge.references import bibtex
-from knockgrid.edge.store import LABELS, open_run, read_manifest
+from knockgrid.edge.store import LABELS, config_of, open_run, read_manifest
 from knockgrid.interventions._knockout import Knockout
 from knockgrid.interventions._patch import Patch
 
@@ -27,8 +27,9 @@ RULES = {
     "median_fa": "the median of the right answers",
 }
 MODES = {
-    "prompt_only": "edits touch prompt positions only",
-    "persistent": "knockouts also bind every generated query, patches are not put again",
+    "prompt_only": "edits touch prompt positions only; the context is the clean continuation",
+    "persistent": "knockouts also bind every generated query, patches are not put again; the "
+    "context is the clean continuation",
     "free_run": "edits persist and the edited model writes its own tokens",
 }
 SPECIAL = {
@@ -79,12 +80,14 @@ def methods(folder: str | Path) -> str:
     """
     folder = Path(folder)
     manifest, table = read_manifest(folder), open_run(folder)
-    config = SweepConfig.model_validate(manifest["config"])
+    config = config_of(folder, manifest)
     text = Text()
     _model(text, manifest, config)
     _prompts(text, manifest, table)
     _labels(text, folder)
-    _interventions(text, interventions_of(config), manifest)
+    rows = interventions_of(config)
+    _interventions(text, rows, manifest)
+    _others(text, {one.name for one in rows}, manifest)
     _measure(text, manifest)
     _statistics(text, table)
     _trust(text, manifest)
@@ -208,13 +211,23 @@ def _interventions(text: Text, rows: Sequence[Any], manifest: Mapping[str, Any])
             part = "" if one.alpha == 1 else f"{one.alpha:g} of the way from the clean value to "
             of = "" if one.heads is None else f" of {_heads(one.heads)}"
             where = [f"at {_place(each.at)}" for each in group]
-            text.say(
-                f"The activation {one.act_name}{of} was replaced at {window} by {part}{how}: "
-                f"{_listed(group, where, manifest)}",
-                *keys,
-            )
+            what = f"The activation {one.act_name}{of} was replaced at {window} by {part}{how}"
+            if manifest["direction"] == "denoise":
+                run = how.removeprefix("the activation of ")
+                what = f"In {run}, the activation {one.act_name}{of} was restored at {window}"
+            text.say(f"{what}: {_listed(group, where, manifest)}", *keys)
         else:
             text.say(f"The edit {one.kind} was made at {window}: {_listed(group, None, manifest)}")
+
+
+def _others(text: Text, told: set[str], manifest: Mapping[str, Any]) -> None:
+    """Rows that depend on the prompts: subjects exchanged for ones with the same answer."""
+    names = [one["name"] for one in manifest["interventions"] if one["name"] not in told]
+    if names:
+        text.say(
+            "The subject was exchanged for another one of the prompt set with the same answer, "
+            f"relation, template and token length in {', '.join(_row(manifest, n) for n in names)}"
+        )
 
 
 def _alike(one: Any) -> tuple:
@@ -243,8 +256,8 @@ def _source(label: str, manifest: Mapping[str, Any]) -> tuple[str, Sequence[str]
         )
     if inner.startswith("swap("):
         return (
-            "the activation of a run with another subject of the same relation and template, of "
-            "equal token length and position and with another answer",
+            "the activation of a run over each prompt's swap partner, whose subject has the same "
+            "tokens' places and another answer",
             ["zhang2023"],
         )
     plain = {"zero()": "zeros", "mean()": "its mean over the prompt set at the same position name"}
@@ -254,8 +267,8 @@ def _source(label: str, manifest: Mapping[str, Any]) -> tuple[str, Sequence[str]
 def _measure(text: Text, manifest: Mapping[str, Any]) -> None:
     if manifest["direction"] == "denoise":
         text.say(
-            "Edits put clean values into the corrupted run (denoising); divergences refer to the "
-            "clean run",
+            "Restored are the values of the clean run (denoising), and divergences are those of "
+            "the restored run from the clean one",
             "heimersheim2024",
         )
     n = manifest["n_tokens"]

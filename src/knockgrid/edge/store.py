@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from knockgrid._errors import InputError
 from knockgrid._parquet import read_table, whole_file, write_table
@@ -105,6 +106,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); run the sweep again") from None
+    if not isinstance(manifest, dict):
+        raise InputError(f"{path} is damaged (it holds no settings); run the sweep again")
     if manifest.get("schema", 0) > SCHEMA:
         raise InputError(
             f"{folder} was written by a newer knockgrid (schema {manifest['schema']}, this one "
@@ -127,4 +130,23 @@ def open_run(folder: str | Path) -> pd.DataFrame:
         InputError: a folder without a run, or a damaged one.
     """
     read_manifest(Path(folder))
-    return read_table(Path(folder) / TABLE)
+    path = Path(folder) / TABLE
+    if not path.is_file():
+        raise InputError(f"{folder} has a {MANIFEST} but no {TABLE}; run the sweep again")
+    return read_table(path)
+
+
+def config_of(folder: Path, manifest: dict[str, Any]) -> SweepConfig:
+    """The settings in a manifest.
+
+    Raises:
+        InputError: settings that this version does not know, or that were damaged.
+    """
+    try:
+        return SweepConfig.model_validate(manifest["config"])
+    except (ValidationError, KeyError) as error:
+        what = error.errors()[0]["loc"] if isinstance(error, ValidationError) else error
+        raise InputError(
+            f"the settings in {folder / MANIFEST} cannot be read ({what}); they were changed, or "
+            "come from another version of knockgrid"
+        ) from None

@@ -20,7 +20,7 @@ from knockgrid.edge.config import SweepConfig
 from knockgrid.edge.digests import file_digest, row_digests
 from knockgrid.edge.plan import interventions_of, load_model
 from knockgrid.edge.recompute import Again, again, prompt_of
-from knockgrid.edge.store import TABLE, read_manifest
+from knockgrid.edge.store import TABLE, config_of, read_manifest
 
 SAME_MODEL = ("architecture", "n_layers", "d_vocab", "dtype", "weights_digest", "tokenizer_digest")
 SAME_PASS = ("attn_implementation", "compatibility_mode")
@@ -88,9 +88,9 @@ def verify(
     table = check_files(folder, manifest, found)
     if table is None:
         return found
-    check_settings(manifest, table, found)
+    check_settings(folder, manifest, table, found)
     suspects = check_rows(manifest, table, found)
-    config = SweepConfig.model_validate(manifest["config"])
+    config = config_of(folder, manifest)
     model = load_model(config) if model is None else model
     if check_model(manifest, model, found):
         check_cells(table, config, model, suspects, cells, seed, found)
@@ -115,7 +115,9 @@ def check_files(
         return None
 
 
-def check_settings(manifest: Mapping[str, Any], table: pd.DataFrame, found: Verification) -> None:
+def check_settings(
+    folder: Path, manifest: dict[str, Any], table: pd.DataFrame, found: Verification
+) -> None:
     """Manifest and table must tell the same, and the config must have its stamped digest."""
     metadata = metadata_of(table)
     differ = [key for key in metadata if key != "prompts" and metadata[key] != manifest.get(key)]
@@ -123,7 +125,7 @@ def check_settings(manifest: Mapping[str, Any], table: pd.DataFrame, found: Veri
         found.mismatches.append(f"manifest and table differ in {key!r}")
     if manifest["rows"] != len(table):
         found.mismatches.append(f"the table has {len(table)} rows, the manifest {manifest['rows']}")
-    if SweepConfig.model_validate(manifest["config"]).digest() != manifest["config_digest"]:
+    if config_of(folder, manifest).digest() != manifest["config_digest"]:
         found.mismatches.append("the settings in the manifest do not have their stamped digest")
     known = {side["id"] for side in metadata["prompts"]}
     strangers = sorted(set(table["prompt"]) - known)
@@ -233,6 +235,9 @@ def compare(
         if before is None:
             if now["status"] == "ok":
                 yield f"{where}: computed anew it has a value, the table has none"
+            continue
+        if now["status"] != "ok":
+            yield f"{where}: the table has a value, computed anew there is none"
             continue
         for name in (n for n in metrics(table) if n in now):
             stored_value, value = _number(before[name]), _number(now[name])
