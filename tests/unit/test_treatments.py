@@ -121,3 +121,22 @@ def test_curves_refuse_what_they_cannot_draw():
         kg.normalised_curves(table_of(), rows=["lst"])
     with pytest.raises(kg.InputError, match="no row of this table has a source"):
         kg.normalised_curves(only_rows(table_of(), ["attention w5"]))
+
+
+def test_rows_side_by_side_keep_the_floor_of_their_own_layer():
+    from knockgrid._floor import floor_of
+    from knockgrid.edge.draw import treatments as side_by_side
+
+    cells = {name: {"0": 0.1, "2": 0.0} for name in ("subject noise", "subject zero")}
+    table = table_of()
+    table.attrs["knockgrid"] |= {
+        "noise_floor": {"js": {"overall": 0.5, "cells": cells}},
+        "labels": {"subject noise": "Subj.", "subject zero": "Subj."},
+    }
+    made = side_by_side(table)
+    assert list(dict.fromkeys(made["group"])) == ["noise", "zero"]
+    assert set(made["intervention"]) == {"subject", "attention w5"}
+    floor = floor_of(made, "js")
+    subject = (made["intervention"] == "subject").to_numpy(bool)
+    assert set(floor[subject & (made["layer"] == 2).to_numpy(bool)]) == {0.0}
+    assert set(floor[~subject]) == {0.5}

@@ -2,9 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from knockgrid import _treatments
 from knockgrid._errors import unknown
 from knockgrid._table import metadata_of
 from knockgrid.edge.store import FIGURES
@@ -72,22 +74,30 @@ def treatments(table: pd.DataFrame) -> pd.DataFrame:
     A run with several sources names its rows `subject noise`, `subject swap`, ...; side by side
     each source is a panel of its own, and rows without a source belong to all of them.
     """
-    names = [str(one["name"]) for one in metadata_of(table)["interventions"]]
-    sources = list(dict.fromkeys(n.split(" ", 1)[1] for n in names if n.startswith("subject ")))
+    found = _treatments.treatments(table)
+    sources = dict.fromkeys(one.source for one in found if one.source is not None)
+    plain = {one.name: one.name if one.source is None else one.row for one in found}
     parts = []
     for source in sources:
-        mine = [n for n in names if n.endswith(f" {source}") or n.startswith("attention")]
-        parts.append(table[table["intervention"].isin(mine)].assign(group=source))
+        mine = {one.name: one.source for one in found if one.source in (source, None)}
+        panel = next(n.split(" ", 1)[-1] for n, of in mine.items() if of == source)
+        parts.append(table[table["intervention"].isin(mine)].assign(group=panel))
     joined = pd.concat(parts, ignore_index=True)
-    joined["intervention"] = joined["intervention"].replace(
-        {f"{row} {source}": row for row in ("subject", "last") for source in sources}
-    )
+    joined["intervention"] = joined["intervention"].replace(plain)
     metadata = dict(metadata_of(table))
-    metadata["intervention_order"] = list(dict.fromkeys(_plain(n, sources) for n in names))
-    metadata["labels"] = {_plain(n, sources): text for n, text in metadata["labels"].items()}
+    metadata["intervention_order"] = list(dict.fromkeys(plain.values()))
+    metadata["labels"] = {plain.get(n, n): text for n, text in metadata["labels"].items()}
+    if isinstance(metadata.get("noise_floor"), dict):
+        metadata["noise_floor"] = {
+            m: _renamed(f, plain) for m, f in metadata["noise_floor"].items()
+        }
     joined.attrs = {**table.attrs, "knockgrid": metadata}
     return joined
 
 
-def _plain(name: str, sources: list[str]) -> str:
-    return next((name.removesuffix(f" {s}") for s in sources if name.endswith(f" {s}")), name)
+def _renamed(floor: Any, plain: dict[str, str]) -> Any:
+    """A noise floor under the rows' plain names; sources share the site, and so its floor."""
+    if not isinstance(floor, dict):
+        return floor
+    cells = {plain.get(name, name): cells for name, cells in floor.get("cells", {}).items()}
+    return {**floor, "cells": cells}
