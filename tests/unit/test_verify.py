@@ -221,7 +221,17 @@ def test_a_shard_that_nobody_has_written(run):
     shutil.copy(run / SHARD, run / "shards" / "00001.parquet")
     found = verify(run, cells=1)
     assert "shards/00001.parquet is a file that the run has not written" in found.mismatches
-    assert any("rows, the manifest" in line for line in found.mismatches)
+    assert len(found.mismatches) == 1  # the table is read from what was planned
+
+
+def test_rows_of_another_shard(run):
+    """Whole in itself, and in the wrong place."""
+    with pq.ParquetFile(run / SHARD) as file:
+        table = file.read()
+    about = {**json.loads(table.schema.metadata[b"knockgrid"]), "number": 7}
+    write_shard(Shard(table, about), run / SHARD)
+    found = verify(run, cells=1)
+    assert any("is damaged (it is shard 7)" in line for line in found.mismatches)
 
 
 def test_a_compact_run_holds_too(run):

@@ -22,7 +22,7 @@ def finish(folder: RunFolder) -> None:
     write_sides(sides, folder.path / SIDES)
     names = [SIDES, PLAN, STATISTICS, *([LABELS] if (folder.path / LABELS).exists() else [])]
     files = {name: file_digest(folder.path / name) for name in names}
-    files |= {f"shards/{path.name}": file_digest(path) for path in folder.shards()}
+    files |= {f"shards/{path.name}": file_digest(path) for path in folder.shards(manifest)}
     ended = None if files == manifest.get("digests", {}).get("files") else now()
     folder.update(**whole, finished=ended or manifest["finished"], digests={"files": files})
     for left in (folder.path / "shards").glob(".*.part"):  # of processes that were killed

@@ -24,7 +24,15 @@ from knockgrid.edge.manifest import (
 )
 from knockgrid.edge.prompt_lines import line_of, prompt_of
 from knockgrid.edge.set_level import read_set_level, write_set_level
-from knockgrid.edge.shard import Damaged, Shard, read_about, read_shard, schema, write_shard
+from knockgrid.edge.shard import (
+    Damaged,
+    Shard,
+    file_name,
+    read_about,
+    read_shard,
+    schema,
+    write_shard,
+)
 
 PLAN, STATISTICS, SHARDS = "plan.jsonl", "statistics.safetensors", "shards"
 COMPACT, SIDES, LABELS, FIGURES = "table.parquet", "prompts.parquet", "labels.parquet", "figures"
@@ -163,7 +171,7 @@ class RunFolder:
 
     def shard_path(self, number: int) -> Path:
         """Where a shard lies."""
-        return self.path / SHARDS / f"{number:05d}.parquet"
+        return self.path / SHARDS / file_name(number)
 
     def write(self, shard: Shard) -> None:
         """Keep a finished shard."""
@@ -202,9 +210,10 @@ class RunFolder:
             return None
         return aside
 
-    def shards(self) -> list[Path]:
-        """The shards that are there, in order."""
-        return sorted((self.path / SHARDS).glob("[0-9]*.parquet"))
+    def shards(self, manifest: Mapping[str, Any]) -> list[Path]:
+        """The planned shards that are there, in order."""
+        paths = map(self.shard_path, range(manifest["plan"]["shards"]))
+        return [path for path in paths if path.exists()]
 
     def abouts(self, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """What the shards that are there say of themselves.
@@ -212,7 +221,7 @@ class RunFolder:
         Raises:
             InputError: one of them cannot be read.
         """
-        for path in self.shards():
+        for path in self.shards(manifest):
             try:
                 yield read_about(path, manifest["run_digest"])
             except Damaged as reason:

@@ -77,6 +77,16 @@ def pandas_of(table: pa.Table) -> pd.DataFrame:
     return frame.astype({c.name: c.dtype for c in COLUMNS if c.name in frame})
 
 
+def file_name(number: int) -> str:
+    """The name of a shard's file.
+
+    Example:
+        >>> file_name(7)
+        '00007.parquet'
+    """
+    return f"{number:05d}.parquet"
+
+
 def write_shard(shard: Shard, path: Path) -> None:
     """Keep a shard, whole and on the disk or not at all."""
     about = {
@@ -123,6 +133,8 @@ def read_about(path: Path, run: str) -> dict[str, Any]:
     about = json.loads(text)
     if about["run"] != run:
         raise Damaged("it belongs to another run")
+    if path.name != file_name(about["number"]):
+        raise Damaged(f"it is shard {about['number']}")
     if about["rows"] != rows:
         raise Damaged(f"it has {rows} rows instead of {about['rows']}")
     return about

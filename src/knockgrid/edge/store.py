@@ -67,6 +67,7 @@ def open_run(
     manifest = run.manifest
     rows = scan_run(folder)
     wanted = names_of(rows.schema, columns)
+    names_of(rows.schema, list(where or ()))
     try:
         arrow = rows.to_table(columns=[*dict.fromkeys([*wanted, "prompt"])], filter=_filter(where))
     except (pa.ArrowException, OSError) as error:
@@ -101,7 +102,7 @@ def scan_run(folder: str | Path) -> ds.Dataset:
     """
     run = RunFolder(Path(folder))
     manifest = run.manifest
-    files = [run.path / COMPACT] if manifest.get("compact") else run.shards()
+    files = [run.path / COMPACT] if manifest.get("compact") else run.shards(manifest)
     if not files:
         raise InputError(
             f"{folder} holds a run of which no shard is finished; the command that began it goes on"
@@ -185,7 +186,7 @@ def compact(folder: str | Path) -> Path:
         files = {k: v for k, v in manifest["digests"]["files"].items() if "/" not in k}
         files[COMPACT] = file_digest(path)
         run.update(compact=True, digests={"files": files, "rows": digests})
-    for left in run.shards():
+    for left in run.shards(manifest):
         left.unlink(missing_ok=True)
     return path
 

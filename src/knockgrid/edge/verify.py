@@ -90,7 +90,12 @@ def verify(
     if table is None:
         return found
     check_settings(run, manifest, table, found)
-    suspects = check_rows(stamped_rows(run, manifest), table, found)
+    try:
+        stamped = stamped_rows(run, manifest)
+    except InputError as error:
+        found.mismatches.append(str(error))
+        return found
+    suspects = check_rows(stamped, table, found)
     if "interventions" in manifest["config"]:
         found.notes.append("the run was begun from Python, so no cell was computed anew")
         return found
@@ -109,7 +114,7 @@ def check_files(run: RunFolder, manifest: Mapping[str, Any], found: Verification
             found.mismatches.append(f"{name} is missing")
         elif file_digest(run.path / name) != written:
             found.mismatches.append(f"{name} is not the file that was written (sha256 differs)")
-    there = {f"{SHARDS}/{path.name}" for path in run.shards()}
+    there = {f"{SHARDS}/{path.name}" for path in (run.path / SHARDS).glob("*.parquet")}
     strangers = sorted(there - set(stamped)) if not manifest.get("compact") else []
     found.mismatches += [f"{name} is a file that the run has not written" for name in strangers]
     found.checked.append(f"digests of {len(stamped)} files")

@@ -1,0 +1,334 @@
+"""Run folders: what is there is not computed again, what does not belong there is refused."""
+
+import json
+import shutil
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import knockgrid as kg
+from knockgrid._table import metadata_of
+from knockgrid.edge.run_folder import DamagedShard, OtherVersions
+from knockgrid.edge.shard import arrow_of, schema, write_rows
+from knockgrid.edge.store import UnfinishedRun
+
+TEXTS = {
+    "france": ("The capital of France is", "France"),
+    "italy": ("The capital of Italy is", "Italy"),
+    "tower": ("The Eiffel Tower is located in the city of", "The Eiffel Tower"),
+    "rome": ("Rome is in", "Rome"),
+    "oslo": ("Oslo is in", "Oslo"),
+}
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    """Five prompts of three lengths, out of the order in which lengths are computed."""
+    return [kg.Prompt(t, spans={"subject": s}, id=i) for i, (t, s) in TEXTS.items()]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Three rows, one of them with a vector that is taken over the whole set."""
+    return [
+        kg.knockout(),
+        kg.patch("resid_post", "subject"),
+        kg.patch("mlp_out", "last", kg.mean()),
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(tiny_llama, prompts, rows):
+    """A sweep of two prompts per shard, in memory or into a folder."""
+
+    def go(out=None, prompts=prompts, rows=rows, model=tiny_llama, **options):
+        options = {"layers": [2, 0], "batch": 2, **options}
+        return kg.sweep(model, prompts, rows, out=out, progress=False, **options)
+
+    return go
+
+
+@pytest.fixture(scope="module")
+def undisturbed(run):
+    """The same sweep in memory."""
+    return run()
+
+
+@pytest.fixture(scope="module")
+def finished(run, tmp_path_factory):
+    """A finished run folder, to be copied."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    run(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """A run folder of one's own."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def equal(one, other):
+    """Whether two tables are the same, to the last bit and entry."""
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+    return metadata_of(one) == metadata_of(other)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The numbers of the shards that are computed from now on."""
+    from knockgrid.edge.work import Work
+
+    numbers, compute = [], Work.carry_out
+
+    def counted(self, number, done=lambda n: None):
+        numbers.append(number)
+        return compute(self, number, done)
+
+    monkeypatch.setattr(Work, "carry_out", counted)
+    return numbers
+
+
+def shards_of(folder):
+    return sorted(path.name for path in (folder / "shards").iterdir())
+
+
+def test_a_run_in_pieces_equals_a_sweep_in_memory(folder, undisturbed):
+    assert equal(kg.open_run(folder), undisturbed)
+    assert shards_of(folder) == [f"0000{i}.parquet" for i in range(4)]
+    sides = pd.read_parquet(folder / "prompts.parquet")
+    assert list(sides["id"]) == list(TEXTS)
+    assert sides.set_index("id").loc["rome", "tokens"][-1] == " in"
+
+
+def test_what_is_there_is_not_computed_again(folder, run, undisturbed, computed):
+    before = {path: path.stat().st_mtime_ns for path in (folder / "shards").iterdir()}
+    assert equal(run(folder), undisturbed)
+    assert computed == []
+    (folder / "shards" / "00001.parquet").unlink()
+    assert equal(run(folder), undisturbed)
+    assert computed == [1]
+    kept = {p: t for p, t in before.items() if p.name != "00001.parquet"}
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+
+
+def test_vectors_of_the_whole_set_are_not_taken_anew(folder, run, undisturbed, monkeypatch):
+    """A part that computed its own mean would give other numbers than the whole."""
+
+    def never(*_):
+        raise AssertionError("statistics over the set were computed again")
+
+    monkeypatch.setattr("knockgrid._setup.with_statistics", never)
+    (folder / "shards" / "00000.parquet").unlink()
+    assert equal(run(folder), undisturbed)
+
+
+def test_a_part_of_the_shards(run, undisturbed, tmp_path, computed):
+    with pytest.warns(UnfinishedRun, match="2 of 4 shards, 2 of 5 prompts"):
+        part = run(tmp_path / "run", shard="1/2")
+    assert sorted(computed) == [0, 2]
+    assert metadata_of(part)["unfinished"] == {"shards": 4, "finished": 2}
+    plan = [json.loads(line) for line in (tmp_path / "run" / "plan.jsonl").read_text().splitlines()]
+    mine = [one["id"] for one in plan if one["shard"] in (0, 2)]
+    assert list(dict.fromkeys(part["prompt"])) == mine
+    there = undisturbed[undisturbed["prompt"].isin(part["prompt"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(part, there, check_exact=True)
+    assert equal(run(tmp_path / "run", shard="2/2"), undisturbed)
+    assert sorted(computed) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"seed": 1}, r"holds a run with other settings \(seed\)"),
+        ({"layers": [0, 2]}, r"\(layers\)"),
+        ({"unit": "bits", "batch": 3}, r"\(batch, unit\)"),
+        ({"rows": [kg.knockout()]}, r"\(interventions\)"),
+        ({"rows": [kg.knockout(window=9)]}, r"\(interventions\)"),
+    ],
+)
+def test_another_setting_is_refused_with_its_name(folder, run, options, says, computed):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(kg.InputError, match=says):
+        run(folder, **options)
+    assert computed == []
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_another_vector_is_another_setting(run, tmp_path):
+    import torch
+
+    def fixed(value):
+        vector = torch.zeros(32)
+        vector[17] = value
+        return [kg.patch("resid_post", "last", kg.fixed(vector), name="fixed")]
+
+    run(tmp_path / "run", rows=fixed(1.0))
+    with pytest.raises(kg.InputError, match=r"\(interventions\)"):
+        run(tmp_path / "run", rows=fixed(1.5))
+
+
+def test_other_prompts_and_another_model_are_refused(folder, run, prompts, tiny_gpt2):
+    (folder / "shards" / "00000.parquet").unlink()
+    for others in (prompts[:-1], prompts[::-1], [prompts[0].replace(answers=["x"]), *prompts[1:]]):
+        with pytest.raises(kg.InputError, match="was begun with other prompts"):
+            run(folder, prompts=others)
+    with pytest.raises(kg.InputError, match=r"was begun with another model \(architecture,"):
+        run(folder, model=tiny_gpt2)
+
+
+def test_another_executor_is_refused(folder, run, monkeypatch):
+    (folder / "shards" / "00000.parquet").unlink()
+    monkeypatch.setattr("knockgrid._preflight.staircase", kg.reference)
+    with pytest.raises(kg.InputError, match="begun with the staircase executor, which does not"):
+        run(folder)
+
+
+def test_other_versions_are_said(folder, run, undisturbed, monkeypatch):
+    from knockgrid._setup import versions
+
+    monkeypatch.setattr("knockgrid._setup.versions", lambda: {**versions(), "torch": "9.9"})
+    (folder / "shards" / "00000.parquet").unlink()
+    with pytest.warns(OtherVersions, match="under other versions of torch"):
+        table = run(folder)
+    pd.testing.assert_frame_equal(table, undisturbed, check_exact=True)
+
+
+def test_a_changed_plan_is_refused(folder, run):
+    (folder / "shards" / "00000.parquet").unlink()
+    plan = folder / "plan.jsonl"
+    plan.write_text(plan.read_text().replace("France", "Fr@nce"))
+    with pytest.raises(kg.InputError, match="plan.jsonl is not the file that the run was begun"):
+        run(folder)
+
+
+def test_a_shard_of_another_run_is_set_aside(folder, run, tmp_path, undisturbed):
+    """Of the same settings on other prompts, as when somebody copies files."""
+    shutil.copy(folder / "shards" / "00000.parquet", folder / "shards" / "00002.parquet")
+    other = tmp_path / "other"
+    run(other, seed=5)
+    shutil.copy(other / "shards" / "00001.parquet", folder / "shards" / "00001.parquet")
+    with pytest.warns(DamagedShard) as said:
+        table = run(folder)
+    reasons = " ".join(str(one.message) for one in said)
+    assert "00001.parquet: it belongs to another run" in reasons
+    assert "00002.parquet: it is shard 0" in reasons
+    assert equal(table, undisturbed)
+
+
+def test_a_column_of_one_s_own(run, tmp_path, monkeypatch):
+    """A measure that the schema does not know keeps its place, in shards without a value too."""
+    from dataclasses import replace
+
+    from knockgrid.divergences import js
+
+    mine = replace(js, name="mine")
+    monkeypatch.setattr("knockgrid._checks.by_name", lambda name: mine if name == "mine" else js)
+    table = run(tmp_path / "run", metrics=["js", "mine"])
+    assert equal(table, run(metrics=["js", "mine"]))
+    assert (table["mine"] == table["js"]).all()
+
+
+def test_some_columns_and_rows(folder, undisturbed):
+    some = kg.open_run(
+        folder, columns=["prompt", "js"], where={"layer": 2, "prompt": ["rome", "tower"]}
+    )
+    there = undisturbed[(undisturbed["layer"] == 2) & undisturbed["prompt"].isin(["rome", "tower"])]
+    pd.testing.assert_frame_equal(some, there[["prompt", "js"]].reset_index(drop=True))
+    with pytest.raises(kg.InputError, match="unknown column 'jss'; did you mean 'js'"):
+        kg.open_run(folder, columns=["jss"])
+    with pytest.raises(kg.InputError, match="unknown column 'layr'; did you mean 'layer'"):
+        kg.open_run(folder, where={"layr": 2})
+
+
+def test_nothing_finished_yet(folder):
+    for path in (folder / "shards").iterdir():
+        path.unlink()
+    with pytest.raises(kg.InputError, match="of which no shard is finished"):
+        kg.open_run(folder)
+
+
+def test_a_compact_run_is_the_same(folder, run, undisturbed, computed):
+    path = kg.compact(folder)
+    assert path == folder / "table.parquet"
+    assert shards_of(folder) == []
+    assert equal(kg.open_run(folder), undisturbed)
+    assert equal(run(folder), undisturbed)
+    assert computed == []
+    assert kg.compact(folder) == path
+    unfinished = folder.parent / "unfinished"
+    with pytest.warns(UnfinishedRun):
+        run(unfinished, shard="1/2")
+    with pytest.raises(kg.InputError, match="is not finished; end the run"):
+        kg.compact(unfinished)
+
+
+def test_exports_read_back(folder, undisturbed, tmp_path):
+    kg.export(folder, tmp_path / "a.csv")
+    kg.export(folder, tmp_path / "a.jsonl", "jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    for back in (pd.read_csv(tmp_path / "a.csv"), pd.DataFrame(lines)):
+        assert len(back) == len(undisturbed)
+        key = ["prompt", "intervention", "layer"]
+        one, other = (t.set_index(key).sort_index() for t in (back, undisturbed))
+        for name in ("js", "kl", "logp_clean", "js_to_source"):
+            np.testing.assert_array_equal(
+                one[name].to_numpy(float),
+                other[name].astype("Float64").to_numpy(float, na_value=np.nan),
+            )
+    with pytest.raises(kg.InputError, match="unknown format 'xlsx'"):
+        kg.export(folder, tmp_path / "a.xlsx", "xlsx")
+
+
+def test_what_json_has_no_word_for(folder, tmp_path):
+    from knockgrid.edge.store import as_lines
+
+    rows = {"prompt": ["a"], "kl": [float("inf")], "js": [4.7e-12], "js_to_source": [None]}
+    frame = pd.DataFrame({**rows, "intervention": "last", "layer": 0})
+    line = json.loads(as_lines(arrow_of(frame, pa.Schema.from_pandas(frame))))
+    assert (line["kl"], line["js"], line["js_to_source"]) == ("inf", 4.7e-12, None)
+
+
+@pytest.mark.parametrize("n_tokens", [1, 2])
+def test_every_column_survives_the_disk(run, tmp_path, rows, n_tokens):
+    """Several tokens and samples, a corruption without a partner, families of heads."""
+    several = [*rows, kg.patch("resid_post", "subject", kg.corrupted_run(by=kg.swap()), name="s")]
+    several += kg.per_head(kg.knockout(name="heads"), 2)
+    options = {"rows": several, "n_tokens": n_tokens, "samples": 2}
+    assert equal(run(tmp_path / "run", **options), run(**options))
+
+
+def test_ten_million_rows_stay_queryable(tmp_path, folder):
+    """The recipe of the documentation, on a run of 111,112 prompts."""
+    columns = schema(["js", "kl"])
+    (tmp_path / "big" / "shards").mkdir(parents=True)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["plan"]["shards"] = 10
+    (tmp_path / "big" / "manifest.json").write_text(json.dumps(manifest))
+    per, cells = 11_112, 90
+    random = np.random.default_rng(0)
+    layer = np.tile(np.arange(30), per * 3)
+    name = np.tile(np.repeat(["subject", "attention", "last"], 30), per)
+    frame = pd.DataFrame({"layer": layer, "intervention": name, "token": 0, "samples": 1})
+    frame["status"] = "ok"
+    frame = frame.reindex(columns=columns.names)
+    sums = np.zeros(30)
+    for number in range(10):
+        frame["prompt"] = np.repeat([f"p{number}-{i}" for i in range(per)], cells)
+        frame["js"] = random.random(per * cells)
+        sums += np.bincount(layer[name == "last"], frame["js"][name == "last"], 30)
+        with (tmp_path / "big" / "shards" / f"{number:05d}.parquet").open("wb") as file:
+            write_rows(arrow_of(frame, columns), file)
+    rows = duckdb.sql(
+        f"SELECT layer, avg(js), count(*) FROM '{tmp_path}/big/shards/*.parquet' "
+        "WHERE intervention = 'last' GROUP BY layer ORDER BY layer"
+    ).fetchall()
+    assert [(one[0], one[2]) for one in rows] == [(i, 10 * per) for i in range(30)]
+    np.testing.assert_allclose([one[1] for one in rows], sums / (10 * per), rtol=1e-12)
+    lazily = kg.scan_run(tmp_path / "big")
+    assert lazily.count_rows() == 10 * per * cells
+    counted = duckdb.sql("SELECT count(DISTINCT prompt) FROM lazily").fetchall()
+    assert counted == [(10 * per,)]
