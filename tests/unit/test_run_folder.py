@@ -1,7 +1,9 @@
 """Run folders: what is there is not computed again, what does not belong there is refused."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -332,3 +334,17 @@ def test_ten_million_rows_stay_queryable(tmp_path, folder):
     assert lazily.count_rows() == 10 * per * cells
     counted = duckdb.sql("SELECT count(DISTINCT prompt) FROM lazily").fetchall()
     assert counted == [(10 * per,)]
+
+
+def test_the_recipe_of_the_documentation(folder, undisturbed):
+    """The SQL of docs/runs.md, as it stands there."""
+    page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text(encoding="utf-8")
+    recipe = re.search(r"```sql\n(.*?)```", page, re.DOTALL)
+    assert recipe is not None
+    found = duckdb.sql(recipe[1].replace("runs/mine", str(folder))).df()
+    ok = undisturbed[undisturbed["status"] == "ok"]
+    there = ok.groupby(["intervention", "layer"])["js"].agg(["mean", "size"])
+    both = found.set_index(["intervention", "layer"]).join(there)
+    np.testing.assert_allclose(both["js"], both["mean"], rtol=1e-12)
+    assert (both["n"] == both["size"]).all()
+    assert len(both) == len(there)
