@@ -64,9 +64,10 @@ def main() -> None:
     1: a run does not hold (`verify`); 2: bad input; 3: some prompts of a run failed, the others are
     there; 130 or 143: stopped by Ctrl-C or SIGTERM, after the shard in hand.
     """
-    warnings.showwarning = told
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = told
+            app()
     except InputError as error:
         leave(2, error)
     except Ended as error:

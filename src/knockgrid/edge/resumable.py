@@ -141,7 +141,9 @@ def keep(
     with (
         asked_to_stop() as asked,
         disk_errors_said(folder),
-        tqdm(total=sum(map(work.cells, wanted)), unit=" cells", disable=not progress) as bar,
+        tqdm(
+            total=sum(map(work.cells, wanted)), unit=" cells", disable=not progress, desc="sweep"
+        ) as bar,
     ):
         for shard in engine(work, still_missing(folder, before), bar.update):
             folder.write(shard)
