@@ -405,3 +405,12 @@ def test_a_measure_that_a_row_cannot_have_is_empty_there():
     shown = grid(build(rows, {}), "js_to_source")[0]
     assert shown["last"] == 0.2
     assert np.isnan(shown["attention"])
+
+
+def test_columns_that_no_row_has_a_value_for():
+    """A part of a sweep in which every cell is NA has the columns of the other parts."""
+    rows = [{"prompt": "rome", "intervention": "last", "layer": 0, "status": "NA: no"}]
+    made = build(rows, {}, ["js", "mine"])
+    assert made[["js", "mine"]].isna().all(axis=None)
+    assert [str(made[name].dtype) for name in ("js", "mine")] == ["float64", "float64"]
+    assert "kl" not in made
