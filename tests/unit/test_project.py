@@ -28,6 +28,7 @@ SOURCE = ROOT / "src" / "knockgrid"
 # A new module at the top of the package gets its place here.
 ROOMS = (
     "_errors",
+    "_escape",
     "_layers",
     "_edit",
     "_prompt",
