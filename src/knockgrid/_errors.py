@@ -4,8 +4,8 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
-SHOWN = 80
-"""So many characters of what was given are repeated in an error."""
+SHOWN, LONGEST = 80, 2000
+"""Characters of what was given that an error repeats, and of a whole error whatever is in it."""
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 3
@@ -27,7 +27,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(printable(str(message)))
+        super().__init__(cut(printable(cut(str(message), LONGEST)), LONGEST))
 
 
 def printable(text: str) -> str:
@@ -54,13 +54,19 @@ def shown(given: object, limit: int = SHOWN) -> str:
     """
     try:
         # only the ends of a long text are looked at: it may hold a gigabyte
-        text = repr(_ends(given, limit)) if type(given) is str else _BRIEF.repr(given)
+        text = repr(cut(given, limit)) if type(given) is str else _BRIEF.repr(given)
     except Exception:  # a number of too many digits, or an object that cannot be shown
         return f"a value of type {type(given).__name__}"
-    return _ends(printable(text), limit)
+    return cut(printable(text), limit)
 
 
-def _ends(text: str, limit: int) -> str:
+def cut(text: str, limit: int) -> str:
+    """Both ends of a text that is longer than `limit`.
+
+    Example:
+        >>> cut("Rome is in Italy", 9)
+        'Rome…taly'
+    """
     half = (limit - 1) // 2
     return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
 

@@ -15,7 +15,7 @@ LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
 }
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+FORMULA = re.compile(r"[\t\r\n]|[\s\0-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]")
 """What makes a spreadsheet compute a cell, after OWASP's page on CSV injection."""
 LONGEST = 80
 """Characters of a file name: the rest of the 255 that file systems take is for what is added."""
@@ -73,9 +73,9 @@ def spreadsheet(text: str) -> str:
         ('\'=HYPERLINK("http://a.b")', 'Rome')
 
     Excel, LibreOffice and Google Sheets run a cell that begins with `=`, `+`, `-`, `@`, a tab or a
-    line break (full-width signs too, and behind spaces); quotes around it do not help. So this
-    export is for looking at; the exact text is in Parquet and JSONL. Numbers stay numbers: give
-    only text columns. `from_spreadsheet` takes the apostrophe off again.
+    line break (full-width signs too, and behind what is invisible); quotes around it do not help.
+    So such an export is for looking at; the exact text is in Parquet and JSONL. Numbers stay
+    numbers: give only text columns. `from_spreadsheet` takes the apostrophe off again.
 
     Source: OWASP, "CSV Injection". Limit: a text whose first letters are apostrophes before a
     formula gets one more, so that nothing is lost on the way back.
@@ -95,8 +95,7 @@ def from_spreadsheet(text: str) -> str:
 
 def _computes(text: str) -> bool:
     """Whether a cell would be computed, or is an escaped one, which must stay distinguishable."""
-    bare = text.lstrip("'")
-    return bare.startswith(FORMULA) or bare.lstrip().startswith(FORMULA)
+    return FORMULA.match(text.lstrip("'")) is not None
 
 
 def file_name(text: object) -> str:

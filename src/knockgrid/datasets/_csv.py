@@ -31,5 +31,7 @@ def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
                     'quote a cell with commas in it: "Rome, the capital"'
                 )
             yield where, row
-    except csv.Error as error:
-        raise InputError(f"{path.name} line {reader.line_num} is not CSV ({error})") from None
+    except csv.Error as error:  # its own line number is that of the last good row
+        raise InputError(
+            f"{path.name} line {reader.reader.line_num} is not CSV ({error})"
+        ) from None

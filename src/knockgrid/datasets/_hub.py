@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from knockgrid._errors import InputError, shown
+from knockgrid._errors import InputError, cut, shown
 from knockgrid.datasets._rows import NAMES
 
 
@@ -24,7 +24,7 @@ def hub_rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"data set {shown(path)} (split {shown(split or 'train')}) could not be loaded "
-            f"({shown(reason, 160)[1:-1]}); give hf:name:split"
+            f"({cut(reason, 160)}); give hf:name:split"
         ) from None
     for number, row in enumerate(dataset, 1):
         yield f"hf:{path} row {number}", dict(row)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from knockgrid._errors import InputError, shown, unknown
+from knockgrid._errors import InputError, cut, shown, unknown
 
 SOURCES = ("noise", "noise:K", "swap", "zero", "mean")
 ROWS = ("subject", "attention", "last")
@@ -86,10 +86,12 @@ def read_config(path: Path | None, flags: dict[str, Any]) -> SweepConfig:
 
 
 def _sound(name: str, value: Any) -> None:
-    """Refuse what a manifest cannot hold: NUL, and numbers that are not finite."""
+    """Refuse what a manifest cannot hold: NUL, lone surrogates, numbers that are not finite."""
     for one in value if isinstance(value, tuple) else (value,):
-        if isinstance(one, str) and "\0" in one:
-            raise InputError(f"setting {name!r} is {shown(one)}, which holds a NUL character")
+        if isinstance(one, str) and ("\0" in one or any("\ud800" <= c <= "\udfff" for c in one)):
+            raise InputError(
+                f"setting {name!r} is {shown(one)}, which is not text that can be kept"
+            )
         if isinstance(one, float) and not math.isfinite(one):
             raise InputError(f"setting {name!r} is {one}; give a finite number")
 
@@ -104,7 +106,9 @@ def _load(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"there is no settings file {shown(str(path))}; check the path") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"settings file {shown(str(path))} cannot be read ({error})") from None
+        raise InputError(
+            f"settings file {shown(str(path))} cannot be read ({getattr(error, 'strerror', error)})"
+        ) from None
     if len(content) > LARGEST:
         raise InputError(f"{path.name} is larger than {LARGEST:,} bytes; settings are a few lines")
     try:
@@ -134,7 +138,7 @@ def _yaml(text: str, path: Path) -> Any:
         loaded = plain_yaml(text)
         return {} if loaded is None else loaded
     except yaml.YAMLError as error:
-        reason = shown(" ".join(str(error).split()), 200)[1:-1]
+        reason = cut(" ".join(str(error).split()), 200)
         raise InputError(f"{path.name} is not YAML ({reason})") from None
 
 
@@ -147,5 +151,5 @@ def _toml(text: str, path: Path) -> Any:
     try:
         return tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, or a number of too many digits
-        reason = shown(str(error), 200)[1:-1]
+        reason = cut(str(error), 200)
         raise InputError(f"{path.name} is not TOML ({reason})") from None

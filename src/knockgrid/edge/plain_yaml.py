@@ -43,12 +43,13 @@ class PlainLoader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key.value, str):
+            if not isinstance(key.value, str):
+                continue  # refused where it is constructed, if it cannot be a key
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {shown(key.value)} comes twice", key.start_mark
                 )
-            if isinstance(key.value, str):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 

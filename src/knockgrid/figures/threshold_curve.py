@@ -45,7 +45,7 @@ def threshold_curve(
     for rule, value in metadata_of(sensitivity).get("marks", {}).items():
         told, style = RULES.get(rule, (plain(rule), "-"))
         line = {"color": "black", "linestyle": style, "linewidth": 1.0}
-        ax.axvline(value, label=f"{told}: {value:.3g}", gid=rule, **line)
+        ax.axvline(value, label=f"{told}: {value:.3g}", gid=plain(rule), **line)
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("Threshold on reliance (nats)")
