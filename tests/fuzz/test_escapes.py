@@ -65,7 +65,7 @@ FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uf
 
 
 @given(TEXT)
-@target("HTML", 7_000)
+@target("HTML", 5_000)
 def test_html(text):
     parsed = Parsed()
     parsed.feed(f'<p title="{html(text)}">{html(text)}</p>')
@@ -92,7 +92,7 @@ def read_latex(text: str) -> str:
 
 
 @given(TEXT)
-@target("LaTeX", 6_000)
+@target("LaTeX", 5_000)
 def test_latex(text):
     back = read_latex(latex(text))
     assert len(back) == len(text)
@@ -102,7 +102,7 @@ def test_latex(text):
 
 
 @given(TEXT)
-@target("matplotlib", 6_000)
+@target("matplotlib", 5_000)
 def test_mathtext(text):
     drawn = mathtext(text)
     assert not cbook.is_math_text(drawn)
@@ -110,7 +110,7 @@ def test_mathtext(text):
 
 
 @given(TEXT)
-@target("CSV cells", 8_000)
+@target("CSV cells", 6_000)
 def test_spreadsheet(text):
     cell = spreadsheet(text)
     assert not re.match(r"\s*[=+\-@＝＋－＠]|[\t\r\n]", cell)
@@ -127,7 +127,7 @@ DEVICES = {"con", "prn", "aux", "nul", *(f"{p}{n}" for p in ("com", "lpt") for n
 
 
 @given(TEXT, TEXT)
-@target("file names", 12_000)
+@target("file names", 8_000)
 def test_file_names(text, other):
     name = file_name(text)
     assert re.fullmatch(r"[a-z0-9_~][a-z0-9_+=@~-]*", name)
@@ -137,7 +137,7 @@ def test_file_names(text, other):
 
 
 @given(TEXT)
-@target("text in errors", 6_000)
+@target("text in errors", 5_000)
 def test_shown(text):
     for said in (shown(text), shown([text] * 50), shown({text: text}), printable(text)):
         assert said.isprintable()

@@ -331,6 +331,37 @@ def test_parquet_cut_short(read, tmp_path, cut):
     assert "is not a Parquet file" in refused(read, "a.parquet", content[:cut])
 
 
+def test_parquet_damaged_in_every_place(tmp_path):
+    """The process must outlive it too: some of what pyarrow tells of a damaged file ends it."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"text": TEXTS}).replace_schema_metadata(None), path, store_schema=False
+    )
+    content = path.read_bytes()
+    read, refusals = set(), []
+    for place in range(len(content)):
+        for value in (0, 255, content[place] ^ 1, content[place] + 16 & 255):
+            path.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+            try:
+                read.add(len(read_prompts(path)))
+            except InputError as error:
+                refusals.append(str(error))
+    assert {2} <= read <= {1, 2}
+    assert len(refusals) > len(content)
+    assert all(message.isprintable() and len(message) < 500 for message in refusals)
+
+
+@pytest.mark.parametrize("number", [10**400, 10**5000, -0.0, 1.5], ids=lambda n: type(n).__name__)
+def test_numbers_of_any_size_stand_for_text(number):
+    def made():
+        return _rows.parse({"text": number}, "line 1")[1].text
+
+    if number == 10**5000:
+        assert "line 1: text is a value of type int" in refused(made)
+    else:
+        assert made() == str(number)
+
+
 # nothing is run
 
 

@@ -31,7 +31,7 @@ MOST_SPANS = 1000
 def _text(given: Any) -> Any:
     """Text, or a number as text; other values are not guessed at (bytes may be in any encoding)."""
     if isinstance(given, int | float | Decimal) and not isinstance(given, bool):
-        if math.isfinite(given):
+        if isinstance(given, int) or math.isfinite(given):
             return str(given)
         raise ValueError("it should be text, or a finite number")
     if given is not None and not isinstance(given, str):
