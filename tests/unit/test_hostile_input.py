@@ -97,8 +97,8 @@ def test_what_was_given_is_shown_short():
 
 
 def test_an_ambiguous_span_in_a_long_text_is_told_at_once():
-    part = "a" * 10**6
-    assert "occurs more than 9 times" in refused(Prompt, "a" * 2 * 10**6, spans={"subject": part})
+    part = "a" * 10**4  # looking for all places would take quadratic time
+    assert "occurs more than 9 times" in refused(Prompt, "a" * 2 * 10**4, spans={"subject": part})
     assert "occurs 2 times" in refused(Prompt, "aba", spans={"subject": "a"})
 
 
@@ -444,7 +444,7 @@ def test_damaged_weights_are_refused(model_folder):
     assert "could not be loaded" in refused(kg.load, model_folder)
 
 
-def test_code_that_a_model_brings_is_not_run(model_folder, monkeypatch):
+def test_code_that_a_model_brings_is_not_run(model_folder, monkeypatch, tiny_llama):
     marker = model_folder / "marker"
     (model_folder / "evil.py").write_text(
         f"import os\nos.mkdir({str(marker)!r})\n"
@@ -463,9 +463,11 @@ def test_code_that_a_model_brings_is_not_run(model_folder, monkeypatch):
 
     given = {}
     boot = _model.TransformerBridge
-    monkeypatch.setattr(boot, "boot_transformers", lambda name, **options: given.update(options))
-    kg.load.__wrapped__(model_folder) if hasattr(kg.load, "__wrapped__") else None
-    assert given.get("trust_remote_code", False) is False
+    monkeypatch.setattr(
+        boot, "boot_transformers", lambda _, **more: given.update(more) or tiny_llama
+    )
+    kg.load(model_folder)
+    assert given["trust_remote_code"] is False
 
 
 # settings

@@ -4,6 +4,8 @@ import re
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 from knockgrid._errors import shown
 
@@ -35,7 +37,7 @@ class PlainLoader(yaml.SafeLoader):
         for what in ("anchor", "tag"):
             given = getattr(event, what, None)
             if given is not None:
-                raise yaml.composer.ComposerError(
+                raise ComposerError(
                     None, None, f"{what} {shown(given)} is not read", event.start_mark
                 )
         return super().compose_node(parent, index)
@@ -46,7 +48,7 @@ class PlainLoader(yaml.SafeLoader):
             if not isinstance(key.value, str):
                 continue  # refused where it is constructed, if it cannot be a key
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(
+                raise ConstructorError(
                     None, None, f"the key {shown(key.value)} comes twice", key.start_mark
                 )
             seen.add(key.value)
