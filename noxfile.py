@@ -42,6 +42,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def fuzz(session: nox.Session) -> None:
+    """Feed the readers and escapes more than 100,000 hostile inputs (about 5 minutes)."""
+    install(session, ".[test]")
+    full = {"KNOCKGRID_FUZZ": "full"}
+    session.run("pytest", "tests/fuzz", "--no-header", *session.posargs, env=full)
+
+
+@nox.session(python=PYTHON)
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff (`ruff check --fix` and `ruff format` repair both)."""
     install(session, "ruff")

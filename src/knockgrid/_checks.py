@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._answer_positions import is_answer_position
-from knockgrid._errors import InputError, unknown
+from knockgrid._errors import InputError, shown, unknown
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention
 from knockgrid._layers import layer_set
@@ -109,7 +109,8 @@ def check_places(
                 if not found and one.role == "treatment":  # others lose the prompt, and count it
                     raise InputError(
                         f"place {at!r} is empty in prompt {prepared.prompt.id!r} "
-                        f"({prepared.prompt.text!r}); leave the prompt out or name another place"
+                        f"({shown(prepared.prompt.text)}); leave the prompt out or name another "
+                        "place"
                     )
 
 

@@ -1,14 +1,23 @@
 """What the tool says when it is given something it cannot work with."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+SHOWN, LONGEST = 80, 2000
+"""Characters of what was given that an error repeats, and of a whole error whatever is in it."""
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 3
+_BRIEF.maxstring = _BRIEF.maxother = SHOWN
 
 
 class InputError(ValueError):
     """Input that knockgrid refuses, in one sentence: what was given, what is allowed, what to do.
 
     It is a `ValueError`, so existing handlers keep working; the command line turns it into one
-    line on standard error and exit code 2.
+    line on standard error and exit code 2. Control characters are shown escaped, so that text from
+    a file can neither break the line nor steer a terminal.
 
     Example:
         >>> raise InputError("layer 31 is out of range: the model has layers 0 to 29")
@@ -16,6 +25,50 @@ class InputError(ValueError):
         ...
         knockgrid._errors.InputError: layer 31 is out of range: the model has layers 0 to 29
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(cut(printable(cut(str(message), LONGEST)), LONGEST))
+
+
+def printable(text: str) -> str:
+    r"""Text in one line: what cannot be printed is shown as its escape.
+
+    Example:
+        >>> print(printable("Rome\n\x1b[31m"))
+        Rome\n\x1b[31m
+    """
+    if text.isprintable():
+        return text
+    # `ascii` of one character is its escape in quotes
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def shown(given: object, limit: int = SHOWN) -> str:
+    """What was given, as an error repeats it: like `repr`, on one line and never long.
+
+    Example:
+        >>> shown("Rome"), shown(["Rome", 3])
+        ("'Rome'", "['Rome', 3]")
+        >>> shown("la" * 10**6, limit=20)
+        "'lalalala…lalalala'"
+    """
+    try:
+        # only the ends of a long text are looked at: it may hold a gigabyte
+        text = repr(cut(given, limit)) if type(given) is str else _BRIEF.repr(given)
+    except Exception:  # a number of too many digits, or an object that cannot be shown
+        return f"a value of type {type(given).__name__}"
+    return cut(printable(text), limit)
+
+
+def cut(text: str, limit: int) -> str:
+    """Both ends of a text that is longer than `limit`.
+
+    Example:
+        >>> cut("Rome is in Italy", 9)
+        'Rome…taly'
+    """
+    half = (limit - 1) // 2
+    return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
 
 
 def unknown(what: str, given: object, allowed: Iterable[str]) -> InputError:
@@ -26,6 +79,6 @@ def unknown(what: str, given: object, allowed: Iterable[str]) -> InputError:
         unknown metric 'jss'; did you mean 'js'? Allowed: js, kl
     """
     names = [str(name) for name in allowed]
-    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(given)[:SHOWN], names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return InputError(f"unknown {what} {given!r}{hint} Allowed: {', '.join(names)}")
+    return InputError(f"unknown {what} {shown(given)}{hint} Allowed: {', '.join(names)}")

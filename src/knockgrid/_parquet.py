@@ -72,14 +72,21 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
         # not `pq.read_table`, which reads columns into folder names such as "model=gpt2"
         with pq.ParquetFile(path) as file:
             arrow = file.read()
-    except pa.ArrowInvalid as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Arrow raises many kinds for a damaged file, KeyError among them
         raise InputError(f"{str(path)!r} is not a Parquet file: {error}") from error
     text = (arrow.schema.metadata or {}).get(KEY.encode())
     if text is None:
         raise InputError(f"{str(path)!r} is Parquet, but not a table that knockgrid has written")
-    table = arrow.to_pandas()
-    table = table.astype({c.name: c.dtype for c in COLUMNS if c.name in table})
-    table.attrs = {KEY: shared(json.loads(text))}
+    try:
+        table = arrow.to_pandas()
+        table = table.astype({c.name: c.dtype for c in COLUMNS if c.name in table})
+        table.attrs = {KEY: shared(json.loads(text))}
+    except (ValueError, TypeError, RecursionError, pa.ArrowException) as error:
+        raise InputError(
+            f"{str(path)!r} was written by knockgrid and is damaged: {error}"
+        ) from None
     return table
 
 

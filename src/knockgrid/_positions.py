@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from knockgrid._errors import InputError, unknown
+from knockgrid._errors import InputError, shown, unknown
 from knockgrid._prompt import Prompt
 
 Position = str | int
@@ -56,7 +56,7 @@ def tokenize(text: str, tokenizer: Any, prepend_bos: bool = True) -> Tokens:
         else:
             bos = 1
     if not ids:
-        raise InputError(f"{text!r} has no tokens; a prompt needs at least one")
+        raise InputError(f"{shown(text)} has no tokens; a prompt needs at least one")
     return Tokens(tuple(ids), tuple(offsets), bos)
 
 
@@ -72,7 +72,7 @@ def overlapping(tokens: Tokens, span: tuple[int, int]) -> tuple[int, ...]:
 def _of_span(prompt: Prompt, tokens: Tokens, name: str) -> tuple[int, ...]:
     found = overlapping(tokens, prompt.spans[name])  # type: ignore[arg-type]
     if not found:
-        raise InputError(f"no token overlaps span {name!r} of {prompt.text!r}")
+        raise InputError(f"no token overlaps span {name!r} of {shown(prompt.text)}")
     return found
 
 
@@ -122,7 +122,7 @@ def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
     if isinstance(at, int):
         if not -len(tokens) <= at < len(tokens):
             raise InputError(
-                f"position {at} is out of range: {prompt.text!r} has {len(tokens)} tokens"
+                f"position {at} is out of range: {shown(prompt.text)} has {len(tokens)} tokens"
             )
         return (at % len(tokens),)
     if not isinstance(at, str):
@@ -148,7 +148,7 @@ def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
             return (_of_span(prompt, tokens, span)[index],)
     if at.removesuffix("_last").removesuffix("_first") == "subject":
         raise InputError(
-            f"prompt {prompt.text!r} has no span 'subject'; "
+            f"prompt {shown(prompt.text)} has no span 'subject'; "
             "give Prompt(text, spans={'subject': ...})"
         )
     raise unknown("position", at, names(prompt))

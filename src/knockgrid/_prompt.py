@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 
-from knockgrid._errors import InputError
+from knockgrid._errors import InputError, shown
 
 Span = tuple[int, int]
+LISTED = 9
+"""So many occurrences of an ambiguous span are looked for: a hostile text has millions."""
 
 
 def find_once(text: str, name: str, part: str) -> Span:
@@ -17,16 +19,21 @@ def find_once(text: str, name: str, part: str) -> Span:
         (0, 4)
     """
     if not part:
-        raise InputError(f"span {name!r} is empty; give the characters it covers")
-    starts = [i for i in range(len(text)) if text.startswith(part, i)]
+        raise InputError(f"span {shown(name)} is empty; give the characters it covers")
+    starts, at = [], text.find(part)
+    while at >= 0 and len(starts) < LISTED:
+        starts.append(at)
+        at = text.find(part, at + 1)
+    said = f"span {shown(name)} ({shown(part)})"
     if not starts:
-        raise InputError(f"span {name!r} ({part!r}) does not occur in {text!r}; check the spelling")
+        raise InputError(f"{said} does not occur in {shown(text)}; check the spelling")
     if len(starts) > 1:
+        times = f"{len(starts)} times" if at < 0 else f"more than {LISTED} times"
         places = ", ".join(map(str, starts[:-1])) + f" and {starts[-1]}"
         last = (starts[-1], starts[-1] + len(part))
         raise InputError(
-            f"span {name!r} ({part!r}) occurs {len(starts)} times in {text!r}, at {places}; "
-            f"give spans={{{name!r}: {last}}}"
+            f"{said} occurs {times} in {shown(text)}, at {places}; "
+            f"give spans={{{shown(name)}: {last}}}"
         )
     return starts[0], starts[0] + len(part)
 
@@ -35,14 +42,36 @@ def _checked(text: str, name: str, given: object) -> Span:
     if isinstance(given, str):
         return find_once(text, name, given)
     if not (isinstance(given, Sequence) and len(given) == 2 and all(type(i) is int for i in given)):
-        raise InputError(f"span {name!r} is {given!r}; give (start, end) in characters or the text")
+        raise InputError(
+            f"span {shown(name)} is {shown(given)}; give (start, end) in characters or the text"
+        )
     start, end = given
     if not 0 <= start < end <= len(text):
         raise InputError(
-            f"span {name!r} ({start}, {end}) lies outside {text!r}, which has {len(text)} "
-            "characters; spans are half-open and not empty"
+            f"span {shown(name)} ({shown(start)}, {shown(end)}) lies outside {shown(text)}, which "
+            f"has {len(text)} characters; spans are half-open and not empty"
         )
     return start, end
+
+
+def _sound(what: str, text: object) -> None:
+    r"""Refuse text that no file can hold, or that other programs would end at a NUL.
+
+    A lone surrogate, half of a character beyond U+FFFF, comes from JSON such as `"\ud83d"`; it is
+    not Unicode, so it can be neither tokenized nor written.
+    """
+    if not isinstance(text, str):
+        return
+    if "\0" in text:
+        raise InputError(f"{what} {shown(text)} holds a NUL character; take it out")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])[1:-1]
+        raise InputError(
+            f"{what} {shown(text)} holds half a character ({half}, a lone surrogate) at "
+            f"{error.start}; UTF-8 cannot write it, so repair the text"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -64,7 +93,8 @@ class Prompt:
     `id` names the prompt in tables (by default a digest of text and spans).
 
     Raises:
-        InputError: empty text, or a span that is absent, ambiguous or outside the text.
+        InputError: empty text, a span that is absent, ambiguous or outside the text, or NUL or a
+            lone surrogate in a text or name.
     """
 
     text: str
@@ -78,9 +108,15 @@ class Prompt:
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text:
-            raise InputError(f"a prompt needs text, got {self.text!r}")
+            raise InputError(f"a prompt needs text, got {shown(self.text)}")
         if isinstance(self.answers, str):
-            raise InputError(f"answers is the string {self.answers!r}; give a list of strings")
+            raise InputError(f"answers is the string {shown(self.answers)}; give a list of strings")
+        names = {"relation": self.relation, "group": self.group, "id": self.id}
+        for what, text in [("text", self.text), *names.items()]:
+            _sound(what, text)
+        for what, texts in (("answer", self.answers), ("span name", self.spans)):
+            for text in texts:
+                _sound(what, text)
         spans = {name: _checked(self.text, name, given) for name, given in self.spans.items()}
         object.__setattr__(self, "spans", spans)
         object.__setattr__(self, "answers", tuple(self.answers))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from knockgrid._answer_positions import positions_in
 from knockgrid._edit import taken
-from knockgrid._errors import InputError, unknown
+from knockgrid._errors import InputError, shown, unknown
 from knockgrid._positions import At
 from knockgrid._prompt import Prompt
 from knockgrid._run import Run
@@ -138,9 +138,10 @@ def aligned(base: Run, other: Run, at: At, positions: tuple[int, ...]) -> tuple[
     bare = drawn or any(isinstance(p, int) for p in parts)
     if len(found) != len(positions) or (bare and not alike):
         raise InputError(
-            f"place {at!r} covers {len(positions)} tokens of {base.prompt.text!r} and {len(found)} "
-            f"of {other.prompt.text!r} (lengths {base.n_prompt} and {other.n_prompt}), so they "
-            "cannot be aligned; patch one token by name, such as 'subject_last'"
+            f"place {at!r} covers {len(positions)} tokens of {shown(base.prompt.text)} and "
+            f"{len(found)} of {shown(other.prompt.text)} (lengths {base.n_prompt} and "
+            f"{other.n_prompt}), so they cannot be aligned; patch one token by name, such as "
+            "'subject_last'"
         )
     return found
 

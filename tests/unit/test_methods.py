@@ -6,12 +6,13 @@ import re
 import pytest
 
 import knockgrid as kg
+from knockgrid._escape import latex
 from knockgrid._setup import set_up
 from knockgrid._sweep import METRICS
 from knockgrid.edge.carry_out import SAME
 from knockgrid.edge.config import SweepConfig
 from knockgrid.edge.manifest import read_manifest
-from knockgrid.edge.methods import escaped, methods
+from knockgrid.edge.methods import methods
 from knockgrid.edge.plan import interventions_of
 from knockgrid.edge.references import entries
 from knockgrid.edge.resumable import begun, carried_on
@@ -135,8 +136,8 @@ def test_every_entry_is_whole():
         assert "author = {" in entry
 
 
-def test_nothing_from_names_reaches_latex_unescaped():
-    assert escaped(r"50% of {a_b} & $x$ #1 ~^\input{x}") == (
+def test_nothing_from_names_reaches_latex_unlatex():
+    assert latex(r"50% of {a_b} & $x$ #1 ~^\input{x}") == (
         r"50\% of \{a\_b\} \& \$x\$ \#1 \textasciitilde{}\textasciicircum{}"
         r"\textbackslash{}input\{x\}"
     )

@@ -28,6 +28,7 @@ SOURCE = ROOT / "src" / "knockgrid"
 # A new module at the top of the package gets its place here.
 ROOMS = (
     "_errors",
+    "_escape",
     "_layers",
     "_edit",
     "_prompt",
@@ -200,6 +201,45 @@ def unfinished_work(source: Path) -> list[str]:
     ]
 
 
+PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+RUNS_CODE = {
+    *("eval", "exec", "compile", "__import__"),  # not `model.eval` or `re.compile`
+    *("os.system", "os.popen", "pd.read_pickle", "pandas.read_pickle"),
+}
+UNSAFE_YAML = {"load", "load_all", "full_load", "unsafe_load", "full_load_all", "unsafe_load_all"}
+OPENS_A_DOOR = {"trust_remote_code": True, "allow_pickle": True, "shell": True}
+
+
+def opens_a_door(call: ast.Call) -> str | None:
+    """What lets data run as code in one call, if anything does; a value not known yet counts."""
+    words = {word.arg: ast.unparse(word.value) for word in call.keywords}
+    for door in OPENS_A_DOOR:
+        if words.get(door, "False") != "False":
+            return f"{door}={words[door]}"
+    name = ast.unparse(call.func)
+    owner, _, last = name.rpartition(".")
+    if name.removeprefix("builtins.") in RUNS_CODE:
+        return name
+    if owner.endswith("torch") and last == "load" and words.get("weights_only") != "True":
+        return f"{name} without weights_only=True"
+    return name if owner == "yaml" and last in UNSAFE_YAML else None
+
+
+def code_from_data(source: Path) -> list[str]:
+    """Whatever could run what a prompt file, a settings file, a run folder or a model brings."""
+    faults = []
+    for file in modules(source):
+        place = file.relative_to(source)
+        for line, name in imported(file, source):
+            # the name of an error is the only thing of pickle that is needed
+            if name.split(".")[0] in PICKLES and name != "pickle.UnpicklingError":
+                faults.append(f"{place}:{line}: {name} can run code from data")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and (how := opens_a_door(node)):
+                faults.append(f"{place}:{node.lineno}: {how} can run code from data")
+    return faults
+
+
 CHECKS = (
     unknown_rooms,
     wrong_way_imports,
@@ -208,6 +248,7 @@ CHECKS = (
     long_modules,
     names_that_say_nothing,
     unfinished_work,
+    code_from_data,
 )
 PLANTED = (
     (unknown_rooms, "_new.py", ""),
@@ -234,12 +275,29 @@ PLANTED = (
     (names_that_say_nothing, "common/_file.py", ""),
     (unfinished_work, "_prompt.py", "x = 1  # TODO: more"),
     (unfinished_work, "_prompt.py", "raise NotImplementedError"),
+    (code_from_data, "_prompt.py", "import pickle"),
+    (code_from_data, "_prompt.py", "def f():\n    from pickle import loads"),
+    (code_from_data, "_prompt.py", "import joblib"),
+    (code_from_data, "_model.py", "import torch\ntorch.load('w.bin')"),
+    (code_from_data, "_model.py", "import torch\ntorch.load('w.bin', weights_only=False)"),
+    (code_from_data, "_model.py", "load('m', trust_remote_code=True)"),
+    (code_from_data, "_model.py", "load('m', trust_remote_code=given)"),
+    (code_from_data, "_table.py", "import numpy as np\nnp.load('a.npy', allow_pickle=True)"),
+    (code_from_data, "_table.py", "import pandas as pd\npd.read_pickle('a.csv')"),
+    (code_from_data, "edge/config.py", "import yaml\nyaml.load('a: b', yaml.SafeLoader)"),
+    (code_from_data, "edge/config.py", "import yaml\nyaml.unsafe_load('a: b')"),
+    (code_from_data, "edge/config.py", "x = eval('1')"),
+    (code_from_data, "edge/config.py", "exec('x = 1')"),
+    (code_from_data, "edge/config.py", "import subprocess\nsubprocess.run('ls', shell=True)"),
+    (code_from_data, "edge/config.py", "import os\nos.system('ls')"),
 )
 SOUND = {
     "__init__.py": "import lazy_loader",
     "__init__.pyi": "from ._prompt import Prompt\nfrom .edge.store import open_run",
     "_prompt.py": "class Prompt: ...",
-    "_model.py": "import torch\n\nfrom knockgrid._prompt import Prompt",
+    "_model.py": "import torch\nfrom pickle import UnpicklingError\n\n"
+    "from knockgrid._prompt import Prompt\n\ntorch.load('w.bin', weights_only=True)\n"
+    "load('m', trust_remote_code=False)\nmodel.eval()",
     "_run.py": "from knockgrid._model import load",
     "_table.py": "import pandas",
     "_sweep.py": "from knockgrid._run import Run\nfrom knockgrid.sources import zero",

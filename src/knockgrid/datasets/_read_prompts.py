@@ -1,16 +1,20 @@
 """read_prompts: prompts from a JSONL, CSV or Parquet file, or from a Hugging Face data set."""
 
-import csv
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from knockgrid._errors import InputError, unknown
+from knockgrid._errors import InputError, shown, unknown
 from knockgrid._prompt import Prompt
-from knockgrid.datasets._rows import pair_swaps, parse
+from knockgrid.datasets._csv import csv_rows
+from knockgrid.datasets._hub import hub_rows
+from knockgrid.datasets._jsonl import jsonl_rows
+from knockgrid.datasets._parquet import parquet_rows
+from knockgrid.datasets._rows import PromptRow, pair_swaps, parse
 
-Rows = Iterator[tuple[str, Mapping[str, Any]]]
+READERS = {".jsonl": jsonl_rows, ".csv": csv_rows, ".parquet": parquet_rows}
+MOST_TEXT = 2**30
+"""Characters of all prompts: a small Parquet file can repeat a long text without end."""
 
 
 def read_prompts(source: str | Path) -> list[Prompt]:
@@ -28,88 +32,44 @@ def read_prompts(source: str | Path) -> list[Prompt]:
     or `subject_span`, `spans`, `answers` (or `answer`, `object`; in CSV separated by `|`),
     `relation`, `group`, `id` and `swap`, the id of the partner row. Other columns are ignored.
 
+    Files are data: nothing in them is executed, unpickled or computed, and a data set of the hub
+    runs no code of its own.
+
     Raises:
         InputError: a file that is absent, empty or of another kind, or a row that is no prompt,
             with its line.
+
+    Limit: a line or text has at most 4 MiB, a CSV cell 131,072 characters, a row 1,000 spans.
     """
     text = str(source)
-    if text.startswith("hf:"):
-        rows = _hub(text.removeprefix("hf:"))
-    else:
-        path = Path(source)
-        readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-        if path.suffix not in readers:
-            raise unknown("kind of prompt file", path.suffix or text, [*readers, "hf:name"])
-        if not path.is_file():
-            raise InputError(f"there is no prompt file {text!r}; check the path")
-        rows = readers[path.suffix](path)
-    prompts = pair_swaps(parse(row, where) for where, row in rows)
+    prompts = pair_swaps(_parsed(_rows(text), text))
     if not prompts:
-        raise InputError(f"{text!r} holds no prompts; write at least one row")
+        raise InputError(f"{shown(text)} holds no prompts; write at least one row")
     return prompts
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines as text; a byte-order mark at the start is not part of the first."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"{path.name} line {number} is not UTF-8 (byte {error.start}); save it as UTF-8"
-                ) from None
-
-
-def _jsonl(path: Path) -> Rows:
-    for number, line in _lines(path):
-        if not line.strip():
-            continue
-        where = f"{path.name} line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "it cannot be read"
-            raise InputError(f"{where} is not JSON ({reason}); one object a line") from None
-        if not isinstance(row, dict):
-            raise InputError(f'{where} is not a JSON object; write {{"text": ..., ...}}')
-        yield where, row
-
-
-def _csv(path: Path) -> Rows:
-    reader = csv.DictReader(line for _, line in _lines(path))
+def _rows(source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if source.startswith("hf:"):
+        return hub_rows(source.removeprefix("hf:"))
+    path = Path(source)
+    if path.suffix not in READERS:
+        raise unknown("kind of prompt file", path.suffix or source, [*READERS, "hf:name"])
     try:
-        for row in reader:
-            row.pop(None, None)  # type: ignore[call-overload]
-            yield f"{path.name} line {reader.line_num}", row
-    except csv.Error as error:
-        raise InputError(f"{path.name} line {reader.line_num} is not CSV ({error})") from None
+        there = path.is_file()
+    except (OSError, ValueError):  # a name that no file system takes
+        there = False
+    if not there:
+        raise InputError(f"there is no prompt file {shown(source)}; check the path")
+    return READERS[path.suffix](path)
 
 
-def _parquet(path: Path) -> Rows:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path.name} is not a Parquet file ({reason})") from None
-    for number, row in enumerate(table.to_pylist(), 1):
-        yield f"{path.name} row {number}", row
-
-
-def _hub(name: str) -> Rows:
-    from datasets import load_dataset
-
-    path, _, split = name.partition(":")
-    try:
-        dataset = load_dataset(path, split=split or "train")
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"data set {path!r} (split {split or 'train'!r}) could not be loaded ({reason}); give "
-            "hf:name:split"
-        ) from None
-    for number, row in enumerate(dataset, 1):
-        yield f"hf:{path} row {number}", dict(row)
+def _parsed(
+    rows: Iterable[tuple[str, Mapping[str, Any]]], source: str
+) -> Iterator[tuple[PromptRow, Prompt]]:
+    total = 0
+    for where, row in rows:
+        checked, prompt = parse(row, where)
+        total += len(prompt.text)
+        if total > MOST_TEXT:
+            raise InputError(f"{shown(source)} holds more than {MOST_TEXT:,} characters; split it")
+        yield checked, prompt

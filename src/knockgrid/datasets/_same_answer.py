@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from knockgrid._errors import InputError
+from knockgrid._errors import InputError, shown
 from knockgrid._positions import resolve, tokenize
 from knockgrid._prompt import Prompt
 
@@ -47,7 +47,7 @@ def _form(prompt: Prompt, tokenizer: Any, prepend_bos: bool) -> tuple[Any, ...]:
     """What partners share: relation, text around the subject, token length, subject tokens."""
     if "subject" not in prompt.spans:
         raise InputError(
-            f"prompt {prompt.text!r} has no span 'subject'; "
+            f"prompt {shown(prompt.text)} has no span 'subject'; "
             "give Prompt(text, spans={'subject': ...})"
         )
     start, end = map(int, prompt.spans["subject"])

@@ -1,16 +1,19 @@
 """SweepConfig: the settings of a run, the same for Python, files and flags."""
 
 import hashlib
+import math
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from knockgrid._errors import InputError, unknown
+from knockgrid._errors import InputError, cut, shown, unknown
 
 SOURCES = ("noise", "noise:K", "swap", "zero", "mean")
 ROWS = ("subject", "attention", "last")
+LARGEST = 2**16
+"""Bytes of a settings file."""
 
 
 class SweepConfig(BaseModel):
@@ -69,37 +72,74 @@ def read_config(path: Path | None, flags: dict[str, Any]) -> SweepConfig:
     settings = {} if path is None else _load(path)
     settings.update({key: value for key, value in flags.items() if value is not None})
     try:
-        return SweepConfig.model_validate(settings)
+        config = SweepConfig.model_validate(settings)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
         if first["type"] == "extra_forbidden":
             raise unknown("setting", name, SweepConfig.model_fields) from None
-        raise InputError(f"setting {name!r} is {first['input']!r}: {first['msg']}") from None
+        raise InputError(
+            f"setting {shown(name)} is {shown(first['input'])}: {first['msg']}"
+        ) from None
+    for name, value in config:
+        _sound(name, value)
+    return config
+
+
+def _sound(name: str, value: Any) -> None:
+    """Refuse what a manifest cannot hold: NUL, lone surrogates, numbers that are not finite."""
+    for one in value if isinstance(value, tuple) else (value,):
+        if isinstance(one, str) and ("\0" in one or any("\ud800" <= c <= "\udfff" for c in one)):
+            raise InputError(
+                f"setting {name!r} is {shown(one)}, which is not text that can be kept"
+            )
+        if isinstance(one, float) and not math.isfinite(one):
+            raise InputError(f"setting {name!r} is {one}; give a finite number")
 
 
 def _load(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"there is no settings file {str(path)!r}; check the path")
-    text = path.read_text("utf-8")
-    if path.suffix in (".yaml", ".yml"):
-        loaded = _yaml(text, path)
-    elif path.suffix == ".toml":
-        loaded = _toml(text, path)
-    else:
-        raise unknown("kind of settings file", path.suffix, [".yaml", ".yml", ".toml"])
+    loaders = {".yaml": _yaml, ".yml": _yaml, ".toml": _toml}
+    if path.suffix not in loaders:
+        raise unknown("kind of settings file", path.suffix, loaders)
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise InputError(f"there is no settings file {shown(str(path))}; check the path") from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"settings file {shown(str(path))} cannot be read ({getattr(error, 'strerror', error)})"
+        ) from None
+    if len(content) > LARGEST:
+        raise InputError(f"{path.name} is larger than {LARGEST:,} bytes; settings are a few lines")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path.name} is not UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from None
+    try:
+        loaded = loaders[path.suffix](text, path)
+    except RecursionError:
+        raise InputError(f"{path.name} is nested too deeply; settings are flat") from None
     if not isinstance(loaded, dict):
         raise InputError(f"{path.name} holds no settings; write lines such as 'model: demo'")
+    for name in loaded:
+        if not isinstance(name, str):
+            raise unknown("setting", name, SweepConfig.model_fields)
     return loaded
 
 
 def _yaml(text: str, path: Path) -> Any:
     import yaml
 
+    from knockgrid.edge.plain_yaml import plain_yaml
+
     try:
-        return yaml.safe_load(text) or {}
+        loaded = plain_yaml(text)
+        return {} if loaded is None else loaded
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
+        reason = cut(" ".join(str(error).split()), 200)
         raise InputError(f"{path.name} is not YAML ({reason})") from None
 
 
@@ -111,8 +151,9 @@ def _toml(text: str, path: Path) -> Any:
 
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path.name} is not TOML ({error})") from None
+    except ValueError as error:  # TOMLDecodeError, or a number of too many digits
+        reason = cut(str(error), 200)
+        raise InputError(f"{path.name} is not TOML ({reason})") from None
 
 
 def config_of(folder: Path, manifest: dict[str, Any]) -> SweepConfig:

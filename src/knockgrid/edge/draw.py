@@ -1,6 +1,5 @@
 """Figures of a run folder, drawn from its table alone."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pandas as pd
 
 from knockgrid import _treatments
 from knockgrid._errors import unknown
+from knockgrid._escape import file_name
 from knockgrid._table import metadata_of
 from knockgrid.edge.run_folder import FIGURES
 from knockgrid.figures import (
@@ -46,7 +46,7 @@ def draw(
         return draw_tokens(table, folder, metric)
     if kind not in KINDS:
         raise unknown("figure", kind, [*KINDS, TOKENS])
-    target = folder / FIGURES / f"layer_{kind}_{metric}"
+    target = folder / FIGURES / f"layer_{kind}_{file_name(metric)}"
     if by == TREATMENT:
         return save(panels(treatments(table), KINDS[kind], by="group", metric=metric), target)
     if by is not None:
@@ -59,13 +59,9 @@ def draw_tokens(table: pd.DataFrame, folder: Path, metric: str) -> tuple[Path, .
     written: list[Path] = []
     for name in table["intervention"].unique():
         ax = token_heatmap(table, metric, intervention=name)
-        written += save(ax, folder / FIGURES / f"token_heatmap_{_as_file(name)}_{metric}")
+        target = f"token_heatmap_{file_name(name)}_{file_name(metric)}"
+        written += save(ax, folder / FIGURES / target)
     return tuple(written)
-
-
-def _as_file(name: str) -> str:
-    """An intervention's name as a part of a file name."""
-    return re.sub(r"[^\w.@-]+", "_", name)
 
 
 def treatments(table: pd.DataFrame) -> pd.DataFrame:

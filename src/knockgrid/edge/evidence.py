@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._errors import InputError
+from knockgrid._escape import file_name
 from knockgrid._parquet import read_table, whole_file, write_table
 from knockgrid._table import metadata_of
 from knockgrid._treatments import only_prompts, only_rows, treatments
@@ -145,7 +146,7 @@ def of_main(table: pd.DataFrame, labels: Path) -> Iterator[tuple[str, Axes | Fig
     by = "group" if table["group"].notna().any() else None
     for source in dict.fromkeys(one.source for one in treatments(table) if one.source):
         part = under(table, source)
-        name = str(source).split("(")[0]
+        name = file_name(str(source).split("(")[0])
         for kind, figure in (("heatmap", layer_heatmap), ("curve", layer_curve)):
             drawn = panels(part, figure, by=by) if by else figure(part)
             yield f"layer_{kind}_{name}_js", drawn

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from knockgrid._clusters import clusters
+from knockgrid._escape import latex
 from knockgrid._parquet import read_table
 from knockgrid._table import metadata_of
 from knockgrid.edge.config import SweepConfig, config_of
@@ -34,12 +35,6 @@ MODES = {
     "context is the clean continuation",
     "free_run": "edits persist and the edited model writes its own tokens",
 }
-SPECIAL = {
-    **{letter: f"\\{letter}" for letter in "#$%&_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
 
 
 class Text:
@@ -53,17 +48,7 @@ class Text:
         """Add a sentence and what it cites."""
         self.keys += [key for key in keys if key not in self.keys]
         marks = f" \\citep{{{','.join(keys)}}}" if keys else ""
-        self.sentences.append(f"{escaped(sentence)}{marks}.")
-
-
-def escaped(text: str) -> str:
-    r"""Text as LaTeX prints it: names have underscores, and prompts may hold anything.
-
-    Example:
-        >>> print(escaped("resid_post at 5 %"))
-        resid\_post at 5 \%
-    """
-    return "".join(SPECIAL.get(letter, letter) for letter in text)
+        self.sentences.append(f"{latex(sentence)}{marks}.")
 
 
 def methods(folder: str | Path) -> str:

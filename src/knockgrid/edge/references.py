@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
+from knockgrid._escape import latex
+
 SOFTWARE = {"knockgrid": "knockgrid", "transformerlens": "transformer-lens"}
 
 
@@ -28,6 +30,6 @@ def bibtex(keys: Sequence[str], versions: Mapping[str, str]) -> str:
     """
     every = entries()
     return "\n\n".join(
-        every[key].replace("VERSION", versions.get(SOFTWARE.get(key, ""), "unknown"))
+        every[key].replace("VERSION", latex(versions.get(SOFTWARE.get(key, ""), "unknown")))
         for key in keys
     )

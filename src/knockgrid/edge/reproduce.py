@@ -76,7 +76,10 @@ def _kept(folder: Path, settings: dict) -> bool:
     path = folder / SETTINGS
     if not path.is_file():
         return False
-    old = json.loads(path.read_text("utf-8"))
+    try:
+        old = dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError, RecursionError):
+        raise InputError(f"{path} is damaged; delete it, and the tables are made anew") from None
     differ = sorted(key for key in old | settings if old.get(key) != settings.get(key))
     if differ:
         raise InputError(

@@ -10,6 +10,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import ScaledTranslation
 
 from knockgrid._floor import floor_text
+from knockgrid.figures._words import SENTENCE, plain
 
 HATCH = {"facecolor": "0.93", "edgecolor": "0.6", "hatch": "/////", "linewidth": 0.0}
 BELOW = {"facecolor": "none", "edgecolor": "0.55", "hatch": "....", "linewidth": 0.0}
@@ -67,7 +68,7 @@ def _hatch(ax: Axes, grid: pd.DataFrame, cells: pd.DataFrame) -> list:
     for y, x in holes:
         ax.add_patch(Rectangle((x, y), 1, 1, gid="missing", **HATCH))
     reasons = [_reason(cells, grid.index[y], grid.columns[x]) for y, x in holes]
-    return [Patch(label=text, **HATCH) for text in _summary(reasons)]
+    return [Patch(label=plain(text, SENTENCE), **HATCH) for text in _summary(reasons)]
 
 
 def _reason(cells: pd.DataFrame, row: object, column: object) -> str:

@@ -1,11 +1,41 @@
 """What figures say in words: the name and unit of a metric, the rows, the number of prompts."""
 
+import matplotlib
 import pandas as pd
 
+from knockgrid._errors import printable
+from knockgrid._escape import latex, mathtext
 from knockgrid._table import COLUMNS, metadata_of
 
 ROWS = {"subject": "Subj.", "attention": "Attn.", "last": "Last."}
 AVERAGES = {"mean": "Avg.", "median": "Median", "min": "Min.", "max": "Max."}
+NAME, SENTENCE = 60, 200
+"""Letters of a name, and of a sentence, in a figure, whose size grows with its labels."""
+
+
+def plain(data: object, longest: int = NAME) -> str:
+    r"""Text from data as a figure shows it: letter by letter, on one line, not too long.
+
+    All names that come from tables (rows, groups, modules, positions, tokens, prompts) go through
+    here; a `title=` is the caller's own and may hold a formula.
+
+    Example:
+        >>> plain("$a"), plain("one\ntwo"), plain("_x")
+        ('\\$a', 'one⏎two', ' _x')
+
+    A dollar sign begins no formula; line breaks and control characters become visible, as SVG
+    cannot hold them; the middle of a long name is left out; a name that begins with an underscore,
+    which matplotlib would leave out of the legend, gets a space in front.
+    """
+    text = str(data)
+    if len(text) > longest:
+        text = f"{text[: longest // 2]}…{text[1 - longest // 2 :]}"
+    text = printable(text.replace("\n", "⏎"))
+    if text.startswith("_"):
+        text = f" {text}"
+    if matplotlib.rcParams["text.usetex"]:
+        return latex(text)
+    return mathtext(text) if matplotlib.rcParams["text.parse_math"] else text
 
 
 def metric_label(table: pd.DataFrame, metric: str, statistic: str = "mean") -> str:
@@ -21,8 +51,8 @@ def metric_label(table: pd.DataFrame, metric: str, statistic: str = "mean") -> s
     """
     column = {column.name: column for column in COLUMNS}.get(metric)
     told = metadata_of(table).get("statistics", {}).get(metric, metric)
-    name = column.description if column else told
-    unit = metadata_of(table).get("unit", "unit not recorded")
+    name = column.description if column else plain(told)
+    unit = plain(metadata_of(table).get("unit", "unit not recorded"))
     suffix = f" ({unit})" if column and column.unit == "information" else ""
     return f"{AVERAGES[statistic]} {name}{suffix}"
 
@@ -35,7 +65,7 @@ def row_labels(table: pd.DataFrame, names: list) -> list[str]:
         ['Subj.', 'mlp']
     """
     labels = {**ROWS, **metadata_of(table).get("labels", {})}
-    return [str(labels.get(name, name)) for name in names]
+    return [plain(labels.get(name, name)) for name in names]
 
 
 def titled(title: str | None, count: str) -> str:
@@ -70,16 +100,6 @@ def prompt_count(cells: pd.DataFrame) -> str:
     return f"n = {everyone} {what}{'s' * (everyone > 1)}"
 
 
-def token_text(text: str) -> str:
-    r"""A token as a tick label: line breaks become visible, a dollar sign starts no formula.
-
-    Example:
-        >>> token_text("\n"), token_text("$a")
-        ('⏎', '\\$a')
-    """
-    return text.replace("\n", "⏎").replace("$", r"\$")
-
-
 def mode_of(table: pd.DataFrame) -> str:
     """The mode of a sweep, where it measured more than the first token.
 
@@ -90,4 +110,4 @@ def mode_of(table: pd.DataFrame) -> str:
         'free_run'
     """
     metadata = metadata_of(table)
-    return str(metadata.get("mode", "")) if metadata.get("n_tokens", 1) > 1 else ""
+    return plain(metadata.get("mode", "")) if metadata.get("n_tokens", 1) > 1 else ""

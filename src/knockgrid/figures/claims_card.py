@@ -9,6 +9,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from knockgrid._errors import InputError
 from knockgrid._table import metadata_of
+from knockgrid.figures._words import SENTENCE, plain
 
 # From Okabe and Ito's palette, pale enough to print black on, each with a sign of its own
 STYLES = {
@@ -71,22 +72,22 @@ def claims_card(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
 
 def _claim(line: dict) -> str:
     """A claim with what it was found under."""
-    window = None if pd.isna(line["window"]) else f"window {line['window']}"
-    corruption = None if pd.isna(line["corruption"]) else str(line["corruption"])
-    return " · ".join(filter(None, (str(line["claim"]), corruption, window)))
+    window = None if pd.isna(line["window"]) else f"window {plain(line['window'])}"
+    corruption = None if pd.isna(line["corruption"]) else plain(line["corruption"])
+    return " · ".join(filter(None, (plain(line["claim"], SENTENCE), corruption, window)))
 
 
 def _cell(ax: Axes, x: int, y: int, line: dict) -> None:
     colour, sign = STYLES[line["outcome"]]
     ax.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5))
-    values = " → ".join(str(v) for v in (line["value"], line["confirmed"]) if v)
+    values = " → ".join(plain(v) for v in (line["value"], line["confirmed"]) if v)
     said = textwrap.fill(f"{sign} {values}".strip(), 30)
     ax.text(x + 0.5, y + 0.5, said, ha="center", va="center", fontsize=6.5, linespacing=0.95)
 
 
 def _frame(ax: Axes, forms: list[str], claims: list[str]) -> None:
     ax.set(xlim=(0, len(forms)), ylim=(len(claims), 0))
-    ax.set_xticks([i + 0.5 for i in range(len(forms))], forms, fontsize=8)
+    ax.set_xticks([i + 0.5 for i in range(len(forms))], list(map(plain, forms)), fontsize=8)
     ax.set_yticks([i + 0.5 for i in range(len(claims))], claims, fontsize=7)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
@@ -98,4 +99,4 @@ def _title(frame: pd.DataFrame) -> str:
     model = metadata_of(frame).get("model", {}).get("name")
     counts = frame["outcome"].value_counts()
     said = ", ".join(f"{counts[name]} {name}" for name in STYLES if name in counts)
-    return f"{model}: {said}" if model else said
+    return f"{plain(model)}: {said}" if model else said

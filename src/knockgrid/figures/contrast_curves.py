@@ -14,7 +14,7 @@ from knockgrid._mean_interval import mean_interval
 from knockgrid._table import metadata_of
 from knockgrid._treatments import only_prompts, only_rows
 from knockgrid.figures._heatmap import tick_places
-from knockgrid.figures._words import metric_label, row_labels
+from knockgrid.figures._words import metric_label, plain, row_labels
 from knockgrid.figures.layer_curve import COLOURS, STYLES, VISIBLE
 
 PANEL = (3.6, 2.3)  # inches
@@ -104,7 +104,7 @@ def _groups(
         if value not in seen:
             raise unknown(by, value, seen)
     members = {v: list(dict.fromkeys(table.loc[table[by] == v, "prompt"])) for v in wanted}
-    return [(f"{value}, ", only_prompts(table, members[value])) for value in wanted]
+    return [(f"{plain(value)}, ", only_prompts(table, members[value])) for value in wanted]
 
 
 def _panel(

@@ -6,7 +6,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 from knockgrid._table import metadata_of
 from knockgrid.figures._heatmap import Limits, grid_of, layers_down, only
-from knockgrid.figures._words import metric_label
+from knockgrid.figures._words import metric_label, plain
 
 # Blue and orange are told apart by readers who are colour-blind; white is the grid's middle.
 BLUE_WHITE_ORANGE = LinearSegmentedColormap.from_list(
@@ -48,7 +48,7 @@ def module_heatmap(
     """
     table = only(table, None, "module")
     made = grid_of(table, metric, "layer", "module")
-    names = list(map(str, made.values.columns))
+    names = [plain(module) for module in made.values.columns]
     words = " · ".join(filter(None, [title, short_label(table, metric)]))
     style = {"ax": ax, "limits": limits, "annotate": annotate, "title": words}
     cmap = cmap or BLUE_WHITE_ORANGE
@@ -61,4 +61,4 @@ def module_heatmap(
 def short_label(table: pd.DataFrame, metric: str) -> str:
     """The statistic in the title; what exactly it is stands at the colour bar."""
     own = metadata_of(table).get("statistics", {})
-    return metric if metric in own else metric_label(table, metric)
+    return plain(metric) if metric in own else metric_label(table, metric)

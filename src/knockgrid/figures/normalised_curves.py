@@ -12,7 +12,7 @@ from knockgrid._errors import InputError, unknown
 from knockgrid._table import grid
 from knockgrid._treatments import Treatment, only_rows, treatments
 from knockgrid.figures._heatmap import tick_places
-from knockgrid.figures._words import ROWS, metric_label
+from knockgrid.figures._words import ROWS, metric_label, plain
 from knockgrid.figures.layer_curve import COLOURS, MARKERS, STYLES
 
 
@@ -56,7 +56,7 @@ def normalised_curves(
     places = whole.subplots(1, len(wanted), squeeze=False, sharey=True)[0]
     for row, ax in zip(wanted, places, strict=True):
         _panel(ax, table, metric, [one for one in found if one.row == row])
-        ax.set_title(ROWS.get(row, row), fontsize="medium")
+        ax.set_title(ROWS.get(row, plain(row)), fontsize="medium")
     places[0].set_ylabel("share of the largest mean")
     whole.suptitle(title or metric_label(table, metric), fontsize="medium")
     return whole
@@ -72,7 +72,7 @@ def _panel(ax: Axes, table: pd.DataFrame, metric: str, found: Sequence[Treatment
             "color": COLOURS[i % len(COLOURS)],
             "linestyle": STYLES[i % len(STYLES)],
         }
-        text = f"{one.source}: {top:.2f} at most"
+        text = f"{plain(one.source)}: {top:.2f} at most"
         marker = MARKERS[i % len(MARKERS)]
         ax.plot(curve / top, label=text, marker=marker, markersize=3, linewidth=1.3, **style)
     ticks = tick_places(layers, 4)

@@ -10,6 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from knockgrid._errors import InputError, unknown
 from knockgrid._table import metadata_of
 from knockgrid.figures._scale import common, mesh_of, size_of
+from knockgrid.figures._words import plain
 from knockgrid.figures.layer_heatmap import layer_heatmap
 
 
@@ -54,7 +55,7 @@ def panels(
         options = {**options, "limits": common(sketches)}
     whole, places = _subplots(len(parts), columns, size_of(sketches))
     for part, ax in zip(parts, places, strict=True):
-        figure(part, metric, ax=ax, title=str(_values(part, by).iloc[0]), **options)
+        figure(part, metric, ax=ax, title=plain(_values(part, by).iloc[0]), **options)
     if "limits" in options:
         _one_colour_bar(whole, places)
     return whole

@@ -6,7 +6,7 @@ from matplotlib.colors import Colormap
 
 from knockgrid._table import metadata_of
 from knockgrid.figures._heatmap import Limits, grid_of, layers_down, only
-from knockgrid.figures._words import token_text
+from knockgrid.figures._words import plain
 
 
 def position_heatmap(
@@ -58,8 +58,8 @@ def _names(table: pd.DataFrame, positions: list[str]) -> list[str]:
     sides = {side["id"]: side for side in metadata_of(table).get("prompts", [])}
     prompts = list(table["prompt"].unique())
     if len(prompts) > 1 or prompts[0] not in sides or not all(p.isdigit() for p in positions):
-        return positions
+        return [plain(position) for position in positions]
     side = sides[prompts[0]]
     subject = side.get("subject_tokens", [])
     tokens = dict(enumerate(side["tokens"]))  # other prompts of the sweep may have been longer
-    return [token_text(tokens.get(int(p), p)) + "*" * (int(p) in subject) for p in positions]
+    return [plain(tokens.get(int(p), p)) + "*" * (int(p) in subject) for p in positions]

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from knockgrid._errors import InputError
 from knockgrid.figures._canvas import heatmap_size
 from knockgrid.figures._heatmap import Grid, layers_down
+from knockgrid.figures._words import plain
 from knockgrid.figures.position_heatmap import position_heatmap
 
 CHANCE = 0.5
@@ -82,7 +83,7 @@ def _difference(apart: pd.DataFrame, ax: Axes) -> None:
     parts.columns = ["row", "column", "value"]
     parts = parts.assign(prompt="difference", status="NA: no value in one of the two")
     made = Grid(apart, parts, "readable − used (shares, −1 … 1)", None)
-    names = list(map(str, apart.columns))
+    names = [plain(position) for position in apart.columns]
     layers_down(made, names, ax=ax, cmap="RdBu_r", limits=(-1.0, 1.0))
     ax.set_title("readable but not used", fontsize="medium")
     ax.set_xlabel("Token position")

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from knockgrid._errors import InputError
 from knockgrid._table import metadata_of
 from knockgrid.figures._canvas import new_axes
-from knockgrid.figures._words import titled
+from knockgrid.figures._words import plain, titled
 from knockgrid.figures.layer_curve import COLOURS
 
 SIDES = (("correct", True, "o", 0.17, 0), ("wrong", False, "x", -0.17, 1))  # and offset, colour
@@ -85,7 +85,7 @@ def _points(ax: Axes, y: int, part: pd.DataFrame, side: tuple, draw: np.random.G
 
 def _row_name(name: str, part: pd.DataFrame) -> str:
     right = int(part["correct"].sum())
-    return f"{name} ({right} + {len(part) - right})"
+    return f"{plain(name)} ({right} + {len(part) - right})"
 
 
 def _threshold(ax: Axes, frame: pd.DataFrame) -> None:

@@ -13,6 +13,7 @@ from knockgrid._errors import InputError
 from knockgrid._mean_interval import per_cluster
 from knockgrid._table import build, metadata_of
 from knockgrid.figures._row import in_a_row, symmetric
+from knockgrid.figures._words import plain
 from knockgrid.figures.layer_heatmap import layer_heatmap
 
 
@@ -42,6 +43,7 @@ def side_by_side(
     if len(tables) != 2:
         raise InputError(f"side_by_side() compares two tables; got {len(tables)}")
     (first, one), (second, other) = tables.items()
+    first, second = plain(first), plain(second)
     apart = difference(one, other, metric)
     how = "paired" if metadata_of(apart)["paired"] and one["prompt"].nunique() > 1 else "means"
     return in_a_row(

@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 from knockgrid._errors import InputError
 from knockgrid._table import metadata_of
 from knockgrid.figures._canvas import new_axes
-from knockgrid.figures._words import titled
+from knockgrid.figures._words import plain, titled
 from knockgrid.figures.layer_curve import COLOURS, STYLES
 
 LABELS = {"FA-high": (0, 0), "FA-low": (0, 1), "AH": (1, 0), "UH": (1, 1)}  # colour, line style
@@ -43,9 +43,9 @@ def threshold_curve(
         line = {"color": COLOURS[colour], "linestyle": STYLES[style], "linewidth": 1.5}
         ax.plot(x, sensitivity[name].to_numpy(float), drawstyle="steps-post", label=name, **line)
     for rule, value in metadata_of(sensitivity).get("marks", {}).items():
-        told, style = RULES.get(rule, (rule, "-"))
+        told, style = RULES.get(rule, (plain(rule), "-"))
         line = {"color": "black", "linestyle": style, "linewidth": 1.0}
-        ax.axvline(value, label=f"{told}: {value:.3g}", gid=rule, **line)
+        ax.axvline(value, label=f"{told}: {value:.3g}", gid=plain(rule), **line)
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("Threshold on reliance (nats)")

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from knockgrid._errors import InputError
 from knockgrid.figures._heatmap import Limits, draw, grid_of, name_ticks
 from knockgrid.figures._marks import add_note
-from knockgrid.figures._words import mode_of, token_text
+from knockgrid.figures._words import mode_of, plain
 
 DROP = 0.72  # two lines of tick labels
 
@@ -52,7 +52,7 @@ def token_heatmap(
     table = _one(table, intervention)
     made = grid_of(table, metric, "layer", "token")
     layers, tokens = (list(map(int, axis)) for axis in (made.values.index, made.values.columns))
-    words = " · ".join(filter(None, [title, str(table["intervention"].iloc[0]), mode_of(table)]))
+    words = " · ".join(filter(None, [title, plain(table["intervention"].iloc[0]), mode_of(table)]))
     ax = draw(
         made,
         ax=ax,
@@ -87,7 +87,7 @@ def _names(table: pd.DataFrame, tokens: list[int]) -> list[str]:
     if table["prompt"].nunique() > 1 or table["token_text"].isna().all():
         return [f"Gen{token}" for token in tokens]
     texts = table.drop_duplicates("token").set_index("token")["token_text"]
-    return [f"Gen{token}\n{token_text(str(texts[token]))}" for token in tokens]
+    return [f"Gen{token}\n{plain(texts[token])}" for token in tokens]
 
 
 def _mark_divergence(ax: Axes, table: pd.DataFrame, layers: list[int], tokens: list[int]) -> None:

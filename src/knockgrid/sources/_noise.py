@@ -6,7 +6,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from knockgrid._errors import InputError, unknown
+from knockgrid._errors import InputError, shown, unknown
 from knockgrid._positions import At
 from knockgrid._prompt import Prompt
 from knockgrid._source import RunSpec, Source, Where, normal
@@ -44,7 +44,7 @@ class Noise(Source):
         """The run that this noise corrupts: the same prompt, some of its embeddings disturbed."""
         if "subject" not in prompt.spans:
             raise InputError(
-                f"prompt {prompt.text!r} has no span 'subject' to put noise on; "
+                f"prompt {shown(prompt.text)} has no span 'subject' to put noise on; "
                 "give Prompt(text, spans={'subject': ...})"
             )
         return RunSpec(prompt, float(self.k), self.scale_from, self.at)

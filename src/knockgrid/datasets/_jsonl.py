@@ -1,0 +1,83 @@
+"""Rows of a JSONL file: one JSON object a line."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from knockgrid._errors import InputError, shown
+from knockgrid.datasets._lines import lines
+
+DIGITS = 300
+"""Of a whole number; Python needs quadratic time for more, and no row needs them."""
+
+
+def jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a file with their place; empty lines are passed over.
+
+    What RFC 8259 leaves open is refused: a key that comes twice, of which readers keep either;
+    `NaN` and `Infinity`, which are not JSON; numbers too large for a float.
+
+    Raises:
+        InputError: a line that is no JSON object, with its number.
+    """
+    for number, line in lines(path):
+        if line.strip():
+            where = f"{path.name} line {number}"
+            row = loads(line, where)
+            if not isinstance(row, dict):
+                raise InputError(f'{where} is not a JSON object; write {{"text": ..., ...}}')
+            yield where, row
+
+
+def loads(text: str, where: str) -> Any:
+    """The value of a JSON text, read strictly.
+
+    Example:
+        >>> loads('{"text": "Rome is in"}', "line 1")
+        {'text': 'Rome is in'}
+
+    Raises:
+        InputError: another text, with what is wrong in it.
+    """
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_int=_integer,
+            parse_float=_float,
+        )
+    except InputError as error:
+        raise InputError(f"{where} is not JSON ({error})") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where} is not JSON ({error.msg}); one object a line") from None
+    except RecursionError:
+        raise InputError(f"{where} is JSON nested too deeply; a row is flat") from None
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise InputError(f"the key {shown(twice)} comes twice")
+    return row
+
+
+def _constant(name: str) -> None:
+    raise InputError(f"{name} is no JSON number; write null for a missing value")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > DIGITS:
+        raise InputError(f"a whole number of {len(digits)} digits")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise InputError(f"the number {shown(digits)} is too large")
+    return value

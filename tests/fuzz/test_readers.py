@@ -1,0 +1,134 @@
+"""Any bytes are prompts or settings, or they are refused in one short line, and nothing else."""
+
+import json
+
+import hostile
+from counted import target
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knockgrid import InputError, Prompt, read_prompts
+from knockgrid.datasets._rows import pair_swaps, parse
+from knockgrid.edge.config import SweepConfig, read_config
+
+LONGEST_MESSAGE = 600
+
+
+def told(error: InputError) -> None:
+    """The message of a refusal: one line, printable, short whatever was given."""
+    message = str(error)
+    assert message.isprintable()
+    assert 10 < len(message) < LONGEST_MESSAGE, message
+
+
+def sound(prompt: Prompt, partner: bool = True) -> None:
+    """A prompt that every later step can work with."""
+    names = [prompt.id, prompt.relation, prompt.group]
+    for text in [prompt.text, *prompt.answers, *prompt.spans, *(n for n in names if n is not None)]:
+        assert isinstance(text, str)
+        assert "\0" not in text
+        text.encode("utf-8")
+    assert prompt.text
+    for start, end in prompt.spans.values():
+        assert type(start) is int
+        assert type(end) is int
+        assert 0 <= start < end <= len(prompt.text)
+    if prompt.swap is not None:
+        assert partner, "partners of partners are not followed"
+        assert prompt.swap.id != prompt.id
+        sound(prompt.swap, partner=False)
+
+
+def read(folder, name: str, content: bytes) -> None:
+    path = folder / name
+    path.write_bytes(content)
+    try:
+        prompts = read_prompts(path)
+    except InputError as error:
+        told(error)
+    else:
+        assert prompts
+        for prompt in prompts:
+            sound(prompt)
+    assert not hostile.Planted.called
+
+
+@given(
+    st.one_of(
+        hostile.joined(hostile.JSON), hostile.damaged([t.encode() for t in hostile.SOUND_JSONL])
+    )
+)
+@target("JSONL files", 22_000)
+def test_jsonl(folder, content):
+    read(folder, "p.jsonl", content)
+
+
+@given(hostile.joined(hostile.CSV) | hostile.joined(hostile.CSV).map(b"text,subject\n".__add__))
+@target("CSV files", 18_000)
+def test_csv(folder, content):
+    read(folder, "p.csv", content)
+
+
+@given(hostile.damaged(hostile.SOUND_PARQUET))
+@target("Parquet files, damaged", 6_000)
+def test_parquet(folder, content):
+    read(folder, "p.parquet", content)
+
+
+@given(hostile.wrong_schema())
+@target("Parquet files, any schema", 2_000)
+def test_parquet_of_any_schema(folder, content):
+    read(folder, "p.parquet", content)
+
+
+@given(st.lists(hostile.row(), min_size=1, max_size=3))
+@target("rows, any values", 8_000)
+def test_rows(rows):
+    try:
+        prompts = pair_swaps(parse(one, f"line {n}") for n, one in enumerate(rows, 1))
+    except InputError as error:
+        told(error)
+    else:
+        for prompt in prompts:
+            sound(prompt)
+        ids = [one["id"] for one in rows if one.get("id") not in (None, "")]
+        assert len({str(one) for one in ids}) == len(ids), "two prompts share an id"
+
+
+JSON_VALUES = st.recursive(
+    st.none() | hostile.NUMBERS | hostile.WORDS,
+    lambda some: st.lists(some, max_size=3) | st.dictionaries(hostile.WORDS, some, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.lists(hostile.row(JSON_VALUES), min_size=1, max_size=3), st.booleans())
+@target("JSONL files, any values", 3_000)
+def test_rows_in_a_file(folder, rows, plain):
+    lines = "\n".join(json.dumps(one, ensure_ascii=plain) for one in rows)
+    read(folder, "p.jsonl", lines.encode("utf-8", "surrogatepass"))
+
+
+def settings_of(folder, name: str, content: bytes) -> None:
+    path = folder / name
+    path.write_bytes(content)
+    try:
+        config = read_config(path, {})
+    except InputError as error:
+        told(error)
+    else:
+        assert SweepConfig.model_validate_json(config.model_dump_json()) == config
+        config.digest()
+    assert not hostile.Planted.called
+
+
+@given(hostile.joined(hostile.YAML))
+@target("YAML settings", 10_000)
+def test_yaml(folder, content):
+    settings_of(folder, "s.yaml", content)
+
+
+@given(hostile.joined(hostile.TOML))
+@target("TOML settings", 10_000)
+def test_toml(folder, content):
+    settings_of(folder, "s.toml", content)
