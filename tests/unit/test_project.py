@@ -34,6 +34,7 @@ ROOMS = (
     "_positions",
     "_demo",
     "_model",
+    "_exclusive",
     "_modules",
     "_run",
     "_answer_positions",
