@@ -22,13 +22,11 @@ def main():
     parser.add_argument("--metric", default="kl")
     parser.add_argument("--out", type=Path, default=Path("runs/generated_tokens"))
     given = parser.parse_args()
-    path = given.out / "table.parquet"
-    if not path.exists():
-        prompt = kg.Prompt(given.text, spans={"subject": given.subject})
-        row = kg.patch("resid_post", "subject")
-        options = {"layers": given.layers, "n_tokens": given.tokens, "mode": given.mode}
-        kg.sweep(given.model, prompt, row, out=given.out, **options)
-    ax = kg.token_heatmap(kg.read_table(path), given.metric, annotate=True)
+    prompt = kg.Prompt(given.text, spans={"subject": given.subject})
+    row = kg.patch("resid_post", "subject")
+    options = {"layers": given.layers, "n_tokens": given.tokens, "mode": given.mode}
+    table = kg.sweep(given.model, prompt, row, out=given.out, **options)
+    ax = kg.token_heatmap(table, given.metric, annotate=True)
     print(*kg.save(ax, given.out / f"token_heatmap_{given.metric}"), sep="\n")
 
 

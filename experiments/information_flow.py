@@ -25,14 +25,11 @@ def main():
     parser.add_argument("--limit", type=int, default=32)
     parser.add_argument("--out", type=Path, default=Path("runs/information_flow"))
     given = parser.parse_args()
-    path = given.out / "table.parquet"
-    if not path.exists():
-        model = kg.load(given.model)
-        facts = kg.facts(given.relation or "country_capital_city", tokenizer=model.tokenizer)
-        prompts = list(kg.known(model, facts))[: given.limit]
-        rows = kg.information_flow(SOURCES[given.source](), window=given.window)
-        kg.sweep(model, prompts, rows, out=given.out)
-    table = kg.read_table(path)
+    model = kg.load(given.model)
+    facts = kg.facts(given.relation or "country_capital_city", tokenizer=model.tokenizer)
+    prompts = list(kg.known(model, facts))[: given.limit]
+    rows = kg.information_flow(SOURCES[given.source](), window=given.window)
+    table = kg.sweep(model, prompts, rows, out=given.out)  # what is there is not computed again
     for figure in (kg.layer_heatmap, kg.layer_curve):
         print(*kg.save(figure(table), given.out / figure.__name__), sep="\n")
 

@@ -22,16 +22,13 @@ def main():
     parser.add_argument("--metric", default="logp_answer")
     parser.add_argument("--out", type=Path, default=Path("runs/token_positions"))
     given = parser.parse_args()
-    path = given.out / "table.parquet"
-    if not path.exists():
-        model = kg.load(given.model)
-        spans = {"subject": given.subject}
-        prompt = kg.Prompt(given.text, spans=spans, answers=[given.answer])
-        tokens = len(kg.token_positions(prompt, "all", model.tokenizer))
-        one = kg.patch(given.act_name, "last", window=given.window)
-        options = {"direction": given.direction, "samples": given.samples}
-        kg.sweep(model, prompt, kg.per_position(one, tokens), out=given.out, **options)
-    ax = kg.position_heatmap(kg.read_table(path), given.metric, cmap="Purples")
+    model = kg.load(given.model)
+    prompt = kg.Prompt(given.text, spans={"subject": given.subject}, answers=[given.answer])
+    tokens = len(kg.token_positions(prompt, "all", model.tokenizer))
+    rows = kg.per_position(kg.patch(given.act_name, "last", window=given.window), tokens)
+    options = {"direction": given.direction, "samples": given.samples}
+    table = kg.sweep(model, prompt, rows, out=given.out, **options)
+    ax = kg.position_heatmap(table, given.metric, cmap="Purples")
     print(*kg.save(ax, given.out / f"position_heatmap_{given.metric}"), sep="\n")
 
 

@@ -62,7 +62,11 @@ from .divergences import logp_clean as logp_clean
 from .divergences import rank_answer as rank_answer
 from .divergences import rank_clean as rank_clean
 from .divergences import total_variation as total_variation
+from .edge.store import compact as compact
+from .edge.store import export as export
 from .edge.store import open_run as open_run
+from .edge.store import scan_run as scan_run
+from .edge.work import PromptsFailed as PromptsFailed
 from .executors import free_run as free_run
 from .executors import rectangle as rectangle
 from .executors import reference as reference

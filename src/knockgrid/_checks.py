@@ -19,22 +19,23 @@ MODES = ("prompt_only", "persistent", "free_run")
 DIRECTIONS = ("noise", "denoise")
 
 
-def check_options(
-    n_tokens: int,
-    mode: str,
-    metrics: Sequence[str],
-    unit: str,
-    samples: int,
-    direction: str,
-) -> list[Divergence]:
-    """The measures asked for, once every plain option has been checked.
+def check_counts(**counts: int) -> None:
+    """Refuse what is no number of things.
+
+    Raises:
+        InputError: not a whole number of at least 1, by its name.
+    """
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{name} is {value!r}; give a whole number of at least 1")
+
+
+def check_options(mode: str, metrics: Sequence[str], unit: str, direction: str) -> list[Divergence]:
+    """The measures asked for, once every word among the options has been checked.
 
     Raises:
         InputError: an option that is not one of those allowed.
     """
-    for name, value in (("n_tokens", n_tokens), ("samples", samples)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{name} is {value!r}; give a whole number of at least 1")
     for name, given, allowed in (
         ("mode", mode, MODES),
         ("unit", unit, tuple(UNITS)),

@@ -55,13 +55,15 @@ def default_bos(model: TransformerBridge, prepend_bos: bool | None) -> bool:
     return bool(getattr(model.cfg, "default_prepend_bos", True)) and has
 
 
-def batches(ready: Sequence[Prepared], max_tokens: int = 2048) -> Iterator[list[Prepared]]:
+def batches(
+    ready: Sequence[Prepared], max_tokens: int = 2048, at_most: int = 32
+) -> Iterator[list[Prepared]]:
     """Prompts of equal token length, at most `max_tokens` in a batch: no padding anywhere."""
     by_length: dict[int, list[Prepared]] = {}
     for one in ready:
         by_length.setdefault(len(one.tokens), []).append(one)
     for length in sorted(by_length):
-        group, size = by_length[length], max(1, min(32, max_tokens // length))
+        group, size = by_length[length], max(1, min(at_most, max_tokens // length))
         for i in range(0, len(group), size):
             yield group[i : i + size]
 

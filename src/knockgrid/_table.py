@@ -73,7 +73,7 @@ UNDEFINED = (  # need a source run, or an answer
 STATISTICS = ("mean", "median", "min", "max")
 
 
-def build(rows: Sequence[Mapping], metadata: Mapping) -> pd.DataFrame:
+def build(rows: Sequence[Mapping], metadata: Mapping, also: Sequence[str] = ()) -> pd.DataFrame:
     """The tidy table of `rows`, with typed columns in schema order and `metadata` in its attrs.
 
     Example:
@@ -83,7 +83,8 @@ def build(rows: Sequence[Mapping], metadata: Mapping) -> pd.DataFrame:
         (dtype('float64'), 'ok', 'nats')
 
     Label columns that no row gives are NA (`token` 0, `samples` 1, `status` "ok"); a divergence
-    that no row gives has no column. Other keys become columns of their own, after the schema's.
+    that no row gives has no column, unless `also` names it. Other keys become columns of their own,
+    after the schema's.
     Metadata becomes plain JSON: tuples turn into lists, non-finite numbers into their names.
 
     Raises:
@@ -92,17 +93,16 @@ def build(rows: Sequence[Mapping], metadata: Mapping) -> pd.DataFrame:
     """
     if not rows:
         raise InputError("a table needs at least one row; got none")
-    given = dict.fromkeys(key for row in rows for key in row)
+    given = dict.fromkeys([*(key for row in rows for key in row), *also])
     absent = [name for name in REQUIRED if name not in given]
     if absent:
         raise InputError(f"the rows have no {absent[0]!r}; every row names {', '.join(REQUIRED)}")
     known = {column.name: column for column in COLUMNS}
     series = {n: _typed(c, rows) for n, c in known.items() if n in given or c.unit in LABELS}
     series |= {name: _inferred(name, rows) for name in given if name not in known}
+    series |= {name: series[name].astype("float64") for name in also if name not in known}
     table = pd.DataFrame(series)
-    table.attrs = {
-        KEY: shared({str(k): _plain(v, f"metadata[{k!r}]") for k, v in metadata.items()})
-    }
+    table.attrs = {KEY: shared({str(k): plain(v, f"metadata[{k!r}]") for k, v in metadata.items()})}
     return table
 
 
@@ -130,14 +130,14 @@ def _text(value: object) -> str | None:
     return None if value is None or value is pd.NA or value != value else str(value)
 
 
-def _plain(value: object, place: str) -> object:
+def plain(value: object, place: str) -> object:
     """`value` as JSON can hold it: dict, list, str, int, float, bool or None."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, f"{place}[{key!r}]") for key, item in value.items()}
+        return {str(key): plain(item, f"{place}[{key!r}]") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{place}[{i}]") for i, item in enumerate(value)]
+        return [plain(item, f"{place}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if value is None or isinstance(value, str | int | float):

@@ -12,7 +12,7 @@ from knockgrid._bind import Bound, bind
 from knockgrid._layers import layer_list
 from knockgrid._prepared import Prepared, batches, prepare
 from knockgrid._settings import Settings
-from knockgrid._sweep import with_statistics
+from knockgrid._setup import with_statistics
 from knockgrid.divergences import js
 from knockgrid.divergences._evaluate import evaluate
 

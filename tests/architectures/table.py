@@ -21,8 +21,8 @@ def measured(model, family, prompts):
     from kinds import kind_of, main_kinds
 
     import knockgrid as kg
+    from knockgrid._checks import check_edits
     from knockgrid._preflight import choose
-    from knockgrid._sweep import check_edits
 
     found = {}
     for name, one in main_kinds().items():

@@ -1,6 +1,7 @@
 """Bad input: one sentence, nothing computed, nothing written, the model as it was."""
 
 import inspect
+import re
 from contextlib import contextmanager
 
 import pytest
@@ -295,16 +296,23 @@ def test_logits_that_are_not_numbers(refuse, tower, executor, bad):
 
 
 @pytest.mark.parametrize("executor", ["reference", "staircase"])
-def test_logits_that_are_not_numbers_where_preflight_did_not_look(refuse, tower, executor):
+def test_logits_that_are_not_numbers_where_preflight_did_not_look(
+    tiny_llama, tower, executor, tmp_path
+):
     """It tries the first, middle and last layer; the error of the sweep itself names the cell."""
     import knockgrid as kg
 
     vectors = {layer: torch.zeros(32) for layer in range(4)} | {1: torch.full((32,), torch.nan)}
     row = kg.patch("resid_post", "last", kg.fixed(vectors), name="broken")
-    assert refuse(tower, row, executor=executor, forwards=None) == (
+    said = (
         "the logits are NaN or +inf at prompt 'tower', intervention 'broken', layer 1; "
         "try another dtype or source"
     )
+    with pytest.raises(kg.InputError, match=re.escape(said)):
+        kg.sweep(tiny_llama, tower, row, executor=executor, progress=False)
+    with pytest.raises(kg.PromptsFailed) as caught:
+        kg.sweep(tiny_llama, tower, row, executor=executor, progress=False, out=tmp_path / "run")
+    assert caught.value.failed == {"tower": f"InputError: {said}"}
 
 
 def test_a_fixed_vector_that_does_not_fit(refuse, tower):

@@ -7,7 +7,7 @@ import pytest
 from knockgrid import InputError, open_run
 from knockgrid.edge import cli
 from knockgrid.edge.config import SweepConfig, read_config
-from knockgrid.edge.store import read_manifest
+from knockgrid.edge.manifest import read_manifest
 
 LINES = [
     {"id": "rome", "text": "The capital of Italy is", "subject": "Italy", "answers": ["Rome"]},
@@ -161,11 +161,12 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, folder, tmp_path, more, s
 
 def test_another_run_is_not_overwritten(capsys, folder, tmp_path):
     sweep(capsys, folder, tmp_path / "run", "--layers", "0")
-    before = (tmp_path / "run" / "table.parquet").read_bytes()
+    shard = tmp_path / "run" / "shards" / "00000.parquet"
+    before = shard.read_bytes()
     code, _, complained = sweep(capsys, folder, tmp_path / "run", "--layers", "1")
     assert code == 2
     assert "holds a run with other settings (layers)" in complained
-    assert (tmp_path / "run" / "table.parquet").read_bytes() == before
+    assert shard.read_bytes() == before
 
 
 def test_a_folder_without_a_run(capsys, tmp_path):

@@ -11,7 +11,7 @@ from knockgrid._parquet import read_table
 from knockgrid._table import build, metadata_of
 from knockgrid.edge import cli
 from knockgrid.edge import evidence as room
-from knockgrid.edge.store import read_manifest
+from knockgrid.edge.manifest import read_manifest
 from knockgrid.edge.verify import verify
 
 RELATIONS, PER = 7, 6

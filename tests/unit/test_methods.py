@@ -6,11 +6,16 @@ import re
 import pytest
 
 import knockgrid as kg
+from knockgrid._setup import set_up
+from knockgrid._sweep import METRICS
+from knockgrid.edge.carry_out import SAME
 from knockgrid.edge.config import SweepConfig
+from knockgrid.edge.manifest import read_manifest
 from knockgrid.edge.methods import escaped, methods
 from knockgrid.edge.plan import interventions_of
 from knockgrid.edge.references import entries
-from knockgrid.edge.store import read_manifest, write_run
+from knockgrid.edge.resumable import begun, carried_on
+from knockgrid.edge.run_folder import RunFolder
 
 BASE = {"model": "tiny", "source": ("noise", "swap"), "seed": 0}
 
@@ -18,8 +23,6 @@ BASE = {"model": "tiny", "source": ("noise", "swap"), "seed": 0}
 @pytest.fixture(scope="module")
 def written(tiny_llama, tmp_path_factory):
     """A run folder of the tiny model under some settings, and what its methods say."""
-    from datetime import datetime, timezone
-
     paris = kg.Prompt("The capital of France is", spans={"subject": "France"}, id="paris")
     rome = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"}, id="rome")
     prompts = [
@@ -29,18 +32,16 @@ def written(tiny_llama, tmp_path_factory):
 
     def write(**changes):
         config = SweepConfig(**{**BASE, **changes})
-        same = ("layers", "n_tokens", "mode", "unit", "samples", "direction", "seed")
-        table = kg.sweep(
-            tiny_llama,
-            prompts,
-            interventions_of(config),
-            progress=False,
-            prepend_bos=config.prepend_bos,
-            **{name: getattr(config, name) for name in same},
-        )
-        folder = tmp_path_factory.mktemp("methods")
-        write_run(folder, table, config, datetime.now(timezone.utc))
-        return folder, methods(folder)
+        options = {name: getattr(config, name) for name in SAME}
+
+        def setup(level):
+            rows = interventions_of(config)
+            return set_up(tiny_llama, prompts, rows, metrics=METRICS, set_level=level, **options)
+
+        folder = RunFolder(tmp_path_factory.mktemp("methods"))
+        begun(folder, json.loads(config.model_dump_json()), config.digest(), setup)
+        carried_on(folder, setup, (1, 1), progress=False)
+        return folder.path, methods(folder.path)
 
     return write
 

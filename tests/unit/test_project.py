@@ -69,13 +69,18 @@ ROOMS = (
     "_trial",
     "_preflight",
     "_checks",
+    "_setup",
+    "_collect",
     "_sweep",
     "analysis",
     "__init__",  # the public names, which are loaded on first use
     "edge",
     "__main__",
 )
-LAZY = {("__init__", "edge")}  # a public name that the stub takes from the edge (`open_run`)
+LAZY = {
+    ("__init__", "edge"),  # public names that the stub takes from the edge (`open_run`)
+    ("_sweep", "edge"),  # `sweep(out=...)`, which hands over to the run folder when it is called
+}
 DRAWING = {"matplotlib", "seaborn"}
 DRAWING_ROOMS = {"figures", "edge"}
 MODELS = {"torch", "transformer_lens", "transformers", "tokenizers", "accelerate"}

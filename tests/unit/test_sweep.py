@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -259,12 +260,12 @@ def test_bos_is_counted_once(sweep, prompts):
 
 def test_a_table_on_disk(sweep, prompts, tmp_path):
     import knockgrid as kg
-    from knockgrid._parquet import read_table
 
-    table = sweep(prompts, kg.knockout(), layers=[0, 1], out=tmp_path / "run")
-    back = read_table(tmp_path / "run" / "table.parquet")
+    table = sweep(prompts, kg.knockout(), layers=[0, 1])
+    back = sweep(prompts, kg.knockout(), layers=[0, 1], out=tmp_path / "run")
     assert back.attrs == table.attrs
-    np.testing.assert_array_equal(back.js, table.js)
+    pd.testing.assert_frame_equal(back, table)
+    pd.testing.assert_frame_equal(kg.open_run(tmp_path / "run"), table)
 
 
 def test_some_metrics(sweep, prompts):

@@ -12,6 +12,10 @@ import torch
 from knockgrid import InputError, open_run
 from knockgrid.edge import cli
 from knockgrid.edge.digests import file_digest, row_digests
+from knockgrid.edge.manifest import run_digest
+from knockgrid.edge.shard import Shard, write_shard
+from knockgrid.edge.sides import read_sides, write_sides
+from knockgrid.edge.store import compact
 from knockgrid.edge.verify import near, verify
 
 LINES = [
@@ -61,24 +65,31 @@ def run(made, tmp_path):
     return shutil.copytree(made / "run", tmp_path / "run")
 
 
+SHARD = "shards/00000.parquet"
+
+
 def rewritten(folder, change):
-    """The table with some numbers changed, as someone could who knows the file format."""
-    path = folder / "table.parquet"
+    """The shard with some numbers changed, as someone could who knows the file format."""
+    path = folder / SHARD
     with pq.ParquetFile(path) as file:
         arrow = file.read()
     frame = arrow.to_pandas()
     change(frame)
     again = pa.Table.from_pandas(frame, preserve_index=False).cast(arrow.schema)
-    pq.write_table(again, path)
+    pq.write_table(again.replace_schema_metadata(arrow.schema.metadata), path)
 
 
-def stamped_anew(folder):
-    """A manifest that vouches for the changed table."""
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["digests"]["files"]["table.parquet"] = file_digest(folder / "table.parquet")
-    manifest["digests"]["rows"] = row_digests(open_run(folder))
-    path.write_text(json.dumps(manifest))
+def stamped_anew(folder, **changes):
+    """A shard and a manifest that vouch for what was changed, as a careful forger would write."""
+    manifest = {**json.loads((folder / "manifest.json").read_text()), **changes}
+    manifest["run_digest"] = run_digest(manifest)
+    with pq.ParquetFile(folder / SHARD) as file:
+        table = file.read()
+    about = json.loads(table.schema.metadata[b"knockgrid"])
+    write_shard(Shard(table, {**about, "run": manifest["run_digest"]}), folder / SHARD)
+    for name in manifest["digests"]["files"]:
+        manifest["digests"]["files"][name] = file_digest(folder / name)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def edited(folder, **changes):
@@ -111,7 +122,7 @@ def test_one_changed_number_is_named_by_its_place(run, capsys, metric):
     rewritten(run, change)
     assert command("verify", run, "--cells", 1) == 1
     said = capsys.readouterr().out
-    assert "MISMATCH: table.parquet is not the file that was written" in said
+    assert f"MISMATCH: {SHARD} is not the file that was written" in said
     assert "the rows of prompt 'paris', intervention 'subject swap' are not those" in said
     assert "'rome'" not in said.replace("prompt 'rome', ", "")
     place = "prompt 'paris', intervention 'subject swap', layer 1"
@@ -166,7 +177,7 @@ def test_a_model_in_another_dtype_is_another_model(run, made):
 def test_a_manifest_that_does_not_fit_its_table(run):
     edited(run, seed=5, rows=7)
     found = verify(run, cells=1)
-    assert "manifest and table differ in 'seed'" in found.mismatches
+    assert "the manifest is not what the shards were computed under" in found.mismatches
     assert any("rows, the manifest 7" in line for line in found.mismatches)
 
 
@@ -180,28 +191,15 @@ def test_settings_that_were_changed_afterwards(run):
 
 def test_sigma_is_computed_anew(run):
     manifest = json.loads((run / "manifest.json").read_text())
-    path = run / "table.parquet"
-    table = pd.read_parquet(path)
-    from knockgrid import read_table, write_table
-
-    table = read_table(path)
-    sigma = {"subject": manifest["sigma"]["subject"] * 1.01}
-    table.attrs["knockgrid"]["sigma"] = sigma
-    write_table(table, path)
-    edited(run, sigma=sigma)
-    stamped_anew(run)
+    stamped_anew(run, sigma={"subject": manifest["sigma"]["subject"] * 1.01})
     found = verify(run, cells=1)
     assert len(found.mismatches) == 1
     assert found.mismatches[0].startswith("sigma over 'subject'")
 
 
 def test_cells_that_cannot_be_computed_anew_are_a_mismatch(run):
-    from knockgrid import read_table, write_table
-
-    table = read_table(run / "table.parquet")
-    for side in table.attrs["knockgrid"]["prompts"]:
-        side["swap"] = None
-    write_table(table, run / "table.parquet")
+    sides = read_sides(run / "prompts.parquet")
+    write_sides([{**side, "swap": None} for side in sides], run / "prompts.parquet")
     stamped_anew(run)
     found = verify(run, cells=60)
     lost = [line for line in found.mismatches if "computed anew there is none" in line]
@@ -209,26 +207,45 @@ def test_cells_that_cannot_be_computed_anew_are_a_mismatch(run):
     assert lost == found.mismatches
 
 
-def test_a_missing_and_a_damaged_table(run):
-    path = run / "table.parquet"
+def test_a_missing_and_a_damaged_shard(run):
+    path = run / SHARD
     path.write_bytes(path.read_bytes()[:200])
     found = verify(run)
     assert any("cannot be read" in line for line in found.mismatches)
     path.unlink()
     found = verify(run)
-    assert "table.parquet is missing" in found.mismatches
+    assert f"{SHARD} is missing" in found.mismatches
+
+
+def test_a_shard_that_nobody_has_written(run):
+    shutil.copy(run / SHARD, run / "shards" / "00001.parquet")
+    found = verify(run, cells=1)
+    assert "shards/00001.parquet is a file that the run has not written" in found.mismatches
+    assert any("rows, the manifest" in line for line in found.mismatches)
+
+
+def test_a_compact_run_holds_too(run):
+    compact(run)
+    found = verify(run, cells=20)
+    assert found.ok, found.mismatches
+    assert "rows of 2 prompts under 14 digests" in found.checked
+
+
+def test_a_run_from_python_has_its_digests_checked(tiny_llama, tmp_path):
+    import knockgrid as kg
+
+    prompt = kg.Prompt("Rome is in", spans={"subject": "Rome"}, id="rome")
+    kg.sweep(tiny_llama, prompt, kg.knockout(), out=tmp_path / "run", progress=False)
+    found = verify(tmp_path / "run")
+    assert found.ok, found.mismatches
+    assert found.notes == ["the run was begun from Python, so no cell was computed anew"]
+    edited(tmp_path / "run", seed=3)
+    assert not verify(tmp_path / "run").ok
 
 
 def test_other_versions_are_a_note(run):
     manifest = json.loads((run / "manifest.json").read_text())
-    versions = {**manifest["versions"], "torch": "0.1"}
-    from knockgrid import read_table, write_table
-
-    table = read_table(run / "table.parquet")
-    table.attrs["knockgrid"]["versions"] = versions
-    write_table(table, run / "table.parquet")
-    edited(run, versions=versions)
-    stamped_anew(run)
+    stamped_anew(run, versions={**manifest["versions"], "torch": "0.1"})
     found = verify(run, cells=1)
     assert found.ok, found.mismatches
     assert any(line.startswith("torch was 0.1 and is") for line in found.notes)
@@ -239,7 +256,7 @@ def test_json_for_scripts(run, capsys):
     assert command("verify", run, "--cells", 1, "--json") == 1
     said = json.loads(capsys.readouterr().out)
     assert said["ok"] is False
-    assert said["mismatches"] == ["manifest and table differ in 'seed'"]
+    assert said["mismatches"] == ["the manifest is not what the shards were computed under"]
 
 
 def test_refusals(run, tmp_path):
@@ -247,10 +264,8 @@ def test_refusals(run, tmp_path):
         verify(run, cells=0)
     with pytest.raises(InputError, match="holds no run"):
         verify(tmp_path)
-    manifest = json.loads((run / "manifest.json").read_text())
-    del manifest["digests"]
-    (run / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match="before runs carried digests"):
+    edited(run, finished=None)
+    with pytest.raises(InputError, match="is not finished"):
         verify(run)
 
 
@@ -294,11 +309,11 @@ def test_near(name, stored, now, half, same):
 def test_damaged_folders_are_named(run, tmp_path):
     manifest = json.loads((run / "manifest.json").read_text())
     edited(run, config={**manifest["config"], "limit": -1})
-    with pytest.raises(InputError, match="settings in .* cannot be read"):
+    with pytest.raises(InputError, match="settings in the manifest of .* cannot be read"):
         verify(run)
     edited(run, config=manifest["config"])
-    (run / "table.parquet").unlink()
-    with pytest.raises(InputError, match="but no table.parquet"):
+    (run / SHARD).unlink()
+    with pytest.raises(InputError, match="of which no shard is finished"):
         open_run(run)
     (run / "manifest.json").write_text("[]")
     with pytest.raises(InputError, match="holds no settings"):

@@ -15,7 +15,7 @@ from knockgrid._positions import resolve
 from knockgrid._prepared import Prepared, batches, default_bos, ids_of, prepare
 from knockgrid._prompt import Prompt
 from knockgrid._run import Site, record
-from knockgrid._sweep import versions
+from knockgrid._setup import versions
 from knockgrid._table import build, metadata_of
 from knockgrid.analysis.labels import LABELS, check_labelled
 

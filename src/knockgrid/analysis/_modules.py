@@ -22,8 +22,8 @@ from knockgrid._prepared import batches, default_bos, prepare, token_texts
 from knockgrid._prompt import Prompt
 from knockgrid._run import Run, Site
 from knockgrid._settings import Settings
+from knockgrid._setup import versions, with_statistics
 from knockgrid._source import Source
-from knockgrid._sweep import versions, with_statistics
 from knockgrid._table import build
 from knockgrid.analysis._module_gradients import gradients
 from knockgrid.analysis._module_weights import (

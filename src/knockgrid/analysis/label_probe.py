@@ -15,7 +15,7 @@ from knockgrid._prepared import batches, default_bos, prepare
 from knockgrid._prompt import Prompt
 from knockgrid._record import record_clean
 from knockgrid._settings import Settings
-from knockgrid._sweep import versions
+from knockgrid._setup import versions
 from knockgrid._table import build, metadata_of
 from knockgrid.analysis._label_curves import labelled_prompts
 from knockgrid.analysis._out_of_fold import need_sklearn

@@ -23,8 +23,8 @@ from knockgrid._prepared import Prepared, batches, default_bos, prepare
 from knockgrid._prompt import Prompt
 from knockgrid._run import Run, keep_measured
 from knockgrid._settings import Settings
+from knockgrid._setup import with_statistics
 from knockgrid._source import normal
-from knockgrid._sweep import with_statistics
 from knockgrid._table import build
 from knockgrid.analysis._attention import Attention, Watch, mean_over
 from knockgrid.analysis._natural import (

@@ -19,7 +19,8 @@ from knockgrid._positions import resolve, tokenize
 from knockgrid._prepared import Prepared, batches, default_bos, ids_of, prepare
 from knockgrid._prompt import Prompt
 from knockgrid._run import record
-from knockgrid._sweep import sweep, versions
+from knockgrid._setup import versions
+from knockgrid._sweep import sweep
 from knockgrid._table import KEY, numbers
 from knockgrid.analysis.probes import check_answers
 from knockgrid.interventions import knockout

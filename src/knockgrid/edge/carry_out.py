@@ -1,8 +1,9 @@
 """carry_out: from settings to a run folder."""
 
+import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import datetime, timezone
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._parquet import write_table
 from knockgrid._prompt import Prompt
-from knockgrid._sweep import sweep
+from knockgrid._setup import SetLevel, Setup, set_up
+from knockgrid._sweep import METRICS
+from knockgrid._table import metadata_of
 from knockgrid.analysis import labels, noise_floor, reliance, with_noise_floor
 from knockgrid.analysis._noise_floor import floor_of_nulls
-from knockgrid.edge.choose import choose_prompts, in_form
+from knockgrid.edge.choose import Chosen, choose_prompts, in_form
 from knockgrid.edge.config import SweepConfig
 from knockgrid.edge.plan import interventions_of, treatments_of
-from knockgrid.edge.store import LABELS, claim, open_run, read_manifest, write_run
+from knockgrid.edge.resumable import begun, carried_on
+from knockgrid.edge.run_folder import LABELS, RunFolder
+from knockgrid.edge.split import part_of
 
 SAME = (
     *("layers", "n_tokens", "mode", "unit", "samples", "direction", "executor"),
@@ -29,55 +34,103 @@ FLOOR_PROMPTS = 16
 
 
 def carry_out(
-    config: SweepConfig, out: Path, load: Callable[[], TransformerBridge]
+    config: SweepConfig,
+    out: Path,
+    load: Callable[[], TransformerBridge],
+    *,
+    shard: str | None = None,
+    progress: bool = True,
 ) -> pd.DataFrame:
-    """Sweep as the settings say and write table and manifest; nothing is computed before checks.
+    """Sweep as the settings say, shard by shard; a run that was begun in the folder goes on.
+
+    Of a run that has ended the model is not loaded.
 
     Raises:
         InputError: bad settings, a folder that holds another run, or no prompts.
+        PromptsFailed: some prompts raised.
     """
     treatments_of(config)  # refuses bad names before a model is loaded
-    fresh = not out.exists()
-    claim(out, config)
-    try:
-        return _carried_out(config, out, load())
-    except BaseException:
-        if fresh:
-            with suppress(OSError):  # not empty: something was written after all
-                out.rmdir()
-        raise
+    part = part_of(shard)
+    settings = json.loads(config.model_dump_json())
+    folder = RunFolder(out)
+    folder.check(settings)
+    job = Job(config, folder, cache(load))
+    begun(folder, settings, config.digest(), job.set_up, job.more)
+    table = carried_on(folder, job.set_up, part, progress)
+    return with_floor_of_nulls(folder, config, table)
 
 
-def _carried_out(config: SweepConfig, out: Path, model: TransformerBridge) -> pd.DataFrame:
-    chosen = choose_prompts(config, model)
-    started = datetime.now(timezone.utc)
-    prompts, frame = list(chosen.prompts), None
-    if config.labels:
-        prompts, frame = labelled(prompts, config, model)
-    rows = interventions_of(config, prompts, model.tokenizer)
-    options = {name: getattr(config, name) for name in SAME}
-    table = sweep(model, prompts, rows, **options)
-    table = floored(table, model, prompts, config, options)
-    if frame is not None:
-        table.attrs["knockgrid"]["group_order"] = list(LABEL_ORDER)
-        write_table(frame, out / LABELS)
-    else:  # of a labelled run that ended before its manifest
-        (out / LABELS).unlink(missing_ok=True)
-    write_run(out, table, config, started, chosen.selection)
-    return table
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What settings decide of a run, once there is a model."""
+
+    config: SweepConfig
+    folder: RunFolder
+    load: Callable[[], TransformerBridge]
+
+    @cached_property
+    def chosen(self) -> Chosen:
+        """The prompts, those that the run was begun with if it was, and how they were selected."""
+        if self.folder.begun:
+            return Chosen(self.folder.plan().prompts)
+        return choose_prompts(self.config, self.load())
+
+    @cached_property
+    def labelled(self) -> tuple[Sequence[Prompt], pd.DataFrame | None]:
+        """The prompts with their labels, and the frame that the labels come from."""
+        if self.folder.begun or not self.config.labels:
+            return self.chosen.prompts, None
+        return labelled(self.chosen.prompts, self.config, self.load())
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the sweep."""
+        return {name: getattr(self.config, name) for name in SAME}
+
+    def set_up(self, level: SetLevel | None) -> Setup:
+        """The sweep, with set-level statistics that were taken before, if they were."""
+        model, prompts = self.load(), self.labelled[0]
+        rows = interventions_of(self.config, prompts, model.tokenizer)
+        more = {"metrics": METRICS, "batch": self.config.batch, "set_level": level}
+        return set_up(model, prompts, rows, **self.options, **more)
+
+    def more(self, setup: Setup) -> dict[str, Any]:
+        """What else the manifest says: how prompts were chosen, groups, the noise floor."""
+        said: dict[str, Any] = {"selection": self.chosen.selection}
+        frame = self.labelled[1]
+        if frame is not None:
+            said["group_order"] = list(LABEL_ORDER)
+            write_table(frame, self.folder.path / LABELS)
+        else:  # of a labelled run that ended before its manifest
+            (self.folder.path / LABELS).unlink(missing_ok=True)
+        if wants_floor(self.config) and not self.config.nulls:
+            prompts = [one.prompt for one in setup.ready]
+            some = prompts[:: -(-len(prompts) // FLOOR_PROMPTS)]
+            rows = treatments_of(self.config)
+            floor = noise_floor(setup.model, some, rows, progress=False, **self.options)
+            said["noise_floor"] = metadata_of(floor)["noise_floor"]
+        return said
 
 
-def once(config: SweepConfig, out: Path, load: Callable[[], TransformerBridge]) -> pd.DataFrame:
-    """The table of a run: that on disk if it was made under these settings, else a new one.
+def wants_floor(config: SweepConfig) -> bool:
+    """Whether there is a noise floor: a free run has none, nor has denoising.
 
-    Raises:
-        InputError: as `carry_out`.
+    The later tokens of a free run differ, and denoising edits other runs.
     """
-    if (out / "manifest.json").exists():
-        claim(out, config)
-        if read_manifest(out)["config_digest"] == config.digest():
-            return open_run(out)
-    return carry_out(config, out, load)
+    return config.noise_floor and config.mode != "free_run" and config.direction == "noise"
+
+
+def with_floor_of_nulls(
+    folder: RunFolder, config: SweepConfig, table: pd.DataFrame
+) -> pd.DataFrame:
+    """The table with the floor that its own nulls give, which is known only when all are there."""
+    manifest = folder.manifest
+    wanted = wants_floor(config) and config.nulls and "noise_floor" not in manifest
+    if not wanted or not manifest["finished"]:
+        return table
+    table = with_noise_floor(table, floor_of_nulls(table))
+    folder.update(noise_floor=metadata_of(table)["noise_floor"])
+    return table
 
 
 def labelled(
@@ -101,25 +154,3 @@ def labelled(
         for p, n in zip(frame.prompt, frame.label, strict=True)
     }
     return [prompt.replace(group=name[str(prompt.id)]) for prompt in prompts], frame
-
-
-def floored(
-    table: pd.DataFrame,
-    model: TransformerBridge,
-    prompts: Sequence[Prompt],
-    config: SweepConfig,
-    options: dict[str, Any],
-) -> pd.DataFrame:
-    """The table with its noise floor: from its own nulls, else from edits on a few prompts.
-
-    A free run has none, as its later tokens differ, nor has denoising, which edits other runs.
-    """
-    if not config.noise_floor or config.mode == "free_run" or config.direction != "noise":
-        return table
-    if config.nulls:
-        return with_noise_floor(table, floor_of_nulls(table))
-    step = -(-len(prompts) // FLOOR_PROMPTS)
-    floor = noise_floor(
-        model, list(prompts)[::step], treatments_of(config), progress=False, **options
-    )
-    return with_noise_floor(table, floor)

@@ -53,6 +53,7 @@ class SweepConfig(BaseModel):
     executor: str = "auto"
     prepend_bos: bool | None = None
     seed: int = 0
+    batch: int = Field(32, ge=1)
 
     def digest(self) -> str:
         """A digest of all settings, in their canonical JSON form."""
@@ -112,3 +113,26 @@ def _toml(text: str, path: Path) -> Any:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path.name} is not TOML ({error})") from None
+
+
+def config_of(folder: Path, manifest: dict[str, Any]) -> SweepConfig:
+    """The settings in a manifest.
+
+    Raises:
+        InputError: those of a run that was begun from Python; settings that this version does not
+            know, or that were damaged.
+    """
+    given = manifest.get("config", {})
+    if "interventions" in given:
+        raise InputError(
+            f"{folder} was begun from Python, with interventions that its manifest describes but "
+            "cannot make again; give `knockgrid sweep` the settings, or do it in that script"
+        )
+    try:
+        return SweepConfig.model_validate(manifest["config"])
+    except (ValidationError, KeyError) as error:
+        what = error.errors()[0]["loc"] if isinstance(error, ValidationError) else error
+        raise InputError(
+            f"the settings in the manifest of {folder} cannot be read ({what}); they were changed, "
+            "or come from another version of knockgrid"
+        ) from None

@@ -9,7 +9,7 @@ import pandas as pd
 from knockgrid import _treatments
 from knockgrid._errors import unknown
 from knockgrid._table import metadata_of
-from knockgrid.edge.store import FIGURES
+from knockgrid.edge.run_folder import FIGURES
 from knockgrid.figures import (
     dose_heatmap,
     head_heatmap,

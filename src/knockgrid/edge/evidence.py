@@ -26,9 +26,9 @@ from knockgrid.analysis import (
     survives,
     threshold_sensitivity,
 )
-from knockgrid.edge.carry_out import LABEL_ORDER, once
+from knockgrid.edge.carry_out import LABEL_ORDER, carry_out
 from knockgrid.edge.config import SweepConfig
-from knockgrid.edge.store import FIGURES, LABELS
+from knockgrid.edge.run_folder import FIGURES, LABELS
 from knockgrid.figures import (
     claims_card,
     contrast_curves,
@@ -88,7 +88,7 @@ def evidence(base: SweepConfig, out: Path, load: Callable[[], TransformerBridge]
     left_out: dict[str, str] = {}
     for name, config in plan(base).items():
         try:
-            tables[name] = once(config, out / name, model)
+            tables[name] = carry_out(config, out / name, model)
         except InputError as reason:
             if name in ("main", "sources"):
                 raise

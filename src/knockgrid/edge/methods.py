@@ -9,10 +9,12 @@ import pandas as pd
 from knockgrid._clusters import clusters
 from knockgrid._parquet import read_table
 from knockgrid._table import metadata_of
-from knockgrid.edge.config import SweepConfig
+from knockgrid.edge.config import SweepConfig, config_of
+from knockgrid.edge.manifest import read_manifest
 from knockgrid.edge.plan import interventions_of
 from knockgrid.edge.references import bibtex
-from knockgrid.edge.store import LABELS, config_of, open_run, read_manifest
+from knockgrid.edge.run_folder import LABELS
+from knockgrid.edge.store import open_run
 from knockgrid.interventions._knockout import Knockout
 from knockgrid.interventions._patch import Patch
 

@@ -7,39 +7,20 @@ from typing import Any
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._bind import bind
+from knockgrid._collect import finished, meter_of
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention
 from knockgrid._measure import Row
 from knockgrid._prepared import Prepared, prepare
-from knockgrid._prompt import Prompt
 from knockgrid._settings import Settings
-from knockgrid._sweep import finished, meter_of, with_statistics
+from knockgrid._setup import with_statistics
 from knockgrid.divergences._divergence import Divergence
 from knockgrid.divergences._lookup import by_name
+from knockgrid.edge.prompt_lines import prompt_of
 from knockgrid.executors import reference
 from knockgrid.executors._free_run import FreeRun
 
 Wanted = tuple[str, int]  # intervention and layer
-
-
-def prompt_of(side: Mapping[str, Any]) -> Prompt:
-    """The prompt behind an entry of the side table, its swap partner included.
-
-    Example:
-        >>> side = {"id": "rome", "text": "Rome is in", "spans": {"subject": [0, 4]}}
-        >>> prompt_of(side).span_text("subject")
-        'Rome'
-    """
-    partner = side.get("swap")
-    return Prompt(
-        side["text"],
-        id=side["id"],
-        spans={name: tuple(span) for name, span in side["spans"].items()},
-        answers=tuple(side.get("answers", ())),
-        relation=side.get("relation"),
-        group=side.get("group"),
-        swap=None if partner is None else prompt_of(partner),
-    )
 
 
 @dataclass(frozen=True, eq=False)

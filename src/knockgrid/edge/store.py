@@ -1,123 +1,48 @@
-"""The run folder: table, manifest and figures."""
+"""The tables of run folders: read, scanned lazily, compacted, exported."""
 
 import json
-import os
-import platform
-from datetime import datetime, timezone
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from pydantic import ValidationError
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
-from knockgrid._errors import InputError
-from knockgrid._parquet import read_table, whole_file, write_table
-from knockgrid._table import metadata_of
-from knockgrid.edge.config import SweepConfig
-from knockgrid.edge.digests import file_digest, row_digests
+from knockgrid._errors import InputError, unknown
+from knockgrid._metadata import shared
+from knockgrid._parquet import whole_file
+from knockgrid._table import KEY
+from knockgrid.edge.digests import file_digest
+from knockgrid.edge.finish import merged
+from knockgrid.edge.run_folder import COMPACT, SIDES, RunFolder
+from knockgrid.edge.shard import pandas_of, rows_writer, schema
+from knockgrid.edge.sides import read_sides
 
-TABLE, LABELS, MANIFEST, FIGURES = "table.parquet", "labels.parquet", "manifest.json", "figures"
-SCHEMA = 1
-
-
-def claim(folder: Path, config: SweepConfig) -> None:
-    """Check, before anything is computed, that a run may be written to a folder.
-
-    Raises:
-        InputError: the folder holds a run with other settings, or cannot be written.
-    """
-    manifest = folder / MANIFEST
-    if manifest.exists():
-        old = read_manifest(folder).get("config", {})
-        new = json.loads(config.model_dump_json())
-        differ = sorted(key for key in new | old if new.get(key) != old.get(key))
-        if differ:
-            raise InputError(
-                f"{folder} holds a run with other settings ({', '.join(differ)}); "
-                "choose another folder with --out"
-            )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be made ({error.strerror}); choose another --out"
-        ) from None
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"{folder} cannot be written to; choose another --out")
+OF_THE_RUN = (
+    *("mode", "unit", "metrics", "direction", "samples", "seed", "prepend_bos", "n_tokens"),
+    *("layer_order", "intervention_order", "labels", "interventions", "sigma", "model", "receipt"),
+    *("versions", "noise_floor", "group_order"),
+)
+"""Entries of a manifest that travel with the table."""
+FORMATS = ("csv", "jsonl")
 
 
-def write_run(
-    folder: Path,
-    table: pd.DataFrame,
-    config: SweepConfig,
-    started: datetime,
-    selection: dict[str, int] | None = None,
-) -> None:
-    """Write the table, then the manifest that vouches for it and says how prompts were chosen."""
-    write_table(table, folder / TABLE)
-    metadata = {k: v for k, v in metadata_of(table).items() if k != "prompts"}
-    manifest = {
-        "schema": SCHEMA,
-        "config": json.loads(config.model_dump_json()),
-        "config_digest": config.digest(),
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "hardware": hardware(),
-        "selection": selection,
-        **metadata,
-        "rows": len(table),
-        "digests": {
-            "files": {
-                name: file_digest(folder / name)
-                for name in (TABLE, LABELS)
-                if (folder / name).is_file()
-            },
-            "rows": row_digests(read_table(folder / TABLE)),
-        },
-    }
-    with whole_file(folder / MANIFEST) as file:
-        file.write(json.dumps(manifest, indent=2, ensure_ascii=False).encode("utf-8"))
+class UnfinishedRun(UserWarning):
+    """A run is read of which not all shards are there."""
 
 
-def hardware() -> dict[str, Any]:
-    """The processor and accelerator that a run was computed on."""
-    import torch
-
-    cuda = torch.cuda.is_available()
-    return {
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name(0) if cuda else None,
-    }
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run folder.
-
-    Raises:
-        InputError: there is none, it is damaged, or it is of a newer version.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise InputError(f"{folder} holds no run (there is no {MANIFEST}); give a run folder")
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); run the sweep again") from None
-    if not isinstance(manifest, dict):
-        raise InputError(f"{path} is damaged (it holds no settings); run the sweep again")
-    if manifest.get("schema", 0) > SCHEMA:
-        raise InputError(
-            f"{folder} was written by a newer knockgrid (schema {manifest['schema']}, this one "
-            f"reads {SCHEMA}); upgrade knockgrid"
-        )
-    return manifest
-
-
-def open_run(folder: str | Path) -> pd.DataFrame:
-    """The table of a run folder.
+def open_run(
+    folder: str | Path,
+    *,
+    columns: Sequence[str] | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """The table of a run folder, or the part of it that is asked for; the rest is not read.
 
     Example:
         >>> import knockgrid as kg
@@ -126,27 +51,186 @@ def open_run(folder: str | Path) -> pd.DataFrame:
         ...
         knockgrid._errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
 
-    Raises:
-        InputError: a folder without a run, or a damaged one.
-    """
-    read_manifest(Path(folder))
-    path = Path(folder) / TABLE
-    if not path.is_file():
-        raise InputError(f"{folder} has a {MANIFEST} but no {TABLE}; run the sweep again")
-    return read_table(path)
+    Args:
+        folder: a run folder.
+        columns: names of columns; all by default.
+        where: values that a label column must have, as `{"layer": [0, 1], "intervention": "last"}`.
 
-
-def config_of(folder: Path, manifest: dict[str, Any]) -> SweepConfig:
-    """The settings in a manifest.
+    Rows come in the order of the plan's prompts, whatever the order in which they were computed.
+    Of a run that has not ended those prompts are read that are there, with an `UnfinishedRun`
+    warning, and `attrs["knockgrid"]["unfinished"]` counts its shards.
 
     Raises:
-        InputError: settings that this version does not know, or that were damaged.
+        InputError: a folder without a run, one in which no shard is finished, or a damaged one.
     """
+    run = RunFolder(Path(folder))
+    manifest = run.manifest
+    rows = scan_run(folder)
+    wanted = names_of(rows.schema, columns)
     try:
-        return SweepConfig.model_validate(manifest["config"])
-    except (ValidationError, KeyError) as error:
-        what = error.errors()[0]["loc"] if isinstance(error, ValidationError) else error
+        arrow = rows.to_table(columns=[*dict.fromkeys([*wanted, "prompt"])], filter=_filter(where))
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
         raise InputError(
-            f"the settings in {folder / MANIFEST} cannot be read ({what}); they were changed, or "
-            "come from another version of knockgrid"
+            f"{folder} has a damaged file ({reason}); the command that made the run computes it "
+            "anew, and `knockgrid verify` names it"
         ) from None
+    metadata = _metadata(run, manifest)
+    order = {str(one["id"]): i for i, one in enumerate(metadata["prompts"])}
+    place = pd.Series(arrow["prompt"].to_pandas()).map(order).to_numpy()
+    table = pandas_of(arrow.take(pa.array(np.argsort(place, kind="stable"))))[wanted]
+    table.attrs = {KEY: shared(metadata)}
+    return table
+
+
+def scan_run(folder: str | Path) -> ds.Dataset:
+    """The rows of a run folder as a `pyarrow` data set, of which nothing is read yet.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.scan_run("runs/nowhere")
+        Traceback (most recent call last):
+        ...
+        knockgrid._errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
+
+    For tables that do not fit into memory: DuckDB, Polars and `pyarrow` take it as it is. Rows come
+    shard by shard.
+
+    Raises:
+        InputError: a folder without a run, or one in which no shard is finished.
+    """
+    run = RunFolder(Path(folder))
+    manifest = run.manifest
+    files = [run.path / COMPACT] if manifest.get("compact") else run.shards()
+    if not files:
+        raise InputError(
+            f"{folder} holds a run of which no shard is finished; the command that began it goes on"
+        )
+    columns = schema(manifest["plan"]["columns"])
+    return ds.dataset([str(path) for path in files], format="parquet", schema=columns)
+
+
+def names_of(columns: pa.Schema, given: Sequence[str] | None) -> list[str]:
+    """Columns that were asked for, once they are known to exist."""
+    for name in given or ():
+        if name not in columns.names:
+            raise unknown("column", name, columns.names)
+    return list(columns.names if given is None else given)
+
+
+def _filter(where: Mapping[str, Any] | None) -> Any:
+    chosen = None
+    for name, values in (where or {}).items():
+        several = values if isinstance(values, list | tuple | set | range) else [values]
+        one = pc.field(name).isin(list(several))
+        chosen = one if chosen is None else chosen & one
+    return chosen
+
+
+def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What travels with the table: from the manifest, and from the shards of an unfinished run."""
+    metadata = {name: manifest[name] for name in OF_THE_RUN if name in manifest}
+    if manifest.get("finished"):
+        sides = read_sides(run.path / SIDES)
+        found = {"dropped": manifest["dropped"], "failed": manifest["failed"]}
+        return _told(metadata, found, sides)
+    abouts = list(run.abouts(manifest))
+    order = {one.id: i for i, one in enumerate(run.plan().prompts)}
+    sides = sorted((side for one in abouts for side in one["sides"]), key=lambda s: order[s["id"]])
+    done, total = len(abouts), manifest["plan"]["shards"]
+    metadata["unfinished"] = {"shards": total, "finished": done}
+    warnings.warn(
+        f"{run.path} is not finished: {done} of {total} shards, {len(sides)} of "
+        f"{manifest['plan']['prompts']} prompts",
+        UnfinishedRun,
+        stacklevel=3,
+    )
+    return _told(metadata, merged(abouts), sides)
+
+
+def _told(
+    metadata: dict[str, Any], found: Mapping[str, Any], sides: list[dict[str, Any]]
+) -> dict[str, Any]:
+    failed = {"failed": found["failed"]} if found["failed"] else {}
+    return {**metadata, **failed, "dropped": found["dropped"], "prompts": sides}
+
+
+def compact(folder: str | Path) -> Path:
+    """Put all shards of a finished run into one file, and return its path.
+
+    Example:
+        >>> compact("runs/nowhere")
+        Traceback (most recent call last):
+        ...
+        knockgrid._errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
+
+    Rows are copied shard by shard, so memory stays flat. The manifest is what makes the change: up
+    to the moment at which it is replaced, the shards count, from then on the one file, and shards
+    that are left over by an interruption are removed by the next call.
+
+    Raises:
+        InputError: a run that has not ended, or a damaged shard.
+    """
+    run = RunFolder(Path(folder))
+    manifest = run.manifest
+    if not manifest.get("finished"):
+        raise InputError(f"{folder} is not finished; end the run before you compact it")
+    path = run.path / COMPACT
+    if not manifest.get("compact"):
+        columns = schema(manifest["plan"]["columns"])
+        digests = {str(p): d for one in run.abouts(manifest) for p, d in one["digests"].items()}
+        with whole_file(path) as file, rows_writer(columns, file) as writer:
+            for batch in parts(folder):
+                writer.write_table(batch)
+        files = {k: v for k, v in manifest["digests"]["files"].items() if "/" not in k}
+        files[COMPACT] = file_digest(path)
+        run.update(compact=True, digests={"files": files, "rows": digests})
+    for left in run.shards():
+        left.unlink(missing_ok=True)
+    return path
+
+
+def parts(folder: str | Path) -> Iterator[pa.Table]:
+    """The rows of a run, as many at a time as a file has in one group."""
+    for fragment in scan_run(folder).get_fragments():
+        for group in fragment.split_by_row_group():
+            yield group.to_table(schema=scan_run(folder).schema)
+
+
+def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
+    """Write the rows of a run as CSV or JSON lines, shard by shard.
+
+    Example:
+        >>> export("runs/nowhere", "table.txt", "tsv")
+        Traceback (most recent call last):
+        ...
+        knockgrid._errors.InputError: unknown format 'tsv'; did you mean 'csv'? Allowed: csv, jsonl
+
+    Missing values are empty in CSV and null in JSON. Rows come shard by shard.
+
+    Raises:
+        InputError: another format, or no run.
+    """
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    target = Path(file)
+    with whole_file(target) as handle:
+        for i, part in enumerate(parts(folder)):
+            text = as_csv(part, header=i == 0) if format == "csv" else as_lines(part)
+            handle.write(text.encode("utf-8"))
+    return target
+
+
+def as_csv(part: pa.Table, header: bool) -> str:
+    """Rows as CSV, numbers in the shortest form that reads back the same."""
+    return pandas_of(part).to_csv(index=False, header=header)
+
+
+def as_lines(part: pa.Table) -> str:
+    """Rows as JSON lines; an infinite number, which JSON has no word for, is a text."""
+    rows = ({name: _plain(value) for name, value in row.items()} for row in part.to_pylist())
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,17 +13,18 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._errors import InputError
 from knockgrid._model import describe
-from knockgrid._parquet import read_table
-from knockgrid._sweep import versions
+from knockgrid._setup import versions
 from knockgrid._table import metadata_of, metrics
-from knockgrid.edge.config import SweepConfig
+from knockgrid.edge.config import SweepConfig, config_of
 from knockgrid.edge.digests import file_digest, row_digests
+from knockgrid.edge.identity import digest
+from knockgrid.edge.manifest import DECIDED, run_digest
 from knockgrid.edge.plan import interventions_of, load_model
-from knockgrid.edge.recompute import Again, again, prompt_of
-from knockgrid.edge.store import TABLE, config_of, read_manifest
+from knockgrid.edge.prompt_lines import prompt_of
+from knockgrid.edge.recompute import Again, again
+from knockgrid.edge.run_folder import SAME_MODEL, SAME_PASS, SHARDS, RunFolder
+from knockgrid.edge.store import open_run
 
-SAME_MODEL = ("architecture", "n_layers", "d_vocab", "dtype", "weights_digest", "tokenizer_digest")
-SAME_PASS = ("attn_implementation", "compatibility_mode")
 PLACE = ("head", "module", "position", "alpha", "token")
 SUSPECTS = 3
 """Rows with a wrong digest whose cells are all computed anew, to name the changed numbers."""
@@ -80,16 +81,19 @@ def verify(
     folder, found = Path(folder), Verification()
     if isinstance(cells, bool) or not isinstance(cells, int) or cells < 1:
         raise InputError(f"cells is {cells!r}; give a whole number of at least 1")
-    manifest = read_manifest(folder)
-    if "digests" not in manifest:
-        raise InputError(
-            f"{folder} was written before runs carried digests; sweep again to have them"
-        )
-    table = check_files(folder, manifest, found)
+    run = RunFolder(folder)
+    manifest = run.manifest
+    if not manifest.get("finished"):
+        raise InputError(f"{folder} is not finished; the command that began it goes on with it")
+    check_files(run, manifest, found)
+    table = read_rows(run, found)
     if table is None:
         return found
-    check_settings(folder, manifest, table, found)
-    suspects = check_rows(manifest, table, found)
+    check_settings(run, manifest, table, found)
+    suspects = check_rows(stamped_rows(run, manifest), table, found)
+    if "interventions" in manifest["config"]:
+        found.notes.append("the run was begun from Python, so no cell was computed anew")
+        return found
     config = config_of(folder, manifest)
     model = load_model(config) if model is None else model
     if check_model(manifest, model, found):
@@ -97,48 +101,66 @@ def verify(
     return found
 
 
-def check_files(
-    folder: Path, manifest: Mapping[str, Any], found: Verification
-) -> pd.DataFrame | None:
-    """Every file the manifest vouches for, and the table in it, if it can be read."""
+def check_files(run: RunFolder, manifest: Mapping[str, Any], found: Verification) -> None:
+    """Every file the manifest vouches for."""
     stamped = manifest["digests"]["files"]
-    for name, digest in stamped.items():
-        if not (folder / name).is_file():
+    for name, written in stamped.items():
+        if not (run.path / name).is_file():
             found.mismatches.append(f"{name} is missing")
-        elif file_digest(folder / name) != digest:
+        elif file_digest(run.path / name) != written:
             found.mismatches.append(f"{name} is not the file that was written (sha256 differs)")
-    found.checked.append(f"digests of {len(stamped)} file{'s' * (len(stamped) != 1)}")
+    there = {f"{SHARDS}/{path.name}" for path in run.shards()}
+    strangers = sorted(there - set(stamped)) if not manifest.get("compact") else []
+    found.mismatches += [f"{name} is a file that the run has not written" for name in strangers]
+    found.checked.append(f"digests of {len(stamped)} files")
+
+
+def read_rows(run: RunFolder, found: Verification) -> pd.DataFrame | None:
+    """The table, if it can be read."""
     try:
-        return read_table(folder / TABLE)
+        return open_run(run.path)
     except (InputError, OSError) as error:
-        found.mismatches.append(f"{TABLE} cannot be read: {error}")
+        found.mismatches.append(f"the table cannot be read: {error}")
         return None
 
 
 def check_settings(
-    folder: Path, manifest: dict[str, Any], table: pd.DataFrame, found: Verification
+    run: RunFolder, manifest: dict[str, Any], table: pd.DataFrame, found: Verification
 ) -> None:
-    """Manifest and table must tell the same, and the config must have its stamped digest."""
-    metadata = metadata_of(table)
-    differ = [key for key in metadata if key != "prompts" and metadata[key] != manifest.get(key)]
-    for key in differ:
-        found.mismatches.append(f"manifest and table differ in {key!r}")
+    """What was decided at the beginning must be what every shard was computed under."""
+    if run_digest(manifest) != manifest["run_digest"]:
+        found.mismatches.append("the manifest is not what the shards were computed under")
     if manifest["rows"] != len(table):
         found.mismatches.append(f"the table has {len(table)} rows, the manifest {manifest['rows']}")
-    if config_of(folder, manifest).digest() != manifest["config_digest"]:
+    if digest_of(run.path, manifest) != manifest["config_digest"]:
         found.mismatches.append("the settings in the manifest do not have their stamped digest")
-    known = {side["id"] for side in metadata["prompts"]}
+    known = {side["id"] for side in metadata_of(table)["prompts"]}
     strangers = sorted(set(table["prompt"]) - known)
     if strangers:
         found.mismatches.append(f"prompt {strangers[0]!r} has rows, but no entry in the side table")
-    found.checked.append(f"{len(metadata)} settings of manifest and table")
+    found.checked.append(f"{len(DECIDED)} settings of the manifest")
 
 
-def check_rows(manifest: Mapping[str, Any], table: pd.DataFrame, found: Verification) -> list[Rows]:
+def digest_of(folder: Path, manifest: dict[str, Any]) -> str:
+    """The digest of the settings in a manifest, of a run begun by a command or from Python."""
+    given = manifest["config"]
+    return digest(given) if "interventions" in given else config_of(folder, manifest).digest()
+
+
+def stamped_rows(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The digests of rows by prompt and intervention, as they were written."""
+    if manifest.get("compact"):
+        return manifest["digests"]["rows"]
+    return {p: rows for about in run.abouts(manifest) for p, rows in about["digests"].items()}
+
+
+def check_rows(
+    digests: Mapping[str, Mapping[str, str]], table: pd.DataFrame, found: Verification
+) -> list[Rows]:
     """The prompts and interventions whose rows are not those that were written."""
     stamped, now = (
         {(p, name): digest for p, part in one.items() for name, digest in part.items()}
-        for one in (manifest["digests"]["rows"], row_digests(table))
+        for one in (digests, row_digests(table))
     )
     wrong = [rows for rows in {**stamped, **now} if stamped.get(rows) != now.get(rows)]
     for prompt, name in wrong[:NAMED]:
@@ -147,9 +169,7 @@ def check_rows(manifest: Mapping[str, Any], table: pd.DataFrame, found: Verifica
         )
     if len(wrong) > NAMED:
         found.mismatches.append(f"and those of {len(wrong) - NAMED} more prompts and interventions")
-    found.checked.append(
-        f"rows of {len(manifest['digests']['rows'])} prompts under {len(stamped)} digests"
-    )
+    found.checked.append(f"rows of {len(digests)} prompts under {len(stamped)} digests")
     return [rows for rows in wrong if rows in now]
 
 

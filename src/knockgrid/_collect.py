@@ -1,0 +1,132 @@
+"""Collect: carry out the cells of one batch of prompts, and what is said of each prompt."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid._answers import first_tokens
+from knockgrid._bind import Bound, bind
+from knockgrid._executor import Executor
+from knockgrid._intervention import Cell
+from knockgrid._measure import Meter, Row
+from knockgrid._positions import resolve
+from knockgrid._prepared import Prepared, token_texts
+from knockgrid._prompt import Prompt
+from knockgrid._run import input_device
+from knockgrid._settings import Settings
+from knockgrid._setup import Setup
+from knockgrid.divergences import js
+from knockgrid.divergences._divergence import UNITS, Divergence
+from knockgrid.divergences._evaluate import evaluate
+
+
+@dataclass(eq=False)
+class Collected:
+    """Rows with the place of their cell in the sweep, side entries, and dropped prompts by row."""
+
+    rows: list[tuple[int, list[Row]]] = field(default_factory=list)
+    sides: list[dict[str, Any]] = field(default_factory=list)
+    dropped: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def __iadd__(self, other: "Collected") -> "Collected":
+        self.rows += other.rows
+        self.sides += other.sides
+        for name, reasons in other.dropped.items():
+            self.dropped.setdefault(name, {}).update(reasons)
+        return self
+
+    def in_order(self) -> list[Row]:
+        """All rows in the order of the sweep's cells."""
+        return [row for _, rows in sorted(self.rows, key=lambda pair: pair[0]) for row in rows]
+
+
+def collect(
+    setup: Setup, batch: Sequence[Prepared], places: Sequence[int], done: Callable[[int], Any]
+) -> Collected:
+    """Carry out all cells of prompts of one length; `done` is told of finished cells.
+
+    `places` are the places of the prompts in the whole set: draws depend on no other prompt, but
+    the order of rows does.
+    """
+    model, settings = setup.model, setup.settings
+    found = Collected()
+    bound = bind(model, batch, places, settings)
+    meter = meter_of(model, bound, setup.measures, setup.unit, settings)
+    at_once = 8 if input_device(model).type == "cpu" else 256
+    for cell, rows in finished(model, bound, meter, setup.executor, at_once):
+        found.rows.append((cell.index, rows))
+        done(1)
+    for (index, name), reason in bound.dropped.items():
+        found.dropped.setdefault(name, {})[str(batch[index].prompt.id)] = reason
+    done(len(settings.layers) * len(bound.dropped))
+    found.sides = [side(model, bound, i, meter, setup.unit) for i in range(len(batch))]
+    return found
+
+
+def finished(
+    model: TransformerBridge, bound: Bound, meter: Meter, carry_out: Executor, at_once: int
+) -> Iterator[tuple[Cell, list[Row]]]:
+    """The rows of all cells of a batch, those that cannot mean anything included."""
+    yield from meter.rows(carry_out(model, bound.runs, bound.cells), at_once)
+    yield from meter.skipped()
+
+
+def meter_of(
+    model: TransformerBridge,
+    bound: Bound,
+    measures: Sequence[Divergence],
+    unit: str,
+    settings: Settings,
+) -> Meter:
+    """A meter with the answer tokens and token texts of a batch."""
+    tokenizer = model.tokenizer
+    answers = [first_tokens(tokenizer, run.prompt, run.logits[0]) for run in bound.clean]
+    texts = [token_texts(tokenizer, run.generated) for run in bound.clean]
+    return Meter(bound, measures, unit, answers, texts, settings.direction == "denoise")
+
+
+def side(
+    model: TransformerBridge, bound: Bound, index: int, meter: Meter, unit: str
+) -> dict[str, Any]:
+    """What the side table says of a prompt: text, clean run, how far its corruption moves it."""
+    run = bound.clean[index]
+    clean, answer = run.logits[0].double().log_softmax(-1), next(iter(meter.answers[index]), -1)
+    moved = {
+        name: float(evaluate([js], run.logits[0], source.logits[:1])["js"][0]) * UNITS[unit]
+        for (at, name, sample), source in bound.sources.items()
+        if at == index and sample == 0
+    }
+    has_subject = "subject" in run.prompt.spans
+    subject = list(resolve(run.prompt, run.tokens, "subject")) if has_subject else []
+    partner = run.prompt.swap
+    return {
+        "id": run.prompt.id,
+        "text": run.prompt.text,
+        "spans": spans_of(run.prompt),
+        "subject": run.prompt.span_text("subject"),
+        "relation": run.prompt.relation,
+        "group": run.prompt.group,
+        "answers": list(run.prompt.answers),
+        "n_prompt": run.n_prompt,
+        "subject_tokens": subject,
+        "tokens": token_texts(model.tokenizer, run.tokens.ids),
+        "generated": list(meter.texts[index]),
+        "logp_clean": float(clean.max()) * UNITS[unit],
+        "logp_answer_clean": float(clean[answer]) * UNITS[unit] if answer >= 0 else None,
+        "rank_answer_clean": int((clean > clean[answer]).sum()) if answer >= 0 else None,
+        "js_corrupted": moved,
+        "swap": partner
+        and {
+            "id": partner.id,
+            "text": partner.text,
+            "spans": spans_of(partner),
+            "answers": list(partner.answers),
+        },
+    }
+
+
+def spans_of(prompt: Prompt) -> dict[str, list[int]]:
+    """The spans of a prompt as JSON holds them."""
+    return {name: [int(i) for i in span] for name, span in prompt.spans.items()}

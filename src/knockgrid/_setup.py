@@ -1,0 +1,185 @@
+"""Setup: everything that a sweep decides and measures before its first cell."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid._checks import (
+    check_counts,
+    check_edits,
+    check_free_run,
+    check_options,
+    check_places,
+)
+from knockgrid._executor import Executor
+from knockgrid._intervention import Intervention, Statistics, check_names
+from knockgrid._layers import layer_list, layer_set
+from knockgrid._model import check_ready, describe, n_layers
+from knockgrid._preflight import choose
+from knockgrid._prepared import Prepared, batches, default_bos, prepare
+from knockgrid._prompt import Prompt
+from knockgrid._settings import Settings
+from knockgrid._source import Unavailable
+from knockgrid._statistics import embedding_std, site_statistics
+from knockgrid.divergences._divergence import Divergence
+from knockgrid.executors._free_run import FreeRun
+
+PACKAGES = ("knockgrid", "transformer-lens", "transformers", "torch", "pandas")
+BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class SetLevel:
+    """Numbers that are taken over the whole prompt set, so that no part may compute its own."""
+
+    sigma: dict[str, float]
+    statistics: Statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A sweep that has been checked and tried, ready to be carried out batch by batch."""
+
+    model: TransformerBridge
+    ready: Sequence[Prepared]
+    settings: Settings
+    executor: Executor
+    receipt: dict[str, Any]
+    measures: Sequence[Divergence]
+    unit: str
+    mode: str
+    batch: int = BATCH
+
+    @property
+    def set_level(self) -> SetLevel:
+        """What was taken over the whole prompt set."""
+        return SetLevel(dict(self.settings.sigma), self.settings.statistics)
+
+    @property
+    def columns(self) -> list[str]:
+        """Number columns that the table has whatever happens in its cells."""
+        names = [measure.name for measure in self.measures]
+        return [*names, "js_to_source", *(["js_mean_dist"] if "js" in names else [])]
+
+    @property
+    def n_cells(self) -> int:
+        """Cells per prompt."""
+        return len(self.settings.interventions) * len(self.settings.layers)
+
+    def batches(self) -> list[list[Prepared]]:
+        """The prompts in parts of equal length, always the same ones for the same prompts.
+
+        What is computed together rounds together, so a sweep that is carried out in pieces must
+        not cut across these.
+        """
+        return list(batches(self.ready, at_most=self.batch))
+
+    def metadata(self) -> dict[str, Any]:
+        """What travels with the table, but for what is known of each prompt only afterwards."""
+        settings = self.settings
+        return {
+            "mode": self.mode,
+            "unit": self.unit,
+            "metrics": [measure.name for measure in self.measures],
+            "direction": settings.direction,
+            "samples": settings.samples,
+            "seed": settings.seed,
+            "prepend_bos": settings.prepend_bos,
+            "n_tokens": settings.n_tokens,
+            "layer_order": list(settings.layers),
+            "intervention_order": [one.name for one in settings.interventions],
+            "labels": {one.name: one.label for one in settings.interventions},
+            "interventions": [one.describe() for one in settings.interventions],
+            "sigma": dict(settings.sigma),
+            "model": describe(self.model),
+            "receipt": self.receipt,
+            "versions": versions(),
+        }
+
+
+def set_up(
+    model: TransformerBridge,
+    prompts: Sequence[Prompt] | Prompt,
+    interventions: Sequence[Intervention] | Intervention,
+    *,
+    layers: str | int | Sequence[int],
+    n_tokens: int,
+    mode: str,
+    metrics: Sequence[str],
+    unit: str,
+    samples: int,
+    direction: str,
+    executor: str | Executor,
+    prepend_bos: bool | None,
+    seed: int,
+    batch: int = BATCH,
+    set_level: SetLevel | None = None,
+) -> Setup:
+    """Check everything, take the statistics over the set, and try the executor on this model.
+
+    `set_level` is what an earlier part of the same sweep has taken over the set; it is then not
+    computed anew.
+
+    Raises:
+        InputError: bad input, in one sentence.
+    """
+    check_ready(model)
+    rows = list(interventions) if isinstance(interventions, Sequence) else [interventions]
+    check_counts(n_tokens=n_tokens, samples=samples, batch=batch)
+    measures = check_options(mode, metrics, unit, direction)
+    check_names(rows)
+    chosen = layer_list(layers, n_layers(model))
+    check_edits(model, rows, chosen)
+    bos = default_bos(model, prepend_bos)
+    ready = prepare(model, [prompts] if isinstance(prompts, Prompt) else prompts, bos, n_tokens)
+    check_places(ready, rows, n_tokens)
+    settings = Settings(
+        rows, chosen, n_tokens, samples, direction, mode != "prompt_only", bos, seed, keep_kv=False
+    )
+    if set_level is None:
+        settings = with_statistics(model, ready, settings)
+    else:
+        settings = replace(settings, **vars(set_level))
+    if mode == "free_run":
+        check_free_run(rows, executor)
+        trial, stepwise = replace(settings, n_tokens=1), FreeRun(cached=executor != "reference")
+        carry_out, receipt = choose(model, ready, trial, stepwise)
+    else:
+        carry_out, receipt = choose(model, ready, settings, executor)
+    settings = replace(settings, keep_kv=carry_out.needs_kv)
+    return Setup(model, ready, settings, carry_out, receipt, measures, unit, mode, batch)
+
+
+def with_statistics(
+    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings
+) -> Settings:
+    """Settings with the numbers that are taken over the whole prompt set."""
+    scales: set[str] = set()
+    for one in settings.interventions:
+        for prepared in ready if one.source is not None else ():
+            try:
+                spec = one.source.run(prepared.prompt) if one.source is not None else None
+            except Unavailable:
+                continue
+            if spec is not None and spec.scale:
+                scales.add(spec.scale_from)
+    sets = [
+        layer_set(one.window, layer, n_layers(model))
+        for one in settings.interventions
+        for layer in settings.layers
+    ]
+    inside = sorted({layer for layers in sets for layer in layers})
+    return replace(
+        settings,
+        sigma={scale: embedding_std(model, ready, scale) for scale in sorted(scales)},
+        statistics=site_statistics(model, ready, settings.interventions, inside),
+    )
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that results depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

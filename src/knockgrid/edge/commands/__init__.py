@@ -1,0 +1,1 @@
+"""The commands, a file for each kind; heavy imports happen inside them only."""

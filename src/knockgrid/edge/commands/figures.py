@@ -1,0 +1,82 @@
+"""Commands that draw: figure, reproduce, evidence."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from knockgrid.edge.commands.given import DEMO_RELATIONS, layers_of
+
+
+def figure(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    kind: Annotated[
+        str, typer.Option(help="heatmap, curve, tokens, positions, modules, heads, doses.")
+    ] = "heatmap",
+    metric: Annotated[str, typer.Option(help="A number column of the table.")] = "js",
+    by: Annotated[str | None, typer.Option(help="Panels by this column, or treatment.")] = None,
+) -> None:
+    """Draw a figure from a run folder, without the model."""
+    from knockgrid.edge.draw import draw
+    from knockgrid.edge.store import open_run
+
+    for path in draw(open_run(run_folder), run_folder, kind=kind, metric=metric, by=by):
+        typer.echo(str(path))
+
+
+def reproduce(
+    figures: Annotated[
+        list[str], typer.Argument(help="f1 ... f5, heads, paths, positions, or all.")
+    ],
+    model: Annotated[str, typer.Option(help="demo, a folder, or a hub name.")] = "demo",
+    out: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path(
+        "runs/reproduce"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="Few prompts and layers.")] = False,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,
+    device: Annotated[str | None, typer.Option()] = None,
+) -> None:
+    """Make the tables of the published figures and draw them; tables on disk are drawn again."""
+    from functools import cache
+
+    from knockgrid.edge.config import read_config
+    from knockgrid.edge.plan import load_model
+    from knockgrid.edge.reproduce import chosen, recipe_of
+    from knockgrid.edge.reproduce import reproduce as made
+
+    config = read_config(None, {"model": model, "dtype": dtype, "device": device})
+    settings = {"model": model, "dtype": config.dtype, "quick": quick}
+    names = chosen(figures)
+    for name in names:
+        recipe_of(name)
+    load = cache(lambda: load_model(config))
+    for name in names:
+        for path in made(name, load, settings, out):
+            typer.echo(str(path))
+
+
+def evidence(
+    model: Annotated[str, typer.Option(help="demo, a folder, or a hub name.")] = "demo",
+    prompts: Annotated[str, typer.Option(help="As for sweep.")] = "facts",
+    out: Annotated[Path, typer.Option(help="Folder for the runs and figures.")] = Path(
+        "runs/evidence"
+    ),
+    relation: Annotated[list[str] | None, typer.Option(help="Keep these relations.")] = None,
+    limit: Annotated[int, typer.Option(help="Known prompts.")] = 100,
+    unknown: Annotated[int, typer.Option(help="Prompts that are answered wrong.")] = 100,
+    layers: Annotated[str | None, typer.Option(help="all, or 0,4,10-12.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,
+    device: Annotated[str | None, typer.Option()] = None,
+) -> None:
+    """Labels, contrasts, nulls, bands, noise floor and the claims card, from one command."""
+    from knockgrid.edge.config import read_config
+
+    relations = tuple(relation) if relation else DEMO_RELATIONS if prompts == "facts" else None
+    same = {"model": model, "prompts": prompts, "limit": limit, "unknown": unknown}
+    more = {"relations": relations, "layers": layers_of(layers), "dtype": dtype, "device": device}
+    settings = read_config(None, {**same, **more})
+    from knockgrid.edge.evidence import evidence as made
+    from knockgrid.edge.plan import load_model
+
+    for path in made(settings, out, lambda: load_model(settings)):
+        typer.echo(str(path))

@@ -1,0 +1,51 @@
+"""Commands on a run that is there: verify, methods, compact, export."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def verify(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    cells: Annotated[int, typer.Option(help="So many cells are computed anew.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the draw of cells.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check a run's digests, and some of its cells with the reference executor."""
+    from knockgrid.edge import verify as room
+
+    found = room.verify(run_folder, cells=cells, seed=seed)
+    for line in [room.as_json(found)] if as_json else room.report(found):
+        typer.echo(line)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def methods(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+) -> None:
+    """Print the methods paragraph of a run, and the BibTeX of what it used."""
+    from knockgrid.edge.methods import methods as written
+
+    typer.echo(written(run_folder), nl=False)
+
+
+def compact(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+) -> None:
+    """Put all shards of a finished run into one file."""
+    from knockgrid.edge.store import compact as made
+
+    typer.echo(str(made(run_folder)))
+
+
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    format: Annotated[str, typer.Option(help="csv or jsonl.")] = "csv",
+) -> None:
+    """Write the rows of a run as CSV or JSON lines."""
+    from knockgrid.edge.store import export as made
+
+    typer.echo(str(made(run_folder, out, format)))

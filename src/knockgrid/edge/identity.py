@@ -1,0 +1,63 @@
+"""Identity: the settings of a run that was begun from Python, as JSON that tells two runs apart."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+
+from knockgrid._intervention import Intervention
+from knockgrid._prompt import Prompt
+from knockgrid.edge.prompt_lines import line_of
+
+
+def identity(interventions: Sequence[Intervention], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as they were given, and a digest of everything that an intervention holds.
+
+    Example:
+        >>> from knockgrid.interventions import knockout
+        >>> one, other = (identity([knockout(window=w)], {"seed": 0}) for w in (5, 9))
+        >>> one["seed"] == other["seed"], one["interventions"] == other["interventions"]
+        (True, False)
+    """
+    rows = {one.name: digest_of(one) for one in interventions}
+    return {"interventions": rows, **{name: plain(value) for name, value in options.items()}}
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """A digest of settings, in their canonical JSON form."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def digest_of(thing: Any) -> str:
+    """A digest of a value and everything inside it."""
+    text = json.dumps(plain(thing), sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def plain(thing: Any) -> Any:
+    """A value as JSON: vectors by their digest, objects by type and fields, functions by name."""
+    if thing is None or isinstance(thing, str | int | float | bool):
+        return thing
+    if isinstance(thing, torch.Tensor):
+        return _digest_of_tensor(thing)
+    if isinstance(thing, Prompt):
+        return line_of(thing)
+    if isinstance(thing, Mapping):
+        return {str(key): plain(value) for key, value in thing.items()}
+    if isinstance(thing, Sequence):
+        return [plain(value) for value in thing]
+    if is_dataclass(thing) and not isinstance(thing, type):
+        inside = {field.name: plain(getattr(thing, field.name)) for field in fields(thing)}
+        return {"type": type(thing).__qualname__, **inside}
+    named = getattr(thing, "__qualname__", None)
+    inside = {} if named else {k: plain(v) for k, v in sorted(vars(thing).items())}
+    return {"type": named or type(thing).__qualname__, **inside}
+
+
+def _digest_of_tensor(tensor: torch.Tensor) -> str:
+    flat = tensor.detach().to("cpu").contiguous()
+    head = f"{flat.dtype}{tuple(flat.shape)}".encode()
+    return hashlib.sha256(head + flat.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()

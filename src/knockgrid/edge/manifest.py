@@ -1,0 +1,127 @@
+"""The manifest of a run folder: what was decided before the first shard, and how it ended."""
+
+import hashlib
+import json
+import os
+import platform
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from knockgrid._errors import InputError
+from knockgrid._parquet import whole_file
+
+MANIFEST = "manifest.json"
+SCHEMA = 2
+DECIDED = (
+    *("schema", "config", "config_digest", "plan", "selection", "mode", "unit", "metrics"),
+    *("direction", "samples", "seed", "prepend_bos", "n_tokens", "layer_order", "labels"),
+    *("intervention_order", "interventions", "sigma", "model", "receipt", "versions"),
+)
+"""Entries that never change after a run was begun."""
+
+
+def hardware() -> dict[str, Any]:
+    """The processor and accelerator that a run was computed on."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(0) if cuda else None,
+    }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run folder.
+
+    Raises:
+        InputError: there is none, it is damaged, or it is of another version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{folder} holds no run (there is no {MANIFEST}); give a run folder")
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is damaged ({error}); run the sweep again elsewhere") from None
+    if not isinstance(manifest, dict):
+        raise InputError(f"{path} is damaged (it holds no settings); run the sweep again elsewhere")
+    schema = manifest.get("schema", 0)
+    if schema != SCHEMA:
+        found = f"{folder} has the layout {schema}, this knockgrid reads {SCHEMA}"
+        newer = isinstance(schema, int) and schema > SCHEMA
+        since = manifest.get("versions", {}).get("knockgrid", "a newer version")
+        raise InputError(
+            f"{found}; install knockgrid {since} or newer" if newer else f"{found}; sweep again"
+        )
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Put a manifest in the place of the one that is there."""
+    with whole_file(folder / MANIFEST) as file:
+        file.write(_bytes(manifest))
+
+
+def create_manifest(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Put a manifest where there is none; False if another process was faster.
+
+    A rename would replace the other's file, so a complete temporary file is linked instead, which
+    fails where the name is taken. File systems without hard links fall back to exclusive creation.
+    """
+    part = folder / f".{MANIFEST}.{uuid.uuid4().hex[:8]}.part"
+    try:
+        with part.open("xb") as file:
+            file.write(_bytes(manifest))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(part, folder / MANIFEST)
+        except FileExistsError:
+            return False
+        except OSError:
+            return _created(folder / MANIFEST, manifest)
+        return True
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _created(path: Path, manifest: Mapping[str, Any]) -> bool:
+    try:
+        with path.open("xb") as file:
+            file.write(_bytes(manifest))
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        return False
+    return True
+
+
+def _bytes(manifest: Mapping[str, Any]) -> bytes:
+    return json.dumps(manifest, indent=2, ensure_ascii=False).encode("utf-8")
+
+
+def run_digest(manifest: Mapping[str, Any]) -> str:
+    """A digest of all that was decided when the run was begun; every shard carries it.
+
+    So a shard of another run, or of the same settings on another model, is not taken for one's
+    own, and an entry of the manifest cannot be changed afterwards without being noticed.
+    """
+    fixed = {name: manifest[name] for name in DECIDED if name in manifest}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The keys under which two sets of settings differ, as JSON would hold them.
+
+    Example:
+        >>> differing({"seed": 0, "layers": [0, 1]}, {"seed": 1, "layers": (0, 1)})
+        ['seed']
+    """
+    one, other = (json.loads(json.dumps(settings, sort_keys=True)) for settings in (old, new))
+    return sorted(key for key in {**one, **other} if one.get(key) != other.get(key))

@@ -1,0 +1,155 @@
+"""Shard: the rows of one batch of prompts in one file, which says itself whether it is whole."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from knockgrid._parquet import whole_file
+from knockgrid._table import COLUMNS, KEY, LABELS, Column
+from knockgrid.edge.digests import row_digests
+
+DIGEST = b"knockgrid_digest"
+ARROW = {"string": pa.string(), "Int64": pa.int64(), "float64": pa.float64()}
+
+
+class Damaged(Exception):
+    """Why a shard cannot be believed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """The rows of some prompts, and `about`: what a reader must know of them.
+
+    `about` holds the digests of the run's settings (`config`) and of all that was decided when it
+    was begun (`run`), the shard's `number`, the ids of its `prompts`, their side entries (`sides`),
+    those `dropped` by intervention, those that `failed` with their error, and
+    what computed it (executor, package versions, hardware).
+    """
+
+    table: pa.Table
+    about: Mapping[str, Any]
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Prompts that raised, with their error."""
+        return self.about["failed"]
+
+
+def schema(measures: Sequence[str]) -> pa.Schema:
+    """The one schema of a run's shards: all labels, then the numbers that it measures.
+
+    Example:
+        >>> schema(["js", "mine"]).names[-3:]
+        ['samples', 'status', 'mine']
+    """
+    known = {column.name: column for column in COLUMNS}
+    always = {column.name for column in COLUMNS if column.unit in LABELS}
+    fields = [(c.name, _arrow(c)) for c in COLUMNS if c.name in always or c.name in measures]
+    fields += [(name, pa.float64()) for name in measures if name not in known]
+    return pa.schema(fields)
+
+
+def _arrow(column: Column) -> pa.DataType:
+    return ARROW.get(column.dtype, pa.float64())
+
+
+def arrow_of(frame: pd.DataFrame | None, columns: pa.Schema) -> pa.Table:
+    """Rows in the run's schema; None for a shard in which every prompt failed."""
+    if frame is None:
+        return columns.empty_table()
+    bare = frame.copy(deep=False)
+    bare.attrs = {}
+    return pa.Table.from_pandas(
+        bare, schema=columns, preserve_index=False
+    ).replace_schema_metadata()
+
+
+def pandas_of(table: pa.Table) -> pd.DataFrame:
+    """Rows of shards with the dtypes of the table."""
+    frame = table.replace_schema_metadata().to_pandas()
+    return frame.astype({c.name: c.dtype for c in COLUMNS if c.name in frame})
+
+
+def write_shard(shard: Shard, path: Path) -> None:
+    """Keep a shard, whole and on the disk or not at all."""
+    about = {
+        **shard.about,
+        "rows": len(shard.table),
+        "digests": row_digests(pandas_of(shard.table)),
+    }
+    text = json.dumps(about, ensure_ascii=False)
+    stamped = shard.table.replace_schema_metadata({KEY: text, DIGEST: _digest(text)})
+    with whole_file(path) as file:
+        write_rows(stamped, file)
+
+
+def write_rows(table: pa.Table, file: Any) -> None:
+    """Rows as Parquet: floats split by byte, texts in dictionaries, everything under zstd."""
+    with rows_writer(table.schema, file) as writer:
+        writer.write_table(table)
+
+
+def rows_writer(columns: pa.Schema, file: Any) -> pq.ParquetWriter:
+    """A writer of rows in the coding of all of this project's tables."""
+    floats = [field.name for field in columns if pa.types.is_floating(field.type)]
+    others = [name for name in columns.names if name not in floats]
+    coding: dict[str, Any] = {"use_dictionary": others, "use_byte_stream_split": floats}
+    return pq.ParquetWriter(file, columns, compression="zstd", **coding)
+
+
+def read_about(path: Path, run: str) -> dict[str, Any]:
+    """What a shard says of itself; its footer is read, its rows are not.
+
+    Raises:
+        Damaged: the footer cannot be read, was changed, or belongs to another run.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            metadata, rows = file.schema_arrow.metadata or {}, file.metadata.num_rows
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Damaged(f"its footer cannot be read ({_first(error)})") from None
+    text = metadata.get(KEY.encode())
+    if text is None or metadata.get(DIGEST, b"").decode() != _digest(
+        text.decode("utf-8", "replace")
+    ):
+        raise Damaged("its footer is not the one that was written")
+    about = json.loads(text)
+    if about["run"] != run:
+        raise Damaged("it belongs to another run")
+    if about["rows"] != rows:
+        raise Damaged(f"it has {rows} rows instead of {about['rows']}")
+    return about
+
+
+def read_shard(path: Path, run: str, columns: pa.Schema | None = None) -> Shard:
+    """A shard, once every row has been held against its digest.
+
+    Raises:
+        Damaged: footer, schema or rows are not what was written.
+    """
+    about = read_about(path, run)
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read().replace_schema_metadata()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Damaged(f"its rows cannot be read ({_first(error)})") from None
+    if columns is not None and not table.schema.equals(columns):
+        raise Damaged("its columns are not those of the run")
+    if row_digests(pandas_of(table)) != about["digests"]:
+        raise Damaged("its rows are not those that were written")
+    return Shard(table, about)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
