@@ -6,6 +6,7 @@ A recipe may be a variant, written "name, what is special about it".
 import doctest
 import inspect
 import itertools
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ import knockgrid as kg
 from knockgrid._bind import bind
 from knockgrid._prepared import prepare
 from knockgrid._settings import Settings
-from knockgrid._table import build
 
 TEMPLATE = "{% for turn in messages %}{{ turn.content }}\n{% endfor %}"
 RIGHT = ("a", "b")
@@ -24,11 +24,12 @@ RIGHT = ("a", "b")
 
 @dataclass(frozen=True)
 class Given:
-    """What recipes are cooked from: a bridge, its folder, prompts `a` to `d`, a scratch folder."""
+    """A bridge, its folder, prompts `a` to `d`, the folder of a finished run, a scratch folder."""
 
     model: Any
     folder: Path
     prompts: list[kg.Prompt]
+    run: Path
     scratch: Path
 
     @property
@@ -87,12 +88,8 @@ def labelled(given, function, **options):
     return function(given.model, given.prompts, given.labelled, layers=[0], **options)
 
 
-def opened(given):
-    """A run folder, opened."""
-    row = {"prompt": "rome", "intervention": "last", "layer": 0, "js": 0.4}
-    kg.write_table(build([row], {"unit": "nats"}), given.scratch / "table.parquet")
-    (given.scratch / "manifest.json").write_text('{"schema": 1}')
-    return kg.open_run(given.scratch)
+def compacted(given):
+    return kg.compact(shutil.copytree(given.run, given.scratch / "run", dirs_exist_ok=True))
 
 
 def in_chat(given):
@@ -111,11 +108,12 @@ PASSES = {  # these run the model
     "sweep, later tokens": lambda g: swept(g, n_tokens=2, mode="persistent"),
     "sweep, own tokens": lambda g: swept(g, kg.knockout(), n_tokens=2, mode="free_run"),
     "sweep, denoising": lambda g: swept(
-        g, [kg.edge_patch(), kg.patch("resid_post", "last")], direction="denoise", out=g.scratch
+        g, [kg.edge_patch(), kg.patch("resid_post", "last")], direction="denoise"
     ),
     "staircase": lambda g: carried_out(g, kg.staircase),
     "rectangle": lambda g: swept(g, executor="rectangle"),
     "rectangle, abandoned": lambda g: carried_out(g, kg.rectangle, at_most=1),
+    "sweep, into a folder": lambda g: swept(g, kg.knockout(), batch=1, out=g.scratch / "run"),
     "reference": lambda g: swept(g, executor="reference"),
     "reference, abandoned": lambda g: carried_out(g, kg.reference, at_most=2),
     "free_run": lambda g: carried_out(g, kg.free_run, n_tokens=2),
@@ -145,7 +143,10 @@ LOOKS = {  # these are given a model, a tokenizer or a folder, and run nothing
     "same_answer": lambda g: kg.same_answer(g.prompts, g.model.tokenizer),
     "in_chat": in_chat,
     "facts": lambda g: kg.facts("us_state_capital", tokenizer=g.model.tokenizer),
-    "open_run": opened,
+    "open_run": lambda g: kg.open_run(g.run),
+    "scan_run": lambda g: kg.scan_run(g.run).to_table(),
+    "export": lambda g: kg.export(g.run, g.scratch / "table.csv"),
+    "compact": compacted,
     "Known": lambda g: list(kg.Known(tuple(g.prompts), ())),
 }
 

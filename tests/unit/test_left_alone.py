@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 import sys
 import warnings
 from contextlib import contextmanager
@@ -82,12 +83,16 @@ def prompts():
     return [p.replace(swap=made[i ^ 1]) for i, p in enumerate(made)]
 
 
-@pytest.fixture
-def given(tiny, prompts, tmp_path):
-    from knockgrid import _preflight
+@pytest.fixture(scope="module")
+def run_folder(tiny, prompts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    recipes.kg.sweep(tiny[0], prompts[:2], recipes.kg.knockout(), out=folder, progress=False)
+    return folder
 
-    _preflight._RECEIPTS.pop(tiny[0], None)
-    return recipes.Given(*tiny, prompts, tmp_path)
+
+@pytest.fixture
+def given(tiny, prompts, run_folder, tmp_path):
+    return fresh(recipes.Given(*tiny, prompts, run_folder, tmp_path))
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +107,15 @@ def unusual():
     ):
         warnings.simplefilter("ignore")
         yield
+
+
+def fresh(given):
+    """Without the receipt of an earlier preflight, and without an earlier run."""
+    from knockgrid import _preflight
+
+    _preflight._RECEIPTS.pop(given.model, None)
+    shutil.rmtree(given.scratch / "run", ignore_errors=True)
+    return given
 
 
 @contextmanager
@@ -150,7 +164,7 @@ def run(recipe, given):
 
     try:
         recipe(given)
-    except (Planted, KeyboardInterrupt):
+    except (Planted, KeyboardInterrupt, kg.PromptsFailed):
         return False
     except kg.InputError as error:
         if "Planted" not in str(error):
@@ -162,7 +176,7 @@ def run(recipe, given):
 def test_every_public_function_has_a_recipe():
     public = set(re.findall(r"^from \S+ import \w+ as (\w+)$", STUB.read_text(), flags=re.M))
     cooked = {recipes.base(name) for name in [*recipes.OWN, *recipes.EXAMPLES]}
-    assert public == cooked | {"InputError"}
+    assert public == cooked | {"InputError", "PromptsFailed"}
     for name in recipes.EXAMPLES:
         recipes.example(name)
 
@@ -205,7 +219,10 @@ def interrupted(recipe, given, at):
     return went_through
 
 
-@pytest.mark.parametrize("name", [*recipes.MAIN, "sweep, later tokens", "sweep, own tokens"])
+VARIANTS = ["sweep, later tokens", "sweep, own tokens", "sweep, into a folder"]
+
+
+@pytest.mark.parametrize("name", [*recipes.MAIN, *VARIANTS])
 def test_a_pass_that_fails(given, in_a_block, name):
     """In recording, in preflight, in a pass of the executor; with gradients off."""
     recipe = recipes.PASSES[name]
@@ -219,14 +236,6 @@ def test_a_pass_that_fails(given, in_a_block, name):
             done = run(recipe, fresh(given))
             # another executor may have taken over, but nothing may swallow a Ctrl-C
             assert not (done and error is KeyboardInterrupt)
-
-
-def fresh(given):
-    """Without the receipt of an earlier preflight."""
-    from knockgrid import _preflight
-
-    _preflight._RECEIPTS.pop(given.model, None)
-    return given
 
 
 def an_mlp(model):
