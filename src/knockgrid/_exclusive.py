@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from transformer_lens.model_bridge import TransformerBridge
+from torch.nn import Module
 
 from knockgrid._errors import InputError
 
@@ -27,7 +27,7 @@ class _Use:
         self.doing, self.thread = "", ""
 
 
-_USES: "WeakKeyDictionary[TransformerBridge, _Use]" = WeakKeyDictionary()
+_USES: "WeakKeyDictionary[Module, _Use]" = WeakKeyDictionary()
 _ADDING = threading.Lock()
 
 
@@ -42,13 +42,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _use_of(model: TransformerBridge) -> _Use:
+def _use_of(model: Module) -> _Use:
     with _ADDING:
         return _USES.setdefault(model, _Use())
 
 
 @contextmanager
-def exclusive(model: TransformerBridge, doing: str) -> Iterator[None]:
+def exclusive(model: Module, doing: str) -> Iterator[None]:
     """Keep a model to this thread; within one thread it may be nested. It costs microseconds.
 
     Example:
