@@ -91,7 +91,9 @@ def python_draws() -> dict:
 
 
 def pandas_options() -> dict:
-    return {name: pd.get_option(name) for name in pd._config.config._registered_options}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some options are deprecated
+        return {name: pd.get_option(name) for name in pd._config.config._registered_options}
 
 
 def of_model(model) -> dict:
