@@ -38,7 +38,7 @@ def encode(tokenizer: Any, text: str, **options: Any) -> Any:
     `transformers` turns padding and truncation of a fast tokenizer's backend off for that, and
     leaves them off; here they are put back, as they belong to the user.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     padding, truncation = getattr(backend, "padding", None), getattr(backend, "truncation", None)
     try:
         return tokenizer(text, add_special_tokens=False, **options)
