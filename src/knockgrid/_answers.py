@@ -9,6 +9,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._matching import Judge, judged
 from knockgrid._model import check_ready, load
+from knockgrid._positions import encode
 from knockgrid._prepared import Prepared, batches, default_bos, ids_of, prepare
 from knockgrid._prompt import Prompt
 from knockgrid._run import continue_greedily
@@ -17,9 +18,7 @@ from knockgrid._run import continue_greedily
 def answer_tokens(tokenizer: Any, prompt: Prompt) -> list[tuple[int, ...]]:
     """The token ids of every alias, as it would follow the prompt: after one space."""
     space = "" if prompt.text[-1].isspace() else " "
-    encoded = [
-        tokenizer(space + alias, add_special_tokens=False)["input_ids"] for alias in prompt.answers
-    ]
+    encoded = [encode(tokenizer, space + alias)["input_ids"] for alias in prompt.answers]
     return [tuple(ids) for ids in encoded if ids]
 
 

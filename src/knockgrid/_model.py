@@ -9,6 +9,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError
+from torch.nn.modules import module
+from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities import get_act_name
 
@@ -134,20 +136,48 @@ def has_hook(model: TransformerBridge, act_name: str, layer: int) -> bool:
 
 
 def user_hooks(model: TransformerBridge) -> list[str]:
-    """The names of hook points that carry hooks of the user's own.
+    """Where hooks of the user's own are: names of hook points, and of PyTorch modules.
 
-    Some bridges (OPT) wire permanent hooks of TransformerLens itself, which are part of the model.
+    Some bridges (OPT) wire permanent hooks of TransformerLens itself, and `transformers` sets hooks
+    in a model's first pass; these are part of the model.
     """
-    return sorted(
+    points = {
         str(point.name)
         for point in set(model.hook_dict.values())
         if any(not _wired(handle) for handle in (*point.fwd_hooks, *point.bwd_hooks))
-    )
+    }
+    modules = {
+        name or "the whole model"
+        for name, part in model.original_model.named_modules()
+        if not isinstance(part, HookPoint) and _carries_own(part)
+    }
+    everywhere = {"every module"} if any(map(_is_own, _global_hooks())) else set[str]()
+    return sorted(points | modules | everywhere)
 
 
 def _wired(handle: Any) -> bool:
-    module = str(getattr(handle.user_hook, "__module__", ""))
-    return bool(handle.is_permanent) and module.split(".")[0] == "transformer_lens"
+    return bool(handle.is_permanent) and _origin(handle.user_hook) == "transformer_lens"
+
+
+HOOKS = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+
+
+def _carries_own(part: torch.nn.Module) -> bool:
+    return any(_is_own(hook) for kind in HOOKS for hook in getattr(part, f"_{kind}").values())
+
+
+def _global_hooks() -> list[Any]:
+    return [h for kind in HOOKS for h in getattr(module, f"_global_{kind}", {}).values()]
+
+
+def _is_own(hook: Any) -> bool:
+    return _origin(hook) not in ("transformer_lens", "transformers", "accelerate", "torch")
+
+
+def _origin(hook: Any) -> str:
+    """The package that a hook comes from."""
+    hook = getattr(hook, "func", hook)  # of a partial
+    return str(getattr(hook, "__module__", "")).split(".")[0]
 
 
 @lru_cache(maxsize=8)

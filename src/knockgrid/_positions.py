@@ -32,6 +32,23 @@ class Tokens:
         return len(self.ids)
 
 
+def encode(tokenizer: Any, text: str, **options: Any) -> Any:
+    """What a tokenizer makes of a text alone: no special tokens, nothing padded, nothing cut.
+
+    `transformers` turns padding and truncation of a fast tokenizer's backend off for that, and
+    leaves them off; here they are put back, as they belong to the user.
+    """
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    padding, truncation = getattr(backend, "padding", None), getattr(backend, "truncation", None)
+    try:
+        return tokenizer(text, add_special_tokens=False, **options)
+    finally:
+        if padding is not None:
+            backend.enable_padding(**padding)
+        if truncation is not None:
+            backend.enable_truncation(**truncation)
+
+
 def tokenize(text: str, tokenizer: Any, prepend_bos: bool = True) -> Tokens:
     """Token ids and offsets of `text`, with the BOS token in front when asked for.
 
@@ -45,7 +62,7 @@ def tokenize(text: str, tokenizer: Any, prepend_bos: bool = True) -> Tokens:
             f"{type(tokenizer).__name__} is a slow tokenizer without character offsets, so a span "
             "cannot be located; load the fast one (use_fast=True)"
         )
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    encoded = encode(tokenizer, text, return_offsets_mapping=True)
     ids, offsets = list(encoded["input_ids"]), [tuple(o) for o in encoded["offset_mapping"]]
     bos = 0
     if prepend_bos:

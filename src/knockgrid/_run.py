@@ -16,6 +16,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from knockgrid._edit import Apply
 from knockgrid._errors import InputError
+from knockgrid._exclusive import exclusive, of_this_thread
 from knockgrid._model import has_hook, hook_name, n_layers
 from knockgrid._positions import Tokens
 from knockgrid._prompt import Prompt
@@ -136,11 +137,23 @@ def record(
 
 
 def run_hooked(
-    model: TransformerBridge, ids: Tensor, hooks: Hooks, past: Cache | None = None
+    model: TransformerBridge,
+    ids: Tensor,
+    hooks: Hooks,
+    past: Cache | None = None,
+    stop_at_layer: int | None = None,
 ) -> Tensor:
-    """Logits of one pass with hooks, continuing a cache where there is one."""
-    extra: dict[str, Any] = {} if past is None else {"past_key_values": past}
-    return model.run_with_hooks(ids, fwd_hooks=list[Any](hooks), **extra)
+    """Logits of one pass with hooks, continuing a cache where there is one.
+
+    Every pass of knockgrid goes through here, so that no other thread can come between: its hooks
+    are on the model for as long as the pass lasts, and no longer.
+    """
+    given: dict[str, Any] = {"past_key_values": past, "stop_at_layer": stop_at_layer}
+    own: Any = [(name, of_this_thread(hook_fn)) for name, hook_fn in hooks]
+    with exclusive(model, "a forward pass"):
+        return model.run_with_hooks(
+            ids, fwd_hooks=own, **{name: each for name, each in given.items() if each is not None}
+        )
 
 
 def unbatch(

@@ -1,7 +1,6 @@
 """Set-level statistics: numbers taken over the whole prompt set before anything else is done."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from knockgrid._intervention import Intervention, Statistics
 from knockgrid._model import hook_name
 from knockgrid._positions import At, lacks, resolve
 from knockgrid._prepared import Prepared, batches, ids_of
-from knockgrid._run import input_device, record
+from knockgrid._run import input_device, record, run_hooked
 
 
 def embeddings(model: TransformerBridge, ids: Tensor) -> Tensor:
@@ -22,8 +21,7 @@ def embeddings(model: TransformerBridge, ids: Tensor) -> Tensor:
         kept.append(activation.detach())
 
     with torch.no_grad():
-        hooks: list[Any] = [(hook_name(model, "embed"), save)]
-        model.run_with_hooks(ids, fwd_hooks=hooks, stop_at_layer=0)
+        run_hooked(model, ids, [(hook_name(model, "embed"), save)], stop_at_layer=0)
     return kept[0]
 
 

@@ -10,6 +10,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._collect import Collected, collect
 from knockgrid._errors import InputError
+from knockgrid._exclusive import exclusive
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention
 from knockgrid._model import load
@@ -112,15 +113,16 @@ def sweep(
         "batch": batch,
     }
     model = load(model)
-    if out is not None:
-        # Inside a function, as all that lasts is at the edge, and nothing else here needs it.
-        from knockgrid.edge.resumable import resumable
+    with exclusive(model, "sweep"):
+        if out is not None:
+            # Inside a function, as all that lasts is at the edge, and nothing else here needs it.
+            from knockgrid.edge.resumable import resumable
 
-        return resumable(out, model, prompts, interventions, options, shard, progress)
-    if shard is not None:
-        raise InputError(f"shard is {shard!r}, but there is no folder to share; give out=")
-    setup = set_up(model, prompts, interventions, **options)
-    return tabled(setup, collected(setup, progress))
+            return resumable(out, model, prompts, interventions, options, shard, progress)
+        if shard is not None:
+            raise InputError(f"shard is {shard!r}, but there is no folder to share; give out=")
+        setup = set_up(model, prompts, interventions, **options)
+        return tabled(setup, collected(setup, progress))
 
 
 def collected(setup: Setup, progress: bool) -> Collected:

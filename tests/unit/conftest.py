@@ -1,9 +1,14 @@
 """Fixtures of the unit tests: prompts, a plain copy of a model, and an executor that tells."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
+
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: `recipes`, `whole_state` are ours
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -35,6 +35,7 @@ ROOMS = (
     "_positions",
     "_demo",
     "_model",
+    "_exclusive",
     "_modules",
     "_run",
     "_answer_positions",

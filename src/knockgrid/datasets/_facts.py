@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from knockgrid._errors import unknown
+from knockgrid._positions import encode
 from knockgrid._prompt import Prompt
 from knockgrid.datasets._rows import pair_swaps, parse
 
@@ -44,8 +45,8 @@ def with_equal_partners(prompts: Sequence[Prompt], tokenizer: Any) -> list[Promp
 
     def shape(prompt: Prompt) -> tuple[str | None, int, int]:
         start = int(prompt.spans["subject"][0])
-        ids = tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
-        before = tokenizer(prompt.text[:start], add_special_tokens=False)["input_ids"]
+        ids = encode(tokenizer, prompt.text)["input_ids"]
+        before = encode(tokenizer, prompt.text[:start])["input_ids"]
         return prompt.relation, len(ids), len(before)
 
     shapes = {id(prompt): shape(prompt) for prompt in prompts}

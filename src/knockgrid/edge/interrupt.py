@@ -42,4 +42,5 @@ def asked_to_stop() -> Iterator[Asked]:
         yield asked
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # None: a handler that was not set from Python, which Python cannot put back
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

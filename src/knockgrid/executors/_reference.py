@@ -11,7 +11,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid._edit import Edit, Placed
 from knockgrid._executor import Outcome, as_hook, edits_by_hook, items, noise_hooks
 from knockgrid._intervention import Cell
-from knockgrid._run import Run, input_device
+from knockgrid._run import Run, input_device, run_hooked
 
 
 @final
@@ -55,11 +55,9 @@ def forward(
     """
     applied = edits_by_hook(model, [Placed(edit, row=0) for edit in edits], input_device(model))
     hooks = [*noise_hooks(model, run.noise), *applied.items()]
+    named = [*((name, as_hook(apply)) for name, apply in hooks), *watch]
     with torch.inference_mode():
-        logits = model.run_with_hooks(
-            run.ids.expand(n_rows, -1),
-            fwd_hooks=[*((name, as_hook(apply)) for name, apply in hooks), *watch],
-        )
+        logits = run_hooked(model, run.ids.expand(n_rows, -1), named)
     return logits[0, run.n_prompt - 1 :]
 
 

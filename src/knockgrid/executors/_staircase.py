@@ -19,7 +19,7 @@ from knockgrid._edit import Apply, Placed
 from knockgrid._executor import Outcome, as_hook, edits_by_hook, items, noise_hooks
 from knockgrid._intervention import Cell
 from knockgrid._model import hook_name
-from knockgrid._run import Run, input_device, keep_measured
+from knockgrid._run import Run, input_device, keep_measured, run_hooked
 from knockgrid.executors._rows import Plan, plans
 from knockgrid.executors._shared_prefix import shared_prefix
 
@@ -88,12 +88,10 @@ def run_pass(model: TransformerBridge, runs: Sequence[Run], plan: Plan, grow: bo
     measured = slice(chosen[0].n_prompt - 1 - start, None)
     hooks["unembed.hook_in"] = [keep_measured(measured)]
     past = shared_prefix(chosen, start, row_prompt, placed)
+    named = [(name, as_hook(f)) for name, group in hooks.items() for f in group]
+    rows = ids[:1] if grow else ids.index_select(0, row_prompt)
     with torch.inference_mode():
-        return model.run_with_hooks(
-            ids[:1] if grow else ids.index_select(0, row_prompt),
-            fwd_hooks=[(name, as_hook(f)) for name, group in hooks.items() for f in group],
-            past_key_values=past,
-        )
+        return run_hooked(model, rows, named, past)
 
 
 def _row_noise(chosen: Sequence[Run], start: int, row_prompt: Tensor) -> Tensor | None:
