@@ -721,13 +721,13 @@ def test_other_settings_of_matplotlib():
 
 
 def test_names_from_data_make_no_path(tmp_path):
-    table = build(
-        [row | {"intervention": name} for name in NAMES for row in cells()], {"unit": "nats"}
-    )
+    names = ["../../etc/passwd", "CON", "attn. q", "A", "a"]
+    rows = [row | {"intervention": name} for name in names for row in cells()]
+    table = build(rows, {"unit": "nats"})
     before = set(tmp_path.parent.rglob("*"))
     written = draw(table, tmp_path / "run", kind="tokens", metric="js", by=None)
-    assert len(set(written)) == 3 * len(NAMES)
-    assert len({path.name.casefold() for path in written}) == 3 * len(NAMES)
+    assert len(set(written)) == 3 * len(names)
+    assert len({path.name.casefold() for path in written}) == 3 * len(names)
     assert {path.parent for path in written} == {tmp_path / "run" / "figures"}
     assert all(path.is_file() and path.suffix in (".svg", ".pdf", ".png") for path in written)
     new = set(tmp_path.parent.rglob("*")) - before
