@@ -280,6 +280,7 @@ TEXTS = ["Rome is in", "Lima is in"]
         ({"text": [None, "Rome"]}, "row 1: there is no 'text'"),
         ({"text": pa.array([], pa.string())}, "holds no prompts"),
         ({"text": TEXTS, "spans": [{"subject": [0, 99]}] * 2}, "row 1: span 'subject' (0, 99)"),
+        ({"text": TEXTS, "subject_span": [[0.0, float("inf")]] * 2}, "row 1: subject_span is [0.0"),
         ({"text": TEXTS, "answers": [[b"Italy"], []]}, "row 1: answers is [b'Italy']"),
         ({"text": TEXTS, "answers": [[float("nan")], []]}, "row 1: answers is [nan]"),
     ],
