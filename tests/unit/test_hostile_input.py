@@ -767,6 +767,11 @@ def test_plain_names_stay_as_they_are():
     )
 
 
+def test_devices_of_windows_are_no_file_names():
+    for name in ("con", "nul", "aux", "lpt1", "com9"):
+        assert file_name(name).startswith(f"{name}~")
+
+
 def test_versions_in_a_manifest_reach_bibtex_escaped():
     made = bibtex(["knockgrid"], {"knockgrid": "1}\n@misc{x, note = {\\input{a}"})
     assert made.count("@") == bibtex(["knockgrid"], {}).count("@") + 1
