@@ -280,6 +280,7 @@ TEXTS = ["Rome is in", "Lima is in"]
         ({"text": [None, "Rome"]}, "row 1: there is no 'text'"),
         ({"text": pa.array([], pa.string())}, "holds no prompts"),
         ({"text": TEXTS, "spans": [{"subject": [0, 99]}] * 2}, "row 1: span 'subject' (0, 99)"),
+        ({"text": TEXTS, "subject_span": [[0.0, float("inf")]] * 2}, "row 1: subject_span is [0.0"),
         ({"text": TEXTS, "answers": [[b"Italy"], []]}, "row 1: answers is [b'Italy']"),
         ({"text": TEXTS, "answers": [[float("nan")], []]}, "row 1: answers is [nan]"),
     ],
@@ -721,13 +722,13 @@ def test_other_settings_of_matplotlib():
 
 
 def test_names_from_data_make_no_path(tmp_path):
-    table = build(
-        [row | {"intervention": name} for name in NAMES for row in cells()], {"unit": "nats"}
-    )
+    names = ["../../etc/passwd", "CON", "attn. q", "A", "a"]
+    rows = [row | {"intervention": name} for name in names for row in cells()]
+    table = build(rows, {"unit": "nats"})
     before = set(tmp_path.parent.rglob("*"))
     written = draw(table, tmp_path / "run", kind="tokens", metric="js", by=None)
-    assert len(set(written)) == 3 * len(NAMES)
-    assert len({path.name.casefold() for path in written}) == 3 * len(NAMES)
+    assert len(set(written)) == 3 * len(names)
+    assert len({path.name.casefold() for path in written}) == 3 * len(names)
     assert {path.parent for path in written} == {tmp_path / "run" / "figures"}
     assert all(path.is_file() and path.suffix in (".svg", ".pdf", ".png") for path in written)
     new = set(tmp_path.parent.rglob("*")) - before
@@ -764,6 +765,11 @@ def test_plain_names_stay_as_they_are():
     assert (
         len({file_name(name) for name in ("Rome", "rome", "ROME", "röme", "rome~", "rome.")}) == 6
     )
+
+
+def test_devices_of_windows_are_no_file_names():
+    for name in ("con", "nul", "aux", "lpt1", "com9"):
+        assert file_name(name).startswith(f"{name}~")
 
 
 def test_versions_in_a_manifest_reach_bibtex_escaped():
