@@ -285,6 +285,18 @@ def test_exports_read_back(folder, undisturbed, tmp_path):
         kg.export(folder, tmp_path / "a.xlsx", "xlsx")
 
 
+def test_a_formula_stays_a_text(run, tmp_path):
+    """A spreadsheet would carry it out."""
+    given = [kg.Prompt("Rome is in", spans={"subject": "Rome"}, id="=1+1", group="@SUM(A1)")]
+    run(tmp_path / "run", prompts=given)
+    kg.export(tmp_path / "run", tmp_path / "a.csv")
+    kg.export(tmp_path / "run", tmp_path / "a.jsonl", "jsonl")
+    back = pd.read_csv(tmp_path / "a.csv")
+    assert (set(back["prompt"]), set(back["group"])) == ({"'=1+1"}, {"'@SUM(A1)"})
+    assert (back["logp_clean"] < 0).all()  # a number stays one
+    assert json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])["prompt"] == "=1+1"
+
+
 def test_what_json_has_no_word_for(folder, tmp_path):
     from knockgrid.edge.store import as_lines
 

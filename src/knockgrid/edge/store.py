@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from knockgrid._errors import InputError, unknown
+from knockgrid._escape import spreadsheet
 from knockgrid._metadata import shared
 from knockgrid._parquet import whole_file
 from knockgrid._table import KEY
@@ -207,7 +208,8 @@ def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
         ...
         knockgrid._errors.InputError: unknown format 'tsv'; did you mean 'csv'? Allowed: csv, jsonl
 
-    Missing values are empty in CSV and null in JSON. Rows come shard by shard.
+    Missing values are empty in CSV and null in JSON. In CSV an apostrophe stands before texts that
+    a spreadsheet would take for a formula. Rows come shard by shard.
 
     Raises:
         InputError: another format, or no run.
@@ -223,8 +225,14 @@ def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
 
 
 def as_csv(part: pa.Table, header: bool) -> str:
-    """Rows as CSV, numbers in the shortest form that reads back the same."""
-    return pandas_of(part).to_csv(index=False, header=header)
+    """Rows as CSV: numbers in the shortest form that reads back the same, no text a formula.
+
+    A prompt or a token is data, and a spreadsheet would carry out one that begins with "=".
+    """
+    frame = pandas_of(part)
+    for name in frame.columns[frame.dtypes == "string"]:
+        frame[name] = frame[name].map(spreadsheet, na_action="ignore")
+    return frame.to_csv(index=False, header=header)
 
 
 def as_lines(part: pa.Table) -> str:
