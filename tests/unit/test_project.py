@@ -28,6 +28,7 @@ SOURCE = ROOT / "src" / "knockgrid"
 # A new module at the top of the package gets its place here.
 ROOMS = (
     "_errors",
+    "_memory",
     "_layers",
     "_edit",
     "_prompt",
@@ -35,6 +36,7 @@ ROOMS = (
     "_demo",
     "_model",
     "_modules",
+    "_sizes",
     "_run",
     "_answer_positions",
     "_source",
@@ -62,6 +64,7 @@ ROOMS = (
     "interventions",
     "divergences",
     "executors",
+    "_bounds",
     "_measure",
     "datasets",
     "figures",

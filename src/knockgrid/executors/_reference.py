@@ -60,7 +60,8 @@ def forward(
             run.ids.expand(n_rows, -1),
             fwd_hooks=[*((name, as_hook(apply)) for name, apply in hooks), *watch],
         )
-    return logits[0, run.n_prompt - 1 :]
+    # A copy, since a view would keep the logits of all positions and rows alive.
+    return logits[0, run.n_prompt - 1 :].clone()
 
 
 reference = Reference()

@@ -109,6 +109,10 @@ def sweep(
     prepend_bos: Annotated[bool | None, typer.Option("--bos/--no-bos")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all draws.")] = None,
     batch: Annotated[int | None, typer.Option(help="Prompts per shard, at most.")] = None,
+    max_rows: Annotated[int | None, typer.Option(help="Rows of one pass, at most.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Beside the weights, at most: 4GB, 800MiB.")
+    ] = None,
     shard: Annotated[
         str | None, typer.Option(help="Carry out this part only: 2/8, or auto (SLURM, torchrun).")
     ] = None,
@@ -125,7 +129,8 @@ def sweep(
     same = (
         "model prompts known limit unknown labels label_form "
         "contrasts nulls noise_floor form noise act_name n_tokens mode unit samples "
-        "direction executor dtype device device_map revision prepend_bos seed batch"
+        "direction executor dtype device device_map revision prepend_bos seed batch "
+        "max_rows max_memory"
     )
     given = locals()
     run(
