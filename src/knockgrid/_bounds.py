@@ -65,8 +65,9 @@ def need_of(
         cells = len(settings.interventions) * len(settings.layers)
         kept += cells * n_tokens * sizes.d_vocab * 8
     term = max(4, sizes.itemsize) * sizes.d_vocab
-    stacked = AT_ONCE.get(device, 256) * n_tokens * sizes.d_vocab * sizes.itemsize
-    chunk = chunk_rows(sizes.d_vocab, torch.device(device)) * TERMS * term
+    at_once = AT_ONCE.get(device, 256)
+    stacked = at_once * n_tokens * sizes.d_vocab * sizes.itemsize
+    chunk = min(at_once, chunk_rows(sizes.d_vocab, torch.device(device))) * TERMS * term
     return Need(
         kept=kept,
         cache=sizes.cache(length) if keep_kv else 0,
