@@ -142,7 +142,7 @@ def labelled(
     """
     other = None
     if config.label_form is not None:
-        forms = in_form(list(prompts), config.label_form, model)
+        forms = in_form(list(prompts), config.label_form, model.tokenizer)
         other = {str(p.id): q for p, q in zip(prompts, forms, strict=True)}
     frame = reliance(
         model, prompts, label_with=other, prepend_bos=config.prepend_bos, seed=config.seed

@@ -7,12 +7,10 @@ models are known by their config: one without weights is built, and counted.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
-from types import SimpleNamespace
 from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid import datasets
 from knockgrid._bounds import Need, need_of
 from knockgrid._errors import InputError
 from knockgrid._intervention import Intervention
@@ -22,7 +20,7 @@ from knockgrid._positions import resolve, tokenize
 from knockgrid._prompt import Prompt
 from knockgrid._settings import Settings
 from knockgrid.edge.carry_out import FLOOR_PROMPTS, wants_floor
-from knockgrid.edge.choose import choose_prompts
+from knockgrid.edge.choose import choose_prompts, named
 from knockgrid.edge.config import SweepConfig
 from knockgrid.edge.plan import DTYPES, interventions_of
 from knockgrid.edge.speed import Speed, measured, stated, supposed
@@ -32,7 +30,7 @@ from knockgrid.executors._rows import fast_rows
 PER_WORD = 1.3
 """Tokens of a word, where there is no tokenizer."""
 FOLDER, SHARD, PROMPT, ROW = 12_500, 9_100, 2_350, 29
-"""Bytes on disk of a run, per shard, prompt and row, fitted to measured runs: within 3 % of them."""
+"""Bytes on disk of a run, per shard, prompt and row, fitted to runs, within 3 % of them."""
 
 
 @dataclass(frozen=True)
@@ -146,16 +144,16 @@ def bos_of(config: SweepConfig, shape: Shape) -> bool:
 
 def chosen(config: SweepConfig, shape: Shape, assumed: list[str]) -> tuple[Sequence[Prompt], Any]:
     """The prompts and the tokenizer, where there is no model to say what it knows."""
-    simple = config.model_copy(update={"known": False, "unknown": 0})
     if config.known or config.unknown:
         assumed.append("the model knows as many of the prompts as the limit asks for")
     if shape.tokenizer is None:
         assumed.append(f"{PER_WORD} tokens per word, as there is no tokenizer")
-        if config.prompts == "facts":
-            found = datasets.facts(config.relations)[: config.limit]
-            return found, None
-    reader: Any = SimpleNamespace(tokenizer=shape.tokenizer)
-    return choose_prompts(simple, reader).prompts, shape.tokenizer
+        config = config.model_copy(update={"form": "plain"})
+    limit = None if config.limit is None else config.limit + config.unknown
+    found = named(config, shape.tokenizer)[:limit]
+    if not found:
+        raise InputError("no prompt is left; widen relations")
+    return found, shape.tokenizer
 
 
 def count(
