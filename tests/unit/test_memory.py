@@ -1,10 +1,7 @@
 """Memory: running out of it, the bounds on it, and what a sweep of settings will take."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -454,47 +451,6 @@ def test_the_digest_of_settings_has_no_bounds():
     assert (plain.digest(), plain.deciding()) == (bound.digest(), bound.deciding())
     assert bound.max_memory == 10**9
     assert plain.digest() != SweepConfig(batch=4).digest()
-
-
-# A wall of the operating system
-
-REAL = """
-import resource, sys, warnings
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
-import conftest
-sys.path.insert(0, {unit!r})
-import test_memory
-import knockgrid as kg
-
-tokenizer = conftest.tiny_tokenizer.__wrapped__()
-model = test_memory.llama_of(tokenizer, 4, 256, 2048)
-text = "The France " + "is located in the city of" * 12
-prompts = [kg.Prompt(text + str(i), spans={{"subject": "France"}}, id=str(i)) for i in range(8)]
-rows = kg.information_flow()
-kg.sweep(model, prompts[:1], rows, progress=False)  # what is loaded once is there
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-whole = kg.sweep(model, prompts, rows, progress=False)
-limit = used + {room}
-resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-with warnings.catch_warnings(record=True) as said:
-    warnings.simplefilter("always")
-    cut = kg.sweep(model, prompts, rows, progress=False)
-said = [str(one.message) for one in said if "memory ran out" in str(one.message)]
-print(len(said), said[:1], test_memory.compared(whole, cut) < 1e-5)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
-def test_a_real_wall_is_survived():
-    """The address space of a process is cut to what two thirds of its passes take."""
-    here = Path(__file__).parent
-    code = REAL.format(tests=str(here.parent), unit=str(here), room=40 * 2**20)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split()[0] == "1", done.stdout
-    assert done.stdout.split()[-1] == "True"
 
 
 # What a sweep will take
