@@ -46,6 +46,8 @@ def sweep(
     prepend_bos: bool | None = None,
     seed: int = 0,
     batch: int = BATCH,
+    max_rows: int | None = None,
+    max_memory: int | str | None = None,
     out: str | Path | None = None,
     shard: str | None = None,
     progress: bool = True,
@@ -84,6 +86,10 @@ def sweep(
         seed: of all random draws, which depend on it, the prompt, the source and the sample only.
         batch: prompts of equal length that are computed together, at most; a sweep that is
             carried out in pieces is cut between batches only.
+        max_rows: rows of one pass, at most; by default they follow free memory. Where memory runs
+            out all the same, they are halved, with a warning.
+        max_memory: what may be allocated beside the weights and the table, such as `"4GB"`,
+            `"800MiB"` or a number of bytes. Both bounds change results by rounding only.
         out: a run folder. Finished batches are kept there as they come; the same call again does
             what is missing, and `open_run` reads it.
         shard: with `out`, the part of the batches that this process carries out: `"2/8"`, or
@@ -98,6 +104,7 @@ def sweep(
         InputError: bad input, in one sentence, before anything is computed or written; a folder
             that holds a run with other settings.
         PromptsFailed: with `out`, some prompts raised; the others are kept.
+        TooLittleMemory: memory ran out on one prompt in the smallest passes.
     """
     options: dict[str, Any] = {
         "layers": layers,
@@ -111,6 +118,8 @@ def sweep(
         "prepend_bos": prepend_bos,
         "seed": seed,
         "batch": batch,
+        "max_rows": max_rows,
+        "max_memory": max_memory,
     }
     model = load(model)
     with exclusive(model, "sweep"):

@@ -29,6 +29,7 @@ SOURCE = ROOT / "src" / "knockgrid"
 ROOMS = (
     "_errors",
     "_escape",
+    "_memory",
     "_layers",
     "_edit",
     "_prompt",
@@ -37,6 +38,7 @@ ROOMS = (
     "_model",
     "_exclusive",
     "_modules",
+    "_sizes",
     "_run",
     "_answer_positions",
     "_source",
@@ -64,6 +66,7 @@ ROOMS = (
     "interventions",
     "divergences",
     "executors",
+    "_bounds",
     "_measure",
     "datasets",
     "figures",

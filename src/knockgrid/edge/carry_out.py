@@ -1,6 +1,5 @@
 """carry_out: from settings to a run folder."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -18,7 +17,7 @@ from knockgrid._table import metadata_of
 from knockgrid.analysis import labels, noise_floor, reliance, with_noise_floor
 from knockgrid.analysis._noise_floor import floor_of_nulls
 from knockgrid.edge.choose import Chosen, choose_prompts, in_form
-from knockgrid.edge.config import SweepConfig
+from knockgrid.edge.config import BOUNDS, SweepConfig
 from knockgrid.edge.plan import interventions_of, treatments_of
 from knockgrid.edge.resumable import begun, carried_on
 from knockgrid.edge.run_folder import LABELS, RunFolder
@@ -26,7 +25,7 @@ from knockgrid.edge.split import part_of
 
 SAME = (
     *("layers", "n_tokens", "mode", "unit", "samples", "direction", "executor"),
-    *("prepend_bos", "seed"),
+    *("prepend_bos", "seed", *BOUNDS),
 )
 LABEL_ORDER = ("FA-high", "FA-low", "AH", "UH")
 FLOOR_PROMPTS = 16
@@ -51,7 +50,7 @@ def carry_out(
     """
     treatments_of(config)  # refuses bad names before a model is loaded
     part = part_of(shard)
-    settings = json.loads(config.model_dump_json())
+    settings = config.deciding()
     folder = RunFolder(out)
     folder.check(settings)
     job = Job(config, folder, cache(load))
@@ -143,7 +142,7 @@ def labelled(
     """
     other = None
     if config.label_form is not None:
-        forms = in_form(list(prompts), config.label_form, model)
+        forms = in_form(list(prompts), config.label_form, model.tokenizer)
         other = {str(p.id): q for p, q in zip(prompts, forms, strict=True)}
     frame = reliance(
         model, prompts, label_with=other, prepend_bos=config.prepend_bos, seed=config.seed

@@ -25,6 +25,10 @@ COMMANDS = (
 )
 
 
+CODES = {"PromptsFailed": 3, "TooLittleMemory": 4}
+"""Errors by name, since the rooms that raise them are imported inside commands only."""
+
+
 class Ended(Exception):
     """Ctrl-C or SIGTERM, as an error that typer does not make an empty exit of."""
 
@@ -62,7 +66,8 @@ def main() -> None:
     """The entry point: what went wrong is one line on standard error and an exit code.
 
     1: a run does not hold (`verify`); 2: bad input; 3: some prompts of a run failed, the others are
-    there; 130 or 143: stopped by Ctrl-C or SIGTERM, after the shard in hand.
+    there; 4: memory ran out even on one prompt at a time; 130 or 143: stopped by Ctrl-C or SIGTERM,
+    after the shard in hand.
     """
     try:
         with warnings.catch_warnings():
@@ -73,9 +78,9 @@ def main() -> None:
     except Ended as error:
         leave(error.code, error)
     except RuntimeError as error:
-        if type(error).__name__ != "PromptsFailed":
+        if type(error).__name__ not in CODES:
             raise
-        leave(3, error)
+        leave(CODES[type(error).__name__], error)
 
 
 def leave(code: int, said: object) -> NoReturn:

@@ -6,12 +6,19 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from knockgrid._errors import InputError, cut, shown, unknown
+from knockgrid._memory import LEAST, bytes_of
 
 SOURCES = ("noise", "noise:K", "swap", "zero", "mean")
 ROWS = ("subject", "attention", "last")
+BOUNDS = ("max_rows", "max_memory")
+"""Settings that bound memory, and decide nothing of a run but the last digits of its numbers.
+
+Two runs that differ in them only are the same one, so that what was begun on a large machine can go
+on where less fits at once.
+"""
 LARGEST = 2**16
 """Bytes of a settings file."""
 
@@ -57,10 +64,22 @@ class SweepConfig(BaseModel):
     prepend_bos: bool | None = None
     seed: int = 0
     batch: int = Field(32, ge=1)
+    max_rows: int | None = Field(None, ge=LEAST)
+    max_memory: int | str | None = None
+
+    @field_validator("max_memory")
+    @classmethod
+    def _readable(cls, given: int | str | None) -> int | None:
+        return bytes_of(given)
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide what a run computes, as JSON holds them."""
+        return self.model_dump(mode="json", exclude=set(BOUNDS))
 
     def digest(self) -> str:
-        """A digest of all settings, in their canonical JSON form."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """A digest of the settings that decide, in their canonical JSON form."""
+        text = self.model_dump_json(exclude=set(BOUNDS))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_config(path: Path | None, flags: dict[str, Any]) -> SweepConfig:

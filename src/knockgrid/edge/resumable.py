@@ -17,6 +17,7 @@ from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention
 from knockgrid._prompt import Prompt
 from knockgrid._setup import SetLevel, Setup, set_up
+from knockgrid.edge.config import BOUNDS
 from knockgrid.edge.finish import finish
 from knockgrid.edge.identity import digest, identity
 from knockgrid.edge.interrupt import Stopped, asked_to_stop
@@ -53,7 +54,9 @@ def resumable(
     rows = list(interventions) if isinstance(interventions, Sequence) else [interventions]
     executor = options["executor"]
     named = executor.name if isinstance(executor, Executor) else executor
-    config = identity(rows, {**options, "executor": named})
+    # Bounds of memory are no part of what a run is: it may go on where there is less of it.
+    deciding = {name: value for name, value in options.items() if name not in BOUNDS}
+    config = identity(rows, {**deciding, "executor": named})
     folder.check(config)
 
     def setup(level: SetLevel | None) -> Setup:

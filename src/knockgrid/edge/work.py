@@ -86,7 +86,7 @@ class Work:
             "sides": sorted(sides, key=lambda side: self.place[side["id"]]),
             "dropped": found.dropped,
             "failed": failed,
-            "computed": self.computed,
+            "computed": {**self.computed, "memory": self.setup.memory.describe()},
         }
         return Shard(arrow_of(frame, schema(self.setup.columns)), about)
 

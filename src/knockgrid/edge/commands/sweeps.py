@@ -15,6 +15,7 @@ def run(
     dry_run: bool,
     by: str | None,
     shard: str | None = None,
+    flops: float | None = None,
 ) -> None:
     """Carry out a sweep from settings to figures; everything is checked before it begins."""
     from knockgrid.edge.config import read_config
@@ -22,14 +23,12 @@ def run(
     settings = read_config(config, flags)
     from knockgrid._table import metadata_of
     from knockgrid.edge.carry_out import carry_out
-    from knockgrid.edge.choose import choose_prompts
     from knockgrid.edge.draw import draw
-    from knockgrid.edge.plan import estimate, load_model
+    from knockgrid.edge.estimate import estimate
+    from knockgrid.edge.plan import load_model
 
     if dry_run:
-        model = load_model(settings)
-        prompts = choose_prompts(settings, model).prompts
-        typer.echo(str(estimate(model, settings, prompts)))
+        typer.echo(str(estimate(settings, lambda: load_model(settings), flops)))
         return
     table = carry_out(settings, out, lambda: load_model(settings), shard=shard)
     written = [out / "manifest.json"]
@@ -109,10 +108,19 @@ def sweep(
     prepend_bos: Annotated[bool | None, typer.Option("--bos/--no-bos")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all draws.")] = None,
     batch: Annotated[int | None, typer.Option(help="Prompts per shard, at most.")] = None,
+    max_rows: Annotated[int | None, typer.Option(help="Rows of one pass, at most.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Beside the weights, at most: 4GB, 800MiB.")
+    ] = None,
     shard: Annotated[
         str | None, typer.Option(help="Carry out this part only: 2/8, or auto (SLURM, torchrun).")
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Print cells and an estimate only.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Estimate time, memory and disk only; loads no large model.")
+    ] = False,
+    flops: Annotated[
+        float | None, typer.Option(help="TFLOP/s of the device that a dry run is for.")
+    ] = None,
 ) -> None:
     """Sweep a model over prompts and draw the layer heatmap; the same command again goes on."""
     flags = {
@@ -125,7 +133,8 @@ def sweep(
     same = (
         "model prompts known limit unknown labels label_form "
         "contrasts nulls noise_floor form noise act_name n_tokens mode unit samples "
-        "direction executor dtype device device_map revision prepend_bos seed batch"
+        "direction executor dtype device device_map revision prepend_bos seed batch "
+        "max_rows max_memory"
     )
     given = locals()
     run(
@@ -135,4 +144,5 @@ def sweep(
         dry_run,
         "treatment" if source and len(source) > 1 else None,
         shard,
+        flops,
     )
