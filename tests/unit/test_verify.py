@@ -221,7 +221,7 @@ def test_a_shard_that_nobody_has_written(run):
     shutil.copy(run / SHARD, run / "shards" / "00001.parquet")
     found = verify(run, cells=1)
     assert "shards/00001.parquet is a file that the run has not written" in found.mismatches
-    assert any("rows, the manifest" in line for line in found.mismatches)
+    assert any("it is shard 0 under another name" in line for line in found.mismatches)
 
 
 def test_a_compact_run_holds_too(run):

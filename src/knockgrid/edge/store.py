@@ -4,6 +4,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from knockgrid._table import KEY
 from knockgrid.edge.digests import file_digest
 from knockgrid.edge.finish import merged
 from knockgrid.edge.run_folder import COMPACT, SIDES, RunFolder
-from knockgrid.edge.shard import pandas_of, rows_writer, schema
+from knockgrid.edge.shard import Damaged, damage_said, pandas_of, rows_writer, schema
 from knockgrid.edge.sides import read_sides
 
 OF_THE_RUN = (
@@ -30,6 +31,10 @@ OF_THE_RUN = (
 )
 """Entries of a manifest that travel with the table."""
 FORMATS = ("csv", "jsonl")
+CHECKED = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+"""Parquet, each page of which is held against its checksum as it is read."""
 
 
 class UnfinishedRun(UserWarning):
@@ -67,14 +72,10 @@ def open_run(
     manifest = run.manifest
     rows = scan_run(folder)
     wanted = names_of(rows.schema, columns)
-    try:
-        arrow = rows.to_table(columns=[*dict.fromkeys([*wanted, "prompt"])], filter=_filter(where))
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{folder} has a damaged file ({reason}); the command that made the run computes it "
-            "anew, and `knockgrid verify` names it"
-        ) from None
+    with damage_refused(run):
+        check_footers(rows)
+        names = [*dict.fromkeys([*wanted, "prompt"])]
+        arrow = rows.to_table(columns=names, filter=_filter(where))
     metadata = _metadata(run, manifest)
     order = {str(one["id"]): i for i, one in enumerate(metadata["prompts"])}
     place = pd.Series(arrow["prompt"].to_pandas()).map(order).to_numpy()
@@ -107,7 +108,35 @@ def scan_run(folder: str | Path) -> ds.Dataset:
             f"{folder} holds a run of which no shard is finished; the command that began it goes on"
         )
     columns = schema(manifest["plan"]["columns"])
-    return ds.dataset([str(path) for path in files], format="parquet", schema=columns)
+    return ds.dataset([str(path) for path in files], format=CHECKED, schema=columns)
+
+
+@contextmanager
+def damage_refused(run: RunFolder) -> Iterator[None]:
+    """A file that cannot be read, in one sentence.
+
+    Raises:
+        InputError: instead of what pyarrow says.
+    """
+    try:
+        with damage_said("a file"):
+            yield
+    except Damaged as reason:
+        raise InputError(
+            f"{run.path} is damaged ({reason}); the command that made the run computes anew what "
+            "cannot be read, and `knockgrid verify` names it"
+        ) from None
+
+
+def check_footers(rows: ds.Dataset) -> None:
+    """Refuse a file that calls its columns something else: they would be read as missing.
+
+    Raises:
+        Damaged: there is one.
+    """
+    for fragment in rows.get_fragments():
+        if not fragment.physical_schema.equals(rows.schema):
+            raise Damaged(f"{Path(fragment.path).name} has other columns than the run")
 
 
 def names_of(columns: pa.Schema, given: Sequence[str] | None) -> list[str]:
@@ -130,8 +159,9 @@ def _filter(where: Mapping[str, Any] | None) -> Any:
 def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What travels with the table: from the manifest, and from the shards of an unfinished run."""
     metadata = {name: manifest[name] for name in OF_THE_RUN if name in manifest}
-    if manifest.get("finished"):
-        sides = read_sides(run.path / SIDES)
+    if manifest.get("finished") and is_whole(run, manifest):
+        with damage_refused(run):
+            sides = read_sides(run.path / SIDES)
         found = {"dropped": manifest["dropped"], "failed": manifest["failed"]}
         return _told(metadata, found, sides)
     abouts = list(run.abouts(manifest))
@@ -146,6 +176,11 @@ def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
         stacklevel=3,
     )
     return _told(metadata, merged(abouts), sides)
+
+
+def is_whole(run: RunFolder, manifest: Mapping[str, Any]) -> bool:
+    """Whether all rows are there; shards of a run that has ended may have been taken away."""
+    return bool(manifest.get("compact")) or len(run.shards()) == manifest["plan"]["shards"]
 
 
 def _told(
@@ -173,15 +208,16 @@ def compact(folder: str | Path) -> Path:
     """
     run = RunFolder(Path(folder))
     manifest = run.manifest
-    if not manifest.get("finished"):
+    if not (manifest.get("finished") and is_whole(run, manifest)):
         raise InputError(f"{folder} is not finished; end the run before you compact it")
     path = run.path / COMPACT
     if not manifest.get("compact"):
         columns = schema(manifest["plan"]["columns"])
-        digests = {str(p): d for one in run.abouts(manifest) for p, d in one["digests"].items()}
+        digests: dict[str, Any] = {}
         with whole_file(path) as file, rows_writer(columns, file) as writer:
-            for batch in parts(folder):
-                writer.write_table(batch)
+            for shard in run.read(manifest):
+                digests |= shard.about["digests"]
+                writer.write_table(shard.table)
         files = {k: v for k, v in manifest["digests"]["files"].items() if "/" not in k}
         files[COMPACT] = file_digest(path)
         run.update(compact=True, digests={"files": files, "rows": digests})
@@ -214,7 +250,8 @@ def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     target = Path(file)
-    with whole_file(target) as handle:
+    with damage_refused(RunFolder(Path(folder))), whole_file(target) as handle:
+        check_footers(scan_run(folder))
         for i, part in enumerate(parts(folder)):
             text = as_csv(part, header=i == 0) if format == "csv" else as_lines(part)
             handle.write(text.encode("utf-8"))
