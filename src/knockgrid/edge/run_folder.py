@@ -2,6 +2,7 @@
 
 import json
 import os
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -111,39 +112,39 @@ class RunFolder:
             "columns": setup.columns,
             "digests": digests,
         }
-        whole = {**manifest, "plan": plan}
+        whole = {**manifest, "plan": plan, "begun_by": uuid.uuid4().hex[:8]}
         try:
             for name, content in files.items():
-                with whole_file(self._unsettled(name, digests[name])) as file:
+                with whole_file(self._unsettled(name, whole)) as file:
                     file.write(content)
-            return create_manifest(self.path, {**whole, "run_digest": run_digest(whole)})
-        finally:
-            if self.begun:
-                self.settle(self.manifest)
-                for name, digest in digests.items():
-                    self._unsettled(name, digest).unlink(missing_ok=True)
+            create_manifest(self.path, {**whole, "run_digest": run_digest(whole)})
+        finally:  # what has failed may have been a flush after the manifest was there
+            began = self.begun and self.manifest.get("begun_by") == whole["begun_by"]
+            for name in () if began else files:
+                self._unsettled(name, whole).unlink(missing_ok=True)
+        return began
 
     def settle(self, manifest: Mapping[str, Any]) -> None:
         """Give the files that the manifest vouches for their place, unless they have it."""
-        for name, digest in manifest["plan"]["digests"].items():
+        for name in manifest["plan"]["digests"]:
             with suppress(FileNotFoundError):  # they have it
-                os.replace(self._unsettled(name, digest), self.path / name)
+                os.replace(self._unsettled(name, manifest), self.path / name)
 
-    def _decided(self, name: str, digest: str) -> bytes:
-        """A file that the manifest vouches for, which may have its place this very moment."""
+    def _decided(self, name: str, manifest: Mapping[str, Any]) -> bytes:
+        """A file that the manifest vouches for, which may be given its place this very moment."""
         path = self.path / name
-        for place in (path, self._unsettled(name, digest), path):
+        for place in (path, self._unsettled(name, manifest), path):
             with suppress(FileNotFoundError):
                 content = place.read_bytes()
-                if bytes_digest(content) == digest:
+                if bytes_digest(content) == manifest["plan"]["digests"][name]:
                     return content
         raise InputError(
             f"{path} is not the file that the run was begun with; restore it, or begin anew in "
             "another folder"
         )
 
-    def _unsettled(self, name: str, digest: str) -> Path:
-        return self.path / f".{name}.{digest[:16]}.part"
+    def _unsettled(self, name: str, manifest: Mapping[str, Any]) -> Path:
+        return self.path / f".{name}.{manifest.get('begun_by')}.part"
 
     def plan(self) -> Plan:
         """The plan of a run that was begun.
@@ -153,7 +154,7 @@ class RunFolder:
         """
         manifest = self.manifest
         digests = manifest["plan"]["digests"]
-        files = {name: self._decided(name, digest) for name, digest in digests.items()}
+        files = {name: self._decided(name, manifest) for name in digests}
         lines = [json.loads(one) for one in files[PLAN].decode("utf-8").splitlines()]
         level = read_set_level(files[STATISTICS], manifest["sigma"])
         return Plan([prompt_of(one) for one in lines], [one["shard"] for one in lines], level)

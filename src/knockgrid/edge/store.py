@@ -72,8 +72,8 @@ def open_run(
     manifest = run.manifest
     rows = scan_run(folder)
     wanted = names_of(rows.schema, columns)
+    check_shards(run, manifest)
     with damage_refused(run):
-        check_footers(rows)
         names = [*dict.fromkeys([*wanted, "prompt"])]
         arrow = rows.to_table(columns=names, filter=_filter(where))
     metadata = _metadata(run, manifest)
@@ -128,15 +128,21 @@ def damage_refused(run: RunFolder) -> Iterator[None]:
         ) from None
 
 
-def check_footers(rows: ds.Dataset) -> None:
-    """Refuse a file that calls its columns something else: they would be read as missing.
+def check_shards(run: RunFolder, manifest: Mapping[str, Any]) -> None:
+    """Refuse files that are not this run's, or have other columns, which would read as missing.
+
+    Of every file the footer is read, not the rows.
 
     Raises:
-        Damaged: there is one.
+        InputError: there is one.
     """
-    for fragment in rows.get_fragments():
-        if not fragment.physical_schema.equals(rows.schema):
-            raise Damaged(f"{Path(fragment.path).name} has other columns than the run")
+    for _ in () if manifest.get("compact") else run.abouts(manifest):
+        continue
+    with damage_refused(run):
+        rows = scan_run(run.path)
+        for fragment in rows.get_fragments():
+            if not fragment.physical_schema.equals(rows.schema):
+                raise Damaged(f"{Path(fragment.path).name} has other columns than the run")
 
 
 def names_of(columns: pa.Schema, given: Sequence[str] | None) -> list[str]:
@@ -250,8 +256,9 @@ def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     target = Path(file)
-    with damage_refused(RunFolder(Path(folder))), whole_file(target) as handle:
-        check_footers(scan_run(folder))
+    run = RunFolder(Path(folder))
+    check_shards(run, run.manifest)
+    with damage_refused(run), whole_file(target) as handle:
         for i, part in enumerate(parts(folder)):
             text = as_csv(part, header=i == 0) if format == "csv" else as_lines(part)
             handle.write(text.encode("utf-8"))
