@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -173,6 +174,7 @@ class Bench:
             os.dup2(streams, 2)
             sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            warnings.resetwarnings()  # under pytest every warning is an error
             with one_command(self, before):
                 code = command(arguments)
         except BaseException:
@@ -223,8 +225,6 @@ def one_command(bench: Bench, before: Callable[[], object]) -> Iterator[None]:
 
 def command(arguments: Sequence[str]) -> int:
     """The exit code of a command, given in this process."""
-    import warnings
-
     from knockgrid.edge import cli
 
     kept = sys.argv, warnings.showwarning
@@ -240,8 +240,6 @@ def command(arguments: Sequence[str]) -> int:
 
 def table_of(folder: Path) -> pd.DataFrame:
     """The table of a run; an unfinished one is an error."""
-    import warnings
-
     import knockgrid as kg
 
     with warnings.catch_warnings():

@@ -51,10 +51,10 @@ def compacted(bench: Bench, every: int = 1) -> Line:
     return line
 
 
-def compacted_damage(bench: Bench) -> Line:
+def compacted_damage(bench: Bench, times: int = 3) -> Line:
     """A shard with a flipped bit is refused, not copied, and nothing is removed."""
     line = Line("compact over a damaged shard")
-    for name in sorted(path.name for path in (bench.undisturbed / "shards").iterdir())[:3]:
+    for name in sorted(path.name for path in (bench.undisturbed / "shards").iterdir())[:times]:
         line.tried += 1
         out = bench.copy()
         path = out / "shards" / name

@@ -13,6 +13,7 @@ from fault_calls import NEED_ROOM, Calls, count_into, no_room
 from fault_kill import end
 
 NOBODY = 65534
+LOCKED = {"parent": 0o555, "run": 0o555, "shards": 0o555, "hidden": 0o000}
 STEP = 24
 """Kilobytes between the amounts of room that are tried."""
 
@@ -93,26 +94,32 @@ def read_only(bench: Bench) -> Line:
         else:
             line.notes.append("this machine mounts no tmpfs; only rights were tried")
     for locked in ("parent", "run", "shards", "hidden"):
-        line.tried += 1
-        out = bench.folder("locked") / "run"
-        out.parent.mkdir()
-        before = partly(bench, out, line) if locked != "parent" else {}
-        place = {"run": out, "shards": out / "shards"}.get(locked, out.parent)
-        others = [path for path in (out, out / "shards", out.parent) if path.exists()]
-        for path in others:
-            os.chown(path, NOBODY, NOBODY)
-        os.chown(place, os.getuid(), os.getgid())
-        os.chmod(place, 0o700 if locked == "hidden" else 0o755)
-        code, said = bench.ended(out, before=become_nobody)
-        words = "cannot be" in said or "could not be written (Permission denied)" in said
-        line.expect(code == 2 and words, f"{locked}: {code} {said!r}")
-        line.wrong("lost", int(line.interrupted(out) != before), "shards changed")
-        for path in others:
-            os.chown(path, NOBODY, NOBODY)
-        code, said = bench.ended(out, before=become_nobody)
-        line.expect(code == 0, f"{locked}: afterwards {code} {said!r}")
-        line.resumed(out, before, bench.table)
+        locked_out(bench, line, locked)
     return line
+
+
+def locked_out(bench: Bench, line: Line, locked: str) -> None:
+    """A folder in which this user may not write, or may not even look."""
+    line.tried += 1
+    out = bench.folder("locked") / "run"
+    out.parent.mkdir()
+    before = partly(bench, out, line) if locked != "parent" else {}
+    place = {"run": out, "shards": out / "shards"}.get(locked, out.parent)
+    ours = [path for path in (out.parent, out, out / "shards") if path.exists()]
+    if os.getuid() == 0:
+        for path in ours:
+            os.chown(path, *((NOBODY, NOBODY) if path != place else (0, 0)))
+    place.chmod(0o700 if os.getuid() == 0 and locked == "hidden" else LOCKED[locked])
+    code, said = bench.ended(out, before=become_nobody)
+    place.chmod(0o755)
+    words = "cannot be" in said or "could not be written (Permission denied)" in said
+    line.expect(code == 2 and words, f"{locked}: {code} {said!r}")
+    line.wrong("lost", int(line.interrupted(out) != before), "shards changed")
+    if os.getuid() == 0:
+        os.chown(place, NOBODY, NOBODY)
+    code, said = bench.ended(out, before=become_nobody)
+    line.expect(code == 0, f"{locked}: afterwards {code} {said!r}")
+    line.resumed(out, before, bench.table)
 
 
 def become_nobody() -> None:

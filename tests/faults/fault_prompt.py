@@ -1,7 +1,7 @@
 """Prompts that raise inside a shard."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +40,13 @@ def close(table: pd.DataFrame, expected: pd.DataFrame) -> bool:
     )
 
 
-def raised(bench: Bench) -> Line:
+SETS = (("p4",), ("p0", "p11"), ("p2", "p4", "p17"))
+
+
+def raised(bench: Bench, sets: Sequence[tuple[str, ...]] = SETS) -> Line:
     """Recorded with its error, the others kept, exit code 3; the same command repairs it."""
     line = Line("prompt that raises inside a shard")
-    for ids in (("p4",), ("p0", "p11"), ("p2", "p4", "p17")):
+    for ids in sets:
         line.tried += 1
         out = bench.folder("raised")
         code, said = bench.ended(out, before=raising(*ids))

@@ -56,7 +56,7 @@ def same_run(bench: Bench, times: int) -> Line:
         line.tried += 1
         out = bench.folder("same")
         wait, open_all = gate()
-        if i < times - 2:
+        if i < times - min(2, times // 2):
             children = [bench.sweep(out, before=wait) for _ in range(2)]
             open_all()
         else:
@@ -84,12 +84,13 @@ def await_file(path: Path) -> None:
         time.sleep(0.002)
 
 
-def different_runs(bench: Bench, times: int) -> Line:
+def different_runs(bench: Bench, times: int, kinds: int = 4) -> Line:
     """Two processes with different settings in one folder: one wins, nothing is mixed."""
     line = Line("two processes begin different runs in one folder")
     lines = prompt_lines()
     others = bench.file([{**one, "id": "q" + one["id"]} for one in lines[::-1]], "other-prompts")
     contests = [("--seed", 1), ("--prompts", others), ("--source", "mean"), ("--layers", "1")]
+    contests = contests[:kinds]
     tables = []
     for more in contests:
         alone = bench.folder("alone")
@@ -102,7 +103,7 @@ def different_runs(bench: Bench, times: int) -> Line:
         more, theirs = contests[i % len(contests)], tables[i % len(contests)]
         wait, open_all = gate()
         ready = bench.room / f"ready-different-{os.getpid()}-{i}"
-        how = i // len(contests) % 3
+        how = (2 - i // len(contests)) % 3
         if how == 0:
             children = [bench.sweep(out, before=wait), bench.sweep(out, *more, before=wait)]
             open_all()
