@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
@@ -20,7 +22,7 @@ from knockgrid.edge import finish as finishing
 from knockgrid.edge.finish import finish, remove_leftovers
 from knockgrid.edge.manifest import read_manifest
 from knockgrid.edge.run_folder import DamagedShard, RunFolder
-from knockgrid.edge.shard import Shard, read_shard
+from knockgrid.edge.shard import Shard, read_shard, write_rows
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes under test are forked"),
@@ -247,6 +249,22 @@ def test_damage_is_set_aside_and_kept(run):
         with pytest.warns(DamagedShard, match=f"set aside as {SHARD}.damaged-{i}"):
             assert RunFolder(run).state(2, read_manifest(run)) == "missing"
     assert (path.parent / f"{SHARD}.damaged-1").read_bytes() == b"damaged"
+
+
+def test_rows_that_were_written_again_with_another_number(run, shard):
+    """Footer and checksums are in order, so that only the digests of the rows can tell."""
+    path, place = run / "shards" / SHARD, shard.table.schema.get_field_index("js")
+    stamps = pq.read_schema(path).metadata
+    numbers = pa.array([0.5, *shard.table["js"].to_pylist()[1:]])
+    table = shard.table.set_column(place, shard.table.schema.field("js"), numbers)
+    with path.open("wb") as file:
+        write_rows(table.replace_schema_metadata(stamps), file)
+    kg.open_run(run)  # which reads no more than it is asked for; `verify` and the command do
+    with pytest.warns(DamagedShard, match="its rows are not those that were written"):
+        assert RunFolder(run).state(2, read_manifest(run)) == "missing"
+    path.write_bytes((path.parent / f"{SHARD}.damaged-1").read_bytes())
+    with pytest.raises(kg.InputError, match="its rows are not those that were written"):
+        kg.compact(run)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
