@@ -296,6 +296,17 @@ def test_temporary_files_of_the_dead_are_removed_and_those_in_hand_are_not(run):
     assert new.exists()
 
 
+def test_a_part_of_a_run_does_not_end_it(bench):
+    path = bench.folder()
+    assert bench.ended(path, "--shard", "1/2")[0] == 0
+    manifest = read_manifest(path)
+    assert manifest["finished"] is None
+    assert "digests" not in manifest
+    assert not (path / "prompts.parquet").exists()
+    assert bench.ended(path, "--shard", "2/2")[0] == 0
+    assert read_manifest(path)["finished"]
+
+
 def test_an_ended_run_is_not_ended_again(run):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     finish(RunFolder(run))
