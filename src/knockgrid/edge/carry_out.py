@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid._parquet import write_table
+from knockgrid._parquet import table_bytes
 from knockgrid._prompt import Prompt
 from knockgrid._setup import SetLevel, Setup, set_up
 from knockgrid._sweep import METRICS
@@ -18,6 +18,7 @@ from knockgrid.analysis import labels, noise_floor, reliance, with_noise_floor
 from knockgrid.analysis._noise_floor import floor_of_nulls
 from knockgrid.edge.choose import Chosen, choose_prompts, in_form
 from knockgrid.edge.config import BOUNDS, SweepConfig
+from knockgrid.edge.disk import disk_errors_said
 from knockgrid.edge.plan import interventions_of, treatments_of
 from knockgrid.edge.resumable import begun, carried_on
 from knockgrid.edge.run_folder import LABELS, RunFolder
@@ -54,7 +55,7 @@ def carry_out(
     folder = RunFolder(out)
     folder.check(settings)
     job = Job(config, folder, cache(load))
-    begun(folder, settings, config.digest(), job.set_up, job.more)
+    begun(folder, settings, config.digest(), job.set_up, job.more, job.files)
     table = carried_on(folder, job.set_up, part, progress)
     return with_floor_of_nulls(folder, config, table)
 
@@ -96,12 +97,8 @@ class Job:
     def more(self, setup: Setup) -> dict[str, Any]:
         """What else the manifest says: how prompts were chosen, groups, the noise floor."""
         said: dict[str, Any] = {"selection": self.chosen.selection}
-        frame = self.labelled[1]
-        if frame is not None:
+        if self.labelled[1] is not None:
             said["group_order"] = list(LABEL_ORDER)
-            write_table(frame, self.folder.path / LABELS)
-        else:  # of a labelled run that ended before its manifest
-            (self.folder.path / LABELS).unlink(missing_ok=True)
         if wants_floor(self.config) and not self.config.nulls:
             prompts = [one.prompt for one in setup.ready]
             some = prompts[:: -(-len(prompts) // FLOOR_PROMPTS)]
@@ -109,6 +106,11 @@ class Job:
             floor = noise_floor(setup.model, some, rows, progress=False, **self.options)
             said["noise_floor"] = metadata_of(floor)["noise_floor"]
         return said
+
+    def files(self) -> dict[str, bytes]:
+        """What else was decided before the first shard: the frame that the labels come from."""
+        frame = self.labelled[1]
+        return {} if frame is None else {LABELS: table_bytes(frame)}
 
 
 def wants_floor(config: SweepConfig) -> bool:
@@ -128,7 +130,8 @@ def with_floor_of_nulls(
     if not wanted or not manifest["finished"]:
         return table
     table = with_noise_floor(table, floor_of_nulls(table))
-    folder.update(noise_floor=metadata_of(table)["noise_floor"])
+    with disk_errors_said(folder.path):
+        folder.update(noise_floor=metadata_of(table)["noise_floor"])
     return table
 
 

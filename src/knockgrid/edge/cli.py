@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from knockgrid._errors import InputError
 from knockgrid.edge.commands import figures, looks, runs, sweeps
+from knockgrid.edge.disk import DISK
 
 COMMANDS = (
     sweeps.demo,
@@ -77,6 +78,10 @@ def main() -> None:
         leave(2, error)
     except Ended as error:
         leave(error.code, error)
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        leave(2, f"{error.filename or 'a file'} cannot be read or written ({error.strerror})")
     except RuntimeError as error:
         if type(error).__name__ not in CODES:
             raise

@@ -29,6 +29,16 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def bytes_digest(content: bytes) -> str:
+    """The sha256 that a file of these bytes has.
+
+    Example:
+        >>> bytes_digest(b"")[:8]
+        'e3b0c442'
+    """
+    return hashlib.sha256(content).hexdigest()
+
+
 def row_digests(table: pd.DataFrame) -> dict[str, dict[str, str]]:
     """A digest per prompt and intervention, so that a changed number can be traced to its rows.
 

@@ -1,9 +1,7 @@
 """resumable: a sweep that is carried out shard by shard into a run folder."""
 
-import errno
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,12 @@ import pandas as pd
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid._errors import InputError
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention
 from knockgrid._prompt import Prompt
 from knockgrid._setup import SetLevel, Setup, set_up
 from knockgrid.edge.config import BOUNDS
+from knockgrid.edge.disk import disk_errors_said
 from knockgrid.edge.finish import finish
 from knockgrid.edge.identity import digest, identity
 from knockgrid.edge.interrupt import Stopped, asked_to_stop
@@ -30,7 +28,6 @@ from knockgrid.edge.work import PromptsFailed, Work
 
 Engine = Callable[[Work, Iterable[int], Callable[[int], Any]], Iterator[Shard]]
 """Computes shards, in any order, and tells of cells that are done."""
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def resumable(
@@ -72,26 +69,33 @@ def begun(
     config_digest: str,
     setup: Callable[[SetLevel | None], Setup],
     more: Callable[[Setup], Mapping[str, Any]] = lambda setup: {},
+    files: Callable[[], Mapping[str, bytes]] = dict,
 ) -> None:
     """Begin a run unless it was begun before: set-level statistics, plan, manifest.
 
-    Of several processes that begin the same run at once one writes the manifest; the others go on
-    with what it has written.
+    Of several processes that begin a run at once one writes the manifest; the others go on with
+    what it has written.
+
+    Raises:
+        InputError: another process has begun a run with other settings here meanwhile.
     """
-    if folder.begun:
-        return
-    made = setup(None)
-    manifest = {
-        "schema": SCHEMA,
-        "config": config,
-        "config_digest": config_digest,
-        "started": now(),
-        "finished": None,
-        "hardware": hardware(),
-        **made.metadata(),
-    }
-    with disk_errors_said(folder):
-        folder.begin({**manifest, **more(made)}, made)
+    if not folder.begun:
+        made = setup(None)
+        manifest = {
+            "schema": SCHEMA,
+            "config": config,
+            "config_digest": config_digest,
+            "started": now(),
+            "finished": None,
+            "hardware": hardware(),
+            **made.metadata(),
+            **more(made),
+        }
+        with disk_errors_said(folder.path):
+            folder.begin(manifest, made, files())
+    folder.check(config)
+    with disk_errors_said(folder.path):
+        folder.settle(folder.manifest)
 
 
 def carried_on(
@@ -106,14 +110,15 @@ def carried_on(
     total = manifest["plan"]["shards"]
     if manifest.get("compact"):
         return of_whole(folder)
-    wanted = [i for i in mine(total, part) if folder.state(i, manifest) != "finished"]
+    with disk_errors_said(folder.path):
+        wanted = [i for i in mine(total, part) if folder.state(i, manifest) != "finished"]
     if wanted:
         made = setup(folder.plan().set_level)
         folder.check_same(made, made.metadata())
         work = Work(made, manifest["config_digest"], manifest["run_digest"])
         keep(folder, work, wanted, progress, engine or one_by_one)
     if all(folder.shard_path(i).exists() for i in range(total)):
-        with disk_errors_said(folder):
+        with disk_errors_said(folder.path):
             finish(folder)
     return of_whole(folder)
 
@@ -143,7 +148,7 @@ def keep(
     kept, before = 0, stamps(folder, wanted)
     with (
         asked_to_stop() as asked,
-        disk_errors_said(folder),
+        disk_errors_said(folder.path),
         tqdm(
             total=sum(map(work.cells, wanted)), unit=" cells", disable=not progress, desc="sweep"
         ) as bar,
@@ -174,24 +179,6 @@ def still_missing(folder: RunFolder, before: Mapping[int, int | None]) -> Iterat
     for number in random.SystemRandom().sample(list(before), len(before)):
         if stamps(folder, [number])[number] == before[number]:
             yield number
-
-
-@contextmanager
-def disk_errors_said(folder: RunFolder) -> Iterator[None]:
-    """A full or read-only disk in one sentence.
-
-    Raises:
-        InputError: instead of the system's error.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        raise InputError(
-            f"{folder.path} could not be written ({error.strerror}); finished shards are kept: "
-            "make room or rights, and give the same command again"
-        ) from None
 
 
 def now() -> str:
