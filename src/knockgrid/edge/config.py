@@ -11,10 +11,13 @@ from knockgrid._errors import InputError, unknown
 
 SOURCES = ("noise", "noise:K", "swap", "zero", "mean")
 ROWS = ("subject", "attention", "last")
+WHERE = ("device", "device_map")
+"""Settings that say where a run is computed, not what: a run goes on elsewhere, and every shard
+records the hardware that computed it."""
 
 
 class SweepConfig(BaseModel):
-    """Everything that decides what a run computes; its hash identifies the run.
+    """Everything that decides what a run computes, and where; the hash of what identifies it.
 
     Example:
         >>> SweepConfig(layers=[0, 5]).digest() == SweepConfig(layers=[0, 5]).digest()
@@ -56,8 +59,8 @@ class SweepConfig(BaseModel):
     batch: int = Field(32, ge=1)
 
     def digest(self) -> str:
-        """A digest of all settings, in their canonical JSON form."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """A digest of all settings but those in `WHERE`, in their canonical JSON form."""
+        return hashlib.sha256(self.model_dump_json(exclude=set(WHERE)).encode()).hexdigest()[:16]
 
 
 def read_config(path: Path | None, flags: dict[str, Any]) -> SweepConfig:
