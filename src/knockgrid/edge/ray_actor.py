@@ -1,12 +1,12 @@
 """What runs in an actor: the model, loaded once, and the shards that are asked of it."""
 
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from knockgrid.edge.engine import Recipe
-from knockgrid.edge.run_folder import Plan
 from knockgrid.edge.start import start_of
 from knockgrid.edge.work import Work
 
@@ -22,22 +22,28 @@ class Heard:
 class ShardActor:
     """Holds a recipe and, from its first call on, the model; it writes nothing.
 
+    It unpickles what the driver sent it through Ray, which is no less than the driver's program.
+
     Torch gets as many threads as the actor has CPUs: Ray itself would leave it one.
     """
 
-    def __init__(self, recipe: Recipe, cpus: int) -> None:
+    def __init__(self, recipe: bytes, cpus: int) -> None:
         import torch
 
         torch.set_num_threads(cpus)
-        self.recipe, self.work = recipe, None
+        self.recipe: Recipe = pickle.loads(recipe)
+        self.work: Work | None = None
 
     def start(self) -> Heard:
         """What a new run begins with."""
         return heard(self.recipe.start)
 
-    def set_up(self, sent: tuple[Plan, str, str]) -> Heard:
-        """Get ready for the shards of a run, and say what was set up, so that it can be checked."""
-        plan, config, run = sent
+    def set_up(self, sent: bytes) -> Heard:
+        """Get ready for the shards of a run, and say what was set up, so that it can be checked.
+
+        `sent` is its plan and the digests of its settings and of all that was decided.
+        """
+        plan, config, run = pickle.loads(sent)
 
         def made() -> Any:
             setup = self.recipe.set_up(plan)

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pickle import PicklingError
 from types import TracebackType
 from typing import Any
 
@@ -227,15 +228,21 @@ class OnRay(Engine):
         ray.kill(actor)
 
     def _put(self, value: Any) -> Any:
+        """Something as bytes in the object store.
+
+        Pickled here, as Ray explains a failure by looking at every attribute, and one of a recipe
+        is the model.
+        """
         import ray
+        from ray import cloudpickle
 
         try:
-            return ray.put(value)
-        except TypeError as error:
+            return ray.put(cloudpickle.dumps(value))
+        except (TypeError, AttributeError, PicklingError) as error:
             first = str(error).strip().splitlines()[0]
             raise InputError(
-                f"the sweep cannot be sent to Ray's actors ({first}); what interventions hold must "
-                "be picklable"
+                f"the sweep cannot be sent to Ray's actors ({first}); whatever the model's "
+                "function, the prompts and the interventions hold must be picklable"
             ) from None
 
     def _got(self, reference: Any) -> Any:
