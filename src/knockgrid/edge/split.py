@@ -81,8 +81,6 @@ def _of_array(environment: Mapping[str, str]) -> tuple[int, int] | None:
         return None
     names = ("ID", "COUNT", "MIN", "MAX", "STEP")
     given = {name: environment.get(f"SLURM_ARRAY_TASK_{name}") for name in names}
-    if given["COUNT"] == "1":
-        return 1, 1
     number = {name: int(value) for name, value in given.items() if value is not None}
     if len(number) == len(names) and number["STEP"] > 0:
         place, off = divmod(number["ID"] - number["MIN"], number["STEP"])
