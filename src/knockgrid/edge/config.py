@@ -19,12 +19,15 @@ BOUNDS = ("max_rows", "max_memory")
 Two runs that differ in them only are the same one, so that what was begun on a large machine can go
 on where less fits at once.
 """
+WHERE = ("device", "device_map")
+"""Settings that say where a run is computed, not what: a run goes on elsewhere, and every shard
+records the hardware that computed it."""
 LARGEST = 2**16
 """Bytes of a settings file."""
 
 
 class SweepConfig(BaseModel):
-    """Everything that decides what a run computes; its hash identifies the run.
+    """Everything that decides what a run computes, and where; the hash of what identifies it.
 
     Example:
         >>> SweepConfig(layers=[0, 5]).digest() == SweepConfig(layers=[0, 5]).digest()
@@ -72,13 +75,9 @@ class SweepConfig(BaseModel):
     def _readable(cls, given: int | str | None) -> int | None:
         return bytes_of(given)
 
-    def deciding(self) -> dict[str, Any]:
-        """The settings that decide what a run computes, as JSON holds them."""
-        return self.model_dump(mode="json", exclude=set(BOUNDS))
-
     def digest(self) -> str:
         """A digest of the settings that decide, in their canonical JSON form."""
-        text = self.model_dump_json(exclude=set(BOUNDS))
+        text = self.model_dump_json(exclude={*BOUNDS, *WHERE})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

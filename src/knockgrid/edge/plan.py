@@ -24,12 +24,12 @@ DTYPES = {
 }
 
 
-def load_model(config: SweepConfig) -> TransformerBridge:
-    """The model that the settings name."""
+def load_model(config: SweepConfig, place: str | None = None) -> TransformerBridge:
+    """The model that the settings name; where they leave the device open, it goes to `place`."""
     return load(
         config.model,
         dtype=DTYPES[config.dtype],
-        device=config.device,
+        device=config.device or (place if config.device_map is None else None),
         revision=config.revision,
         device_map=config.device_map,
     )

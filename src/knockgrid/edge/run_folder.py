@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from knockgrid._errors import InputError
-from knockgrid._parquet import whole_file
+from knockgrid._parquet import table_bytes, whole_file
 from knockgrid._prompt import Prompt
-from knockgrid._setup import SetLevel, Setup
+from knockgrid._setup import SetLevel
+from knockgrid.edge.config import BOUNDS, WHERE
 from knockgrid.edge.digests import bytes_digest
 from knockgrid.edge.manifest import (
     MANIFEST,
@@ -25,7 +26,7 @@ from knockgrid.edge.manifest import (
     write_manifest,
 )
 from knockgrid.edge.prompt_lines import line_of, prompt_of
-from knockgrid.edge.set_level import read_set_level, write_set_level
+from knockgrid.edge.set_level import read_set_level
 from knockgrid.edge.shard import (
     Damaged,
     Shard,
@@ -35,6 +36,7 @@ from knockgrid.edge.shard import (
     schema,
     write_shard,
 )
+from knockgrid.edge.start import Start
 
 PLAN, STATISTICS, SHARDS = "plan.jsonl", "statistics.safetensors", "shards"
 COMPACT, SIDES, LABELS, FIGURES = "table.parquet", "prompts.parquet", "labels.parquet", "figures"
@@ -87,6 +89,7 @@ class RunFolder:
         """
         if self.begun:
             differ = differing(self.manifest.get("config", {}), config)
+            differ = [name for name in differ if name not in (*WHERE, *BOUNDS)]
             if differ:
                 raise InputError(
                     f"{self.path} holds a run with other settings ({', '.join(differ)}); choose "
@@ -98,9 +101,7 @@ class RunFolder:
         if not os.access(there, os.W_OK):
             raise InputError(f"{there} cannot be written to; choose another --out")
 
-    def begin(
-        self, manifest: Mapping[str, Any], setup: Setup, more: Mapping[str, bytes] | None = None
-    ) -> bool:
+    def begin(self, manifest: Mapping[str, Any], start: Start) -> bool:
         """Write plan, statistics and manifest; False if another process has begun a run here.
 
         Several may be at it at once, with other settings even. So each puts its files down under
@@ -108,16 +109,16 @@ class RunFolder:
         vouches for get their place.
         """
         (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
-        place = {one.prompt.id: i for i, batch in enumerate(setup.batches()) for one in batch}
-        lines = [line_of(one.prompt, shard=place[one.prompt.id]) for one in setup.ready]
+        lines = start.lines()
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        files = {PLAN: text.encode("utf-8"), STATISTICS: write_set_level(setup.set_level)}
-        files |= more or {}
+        files = {PLAN: text.encode("utf-8"), STATISTICS: start.statistics}
+        if start.labels is not None:
+            files[LABELS] = table_bytes(start.labels)
         digests = {name: bytes_digest(content) for name, content in files.items()}
         plan = {
             "prompts": len(lines),
-            "shards": len(setup.batches()),
-            "columns": setup.columns,
+            "shards": len(set(start.shards)),
+            "columns": list(start.columns),
             "digests": digests,
         }
         whole = {**manifest, "plan": plan, "begun_by": uuid.uuid4().hex[:8]}
@@ -167,13 +168,13 @@ class RunFolder:
         level = read_set_level(files[STATISTICS], manifest["sigma"])
         return Plan([prompt_of(one) for one in lines], [one["shard"] for one in lines], level)
 
-    def check_same(self, setup: Setup, computed: Mapping[str, Any]) -> None:
+    def check_same(self, start: Start) -> None:
         """Refuse to go on with what is not the run that was begun here.
 
         Raises:
             InputError: another model, other prompts, another executor.
         """
-        manifest, plan = self.manifest, self.plan()
+        manifest, plan, computed = self.manifest, self.plan(), start.metadata
         model = computed["model"]
         differ = [k for k in (*SAME_MODEL, *SAME_PASS) if manifest["model"].get(k) != model.get(k)]
         if differ:
@@ -181,10 +182,8 @@ class RunFolder:
                 f"{self.path} was begun with another model ({', '.join(differ)} differ); choose "
                 "another folder with --out"
             )
-        place = {one.prompt.id: i for i, batch in enumerate(setup.batches()) for one in batch}
-        mine = [line_of(one.prompt, shard=place[one.prompt.id]) for one in setup.ready]
         theirs = zip(plan.prompts, plan.shards, strict=True)
-        if mine != [line_of(prompt, shard=shard) for prompt, shard in theirs]:
+        if start.lines() != [line_of(prompt, shard=shard) for prompt, shard in theirs]:
             raise InputError(
                 f"{self.path} was begun with other prompts; choose another folder with --out"
             )

@@ -1,10 +1,12 @@
 """Commands that compute a run: demo, sweep."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from knockgrid._errors import InputError
 from knockgrid.edge.commands.given import DEMO_RELATIONS, Out, layers_of
 
 
@@ -16,6 +18,7 @@ def run(
     by: str | None,
     shard: str | None = None,
     flops: float | None = None,
+    engine: Any = "single",
 ) -> None:
     """Carry out a sweep from settings to figures; everything is checked before it begins."""
     from knockgrid.edge.config import read_config
@@ -26,11 +29,14 @@ def run(
     from knockgrid.edge.draw import draw
     from knockgrid.edge.estimate import estimate
     from knockgrid.edge.plan import load_model
+    from knockgrid.edge.split import local_device
 
     if dry_run:
         typer.echo(str(estimate(settings, lambda: load_model(settings), flops)))
         return
-    table = carry_out(settings, out, lambda: load_model(settings), shard=shard)
+    engine = engine if isinstance(engine, str) else engine.on(settings.device)
+    load = partial(load_model, settings, local_device(shard))
+    table = carry_out(settings, out, load, shard=shard, engine=engine)
     written = [out / "manifest.json"]
     if "unfinished" in metadata_of(table):
         done = metadata_of(table)["unfinished"]
@@ -115,6 +121,11 @@ def sweep(
     shard: Annotated[
         str | None, typer.Option(help="Carry out this part only: 2/8, or auto (SLURM, torchrun).")
     ] = None,
+    engine: Annotated[str, typer.Option(help="single, or ray for actors on a cluster.")] = "single",
+    workers: Annotated[int | None, typer.Option(help="Actors of the ray engine.")] = None,
+    cpus: Annotated[int | None, typer.Option(help="CPUs, and so threads, of each actor.")] = None,
+    gpus: Annotated[float | None, typer.Option(help="GPUs of each actor.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="A Ray cluster, as host:port.")] = None,
     dry_run: Annotated[
         bool, typer.Option(help="Estimate time, memory and disk only; loads no large model.")
     ] = False,
@@ -145,4 +156,25 @@ def sweep(
         "treatment" if source and len(source) > 1 else None,
         shard,
         flops,
+        engine_of(engine, workers, cpus, gpus, ray_address),
     )
+
+
+def engine_of(
+    engine: str,
+    workers: int | None,
+    cpus: int | None,
+    gpus: float | None,
+    address: str | None,
+) -> Any:
+    """The engine that flags name, with its options."""
+    options = {"workers": workers, "cpus": cpus, "gpus": gpus, "address": address}
+    given = [name for name, value in options.items() if value is not None]
+    if engine != "ray":
+        if given:
+            flags = ", ".join("--ray-address" if n == "address" else f"--{n}" for n in given)
+            raise InputError(f"{flags} without --engine ray; give it, or leave them out")
+        return engine
+    from knockgrid.edge.ray_engine import RayEngine
+
+    return RayEngine(workers, cpus, gpus, address)
