@@ -18,7 +18,7 @@ from knockgrid._errors import InputError, unknown
 from knockgrid._metadata import shared
 from knockgrid._parquet import whole_file
 from knockgrid._table import KEY
-from knockgrid.edge.digests import file_digest
+from knockgrid.edge.digests import file_digest, footer_digest
 from knockgrid.edge.finish import merged
 from knockgrid.edge.run_folder import COMPACT, SIDES, RunFolder
 from knockgrid.edge.shard import Damaged, damage_said, pandas_of, rows_writer, schema
@@ -139,6 +139,11 @@ def check_shards(run: RunFolder, manifest: Mapping[str, Any]) -> None:
     for _ in () if manifest.get("compact") else run.abouts(manifest):
         continue
     with damage_refused(run):
+        # one with failed prompts may have been repaired since
+        stamped = {} if manifest.get("failed") else manifest.get("digests", {}).get("footers", {})
+        for name, digest in stamped.items():
+            if (run.path / name).exists() and footer_digest(run.path / name) != digest:
+                raise Damaged(f"the footer of {name} is not the one that was written")
         rows = scan_run(run.path)
         for fragment in rows.get_fragments():
             if not fragment.physical_schema.equals(rows.schema):
@@ -226,7 +231,8 @@ def compact(folder: str | Path) -> Path:
                 writer.write_table(shard.table)
         files = {k: v for k, v in manifest["digests"]["files"].items() if "/" not in k}
         files[COMPACT] = file_digest(path)
-        run.update(compact=True, digests={"files": files, "rows": digests})
+        footers = {COMPACT: footer_digest(path)}
+        run.update(compact=True, digests={"files": files, "footers": footers, "rows": digests})
     for left in run.shards():
         left.unlink(missing_ok=True)
     return path
