@@ -69,8 +69,18 @@ def open_run(
         InputError: a folder without a run, one in which no shard is finished, or a damaged one.
     """
     run = RunFolder(Path(folder))
+    check_footers(run, run.manifest)
+    return read_run(run, columns, where)
+
+
+def read_run(
+    run: RunFolder,
+    columns: Sequence[str] | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """As `open_run`, of a run whose files may have been written again since it ended."""
     manifest = run.manifest
-    rows = scan_run(folder)
+    rows = scan_run(run.path)
     wanted = names_of(rows.schema, columns)
     check_shards(run, manifest)
     with damage_refused(run):
@@ -128,6 +138,21 @@ def damage_refused(run: RunFolder) -> Iterator[None]:
         ) from None
 
 
+def check_footers(run: RunFolder, manifest: Mapping[str, Any]) -> None:
+    """Refuse a footer that is not the one that was written when the run ended.
+
+    Shards of a run with failed prompts may have been repaired since.
+
+    Raises:
+        InputError: there is one.
+    """
+    stamped = {} if manifest.get("failed") else manifest.get("digests", {}).get("footers", {})
+    with damage_refused(run):
+        for name, digest in stamped.items():
+            if (run.path / name).exists() and footer_digest(run.path / name) != digest:
+                raise Damaged(f"the footer of {name} is not the one that was written")
+
+
 def check_shards(run: RunFolder, manifest: Mapping[str, Any]) -> None:
     """Refuse files that are not this run's, or have other columns, which would read as missing.
 
@@ -139,11 +164,6 @@ def check_shards(run: RunFolder, manifest: Mapping[str, Any]) -> None:
     for _ in () if manifest.get("compact") else run.abouts(manifest):
         continue
     with damage_refused(run):
-        # one with failed prompts may have been repaired since
-        stamped = {} if manifest.get("failed") else manifest.get("digests", {}).get("footers", {})
-        for name, digest in stamped.items():
-            if (run.path / name).exists() and footer_digest(run.path / name) != digest:
-                raise Damaged(f"the footer of {name} is not the one that was written")
         rows = scan_run(run.path)
         for fragment in rows.get_fragments():
             if not fragment.physical_schema.equals(rows.schema):
@@ -184,7 +204,7 @@ def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
         f"{run.path} is not finished: {done} of {total} shards, {len(sides)} of "
         f"{manifest['plan']['prompts']} prompts",
         UnfinishedRun,
-        stacklevel=3,
+        stacklevel=4,
     )
     return _told(metadata, merged(abouts), sides)
 
@@ -263,6 +283,7 @@ def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
         raise unknown("format", format, FORMATS)
     target = Path(file)
     run = RunFolder(Path(folder))
+    check_footers(run, run.manifest)
     check_shards(run, run.manifest)
     with damage_refused(run), whole_file(target) as handle:
         for i, part in enumerate(parts(folder)):
