@@ -4,6 +4,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from fault_bench import Bench, Line, equal, table_of
@@ -21,9 +22,26 @@ def stage_of(folder: Path, shards: int, total: int) -> str:
 
 def end(bench: Bench, line: Line, out: Path, before: dict) -> None:
     """Give the command again and look at everything."""
-    code, said = bench.ended(out)
+    code, said = bench.ended(out, before=refusing(before))
     line.expect(code == 0, f"resumed with exit code {code}: {said}")
     line.resumed(out, before, bench.table)
+
+
+def refusing(there: Collection[str]) -> Callable[[], None]:
+    """A sweep that fails if it computes what is there."""
+
+    def before() -> None:
+        from knockgrid.edge.work import Work
+
+        plain = Work.carry_out
+
+        def carry_out(self, number, *given):
+            assert f"{number:05d}.parquet" not in there, f"shard {number} is computed twice"
+            return plain(self, number, *given)
+
+        Work.carry_out = carry_out
+
+    return before
 
 
 def killed(bench: Bench, rng: random.Random, times: int, writers: int) -> Line:

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from knockgrid.edge.digests import file_digest
+from knockgrid.edge.digests import file_digest, footer_digest
 from knockgrid.edge.run_folder import LABELS, PLAN, SHARDS, SIDES, STATISTICS, RunFolder
 from knockgrid.edge.sides import write_sides
 
@@ -30,13 +30,15 @@ def finish(folder: RunFolder) -> None:
     whole = merged(abouts)
     sides = sorted((side for one in abouts for side in one["sides"]), key=lambda s: order[s["id"]])
     write_sides(sides, folder.path / SIDES)
-    folder.update(**whole, finished=now(), digests={"files": files_of(folder)})
+    footers = {f"{SHARDS}/{path.name}": footer_digest(path) for path in folder.shards()}
+    digests = {"files": files_of(folder), "footers": footers}
+    folder.update(**whole, finished=now(), digests=digests)
 
 
 def files_of(folder: RunFolder) -> dict[str, str]:
     """The digests of a run's files, as far as they are there."""
     paths = [folder.path / name for name in (SIDES, PLAN, STATISTICS, LABELS)]
-    paths = [*(path for path in paths if path.exists()), *folder.shards(folder.manifest)]
+    paths = [*(path for path in paths if path.exists()), *folder.shards()]
     return {path.relative_to(folder.path).as_posix(): file_digest(path) for path in paths}
 
 

@@ -273,9 +273,10 @@ class RunFolder:
         os.replace(aside, path)
         return None
 
-    def shards(self, manifest: Mapping[str, Any]) -> list[Path]:
+    def shards(self, manifest: Mapping[str, Any] | None = None) -> list[Path]:
         """The planned shards that are there, in order."""
-        paths = map(self.shard_path, range(manifest["plan"]["shards"]))
+        planned = (manifest or self.manifest)["plan"]["shards"]
+        paths = map(self.shard_path, range(planned))
         return [path for path in paths if path.exists()]
 
     def abouts(self, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

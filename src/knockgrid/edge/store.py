@@ -19,7 +19,7 @@ from knockgrid._escape import spreadsheet
 from knockgrid._metadata import shared
 from knockgrid._parquet import whole_file
 from knockgrid._table import KEY
-from knockgrid.edge.digests import file_digest
+from knockgrid.edge.digests import file_digest, footer_digest
 from knockgrid.edge.finish import merged
 from knockgrid.edge.run_folder import COMPACT, SIDES, RunFolder
 from knockgrid.edge.shard import Damaged, damage_said, pandas_of, rows_writer, schema
@@ -70,8 +70,18 @@ def open_run(
         InputError: a folder without a run, one in which no shard is finished, or a damaged one.
     """
     run = RunFolder(Path(folder))
+    check_footers(run, run.manifest)
+    return read_run(run, columns, where)
+
+
+def read_run(
+    run: RunFolder,
+    columns: Sequence[str] | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """As `open_run`, of a run whose files may have been written again since it ended."""
     manifest = run.manifest
-    rows = scan_run(folder)
+    rows = scan_run(run.path)
     wanted = names_of(rows.schema, columns)
     names_of(rows.schema, list(where or ()))
     check_shards(run, manifest)
@@ -130,6 +140,21 @@ def damage_refused(run: RunFolder) -> Iterator[None]:
         ) from None
 
 
+def check_footers(run: RunFolder, manifest: Mapping[str, Any]) -> None:
+    """Refuse a footer that is not the one that was written when the run ended.
+
+    Shards of a run with failed prompts may have been repaired since.
+
+    Raises:
+        InputError: there is one.
+    """
+    stamped = {} if manifest.get("failed") else manifest.get("digests", {}).get("footers", {})
+    with damage_refused(run):
+        for name, digest in stamped.items():
+            if (run.path / name).exists() and footer_digest(run.path / name) != digest:
+                raise Damaged(f"the footer of {name} is not the one that was written")
+
+
 def check_shards(run: RunFolder, manifest: Mapping[str, Any]) -> None:
     """Refuse files that are not this run's, or have other columns, which would read as missing.
 
@@ -181,7 +206,7 @@ def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
         f"{run.path} is not finished: {done} of {total} shards, {len(sides)} of "
         f"{manifest['plan']['prompts']} prompts",
         UnfinishedRun,
-        stacklevel=3,
+        stacklevel=4,
     )
     return _told(metadata, merged(abouts), sides)
 
@@ -228,8 +253,9 @@ def compact(folder: str | Path) -> Path:
                 writer.write_table(shard.table)
         files = {k: v for k, v in manifest["digests"]["files"].items() if "/" not in k}
         files[COMPACT] = file_digest(path)
-        run.update(compact=True, digests={"files": files, "rows": digests})
-    for left in run.shards(manifest):
+        footers = {COMPACT: footer_digest(path)}
+        run.update(compact=True, digests={"files": files, "footers": footers, "rows": digests})
+    for left in run.shards():
         left.unlink(missing_ok=True)
     return path
 
@@ -260,6 +286,7 @@ def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
         raise unknown("format", format, FORMATS)
     target = Path(file)
     run = RunFolder(Path(folder))
+    check_footers(run, run.manifest)
     check_shards(run, run.manifest)
     with damage_refused(run), whole_file(target) as handle:
         for i, part in enumerate(parts(folder)):
