@@ -38,7 +38,10 @@ def tests(session: nox.Session) -> None:
     install(session, ".[probes,test]")
     chosen = any(Path(argument.split("::")[0]).exists() for argument in session.posargs)
     targets = [] if chosen else ["tests", "--pyargs", "knockgrid"]
-    session.run("pytest", "--durations=15", *targets, *session.posargs)
+    # Two processes of one thread each: tiny models gain nothing from a second thread.
+    two = ["-n", "2", "--dist", "loadfile"]
+    one_thread = {"OMP_NUM_THREADS": "1"}
+    session.run("pytest", "--durations=15", *two, *targets, *session.posargs, env=one_thread)
 
 
 @nox.session(python=PYTHON)

@@ -360,3 +360,69 @@ def test_the_recipe_of_the_documentation(folder, undisturbed):
     np.testing.assert_allclose(both["js"], both["mean"], rtol=1e-12)
     assert (both["n"] == both["size"]).all()
     assert len(both) == len(there)
+
+
+class Raising:
+    """A source of values for some prompts, and of an error for the others."""
+
+    def __init__(self, monkeypatch, *ids):
+        from knockgrid import _collect
+
+        inner = _collect.bind
+
+        def bind(model, batch, places, settings):
+            if any(one.prompt.id in ids for one in batch):
+                raise RuntimeError("no such prompt")
+            return inner(model, batch, places, settings)
+
+        monkeypatch.setattr(_collect, "bind", bind)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Two pairs of prompts of equal length each."""
+    texts = {"a": "Rome is in", "b": "Rome is in", "c": "Rome is there", "d": "Rome is there"}
+    return [
+        kg.Prompt(t + " x" * (i > 1), spans={"subject": "Rome"}, id=k)
+        for i, (k, t) in enumerate(texts.items())
+    ]
+
+
+def test_a_pair_that_always_raises_does_not_hold_up_its_run(run, pairs, tmp_path, monkeypatch):
+    """Once anything was finished, the fault is the prompts'."""
+    with monkeypatch.context() as patch:
+        Raising(patch, "c", "d")
+        patch.setattr("random.SystemRandom.sample", lambda self, numbers, n: sorted(numbers))
+        for _ in range(2):  # the second time only that shard is missing
+            with pytest.raises(kg.PromptsFailed) as caught:
+                run(tmp_path / "run", prompts=pairs)
+            assert set(caught.value.failed) == {"c", "d"}
+    assert equal(run(tmp_path / "run", prompts=pairs), run(prompts=pairs))
+
+
+def test_a_fault_of_the_run_ends_it(run, pairs, tmp_path, monkeypatch):
+    """When the first prompts all raise the same, the others would as well."""
+    with monkeypatch.context() as patch:
+        Raising(patch, *"abcd")
+        with pytest.raises(RuntimeError, match="no such prompt"):
+            run(tmp_path / "run", prompts=pairs)
+    assert equal(run(tmp_path / "run", prompts=pairs), run(prompts=pairs))
+
+
+def test_progress_counts_no_cell_twice(run, pairs, tmp_path, monkeypatch):
+    from knockgrid.edge.work import Work
+
+    told, compute = [], Work.carry_out
+    monkeypatch.setattr(Work, "carry_out", lambda self, i, done=None: compute(self, i, told.append))
+    with monkeypatch.context() as patch:
+        inner = __import__("knockgrid._collect", fromlist=["finished"]).finished
+
+        def finished(model, bound, meter, executor, at_once):
+            for i, one in enumerate(inner(model, bound, meter, executor, at_once)):
+                if i == 3 and len(bound.clean) == 2:
+                    raise RuntimeError("in the middle")
+                yield one
+
+        patch.setattr("knockgrid._collect.finished", finished)
+        run(tmp_path / "run", prompts=pairs)
+    assert sum(told) == 4 * 3 * 2  # prompts, rows, layers

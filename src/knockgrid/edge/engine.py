@@ -32,7 +32,7 @@ class Task:
     """A run that was begun, as an engine must know it.
 
     `check` refuses what is not this run, once it is set up; `stopping` says that no shard should be
-    begun any more; `wanted` shards are missing.
+    begun any more; `wanted` shards are missing, and `proven` says that others are there.
     """
 
     plan: Plan
@@ -44,6 +44,7 @@ class Task:
     cells_of_prompt: int
     check: Callable[[Start], None]
     stopping: Callable[[], bool]
+    proven: bool = False
 
     @cached_property
     def ids(self) -> dict[int, list[str]]:
@@ -95,6 +96,6 @@ class InProcess(Engine):
     ) -> Iterator[Shard]:
         setup = self.recipe.set_up(task.plan)
         task.check(start_of(setup))
-        work = Work(setup, task.config, task.run)
+        work = Work(setup, task.config, task.run, task.proven)
         for number in numbers:
             yield work.carry_out(number, done)

@@ -41,13 +41,13 @@ class ShardActor:
     def set_up(self, sent: bytes) -> Heard:
         """Get ready for the shards of a run, and say what was set up, so that it can be checked.
 
-        `sent` is its plan and the digests of its settings and of all that was decided.
+        `sent` is its plan and what `Work` is told of the run.
         """
-        plan, config, run = pickle.loads(sent)
+        plan, *belongs = pickle.loads(sent)
 
         def made() -> Any:
             setup = self.recipe.set_up(plan)
-            self.work = Work(setup, config, run)
+            self.work = Work(setup, *belongs)
             return start_of(setup)
 
         return heard(made)

@@ -138,7 +138,7 @@ class OnRay(Engine):
         import ray
 
         self._connect()
-        sent = self._put((task.plan, task.config, task.run))
+        sent = self._put((task.plan, task.config, task.run, task.proven))
         line = Line(iter(numbers), task)
         size = min(self._room.workers, task.wanted) if self._room else 1
         members = [self._member(sent, self._first if i == 0 else None) for i in range(size)]

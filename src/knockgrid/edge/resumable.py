@@ -201,6 +201,7 @@ def keep(
             len(manifest["intervention_order"]) * len(manifest["layer_order"]),
             folder.check_same,
             lambda: asked.number is not None,
+            proven=bool(folder.shards(manifest)),
         )
         missing = takewhile(lambda _: asked.number is None, still_missing(folder, before))
         cells = sum(map(task.cells, wanted))

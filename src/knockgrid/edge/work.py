@@ -35,13 +35,18 @@ command tries them again"
         self.failed = dict(failed)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Work:
-    """A sweep that is set up, and the digests of its settings and of the run it belongs to."""
+    """A sweep that is set up, and the digests of its settings and of the run it belongs to.
+
+    `proven` says that some prompt of the run could be finished, by whomever; what raises from then
+    on is the prompt's fault and not the run's.
+    """
 
     setup: Setup
     config: str
     run: str
+    proven: bool = False
 
     @cached_property
     def batches(self) -> list[list[Prepared]]:
@@ -66,7 +71,8 @@ class Work:
         """Compute a shard.
 
         Raises:
-            Exception: what every one of several prompts raised, as then the fault is the run's.
+            Exception: what every one of several prompts raised before any prompt of the run was
+                finished, as then the fault is the run's.
         """
         batch = self.batches[number]
         failed: dict[str, str] = {}
@@ -90,9 +96,20 @@ class Work:
         self, batch: Sequence[Prepared], failed: dict[str, str], done: Callable[[int], Any]
     ) -> Collected:
         """The rows of those prompts of a batch that can be carried out."""
+        told: list[int] = []
+
+        def counted(cells: int) -> None:
+            told.append(cells)
+            done(cells)
+
         try:
-            return self._collected(batch, done)
+            found = collect(
+                self.setup, batch, [self.place[one.prompt.id] for one in batch], counted
+            )
+            self.proven = True
+            return found
         except Exception as error:
+            done(-sum(told))  # discarded
             if len(batch) == 1:
                 failed[str(batch[0].prompt.id)] = said(error)
                 return Collected()
@@ -100,12 +117,9 @@ class Work:
         found = Collected()
         for one in batch:
             found += self._found([one], failed, done)
-        if len(failed) == len(batch) and len(set(failed.values())) == 1:
+        if not self.proven and len(set(failed.values())) == 1:
             raise first
         return found
-
-    def _collected(self, batch: Sequence[Prepared], done: Callable[[int], Any]) -> Collected:
-        return collect(self.setup, batch, [self.place[one.prompt.id] for one in batch], done)
 
 
 def lost_shard(
