@@ -40,10 +40,14 @@ passes; use a smaller n_tokens or dtype, shorter prompts, or device_map='auto' o
     """
 
     def __init__(self, of: str) -> None:
+        self.of = of
         super().__init__(
             f"memory ran out even with one of the {of} at a time and in the smallest passes; use a "
             "smaller n_tokens or dtype, shorter prompts, or device_map='auto' over several devices"
         )
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return type(self), (self.of,)  # else what travels between processes is said twice
 
 
 @dataclass(eq=False)

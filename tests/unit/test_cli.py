@@ -190,3 +190,18 @@ def test_facts_are_listed_and_printed(capsys):
     rows = [json.loads(line) for line in printed.splitlines()]
     assert {row["relation"] for row in rows} == {"country_language"}
     assert all(row["text"][slice(*row["spans"]["subject"])] for row in rows)
+
+
+def test_a_prompt_file_that_has_changed_is_refused(capsys, folder, tmp_path):
+    """The plan would go on with the old prompts, and say nothing of the new ones."""
+    prompts = tmp_path / "prompts.jsonl"
+    cities = ("Rome", "Oslo")
+    lines = [json.dumps({"text": f"{city} is in", "subject": city}) for city in cities]
+    prompts.write_text(lines[0])
+    arguments = ("sweep", "--model", folder / "model", "--prompts", prompts, "--layers", "0")
+    assert run(capsys, *arguments, "--out", tmp_path / "run")[0] == 0
+    prompts.write_text("\n".join(lines))
+    code, _, complained = run(capsys, *arguments, "--out", tmp_path / "run")
+    assert code == 2
+    assert "was begun with other prompts (the file has another sha256)" in complained
+    assert len(open_run(tmp_path / "run")["prompt"].unique()) == 1

@@ -1,8 +1,10 @@
 """What makes two runs different: everything that an intervention holds, whatever its name."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 
@@ -62,3 +64,30 @@ def test_an_executor_of_ones_own_is_known_by_its_name():
         name = "mine"
 
     assert identity([], {"executor": Mine()}) == identity([], {"executor": Mine()})
+
+
+def test_functions_differ_by_what_they_do():
+    def made(k):
+        return lambda x: x + k
+
+    ones = [
+        lambda x: 1,
+        lambda x: 2,
+        lambda x: [i * 2 for i in x],
+        lambda x: [i + 1 for i in x],
+        lambda x, y=1: 1,
+        made(1),
+        made(2),
+        partial(max, 1),
+        partial(min, 1),
+        partial(min, 2),
+        max,
+    ]
+    digests = [digest_of(one) for one in ones]
+    assert len(set(digests)) == len(ones)
+    assert digest_of(made(1)) == digest_of(made(1))
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = {"layers": [np.int64(0), 1], "seed": np.int64(3)}
+    assert identity([], options) == identity([], {"layers": [0, 1], "seed": 3})

@@ -174,12 +174,118 @@ def test_another_vector_is_another_setting(run, tmp_path):
 
 
 def test_other_prompts_and_another_model_are_refused(folder, run, prompts, tiny_gpt2):
+    for _ in range(2):  # of a finished run, and of one that goes on
+        for others in (prompts[:-1], prompts[::-1], [prompts[0].replace(group="x"), *prompts[1:]]):
+            with pytest.raises(kg.InputError, match=r"with other settings \(prompts\)"):
+                run(folder, prompts=others)
+        with pytest.raises(kg.InputError, match=r"was begun with another model \(architecture,"):
+            run(folder, model=tiny_gpt2)
+        (folder / "shards" / "00000.parquet").unlink(missing_ok=True)
+
+
+def test_another_state_of_the_model_is_refused(folder, run, tiny_llama, monkeypatch):
+    """BOS by default, and hooks of the user's own, change numbers without being given."""
     (folder / "shards" / "00000.parquet").unlink()
-    for others in (prompts[:-1], prompts[::-1], [prompts[0].replace(answers=["x"]), *prompts[1:]]):
-        with pytest.raises(kg.InputError, match="was begun with other prompts"):
-            run(folder, prompts=others)
-    with pytest.raises(kg.InputError, match=r"was begun with another model \(architecture,"):
-        run(folder, model=tiny_gpt2)
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny_llama.cfg, "default_prepend_bos", False)
+        with pytest.raises(kg.InputError, match=r"with other settings \(prepend_bos differ here"):
+            run(folder)
+    hooked = folder.parent / "hooked"
+    run(hooked, executor="reference")
+    (hooked / "shards" / "00000.parquet").unlink()
+    tiny_llama.add_hook("blocks.0.hook_mlp_out", lambda activation, hook: activation * 1.5)
+    try:
+        with pytest.raises(kg.InputError, match=r"\(receipt differ here"):
+            run(hooked, executor="reference")
+    finally:
+        tiny_llama.reset_hooks()
+
+
+def test_separators_of_lines_in_a_prompt(run, tmp_path):
+    given = [kg.Prompt("Rome\u2028is\x85in", spans={"subject": "Rome"}, id="a\u2029b")]
+    assert equal(run(tmp_path / "run", prompts=given), run(prompts=given))
+    assert equal(run(tmp_path / "run", prompts=given), run(prompts=given))
+
+
+def test_a_foreign_manifest_moves_no_file(folder, run, tmp_path):
+    (folder / "shards" / "00000.parquet").unlink()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    other = {**manifest["plan"]["digests"], str(victim): "0"}
+    changed = {**manifest, "plan": {**manifest["plan"], "digests": other}}
+    (folder / "manifest.json").write_text(json.dumps(changed))
+    with pytest.raises(kg.InputError, match="was not written by knockgrid"):
+        run(folder)
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "begun_by": "../../x"}))
+    with pytest.raises(kg.InputError, match="was not written by knockgrid"):
+        run(folder)
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("change", [{"plan": None}, {"versions": []}, {"begun_by": None}])
+def test_a_manifest_without_what_it_needs(folder, change):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(kg.InputError, match=f"is damaged .no '{next(iter(change))}'"):
+        kg.open_run(folder)
+    path.write_text("[" * 100_000)
+    with pytest.raises(kg.InputError, match="is damaged"):
+        kg.open_run(folder)
+
+
+@pytest.mark.parametrize("where", [{"intervention": 3}, {"layer": [0, "x"]}])
+def test_values_that_a_column_cannot_hold(folder, where):
+    with pytest.raises(kg.InputError, match="the column holds"):
+        kg.open_run(folder, where=where)
+
+
+def test_a_part_without_shards_and_a_part_with_failures(run, pairs, tmp_path, monkeypatch):
+    empty = run(tmp_path / "run", prompts=pairs, shard="8/8")
+    assert (len(empty), metadata_of(empty)["unfinished"]["finished"]) == (0, 0)
+    with monkeypatch.context() as patch:
+        Raising(patch, "a")
+        with pytest.raises(kg.PromptsFailed, match="'a'"):
+            run(tmp_path / "run", prompts=pairs, shard="1/2")
+        with pytest.raises(kg.PromptsFailed, match="'a'"):
+            run(tmp_path / "run", prompts=pairs, shard="2/2")  # which ends the run
+        with pytest.raises(kg.InputError, match="1 prompts of .* failed"):
+            kg.compact(tmp_path / "run")
+    with monkeypatch.context() as patch:  # mended, and killed before its end
+        patch.setattr("knockgrid.edge.resumable.finish", lambda folder: None)
+        with pytest.raises(kg.PromptsFailed):
+            run(tmp_path / "run", prompts=pairs)
+    there = kg.open_run(tmp_path / "run")
+    assert "failed" not in metadata_of(there)
+    assert equal(there, run(prompts=pairs))
+
+
+def test_an_unfinished_export_says_so(folder, tmp_path):
+    (folder / "shards" / "00000.parquet").unlink()
+    with pytest.warns(UnfinishedRun, match="3 of 4 shards"):
+        kg.export(folder, tmp_path / "a.csv")
+
+
+def test_too_little_memory_is_the_prompts_fault(run, pairs, tmp_path, monkeypatch):
+    from knockgrid import _collect
+    from knockgrid._memory import TooLittleMemory
+
+    def never(*_):
+        raise TooLittleMemory("prompts of 5 tokens")
+
+    monkeypatch.setattr(_collect, "bind", never)
+    with pytest.raises(kg.PromptsFailed) as caught:
+        run(tmp_path / "run", prompts=pairs)
+    assert set(caught.value.failed) == set("abcd")
+
+
+def test_errors_that_travel_are_said_once():
+    import pickle
+
+    from knockgrid._memory import TooLittleMemory
+
+    for error in (TooLittleMemory("prompts"), kg.PromptsFailed({"a": "no"}, "runs/x")):
+        assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_another_executor_is_refused(folder, run, monkeypatch):

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid import datasets
 from knockgrid._prompt import Prompt
 from knockgrid._setup import SetLevel, Setup, set_up
 from knockgrid._sweep import METRICS
@@ -17,6 +18,7 @@ from knockgrid.analysis import labels, noise_floor, reliance, with_noise_floor
 from knockgrid.analysis._noise_floor import floor_of_nulls
 from knockgrid.edge.choose import choose_prompts, in_form
 from knockgrid.edge.config import BOUNDS, SweepConfig
+from knockgrid.edge.digests import file_digest
 from knockgrid.edge.disk import disk_errors_said
 from knockgrid.edge.plan import interventions_of, treatments_of
 from knockgrid.edge.resumable import begun, carried_on, engine_of
@@ -55,6 +57,7 @@ def carry_out(
     settings = config.model_dump(mode="json")
     folder = RunFolder(out)
     folder.check(settings)
+    folder.check_data(data_digest(config))
     with engine_of(engine, Job(config, load)) as chosen:
         begun(folder, settings, config.digest(), chosen)
         table = carried_on(folder, part, progress, chosen)
@@ -85,7 +88,7 @@ class Job:
         if self.config.labels:
             prompts, frame = labelled(prompts, self.config, self.loaded)
         setup = self._set_up(prompts, None)
-        said: dict[str, Any] = {"selection": chosen.selection}
+        said: dict[str, Any] = {"selection": chosen.selection, "data": data_digest(self.config)}
         if frame is not None:
             said["group_order"] = list(LABEL_ORDER)
         return start_of(setup, {**said, **self.floor(setup)}, frame)
@@ -108,6 +111,14 @@ class Job:
         rows = treatments_of(self.config)
         floor = noise_floor(setup.model, some, rows, progress=False, **self.options)
         return {"noise_floor": metadata_of(floor)["noise_floor"]}
+
+
+def data_digest(config: SweepConfig) -> str | None:
+    """The sha256 of the file that prompts come from; None for a data set of a hub."""
+    if config.prompts == "facts":
+        return file_digest(Path(datasets.__file__).with_name("facts.jsonl"))
+    path = Path(config.prompts)
+    return file_digest(path) if path.is_file() else None
 
 
 def wants_floor(config: SweepConfig) -> bool:

@@ -9,7 +9,7 @@ from knockgrid._errors import InputError
 
 DISK = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.EIO, errno.EMFILE, errno.ENFILE),
+    *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
 )
 """Errors that are the disk's, the rights' or the limits', not the program's."""
 

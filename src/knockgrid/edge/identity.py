@@ -4,8 +4,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import partial
+from types import CodeType, FunctionType
 from typing import Any
 
+import numpy as np
 import torch
 
 from knockgrid._intervention import Intervention
@@ -38,9 +41,11 @@ def digest_of(thing: Any) -> str:
 
 
 def plain(thing: Any) -> Any:
-    """A value as JSON: vectors by their digest, objects by type and fields, functions by name."""
+    """A value as JSON: vectors by their digest, objects by fields, functions by their code."""
     if thing is None or isinstance(thing, str | int | float | bool):
         return thing
+    if isinstance(thing, np.generic | np.ndarray):
+        return plain(thing.tolist())
     if isinstance(thing, torch.Tensor):
         return _digest_of_tensor(thing)
     if isinstance(thing, Prompt):
@@ -52,9 +57,21 @@ def plain(thing: Any) -> Any:
     if is_dataclass(thing) and not isinstance(thing, type):
         inside = {field.name: plain(getattr(thing, field.name)) for field in fields(thing)}
         return {"type": type(thing).__qualname__, **inside}
+    if isinstance(thing, partial):
+        return {"type": "partial", "of": plain((thing.func, thing.args, thing.keywords))}
+    if isinstance(thing, FunctionType):
+        inside = [cell.cell_contents for cell in thing.__closure__ or ()]
+        holds = [thing.__defaults__, thing.__kwdefaults__, inside]
+        return {"type": thing.__qualname__, "code": _code(thing.__code__), "holds": plain(holds)}
     named = getattr(thing, "__qualname__", None)
     inside = {} if named else {k: plain(v) for k, v in sorted(vars(thing).items())}
     return {"type": named or type(thing).__qualname__, **inside}
+
+
+def _code(code: CodeType) -> list[Any]:
+    """What a function does: two lambdas in one place have the same name."""
+    consts = [_code(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), consts]
 
 
 def _digest_of_tensor(tensor: torch.Tensor) -> str:

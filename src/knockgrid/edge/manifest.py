@@ -14,11 +14,18 @@ from knockgrid._parquet import whole_file
 MANIFEST = "manifest.json"
 SCHEMA = 2
 DECIDED = (
-    *("schema", "config", "config_digest", "plan", "selection", "mode", "unit", "metrics"),
+    *("schema", "config", "config_digest", "plan", "selection", "data", "mode", "unit", "metrics"),
     *("direction", "samples", "seed", "prepend_bos", "n_tokens", "layer_order", "labels"),
     *("intervention_order", "interventions", "sigma", "model", "receipt", "versions"),
 )
 """Entries that never change after a run was begun."""
+
+
+NEEDED = {
+    **dict.fromkeys(("config", "plan", "model", "receipt", "versions", "sigma"), dict),
+    **dict.fromkeys(("config_digest", "run_digest", "begun_by"), str),
+}
+"""Entries that a manifest cannot do without."""
 
 
 def hardware() -> dict[str, Any]:
@@ -46,7 +53,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no run (there is no {MANIFEST}); give a run folder")
     try:
         manifest = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); run the sweep again elsewhere") from None
     if not isinstance(manifest, dict):
         raise InputError(f"{path} is damaged (it holds no settings); run the sweep again elsewhere")
@@ -54,10 +61,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if schema != SCHEMA:
         found = f"{folder} has the layout {schema}, this knockgrid reads {SCHEMA}"
         newer = isinstance(schema, int) and schema > SCHEMA
-        since = manifest.get("versions", {}).get("knockgrid", "a newer version")
+        versions = manifest.get("versions")
+        since = versions.get("knockgrid") if isinstance(versions, dict) else "a version that is"
         raise InputError(
             f"{found}; install knockgrid {since} or newer" if newer else f"{found}; sweep again"
         )
+    lacks = [name for name, kind in NEEDED.items() if not isinstance(manifest.get(name), kind)]
+    if lacks:
+        raise InputError(f"{path} is damaged (no {lacks[0]!r}); run the sweep again elsewhere")
     return manifest
 
 

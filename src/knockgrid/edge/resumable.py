@@ -18,17 +18,20 @@ from knockgrid._errors import InputError, unknown
 from knockgrid._exclusive import exclusive
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention
+from knockgrid._model import describe
 from knockgrid._prompt import Prompt
 from knockgrid._setup import SetLevel, Setup, set_up
 from knockgrid._sweep import Model, loaded
+from knockgrid._table import KEY
 from knockgrid.edge.config import BOUNDS
 from knockgrid.edge.disk import disk_errors_said
 from knockgrid.edge.engine import Engine, InProcess, Recipe, Task
 from knockgrid.edge.finish import finish
-from knockgrid.edge.identity import digest, identity
+from knockgrid.edge.identity import digest, digest_of, identity
 from knockgrid.edge.interrupt import Stopped, asked_to_stop
 from knockgrid.edge.manifest import SCHEMA, hardware
 from knockgrid.edge.run_folder import Plan, RunFolder
+from knockgrid.edge.shard import pandas_of, schema
 from knockgrid.edge.split import local_device, mine, part_of
 from knockgrid.edge.start import Start, start_of
 from knockgrid.edge.store import open_run
@@ -61,10 +64,14 @@ def resumable(
     named = executor.name if isinstance(executor, Executor) else executor
     # Bounds of memory are no part of what a run is: it may go on where there is less of it.
     deciding = {name: value for name, value in options.items() if name not in BOUNDS}
+    given = [prompts] if isinstance(prompts, Prompt) else list(prompts)
     config = identity(rows, {**deciding, "executor": named})
+    config["prompts"] = digest_of(given)
     folder.check(config)
-    given = Given(model, prompts, rows, options, shard)
-    with held(model), engine_of(engine, given) as chosen:
+    if folder.begun and isinstance(model, TransformerBridge):
+        folder.check_model(describe(model))
+    recipe = Given(model, prompts, rows, options, shard)
+    with held(model), engine_of(engine, recipe) as chosen:
         begun(folder, config, digest(config), chosen)
         return carried_on(folder, part, progress, chosen)
 
@@ -166,19 +173,36 @@ def carried_on(
     if all(folder.shard_path(i).exists() for i in range(total)):
         with disk_errors_said(folder.path):
             finish(folder)
-    return of_whole(folder)
+    return of_whole(folder, mine(total, part))
 
 
-def of_whole(folder: RunFolder) -> pd.DataFrame:
-    """The table of a run, if none of its prompts failed.
+def of_whole(folder: RunFolder, part: Sequence[int] = ()) -> pd.DataFrame:
+    """The table of a run, as far as it is there, if no prompt failed in it or in this part of it.
 
     Raises:
         PromptsFailed: some did.
     """
-    failed = folder.manifest.get("failed")
+    manifest = folder.manifest
+    failed = manifest.get("failed")
+    if not manifest["finished"]:
+        abouts = [one for one in folder.abouts(manifest) if one["number"] in part]
+        failed = {id: said for one in abouts for id, said in one["failed"].items()}
     if failed:
         raise PromptsFailed(failed, folder.path)
-    return open_run(folder.path)
+    return open_run(folder.path) if has_rows(folder, manifest) else nothing_yet(manifest)
+
+
+def has_rows(folder: RunFolder, manifest: Mapping[str, Any]) -> bool:
+    """Whether any shard is there; a part that has none may be the first to end."""
+    return bool(manifest.get("compact") or folder.shards(manifest))
+
+
+def nothing_yet(manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """The table of a run of which no shard is there."""
+    plan = manifest["plan"]
+    table = pandas_of(schema(plan["columns"]).empty_table())
+    table.attrs = {KEY: {"unfinished": {"shards": plan["shards"], "finished": 0}}}
+    return table
 
 
 def keep(

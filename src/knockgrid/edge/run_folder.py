@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,11 @@ PLAN, STATISTICS, SHARDS = "plan.jsonl", "statistics.safetensors", "shards"
 COMPACT, SIDES, LABELS, FIGURES = "table.parquet", "prompts.parquet", "labels.parquet", "figures"
 SAME_MODEL = ("architecture", "n_layers", "d_vocab", "dtype", "weights_digest", "tokenizer_digest")
 SAME_PASS = ("attn_implementation", "compatibility_mode")
+SETTLED = (
+    *("mode", "unit", "metrics", "direction", "samples", "seed", "prepend_bos", "n_tokens"),
+    *("layer_order", "intervention_order", "interventions", "labels"),
+)
+"""What a default may have decided, which another state of the model decides otherwise."""
 
 
 class DamagedShard(UserWarning):
@@ -135,7 +141,7 @@ class RunFolder:
 
     def settle(self, manifest: Mapping[str, Any]) -> None:
         """Give the files that the manifest vouches for their place, unless they have it."""
-        for name in manifest["plan"]["digests"]:
+        for name in decided(manifest):
             with suppress(FileNotFoundError):  # they have it
                 os.replace(self._unsettled(name, manifest), self.path / name)
 
@@ -162,9 +168,9 @@ class RunFolder:
             InputError: its files are not those that the manifest vouches for.
         """
         manifest = self.manifest
-        digests = manifest["plan"]["digests"]
-        files = {name: self._decided(name, manifest) for name in digests}
-        lines = [json.loads(one) for one in files[PLAN].decode("utf-8").splitlines()]
+        files = {name: self._decided(name, manifest) for name in decided(manifest)}
+        # not `splitlines`, which also cuts at separators that a prompt may hold
+        lines = [json.loads(one) for one in files[PLAN].decode("utf-8").split("\n") if one]
         level = read_set_level(files[STATISTICS], manifest["sigma"])
         return Plan([prompt_of(one) for one in lines], [one["shard"] for one in lines], level)
 
@@ -175,12 +181,16 @@ class RunFolder:
             InputError: another model, other prompts, another executor.
         """
         manifest, plan, computed = self.manifest, self.plan(), start.metadata
-        model = computed["model"]
-        differ = [k for k in (*SAME_MODEL, *SAME_PASS) if manifest["model"].get(k) != model.get(k)]
+        self.check_model(computed["model"])
+        told = {name: computed[name] for name in (*SETTLED, "receipt")}
+        told["receipt"] = {"user_hooks": computed["receipt"].get("user_hooks")}
+        before = {name: manifest.get(name) for name in SETTLED}
+        before["receipt"] = {"user_hooks": manifest["receipt"].get("user_hooks")}
+        differ = differing(before, told)
         if differ:
             raise InputError(
-                f"{self.path} was begun with another model ({', '.join(differ)} differ); choose "
-                "another folder with --out"
+                f"{self.path} was begun with other settings ({', '.join(differ)} differ here, as "
+                "the model is set now); choose another folder with --out"
             )
         theirs = zip(plan.prompts, plan.shards, strict=True)
         if start.lines() != [line_of(prompt, shard=shard) for prompt, shard in theirs]:
@@ -200,6 +210,32 @@ class RunFolder:
                 "says which ones computed it",
                 OtherVersions,
                 stacklevel=2,
+            )
+
+    def check_model(self, model: Mapping[str, Any]) -> None:
+        """Refuse a model that is not the one that the run was begun with.
+
+        Raises:
+            InputError: what differs, by name.
+        """
+        begun = self.manifest["model"]
+        differ = [k for k in (*SAME_MODEL, *SAME_PASS) if begun.get(k) != model.get(k)]
+        if differ:
+            raise InputError(
+                f"{self.path} was begun with another model ({', '.join(differ)} differ); choose "
+                "another folder with --out"
+            )
+
+    def check_data(self, data: str | None) -> None:
+        """Refuse a prompt file that has changed since the run was begun.
+
+        Raises:
+            InputError: its digest is another one.
+        """
+        if self.begun and data is not None and self.manifest.get("data") != data:
+            raise InputError(
+                f"{self.path} was begun with other prompts (the file has another sha256); choose "
+                "another folder with --out, or restore the file"
             )
 
     def shard_path(self, number: int) -> Path:
@@ -307,6 +343,19 @@ class RunFolder:
     def update(self, **changes: Any) -> None:
         """Change entries of the manifest."""
         write_manifest(self.path, {**self.manifest, **changes})
+
+
+def decided(manifest: Mapping[str, Any]) -> list[str]:
+    """The names of the files that were written before the first shard.
+
+    Raises:
+        InputError: a manifest that names others, which no run has written.
+    """
+    names = list(manifest["plan"]["digests"])
+    strange = set(names) - {PLAN, STATISTICS, LABELS}
+    if strange or not re.fullmatch(r"[0-9a-f]{8}", str(manifest.get("begun_by"))):
+        raise InputError("the manifest was not written by knockgrid; sweep into another folder")
+    return names
 
 
 @contextmanager

@@ -83,11 +83,11 @@ def read_run(
     manifest = run.manifest
     rows = scan_run(run.path)
     wanted = names_of(rows.schema, columns)
-    names_of(rows.schema, list(where or ()))
+    chosen = _filter(rows.schema, where or {})
     check_shards(run, manifest)
     with damage_refused(run):
         names = [*dict.fromkeys([*wanted, "prompt"])]
-        arrow = rows.to_table(columns=names, filter=_filter(where))
+        arrow = rows.to_table(columns=names, filter=chosen)
     metadata = _metadata(run, manifest)
     order = {str(one["id"]): i for i, one in enumerate(metadata["prompts"])}
     place = pd.Series(arrow["prompt"].to_pandas()).map(order).to_numpy()
@@ -180,11 +180,16 @@ def names_of(columns: pa.Schema, given: Sequence[str] | None) -> list[str]:
     return list(columns.names if given is None else given)
 
 
-def _filter(where: Mapping[str, Any] | None) -> Any:
+def _filter(columns: pa.Schema, where: Mapping[str, Any]) -> Any:
     chosen = None
-    for name, values in (where or {}).items():
-        several = values if isinstance(values, list | tuple | set | range) else [values]
-        one = pc.field(name).isin(list(several))
+    for name in names_of(columns, list(where)):
+        given = where[name]
+        several = list(given) if isinstance(given, list | tuple | set | range) else [given]
+        try:
+            one = pc.field(name).isin(pa.array(several, columns.field(name).type))
+        except (pa.ArrowException, TypeError):
+            kind = columns.field(name).type
+            raise InputError(f"where={{{name!r}: {given!r}}}: the column holds {kind}") from None
         chosen = one if chosen is None else chosen & one
     return chosen
 
@@ -192,7 +197,9 @@ def _filter(where: Mapping[str, Any] | None) -> Any:
 def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What travels with the table: from the manifest, and from the shards of an unfinished run."""
     metadata = {name: manifest[name] for name in OF_THE_RUN if name in manifest}
-    if manifest.get("finished") and is_whole(run, manifest):
+    # Of a run with failures the shards are asked: some may have been mended since it ended.
+    ended = manifest.get("finished") and (manifest.get("compact") or not manifest["failed"])
+    if ended and is_whole(run, manifest):
         with damage_refused(run):
             sides = read_sides(run.path / SIDES)
         found = {"dropped": manifest["dropped"], "failed": manifest["failed"]}
@@ -200,15 +207,24 @@ def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
     abouts = list(run.abouts(manifest))
     order = {one.id: i for i, one in enumerate(run.plan().prompts)}
     sides = sorted((side for one in abouts for side in one["sides"]), key=lambda s: order[s["id"]])
-    done, total = len(abouts), manifest["plan"]["shards"]
-    metadata["unfinished"] = {"shards": total, "finished": done}
-    warnings.warn(
-        f"{run.path} is not finished: {done} of {total} shards, {len(sides)} of "
-        f"{manifest['plan']['prompts']} prompts",
-        UnfinishedRun,
-        stacklevel=4,
-    )
+    if not is_whole(run, manifest):
+        done, total = len(abouts), manifest["plan"]["shards"]
+        metadata["unfinished"] = {"shards": total, "finished": done}
+        warn_unfinished(run, manifest, stacklevel=5)
     return _told(metadata, merged(abouts), sides)
+
+
+def warn_unfinished(run: RunFolder, manifest: Mapping[str, Any], stacklevel: int = 3) -> None:
+    """Say what is missing of a run."""
+    if not is_whole(run, manifest):
+        done, total = len(run.shards(manifest)), manifest["plan"]["shards"]
+        prompts = sum(len(one["sides"]) for one in run.abouts(manifest))
+        warnings.warn(
+            f"{run.path} is not finished: {done} of {total} shards, {prompts} of "
+            f"{manifest['plan']['prompts']} prompts",
+            UnfinishedRun,
+            stacklevel=stacklevel,
+        )
 
 
 def is_whole(run: RunFolder, manifest: Mapping[str, Any]) -> bool:
@@ -243,6 +259,11 @@ def compact(folder: str | Path) -> Path:
     manifest = run.manifest
     if not (manifest.get("finished") and is_whole(run, manifest)):
         raise InputError(f"{folder} is not finished; end the run before you compact it")
+    if manifest["failed"]:
+        raise InputError(
+            f"{len(manifest['failed'])} prompts of {folder} failed, and could not be tried "
+            "again in a compact run; the command that made the run tries them"
+        )
     path = run.path / COMPACT
     if not manifest.get("compact"):
         columns = schema(manifest["plan"]["columns"])
@@ -288,6 +309,7 @@ def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
     run = RunFolder(Path(folder))
     check_footers(run, run.manifest)
     check_shards(run, run.manifest)
+    warn_unfinished(run, run.manifest)
     with damage_refused(run), whole_file(target) as handle:
         for i, part in enumerate(parts(folder)):
             text = as_csv(part, header=i == 0) if format == "csv" else as_lines(part)

@@ -54,9 +54,9 @@ def of_config(model: str, revision: str | None, dtype: torch.dtype) -> Shape:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config = AutoConfig.from_pretrained(model, revision=revision)
+        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
         with torch.device("meta"):
-            whole = AutoModelForCausalLM.from_config(config, dtype=dtype)
+            whole = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
         cfg = map_default_transformer_lens_config(config)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
@@ -84,7 +84,7 @@ def _tokenizer(model: str, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        found = AutoTokenizer.from_pretrained(model, revision=revision)
+        found = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
     except Exception:  # it raises whatever its files make it stumble over
         return None
     return found if getattr(found, "is_fast", False) and len(found) > 1 else None

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from knockgrid._collect import Collected, collect
+from knockgrid._memory import TooLittleMemory
 from knockgrid._prepared import Prepared
 from knockgrid._setup import Setup, versions
 from knockgrid._table import build, plain
@@ -32,7 +33,10 @@ command tries them again"
             f"{len(failed)} prompt{s} of {where} failed, first {first!r} ({reason}); the rest is "
             "kept, and the same command tries them again"
         )
-        self.failed = dict(failed)
+        self.failed, self.where = dict(failed), where
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, str], object]]:
+        return type(self), (self.failed, self.where)
 
 
 @dataclass(eq=False)
@@ -113,11 +117,14 @@ class Work:
             if len(batch) == 1:
                 failed[str(batch[0].prompt.id)] = said(error)
                 return Collected()
-            first = error
+            # Without what it holds of the batch, whose memory its prompts need one by one.
+            first = error.with_traceback(None)
+            first.__cause__ = first.__context__ = None
         found = Collected()
         for one in batch:
             found += self._found([one], failed, done)
-        if not self.proven and len(set(failed.values())) == 1:
+        alike = len(failed) == len(batch) and len(set(failed.values())) == 1
+        if alike and not self.proven and not isinstance(first, TooLittleMemory):
             raise first
         return found
 
