@@ -57,9 +57,9 @@ def line(family, found) -> str:
 def main(names) -> None:
     """Prints the whole table, or the rows of some families."""
     import torch
-    from conftest import word_tokenizer
     from families import bridge
     from mixtures import FAMILIES
+    from words import word_tokenizer
 
     import knockgrid as kg
 

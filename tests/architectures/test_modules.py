@@ -136,7 +136,7 @@ STEP = {"GPT-2": (1e-5, 1e-7), "GPT-NeoX, Pythia": (1e-3, 1e-5), "Falcon (rotary
 @pytest.fixture(scope="module")
 def ids():
     """The first prompt, as `WORDS` counts."""
-    from conftest import WORDS
+    from words import WORDS
 
     text = "the tower of rome is located in the"
     return torch.tensor([[1, *(4 + WORDS.index(word) for word in text.split())]])
@@ -290,8 +290,8 @@ def test_only_what_is_asked_for_is_computed(llama, prompts, monkeypatch):
 def test_a_second_checkpoint(boot, prompts):
     import dataclasses
 
-    from conftest import word_tokenizer
     from families import bridge
+    from words import word_tokenizer
 
     family = dataclasses.replace(FAMILY["Phi-3"], name="Phi-3, tuned")
     tuned = family.build()

@@ -88,6 +88,14 @@ def by_scipy(clean, rows, tokens):
     return dict(zip(NAMES, [between, *within], strict=True))
 
 
+def test_a_gain_too_rare_for_the_dtype_is_no_loss():
+    """exp(-84) is above the least float32, but not far: what could not be said before gains."""
+    x, y = torch.zeros(9), torch.zeros(9)
+    x[3], y[3], y[8] = -torch.inf, -46.0, 38.0
+    got = divergences.kl_between(x, y, answers=torch.tensor([3])).item()
+    assert got == pytest.approx(math.exp(-84), rel=1e-5)
+
+
 @settings(max_examples=80, deadline=None)
 @given(question=questions(), dtype=st.sampled_from([torch.float32, torch.float64]))
 def test_fifty_digits(question, dtype):

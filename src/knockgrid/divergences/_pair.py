@@ -243,12 +243,12 @@ def lost(
     For sums over so few terms that rounding errors do not average out: below 1/2, where d and
     exp(-d) - 1 would cancel, their series d^2/2! - d^3/3! + ... - d^11/11! is summed.
     """
+    gain = q - p * (1 - d.clamp(min=-_SATURATED))
     p = p.clamp(min=torch.finfo(p.dtype).tiny)  # a loss too rare for the dtype is still a loss
     series = torch.zeros_like(d)
     for n in range(11, 1, -1):
         series = (-1) ** n / factorial(n) + series * d
     far = torch.where(d > -16, d + (-d).expm1(), 0.0) * p
-    gain = q - p * (1 - d.clamp(min=-_SATURATED))
     return torch.where(d.abs() < 0.5, p * (series * d.square()), torch.where(d > -16, far, gain))
 
 

@@ -36,10 +36,6 @@ class RayEngine:
     Example:
         >>> RayEngine(workers=4, cpus=2)
         RayEngine(workers=4, cpus=2, gpus=None, address=None)
-        >>> RayEngine(workers=0)
-        Traceback (most recent call last):
-        ...
-        knockgrid._errors.InputError: workers is 0; give 1 or more
 
     Args:
         workers: actors; as many as there is room for by default.
