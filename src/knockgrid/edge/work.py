@@ -107,9 +107,7 @@ class Work:
             done(cells)
 
         try:
-            found = collect(
-                self.setup, batch, [self.place[one.prompt.id] for one in batch], counted
-            )
+            found = self._collected(batch, counted)
             self.proven = True
             return found
         except Exception as error:
@@ -127,6 +125,9 @@ class Work:
         if alike and not self.proven and not isinstance(first, TooLittleMemory):
             raise first
         return found
+
+    def _collected(self, batch: Sequence[Prepared], done: Callable[[int], Any]) -> Collected:
+        return collect(self.setup, batch, [self.place[one.prompt.id] for one in batch], done)
 
 
 def lost_shard(
