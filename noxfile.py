@@ -73,7 +73,8 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def typecheck(session: nox.Session) -> None:
     """Check the types in src with pyright; Node.js comes as a Python package."""
-    install(session, compile_on_first_use(session), ".[probes]", "pandas-stubs", "pyright[nodejs]")
+    packages = [".[probes,ray]", "pandas-stubs", "pyright[nodejs]"]
+    install(session, compile_on_first_use(session), *packages)
     session.run("pyright", *session.posargs)
 
 
