@@ -59,12 +59,25 @@ def table_bytes(table: pd.DataFrame) -> bytes:
         raise InputError(f"a column cannot be kept in Parquet: {error}") from error
     text = json.dumps(table.attrs[KEY], ensure_ascii=False)
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), KEY: text})
-    floats = [field.name for field in arrow.schema if pa.types.is_floating(field.type)]
-    others = [name for name in arrow.column_names if name not in floats]
-    coding: dict[str, Any] = {"use_dictionary": others, "use_byte_stream_split": floats}
     file = io.BytesIO()
-    pq.write_table(arrow, file, compression="zstd", **coding)
+    pq.write_table(arrow, file, **coding_of(arrow.schema))
     return file.getvalue()
+
+
+def coding_of(columns: pa.Schema) -> dict[str, Any]:
+    """How all tables are written: floats split by byte, texts in dictionaries, zstd, checksums.
+
+    Example:
+        >>> coding_of(pa.schema([("js", pa.float64())]))["use_byte_stream_split"]
+        ['js']
+    """
+    floats = [field.name for field in columns if pa.types.is_floating(field.type)]
+    return {
+        "compression": "zstd",
+        "use_dictionary": [name for name in columns.names if name not in floats],
+        "use_byte_stream_split": floats,
+        "write_page_checksum": True,  # else a flipped bit may be another number
+    }
 
 
 def read_table(path: str | os.PathLike) -> pd.DataFrame:

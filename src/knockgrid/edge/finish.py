@@ -3,11 +3,11 @@
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from knockgrid.edge.digests import file_digest, footer_digest
+from knockgrid.edge.manifest import now
 from knockgrid.edge.run_folder import LABELS, PLAN, SHARDS, SIDES, STATISTICS, RunFolder
 from knockgrid.edge.sides import write_sides
 
@@ -26,10 +26,8 @@ def finish(folder: RunFolder) -> None:
     if manifest["finished"] and files_of(folder) == manifest["digests"]["files"]:
         return
     abouts = list(folder.abouts(manifest))
-    order = {id: i for i, id in enumerate(one.id for one in folder.plan().prompts)}
     whole = merged(abouts)
-    sides = sorted((side for one in abouts for side in one["sides"]), key=lambda s: order[s["id"]])
-    write_sides(sides, folder.path / SIDES)
+    write_sides(sides_of(folder, abouts), folder.path / SIDES)
     footers = {f"{SHARDS}/{path.name}": footer_digest(path) for path in folder.shards()}
     digests = {"files": files_of(folder), "footers": footers}
     folder.update(**whole, finished=now(), digests=digests)
@@ -51,6 +49,13 @@ def remove_leftovers(*folders: Path) -> None:
                     left.unlink()
 
 
+def sides_of(folder: RunFolder, abouts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The side entries of shards, in the order of the plan's prompts."""
+    order = {one.id: i for i, one in enumerate(folder.plan().prompts)}
+    sides = (side for one in abouts for side in one["sides"])
+    return sorted(sides, key=lambda side: order[side["id"]])
+
+
 def merged(abouts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Dropped and failed prompts, and the number of rows, over shards."""
     dropped: dict[str, dict[str, str]] = {}
@@ -62,8 +67,3 @@ def merged(abouts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         for name, reasons in about["dropped"].items():
             dropped.setdefault(name, {}).update(reasons)
     return {"rows": rows, "dropped": dropped, "failed": failed}
-
-
-def now() -> str:
-    """The time, as manifests give it."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

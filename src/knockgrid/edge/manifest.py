@@ -5,6 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ NEEDED = {
     **dict.fromkeys(("config_digest", "run_digest", "begun_by"), str),
 }
 """Entries that a manifest cannot do without."""
+
+
+def now() -> str:
+    """The time, as manifests give it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def hardware() -> dict[str, Any]:

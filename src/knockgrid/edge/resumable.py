@@ -4,7 +4,6 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -29,7 +28,7 @@ from knockgrid.edge.engine import Engine, InProcess, Recipe, Task
 from knockgrid.edge.finish import finish
 from knockgrid.edge.identity import digest, digest_of, identity
 from knockgrid.edge.interrupt import Stopped, asked_to_stop
-from knockgrid.edge.manifest import SCHEMA, hardware
+from knockgrid.edge.manifest import SCHEMA, hardware, now
 from knockgrid.edge.run_folder import Plan, RunFolder
 from knockgrid.edge.shard import pandas_of, schema
 from knockgrid.edge.split import local_device, mine, part_of
@@ -256,8 +255,3 @@ def still_missing(folder: RunFolder, before: Mapping[int, int | None]) -> Iterat
     for number in random.SystemRandom().sample(list(before), len(before)):
         if stamps(folder, [number])[number] == before[number]:
             yield number
-
-
-def now() -> str:
-    """The time, as manifests give it."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from knockgrid._parquet import whole_file
+from knockgrid._parquet import coding_of, whole_file
 from knockgrid._table import COLUMNS, KEY, LABELS, Column
 from knockgrid.edge.digests import row_digests
 
@@ -113,11 +113,7 @@ def write_rows(table: pa.Table, file: Any) -> None:
 
 def rows_writer(columns: pa.Schema, file: Any) -> pq.ParquetWriter:
     """A writer of rows in the coding of all of this project's tables."""
-    floats = [field.name for field in columns if pa.types.is_floating(field.type)]
-    others = [name for name in columns.names if name not in floats]
-    coding: dict[str, Any] = {"use_dictionary": others, "use_byte_stream_split": floats}
-    coding["write_page_checksum"] = True  # else a flipped bit may be another number
-    return pq.ParquetWriter(file, columns, compression="zstd", **coding)
+    return pq.ParquetWriter(file, columns, **coding_of(columns))
 
 
 def read_about(path: Path, run: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from knockgrid._metadata import shared
 from knockgrid._parquet import whole_file
 from knockgrid._table import KEY
 from knockgrid.edge.digests import file_digest, footer_digest
-from knockgrid.edge.finish import merged
+from knockgrid.edge.finish import merged, sides_of
 from knockgrid.edge.run_folder import COMPACT, SIDES, RunFolder
 from knockgrid.edge.shard import Damaged, damage_said, pandas_of, rows_writer, schema
 from knockgrid.edge.sides import read_sides
@@ -205,8 +205,7 @@ def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
         found = {"dropped": manifest["dropped"], "failed": manifest["failed"]}
         return _told(metadata, found, sides)
     abouts = list(run.abouts(manifest))
-    order = {one.id: i for i, one in enumerate(run.plan().prompts)}
-    sides = sorted((side for one in abouts for side in one["sides"]), key=lambda s: order[s["id"]])
+    sides = sides_of(run, abouts)
     if not is_whole(run, manifest):
         done, total = len(abouts), manifest["plan"]["shards"]
         metadata["unfinished"] = {"shards": total, "finished": done}
