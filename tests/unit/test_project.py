@@ -29,6 +29,7 @@ SOURCE = ROOT / "src" / "knockgrid"
 ROOMS = (
     "_errors",
     "_escape",
+    "_progress",
     "_layers",
     "_edit",
     "_prompt",

@@ -9,6 +9,8 @@ from typer.core import TyperGroup
 
 from knockgrid._errors import InputError
 from knockgrid.edge.commands import figures, looks, runs, sweeps
+from knockgrid.edge.commands.values import completed
+from knockgrid.edge.misspelt import no_such_command, usage
 
 COMMANDS = (
     sweeps.demo,
@@ -22,7 +24,19 @@ COMMANDS = (
     runs.export,
     looks.check,
     looks.facts,
+    looks.doctor,
 )
+# The lone \b keeps the lines of a paragraph apart
+EXIT_CODES = """\b
+Exit codes:
+  0         done
+  1         verify: the run does not hold; doctor: a check failed
+  2         bad input, or a disk that cannot be written
+  3         some prompts of a run failed, the others are there
+  130, 143  stopped by Ctrl-C or SIGTERM, after the shard in hand
+
+What went wrong is one line on standard error. With --json standard output is one JSON document.
+"""
 
 
 class Ended(Exception):
@@ -36,7 +50,14 @@ class Ended(Exception):
 
 
 class Commands(TyperGroup):
-    """The commands, with a word for those who stop one."""
+    """The commands, with a word for those who stop one or miss one by a letter."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = self.list_commands(ctx)
+        asks = ctx.resilient_parsing  # a shell, how to go on
+        if args and not args[0].startswith("-") and args[0] not in known and not asks:
+            raise no_such_command(args[0], known)
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -50,32 +71,37 @@ app = typer.Typer(
     cls=Commands,
     help="Block what a language model knows at one place and layer; measure how far its output "
     "distribution moves.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command()(completed(command))
 
 
 def main() -> None:
-    """The entry point: what went wrong is one line on standard error and an exit code.
-
-    1: a run does not hold (`verify`); 2: bad input; 3: some prompts of a run failed, the others are
-    there; 130 or 143: stopped by Ctrl-C or SIGTERM, after the shard in hand.
-    """
+    """The entry point: what went wrong is one line on standard error and an exit code."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = told
-            app()
+            # not standalone: errors of usage are said here, as all others are
+            code = app(standalone_mode=False)
     except InputError as error:
         leave(2, error)
     except Ended as error:
         leave(error.code, error)
-    except RuntimeError as error:
-        if type(error).__name__ != "PromptsFailed":
+    except Exception as error:
+        if type(error).__name__ == "PromptsFailed":
+            leave(3, error)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(str(error.format_message()), err=True)
+            sys.exit(2)
+        if not hasattr(error, "format_message"):
             raise
-        leave(3, error)
+        leave(2, usage(error))
+    if code:
+        sys.exit(code)
 
 
 def leave(code: int, said: object) -> NoReturn:

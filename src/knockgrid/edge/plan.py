@@ -1,18 +1,21 @@
 """From settings to prompts, interventions and an estimate."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
+from transformers.utils import logging
 
 from knockgrid._errors import InputError, unknown
 from knockgrid._intervention import Intervention
 from knockgrid._layers import layer_list
 from knockgrid._model import load, n_layers
 from knockgrid._prepared import Prepared, default_bos, prepare
+from knockgrid._progress import visible
 from knockgrid._prompt import Prompt
 from knockgrid._run import input_device
 from knockgrid._source import Source
@@ -31,13 +34,30 @@ DTYPES = {
 
 def load_model(config: SweepConfig) -> TransformerBridge:
     """The model that the settings name."""
-    return load(
-        config.model,
-        dtype=DTYPES[config.dtype],
-        device=config.device,
-        revision=config.revision,
-        device_map=config.device_map,
-    )
+    with quiet_loading(config.model):
+        return load(
+            config.model,
+            dtype=DTYPES[config.dtype],
+            device=config.device,
+            revision=config.revision,
+            device_map=config.device_map,
+        )
+
+
+@contextmanager
+def quiet_loading(model: str) -> Iterator[None]:
+    """No bar of `transformers` while the demo model is loaded, which takes a moment.
+
+    Nor where nobody sees a bar: in a file or a pipe its steps would be lines.
+    """
+    shown = logging.is_progress_bar_enabled()
+    if model == "demo" or not visible():
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _source(config: SweepConfig, name: str) -> Source:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._errors import InputError
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention
+from knockgrid._progress import bar
 from knockgrid._prompt import Prompt
 from knockgrid._setup import SetLevel, Setup, set_up
 from knockgrid.edge.finish import finish
@@ -141,11 +141,9 @@ def keep(
     with (
         asked_to_stop() as asked,
         disk_errors_said(folder),
-        tqdm(
-            total=sum(map(work.cells, wanted)), unit=" cells", disable=not progress, desc="sweep"
-        ) as bar,
+        bar(sum(map(work.cells, wanted)), " cells", "sweep", progress) as done,
     ):
-        for shard in engine(work, still_missing(folder, before), bar.update):
+        for shard in engine(work, still_missing(folder, before), done.update):
             folder.write(shard)
             kept += 1
             if asked.number is not None and kept < len(wanted):

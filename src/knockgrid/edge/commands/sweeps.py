@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from knockgrid.edge.commands.given import DEMO_RELATIONS, Out, layers_of
+from knockgrid.edge.commands.printed import Json, Printer, printed
 
 
 def run(
@@ -15,8 +16,23 @@ def run(
     dry_run: bool,
     by: str | None,
     shard: str | None = None,
+    as_json: bool = False,
 ) -> None:
-    """Carry out a sweep from settings to figures; everything is checked before it begins."""
+    """Carry out a sweep from settings to figures, and print what was written."""
+    with printed(as_json) as said:
+        carried(said, flags, config, out, dry_run, by, shard)
+
+
+def carried(
+    said: Printer,
+    flags: dict[str, Any],
+    config: Path | None,
+    out: Path,
+    dry_run: bool,
+    by: str | None,
+    shard: str | None,
+) -> None:
+    """Carry out a sweep; everything is checked before it begins."""
     from knockgrid.edge.config import read_config
 
     settings = read_config(config, flags)
@@ -29,13 +45,16 @@ def run(
     if dry_run:
         model = load_model(settings)
         prompts = choose_prompts(settings, model).prompts
-        typer.echo(str(estimate(model, settings, prompts)))
+        found = estimate(model, settings, prompts)
+        said.add(**vars(found))
+        said.line(str(found))
         return
     table = carry_out(settings, out, lambda: load_model(settings), shard=shard)
     written = [out / "manifest.json"]
+    said.add(run=str(out), **counts(table))
     if "unfinished" in metadata_of(table):
         done = metadata_of(table)["unfinished"]
-        typer.echo(f"{done['finished']} of {done['shards']} shards are there, others go on")
+        said.line(f"{done['finished']} of {done['shards']} shards are there, others go on")
         return
     if settings.n_tokens == 1:
         for kind in ("heatmap", "curve"):
@@ -43,13 +62,29 @@ def run(
     else:
         written += draw(table, out, kind="tokens", metric="kl", by=None)
     for path in written:
-        typer.echo(str(path))
+        said.wrote(path)
+
+
+def counts(table: Any) -> dict[str, Any]:
+    """What a script may ask of a run: how much there is, and whether that is all."""
+    from knockgrid._table import metadata_of
+
+    metadata = metadata_of(table)
+    return {
+        "finished": "unfinished" not in metadata,
+        "rows": len(table),
+        "prompts": int(table["prompt"].nunique()),
+        "without_value": int((table["status"] != "ok").sum()),
+        "dropped": {name: len(reasons) for name, reasons in metadata["dropped"].items()},
+        "executor": metadata["receipt"]["executor"],
+    }
 
 
 def demo(
     out: Out = Path("runs/demo"),
     limit: Annotated[int, typer.Option(help="At most this many known facts.")] = 120,
     dry_run: Annotated[bool, typer.Option(help="Print cells and an estimate only.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Sweep a small real model over facts it knows: noise and swap, windows 5 and 1."""
     flags = {
@@ -60,7 +95,7 @@ def demo(
         "source": ("noise", "swap"),
         "window": (5, 1),
     }
-    run(flags, None, out, dry_run, "treatment")
+    run(flags, None, out, dry_run, "treatment", as_json=as_json)
 
 
 def sweep(
@@ -113,6 +148,7 @@ def sweep(
         str | None, typer.Option(help="Carry out this part only: 2/8, or auto (SLURM, torchrun).")
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Print cells and an estimate only.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Sweep a model over prompts and draw the layer heatmap; the same command again goes on."""
     flags = {
@@ -135,4 +171,5 @@ def sweep(
         dry_run,
         "treatment" if source and len(source) > 1 else None,
         shard,
+        as_json=as_json,
     )
