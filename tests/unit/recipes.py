@@ -101,6 +101,13 @@ def in_chat(given):
         tokenizer.chat_template = before
 
 
+def cached(given):
+    """A Run out of TransformerLens's own cache."""
+    prompt = given.prompts[0]
+    logits, cache = given.model.run_with_cache(prompt.text)
+    return kg.from_activation_cache(cache, logits, prompt, given.model)
+
+
 PROBES = {"seeds": 1, "folds": 2, "progress": False}
 
 PASSES = {  # these run the model
@@ -147,6 +154,8 @@ LOOKS = {  # these are given a model, a tokenizer or a folder, and run nothing
     "scan_run": lambda g: kg.scan_run(g.run).to_table(),
     "export": lambda g: kg.export(g.run, g.scratch / "table.csv"),
     "compact": compacted,
+    "from_activation_cache": cached,
+    "to_activation_cache": lambda g: kg.to_activation_cache(cached(g), g.model),
     "Known": lambda g: list(kg.Known(tuple(g.prompts), ())),
 }
 
