@@ -288,3 +288,75 @@ class TestActivationCache:
         (outcome,) = kg.reference(tiny_llama, [run], [cell])
         found = float(evaluate([kg.js], outcome.null, outcome.logits)["js"][0])
         assert found == pytest.approx(table["js"][0], abs=1e-12)
+
+
+def cells(kind):
+    """The cells of the tutorial, each with its tags and its text."""
+    notebook = json.loads(TUTORIAL.read_text("utf-8"))
+    of_kind = (cell for cell in notebook["cells"] if cell["cell_type"] == kind)
+    return [(cell["metadata"].get("tags", []), "".join(cell["source"])) for cell in of_kind]
+
+
+class TestTutorial:
+    def test_it_is_a_notebook(self):
+        """By the rules of nbformat 4.5, and by nbformat itself where it is installed."""
+        notebook = json.loads(TUTORIAL.read_text("utf-8"))
+        assert set(notebook) == {"cells", "metadata", "nbformat", "nbformat_minor"}
+        assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+        assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+        ids = [cell["id"] for cell in notebook["cells"]]
+        assert len(set(ids)) == len(ids)
+        for cell in notebook["cells"]:
+            keys = {"cell_type", "id", "metadata", "source"}
+            if cell["cell_type"] == "code":
+                keys |= {"execution_count", "outputs"}
+                assert (cell["execution_count"], cell["outputs"]) == (None, [])
+            assert set(cell) == keys
+            assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", cell["id"])
+            assert all(line.endswith("\n") for line in cell["source"][:-1])
+            assert cell["source"][-1].strip()
+        try:
+            import nbformat
+        except ImportError:
+            return
+        nbformat.validate(notebook, relax_add_props=False)
+
+    def test_it_installs_itself_where_it_is_opened(self):
+        """The first cell is for Colab; the page is built where knockgrid is installed already."""
+        (tags, first), *others = cells("code")
+        assert first == "%pip install --quiet knockgrid"
+        assert {"skip-execution", "remove-cell"} <= set(tags)
+        assert not any("skip-execution" in tags or "%" in text for tags, text in others)
+
+    def test_it_links_to_pages_that_are_there_and_to_nothing_else(self):
+        text = "".join(text for _, text in cells("markdown"))
+        links = re.findall(r"\]\(([^)]+)\)", text)
+        assert len(links) >= 4
+        assert all((TUTORIAL.parent / link).is_file() for link in links)
+        assert "http" not in TUTORIAL.read_text("utf-8")
+
+    def test_its_code_runs_and_shows_itself(self, demo_model, monkeypatch, tmp_path):
+        import matplotlib.pyplot as plt
+
+        import knockgrid as kg
+
+        monkeypatch.setattr(kg, "load", lambda name: demo_model)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        names, shown = {}, []
+        for _, text in cells("code")[1:]:
+            tree = ast.parse(text)
+            last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+            exec(compile(tree, "tutorial", "exec"), names)
+            if last is not None:
+                shown.append(eval(compile(ast.Expression(last.value), "tutorial", "eval"), names))
+        assert len(plt.get_fignums()) == 3
+        plt.close("all")
+        prompt, summary, head, grid, known, first, of_run, same = shown
+        for one in (prompt, summary, first, of_run):
+            harmless(one._repr_html_())
+        assert same is True
+        assert len(known) >= 8
+        assert dict(of_run.entries)["rows"].startswith("3: subject noise, subject swap, attention")
+        assert grid.loc["subject", 0] > 0.3 > grid.loc["last", 0]
+        assert grid.loc["last", 24] > 0.3 > grid.loc["subject", 24]
+        assert list(head["intervention"].unique()) == ["subject"]

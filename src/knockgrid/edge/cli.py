@@ -86,7 +86,7 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.showwarning = told
             # not standalone: errors of usage are said here, as all others are
-            code = app(standalone_mode=False)
+            code = app(prog_name="knockgrid", standalone_mode=False)
     except InputError as error:
         leave(2, error)
     except Ended as error:
