@@ -50,6 +50,16 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def faults(session: nox.Session) -> None:
+    """Kill, fill, cut and race runs, and soak one: a table of what was lost (`-- NAMES` of some).
+
+    5 to 10 minutes on two cores. The demo model comes from its package or the user's cache.
+    """
+    install(session, ".[test]")
+    session.run("python", "tests/faults/run.py", *session.posargs)
+
+
+@nox.session(python=PYTHON)
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff (`ruff check --fix` and `ruff format` repair both)."""
     install(session, "ruff")

@@ -35,6 +35,11 @@ class Bound:
     dropped: Mapping[tuple[int, str], str]
     skipped: Sequence[tuple[Cell, str]]
 
+    @property
+    def every_run(self) -> list[Run]:
+        """All runs that are held."""
+        return [*self.runs, *self.sources.values()]
+
 
 def check_spec(model: TransformerBridge, run: Run, spec: RunSpec, settings: Settings) -> None:
     """Drop a prompt without the tokens to corrupt, or with a swap partner of another form.

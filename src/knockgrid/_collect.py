@@ -1,16 +1,27 @@
 """Collect: carry out the cells of one batch of prompts, and what is said of each prompt."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._answers import first_tokens
 from knockgrid._bind import Bound, bind
+from knockgrid._bounds import (
+    AT_ONCE,
+    Need,
+    bounded,
+    bytes_left,
+    need,
+    prompts_at_once,
+    rows_recorded,
+)
 from knockgrid._executor import Executor
 from knockgrid._intervention import Cell
 from knockgrid._measure import Meter, Row
+from knockgrid._memory import until_it_fits
 from knockgrid._positions import resolve
 from knockgrid._prepared import Prepared, token_texts
 from knockgrid._prompt import Prompt
@@ -20,6 +31,7 @@ from knockgrid._setup import Setup
 from knockgrid.divergences import js
 from knockgrid.divergences._divergence import UNITS, Divergence
 from knockgrid.divergences._evaluate import evaluate
+from knockgrid.executors._rows import widest
 
 
 @dataclass(eq=False)
@@ -48,21 +60,89 @@ def collect(
     """Carry out all cells of prompts of one length; `done` is told of finished cells.
 
     `places` are the places of the prompts in the whole set: draws depend on no other prompt, but
-    the order of rows does.
+    the order of rows does. Where memory runs out, the rows of a part of the batch are discarded
+    (`done` is told a negative number), and it is tried again in smaller passes, then with fewer
+    prompts; that changes rows by rounding only.
+
+    Raises:
+        TooLittleMemory: nothing could be made smaller.
     """
-    model, settings = setup.model, setup.settings
-    found = Collected()
-    bound = bind(model, batch, places, settings)
-    meter = meter_of(model, bound, setup.measures, setup.unit, settings)
-    at_once = 8 if input_device(model).type == "cpu" else 256
-    for cell, rows in finished(model, bound, meter, setup.executor, at_once):
-        found.rows.append((cell.index, rows))
-        done(1)
-    for (index, name), reason in bound.dropped.items():
-        found.dropped.setdefault(name, {})[str(batch[index].prompt.id)] = reason
-    done(len(settings.layers) * len(bound.dropped))
-    found.sides = [side(model, bound, i, meter, setup.unit) for i in range(len(batch))]
+    rest, found = Rest(setup, batch, places, done), Collected()
+    while rest.at < len(batch):
+        of = f"prompts of {len(batch[0].tokens)} tokens"
+        found += until_it_fits(rest.carried_out, rest.less, of)
     return found
+
+
+@dataclass(eq=False)
+class Rest:
+    """The prompts of a batch from `at` on, to be carried out as many at once as memory allows."""
+
+    setup: Setup
+    batch: Sequence[Prepared]
+    places: Sequence[int]
+    done: Callable[[int], Any]
+    at: int = 0
+    bound: Bound | None = None
+    told: int = 0
+
+    @cached_property
+    def need(self) -> Need:
+        """The memory that these prompts need."""
+        settings = self.setup.settings
+        return need(self.setup.model, settings, self.batch, settings.keep_kv)
+
+    @property
+    def n(self) -> int:
+        """The prompts that are carried out next."""
+        return prompts_at_once(self.setup.memory, self.need, len(self.batch) - self.at)
+
+    def carried_out(self) -> Collected:
+        """The rows of the next prompts."""
+        setup, n = self.setup, self.n
+        model, found = setup.model, Collected()
+        batch = self.batch[self.at : self.at + n]
+        most = rows_recorded(setup.memory, self.need, n)
+        settings = replace(setup.settings, rows_recorded=most)
+        self.bound = bound = bind(model, batch, self.places[self.at : self.at + n], settings)
+        meter = meter_of(model, bound, setup.measures, setup.unit, settings)
+        at_once = AT_ONCE.get(input_device(model).type, 256)
+        for cell, rows in finished(model, bound, meter, self.executor(bound), at_once):
+            found.rows.append((cell.index, rows))
+            self.tell(1)
+        for (index, name), reason in bound.dropped.items():
+            found.dropped.setdefault(name, {})[str(batch[index].prompt.id)] = reason
+        self.tell(len(settings.layers) * len(bound.dropped))
+        found.sides = [side(model, bound, i, meter, setup.unit) for i in range(n)]
+        self.at, self.bound, self.told = self.at + n, None, 0
+        return found
+
+    def executor(self, bound: Bound) -> Executor:
+        """The executor, within what the runs of these prompts leave of the memory."""
+        memory, runs = self.setup.memory, {id(run): run for run in bound.every_run}.values()
+        return bounded(
+            self.setup.executor, memory, bytes_left(memory, self.need, runs, len(bound.clean))
+        )
+
+    def tell(self, cells: int) -> None:
+        """Count cells that are done."""
+        self.told += cells
+        self.done(cells)
+
+    def less(self) -> bool:
+        """Discard what was done of the next prompts, and do less at once; False if that is least.
+
+        Passes come first: their rows cost nothing but speed, prompts are read again. While runs
+        are recorded there are no passes yet, but every prompt is a row, and so is every source.
+        """
+        memory, n, bound = self.setup.memory, self.n, self.bound
+        self.done(-self.told)
+        self.bound, self.told = None, 0
+        if bound is None:
+            return memory.fewer_prompts(n) or memory.fewer_rows(self.need.runs)
+        passes = getattr(self.executor(bound), "plans", None)
+        rows = 0 if passes is None else widest(passes(self.setup.model, bound.runs, bound.cells))
+        return memory.fewer_rows(rows) or memory.fewer_prompts(n)
 
 
 def finished(

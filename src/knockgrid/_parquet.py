@@ -1,5 +1,7 @@
 """The Parquet file of a table, and files that are there whole or not at all."""
 
+import errno
+import io
 import json
 import os
 import uuid
@@ -35,6 +37,18 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike) -> Path:
     Raises:
         InputError: a table without metadata, or with a column that Parquet cannot hold.
     """
+    content = table_bytes(table)
+    with whole_file(path) as file:
+        file.write(content)
+    return Path(path)
+
+
+def table_bytes(table: pd.DataFrame) -> bytes:
+    """The Parquet file of a table, as `write_table` puts it on the disk.
+
+    Raises:
+        InputError: as `write_table`.
+    """
     if KEY not in table.attrs:
         raise InputError("the table has no metadata (attrs['knockgrid']); make it with sweep")
     bare = table.copy(deep=False)
@@ -48,9 +62,9 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike) -> Path:
     floats = [field.name for field in arrow.schema if pa.types.is_floating(field.type)]
     others = [name for name in arrow.column_names if name not in floats]
     coding: dict[str, Any] = {"use_dictionary": others, "use_byte_stream_split": floats}
-    with whole_file(path) as file:
-        pq.write_table(arrow, file, compression="zstd", **coding)
-    return Path(path)
+    file = io.BytesIO()
+    pq.write_table(arrow, file, compression="zstd", **coding)
+    return file.getvalue()
 
 
 def read_table(path: str | os.PathLike) -> pd.DataFrame:
@@ -90,8 +104,12 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
     return table
 
 
+FINAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT)
+"""Errors of a link that a copy would meet as well."""
+
+
 @contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def whole_file(path: str | os.PathLike, replace: bool = True) -> Iterator[BinaryIO]:
     """A file to write that appears at `path` only when it is complete and on the disk.
 
     Example:
@@ -101,6 +119,11 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         ...         _ = file.write(b"all of it")
         ...     Path(folder, "new", "a.txt").read_text()
         'all of it'
+
+    The folder is flushed as well, without which a power cut may take the name back.
+
+    Raises:
+        FileExistsError: without `replace`, if there is a file of that name by then; it stays.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +134,50 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, target)
+        if replace:
+            os.replace(part, target)
+        else:
+            _appear(part, target)
+        _flush_names(target.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _appear(part: Path, target: Path) -> None:
+    """Give a complete file its name where no file has it, which a rename would replace.
+
+    File systems without hard links fall back to exclusive creation.
+    """
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno in FINAL:
+            raise
+        _copy(part, target)
+
+
+def _copy(part: Path, target: Path) -> None:
+    with target.open("xb") as file:
+        try:
+            file.write(part.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+
+
+def _flush_names(folder: Path) -> None:
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders, and others may forbid to read one
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno in FINAL:
+            raise
+    finally:
+        os.close(handle)

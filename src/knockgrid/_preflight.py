@@ -18,9 +18,11 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._answer_positions import is_answer_position
+from knockgrid._bounds import bounded, bytes_held
 from knockgrid._errors import InputError, unknown
 from knockgrid._executor import Executor
 from knockgrid._intervention import Cell, not_a_distribution
+from knockgrid._memory import Memory, is_out_of_memory
 from knockgrid._model import user_hooks
 from knockgrid._prepared import Prepared
 from knockgrid._run import Run
@@ -81,8 +83,9 @@ def choose(
     ready: Sequence[Prepared],
     settings: Settings,
     executor: "str | Executor",
+    memory: Memory,
 ) -> tuple[Executor, Receipt]:
-    """The executor a sweep runs on, and what was seen when it was tried.
+    """The executor a sweep runs on, and what was seen when it was tried in passes that fit.
 
     Raises:
         InputError: an unknown executor, a kind of edit that cannot be made on this model, or an
@@ -95,7 +98,7 @@ def choose(
             f"the model carries hooks of your own (at {hooks[0]}), which were written for whole "
             "prompts; the sweep runs on the reference executor",
             FallbackWarning,
-            stacklevel=3,
+            stacklevel=6,
         )
         asked = [reference]
     prompt = first_complete(model, ready, settings)
@@ -104,14 +107,15 @@ def choose(
     key = _key(model, prompts, settings, asked)
     receipts = _RECEIPTS.setdefault(model, {})
     if hooks or key not in receipts:
-        receipts[key] = _try(model, prompts, settings, asked, forced=executor != "auto")
+        forced = executor != "auto"
+        receipts[key] = _try(model, prompts, settings, asked, forced, memory)
     chosen, receipt = receipts[key]
     if len(receipt["tried"]) > 1:
         reasons = (f"{t['executor']}: {t['refused']}" for t in receipt["tried"] if "refused" in t)
         warnings.warn(
             f"the sweep runs on the {chosen.name} executor ({'; '.join(reasons)})",
             FallbackWarning,
-            stacklevel=3,
+            stacklevel=6,
         )
     return chosen, {**receipt, "user_hooks": hooks}
 
@@ -169,12 +173,15 @@ def _try(
     settings: Settings,
     asked: Sequence[Executor],
     forced: bool,
+    memory: Memory,
 ) -> tuple[Executor, Receipt]:
     check_layout(model, prompts[0], settings)
     in_answer = any(is_answer_position(at) for one in settings.interventions for at in one.places)
     n_tokens = settings.n_tokens if in_answer else min(2, settings.n_tokens)
     short = replace(settings, n_tokens=n_tokens, samples=1)
     trial, no_cache = _recorded(model, prompts, short, any(each.needs_kv for each in asked))
+    # Nothing but the passes can be made smaller here, so they get what the runs leave.
+    bytes_left = None if memory.max_bytes is None else memory.max_bytes - bytes_held(trial.runs)
     tried = [*trial.edited(*trial.kinds), *trial.pair]
     expected = _measure(model, trial.runs, tried, reference)
     _refuse_nan(trial, expected)
@@ -189,7 +196,8 @@ def _try(
         try:
             if no_cache is not None and candidate.needs_kv:
                 raise Refused(no_cache)
-            kinds = _check(model, trial, expected, candidate)
+            within = bounded(candidate, memory, bytes_left)
+            kinds = _check(model, trial, expected, within)
         except Refused as reason:
             receipt["tried"].append({"executor": candidate.name, "refused": str(reason)})
         else:
@@ -229,6 +237,8 @@ def _recorded(
     except InputError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return made(keep_kv=False), (
             "the model does not keep keys and values for every layer, as linear attention and "
             f"recurrent states have none ({_line(error)})"
@@ -348,10 +358,14 @@ def _carried_out(
     try:
         return measured(*trial.kinds)
     except Exception as together:
+        if is_out_of_memory(together):  # says nothing of the executor
+            raise
         for kind in trial.kinds:
             try:
                 measured(kind)
             except Exception as error:
+                if is_out_of_memory(error):
+                    raise
                 raise Refused(f"{kind!r} raised {_line(error)}") from error
         raise Refused(f"all kinds together raised {_line(together)}") from together
 

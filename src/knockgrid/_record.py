@@ -1,7 +1,8 @@
 """Record: the clean runs of a batch, and the runs that sources take their values from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ from knockgrid._run import (
 )
 from knockgrid._settings import Settings
 from knockgrid._source import RunSpec, normal
+
+Key = TypeVar("Key")
 
 
 def sites_of(model: TransformerBridge, settings: Settings) -> list[Site]:
@@ -148,7 +151,7 @@ def record_sources(
     for i, (tokens, ids) in enumerate(given):
         key = (len(ids), len(tokens), _suffix_start(wanted[i], tokens, ids))
         groups.setdefault(key, []).append(i)
-    for (_, n_prompt, start), members in groups.items():
+    for (_, n_prompt, start), members in parts(groups, settings.rows_recorded):
         some = [wanted[i] for i in members]
         ids = torch.stack([given[i][1] for i in members])
         noise = _noise_of(model, some, settings, ids)
@@ -158,6 +161,19 @@ def record_sources(
         made = unbatch(runs, [one.spec.prompt for one in some], tokens, ids, valid, noise)
         found.update(zip(members, map(_placed, made, some), strict=True))
     return [found[i] for i in range(len(wanted))]
+
+
+def parts(groups: Mapping[Key, Sequence[int]], most: int | None) -> Iterator[tuple[Key, list[int]]]:
+    """The members of every group, at most so many at once.
+
+    Example:
+        >>> list(parts({"a": [0, 1, 2], "b": [3]}, most=2))
+        [('a', [0, 1]), ('a', [2]), ('b', [3])]
+    """
+    for key, members in groups.items():
+        size = most or len(members)
+        for i in range(0, len(members), size):
+            yield key, list(members[i : i + size])
 
 
 def _placed(run: Run, wanted: SourceRun) -> Run:

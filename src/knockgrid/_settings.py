@@ -21,3 +21,5 @@ class Settings:
     keep_kv: bool
     sigma: Mapping[str, float] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
+    rows_recorded: int | None = None
+    """Rows of one pass that records source runs, at most."""

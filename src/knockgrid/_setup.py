@@ -2,12 +2,13 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid._bounds import check_enough, need, prompts_at_once
 from knockgrid._checks import (
     check_counts,
     check_edits,
@@ -18,6 +19,7 @@ from knockgrid._checks import (
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention, Statistics, check_names
 from knockgrid._layers import layer_list, layer_set
+from knockgrid._memory import TRIAL, Memory, bytes_of, check_rows, until_it_fits
 from knockgrid._model import check_ready, describe, n_layers
 from knockgrid._preflight import choose
 from knockgrid._prepared import Prepared, batches, default_bos, prepare
@@ -53,6 +55,7 @@ class Setup:
     unit: str
     mode: str
     batch: int = BATCH
+    memory: Memory = field(default_factory=Memory)
 
     @property
     def set_level(self) -> SetLevel:
@@ -117,6 +120,8 @@ def set_up(
     prepend_bos: bool | None,
     seed: int,
     batch: int = BATCH,
+    max_rows: int | None = None,
+    max_memory: int | str | None = None,
     set_level: SetLevel | None = None,
 ) -> Setup:
     """Check everything, take the statistics over the set, and try the executor on this model.
@@ -130,6 +135,8 @@ def set_up(
     check_ready(model)
     rows = list(interventions) if isinstance(interventions, Sequence) else [interventions]
     check_counts(n_tokens=n_tokens, samples=samples, batch=batch)
+    check_rows(max_rows)
+    memory = Memory(max_rows, bytes_of(max_memory))
     measures = check_options(mode, metrics, unit, direction)
     check_names(rows)
     chosen = layer_list(layers, n_layers(model))
@@ -140,24 +147,57 @@ def set_up(
     settings = Settings(
         rows, chosen, n_tokens, samples, direction, mode != "prompt_only", bos, seed, keep_kv=False
     )
+    check_enough(model, ready, settings, memory)
     if set_level is None:
-        settings = with_statistics(model, ready, settings)
+        settings = measured(model, ready, settings, memory)
     else:
         settings = replace(settings, **vars(set_level))
     if mode == "free_run":
         check_free_run(rows, executor)
         trial, stepwise = replace(settings, n_tokens=1), FreeRun(cached=executor != "reference")
-        carry_out, receipt = choose(model, ready, trial, stepwise)
+        carry_out, receipt = tried(model, ready, trial, stepwise, memory)
     else:
-        carry_out, receipt = choose(model, ready, settings, executor)
+        carry_out, receipt = tried(model, ready, settings, executor, memory)
     settings = replace(settings, keep_kv=carry_out.needs_kv)
-    return Setup(model, ready, settings, carry_out, receipt, measures, unit, mode, batch)
+    check_enough(model, ready, settings, memory)
+    return Setup(model, ready, settings, carry_out, receipt, measures, unit, mode, batch, memory)
+
+
+def tried(
+    model: TransformerBridge,
+    ready: Sequence[Prepared],
+    settings: Settings,
+    executor: str | Executor,
+    memory: Memory,
+) -> tuple[Executor, dict[str, Any]]:
+    """The executor that a sweep runs on; it was tried in passes that fit."""
+    return until_it_fits(
+        lambda: choose(model, ready, settings, executor, memory),
+        lambda: memory.fewer_rows(memory.most_rows or TRIAL),
+        "prompts of the trial",
+    )
+
+
+def measured(
+    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, memory: Memory
+) -> Settings:
+    """Settings with the statistics of the set, over as many prompts at once as fit."""
+
+    def at_once() -> int:
+        return prompts_at_once(memory, need(model, settings, [longest], False), BATCH)
+
+    longest = max(ready, key=lambda one: len(one.tokens))
+    return until_it_fits(
+        lambda: with_statistics(model, ready, settings, at_once()),
+        lambda: memory.fewer_prompts(at_once()),
+        "prompts",
+    )
 
 
 def with_statistics(
-    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings
+    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, at_most: int = BATCH
 ) -> Settings:
-    """Settings with the numbers that are taken over the whole prompt set."""
+    """Settings with the numbers that are taken over the whole prompt set, `at_most` at once."""
     scales: set[str] = set()
     for one in settings.interventions:
         for prepared in ready if one.source is not None else ():
@@ -176,7 +216,7 @@ def with_statistics(
     return replace(
         settings,
         sigma={scale: embedding_std(model, ready, scale) for scale in sorted(scales)},
-        statistics=site_statistics(model, ready, settings.interventions, inside),
+        statistics=site_statistics(model, ready, settings.interventions, inside, at_most),
     )
 
 

@@ -70,17 +70,19 @@ def site_statistics(
     ready: Sequence[Prepared],
     interventions: Iterable[Intervention],
     layers: Sequence[int],
+    at_most: int = 32,
 ) -> Statistics:
     """Mean vector and standard deviation at each site and position name that a source asks for.
 
-    All tokens of a place count equally, over all prompts. Sums are kept in float64.
+    All tokens of a place count equally, over all prompts. Sums are kept in float64. `at_most`
+    prompts are recorded at once.
     """
     wanted = _wanted(interventions)
     if not wanted:
         return {}
     sites = [(act_name, layer) for act_name, _ in wanted for layer in layers]
     sums: dict[tuple[str, int, str], list[Tensor]] = {}
-    for batch in batches(ready):
+    for batch in batches(ready, at_most=at_most):
         ids = ids_of(model, batch)
         seen = record(model, ids, measured=slice(-1, None), sites=sites, keep_kv=False)
         for act_name, at in wanted:

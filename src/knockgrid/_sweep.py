@@ -1,6 +1,6 @@
 """sweep: preflight, cells, executor, divergences, table."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from knockgrid._prompt import Prompt
 from knockgrid._setup import BATCH, Setup, set_up
 from knockgrid._table import build
 
+Model = str | Path | TransformerBridge | Callable[[], TransformerBridge]
 METRICS = (
     "js",
     "kl",
@@ -31,7 +32,7 @@ METRICS = (
 
 
 def sweep(
-    model: str | Path | TransformerBridge,
+    model: Model,
     prompts: Sequence[Prompt] | Prompt,
     interventions: Sequence[Intervention] | Intervention,
     *,
@@ -46,8 +47,11 @@ def sweep(
     prepend_bos: bool | None = None,
     seed: int = 0,
     batch: int = BATCH,
+    max_rows: int | None = None,
+    max_memory: int | str | None = None,
     out: str | Path | None = None,
     shard: str | None = None,
+    engine: Any = "single",
     progress: bool = True,
 ) -> pd.DataFrame:
     """Carry out every intervention at every layer on every prompt, and measure what it moves.
@@ -62,7 +66,7 @@ def sweep(
         True
 
     Args:
-        model: a bridge, or what `load` takes.
+        model: a bridge, what `load` takes, or a function that loads it.
         prompts: one or more prompts; their order is that of the table.
         interventions: what to block; each has a name of its own.
         layers: `"all"`, or layers in the order in which figures show them.
@@ -84,10 +88,16 @@ def sweep(
         seed: of all random draws, which depend on it, the prompt, the source and the sample only.
         batch: prompts of equal length that are computed together, at most; a sweep that is
             carried out in pieces is cut between batches only.
+        max_rows: rows of one pass, at most; by default they follow free memory. Where memory runs
+            out all the same, they are halved, with a warning.
+        max_memory: what may be allocated beside the weights and the table, such as `"4GB"`,
+            `"800MiB"` or a number of bytes. Both bounds change results by rounding only.
         out: a run folder. Finished batches are kept there as they come; the same call again does
             what is missing, and `open_run` reads it.
         shard: with `out`, the part of the batches that this process carries out: `"2/8"`, or
             `"auto"` for what SLURM or torchrun has set; several processes write one folder.
+        engine: with `out`, where batches are computed: `"single"`, in this process, or `"ray"`, by
+            actors that load the model themselves; `RayEngine` says how many and how large.
         progress: whether to show a progress bar, where a terminal or a notebook can.
 
     Returns:
@@ -98,6 +108,7 @@ def sweep(
         InputError: bad input, in one sentence, before anything is computed or written; a folder
             that holds a run with other settings.
         PromptsFailed: with `out`, some prompts raised; the others are kept.
+        TooLittleMemory: memory ran out on one prompt in the smallest passes.
     """
     options: dict[str, Any] = {
         "layers": layers,
@@ -111,18 +122,33 @@ def sweep(
         "prepend_bos": prepend_bos,
         "seed": seed,
         "batch": batch,
+        "max_rows": max_rows,
+        "max_memory": max_memory,
     }
-    model = load(model)
-    with exclusive(model, "sweep"):
-        if out is not None:
-            # Inside a function, as all that lasts is at the edge, and nothing else here needs it.
-            from knockgrid.edge.resumable import resumable
+    if out is not None:
+        # Inside a function, as all that lasts is at the edge, and nothing else here needs it.
+        from knockgrid.edge.resumable import resumable
 
-            return resumable(out, model, prompts, interventions, options, shard, progress)
-        if shard is not None:
-            raise InputError(f"shard is {shard!r}, but there is no folder to share; give out=")
-        setup = set_up(model, prompts, interventions, **options)
+        return resumable(out, model, prompts, interventions, options, shard, progress, engine)
+    if shard is not None:
+        raise InputError(f"shard is {shard!r}, but there is no folder to share; give out=")
+    if engine != "single":
+        raise InputError(f"engine is {engine!r}, but there is no folder to write; give out=")
+    bridge = loaded(model)
+    with exclusive(bridge, "sweep"):
+        setup = set_up(bridge, prompts, interventions, **options)
         return tabled(setup, collected(setup, progress))
+
+
+def loaded(model: Model, device: str | None = None) -> TransformerBridge:
+    """The model; one that is named goes to `device`.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    if callable(model) and not isinstance(model, TransformerBridge):
+        return load(model())
+    return load(model, device=device)
 
 
 def collected(setup: Setup, progress: bool) -> Collected:

@@ -22,6 +22,7 @@ def measured(model, family, prompts):
 
     import knockgrid as kg
     from knockgrid._checks import check_edits
+    from knockgrid._memory import Memory
     from knockgrid._preflight import choose
 
     found = {}
@@ -32,7 +33,7 @@ def measured(model, family, prompts):
             layers = family.layers.get(name, "all")
             ready, settings = prepared(model, prompts, [one], layers=layers, keep_kv=False)
             check_edits(model, [one], settings.layers)
-            executor, receipt = choose(model, ready, settings, "auto")
+            executor, receipt = choose(model, ready, settings, "auto", Memory())
             found[name] = "NA" if name in receipt["unseen"] else executor.name
         except kg.InputError:
             found[name] = "no"

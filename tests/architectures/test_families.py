@@ -8,6 +8,7 @@ from kinds import kind_of, main_kinds
 from mixtures import FAMILIES
 
 import knockgrid as kg
+from knockgrid._memory import Memory
 from knockgrid._model import user_hooks
 from knockgrid._preflight import FallbackWarning, choose
 
@@ -46,7 +47,7 @@ def test_preflight_takes_the_fastest_executor_that_is_right_and_says_why(family,
         ready, settings = prepared(model, prompts[::-1], kinds, layers=layers, **OPTIONS)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", FallbackWarning)
-            chosen, receipt = choose(model, ready, settings, "auto")
+            chosen, receipt = choose(model, ready, settings, "auto", Memory())
         slowest.append(chosen.name)
         reasons = [t["refused"] for t in receipt["tried"] if "refused" in t]
         said = [str(w.message) for w in caught if w.category is FallbackWarning]

@@ -10,6 +10,7 @@ from families import DENSE
 from mixtures import FAMILIES
 
 import knockgrid as kg
+from knockgrid._memory import Memory
 from knockgrid._preflight import _RECEIPTS, FallbackWarning, choose
 from knockgrid.executors._staircase import Staircase
 
@@ -27,7 +28,7 @@ def llama(boot):
 
 def chosen(model, prompts, kinds, executor="auto", **options):
     ready, settings = prepared(model, prompts, kinds, **options)
-    return choose(model, ready, settings, executor)
+    return choose(model, ready, settings, executor, Memory())
 
 
 def spoilt(monkeypatch, change):

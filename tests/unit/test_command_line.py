@@ -129,6 +129,7 @@ class TestJson:
         found = json.loads(printed)
         assert (found["prompts"], found["cells"]) == (2, 12)
         assert found["seconds"] > 0
+        assert found["memory"] > found["weights"] > 0
         assert not (tmp_path / "run").exists()
 
     def test_check(self, capsys, folder, monkeypatch):
@@ -209,9 +210,9 @@ class TestExitCodes:
     def test_help_and_pages_list_them_all(self, capsys):
         code, printed, _ = run(capsys, "--help")
         assert code == 0
-        assert codes_in(printed[printed.index("Exit codes") :]) == {0, 1, 2, 3, 130, 143}
+        assert codes_in(printed[printed.index("Exit codes") :]) == {0, 1, 2, 3, 4, 130, 143}
         for page in ("runs.md", "command_line.md"):
-            assert codes_in((ROOT / "docs" / page).read_text("utf-8")) == {0, 1, 2, 3, 130, 143}
+            assert codes_in((ROOT / "docs" / page).read_text("utf-8")) == {0, 1, 2, 3, 4, 130, 143}
 
     def failing(self, capsys, monkeypatch, folder, tmp_path, error):
         def fail(*_, **__):
@@ -228,6 +229,14 @@ class TestExitCodes:
         assert code == 3
         assert said.startswith("knockgrid: ")
         assert "planted" in said
+
+    def test_4_too_little_memory(self, capsys, monkeypatch, folder, tmp_path):
+        from knockgrid._memory import TooLittleMemory
+
+        error = TooLittleMemory("prompts of 9 tokens")
+        code, printed, said = self.failing(capsys, monkeypatch, folder, tmp_path, error)
+        assert (code, printed) == (4, "")
+        assert said == f"knockgrid: {error}\n"
 
     @pytest.mark.parametrize(("number", "wanted"), [(2, 130), (15, 143)])
     def test_stopped(self, capsys, monkeypatch, folder, tmp_path, number, wanted):
@@ -322,7 +331,7 @@ def shell(shell_name, line, **more):
 class TestCompletion:
     def test_each_list_is_that_of_its_place(self):
         from knockgrid import _checks, _layers, _sweep
-        from knockgrid.edge import config, draw, recipes, store
+        from knockgrid.edge import config, draw, recipes, resumable, store
         from knockgrid.edge.plan import DTYPES
 
         lists = values.VALUES
@@ -331,6 +340,7 @@ class TestCompletion:
         assert lists["metric"] == _sweep.METRICS
         assert lists["mode"] == _checks.MODES
         assert lists["row"] == config.ROWS
+        assert lists["engine"] == resumable.ENGINES
         assert set(lists["dtype"]) == set(DTYPES)
         assert set(lists["format"]) == set(store.FORMATS)
         assert {one.split(":")[0] for one in lists["source"]} == {
@@ -373,7 +383,7 @@ class TestCompletion:
 
     def test_every_list_belongs_to_an_option(self):
         names = {name for c in cli.COMMANDS for name in inspect.signature(c).parameters}
-        assert set(values.VALUES) - {"engine"} <= names  # `engine` comes with the scaling extra
+        assert set(values.VALUES) <= names
 
     def test_bash(self):
         commands = shell("bash", "knockgrid ")[0].split()

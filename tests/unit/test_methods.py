@@ -7,15 +7,15 @@ import pytest
 
 import knockgrid as kg
 from knockgrid._escape import latex
-from knockgrid._setup import set_up
 from knockgrid._sweep import METRICS
 from knockgrid.edge.carry_out import SAME
 from knockgrid.edge.config import SweepConfig
+from knockgrid.edge.engine import InProcess
 from knockgrid.edge.manifest import read_manifest
 from knockgrid.edge.methods import methods
 from knockgrid.edge.plan import interventions_of
 from knockgrid.edge.references import entries
-from knockgrid.edge.resumable import begun, carried_on
+from knockgrid.edge.resumable import Given, begun, carried_on
 from knockgrid.edge.run_folder import RunFolder
 
 BASE = {"model": "tiny", "source": ("noise", "swap"), "seed": 0}
@@ -35,13 +35,12 @@ def written(tiny_llama, tmp_path_factory):
         config = SweepConfig(**{**BASE, **changes})
         options = {name: getattr(config, name) for name in SAME}
 
-        def setup(level):
-            rows = interventions_of(config)
-            return set_up(tiny_llama, prompts, rows, metrics=METRICS, set_level=level, **options)
-
+        rows = interventions_of(config)
+        given = Given(tiny_llama, prompts, rows, {"metrics": METRICS, **options})
         folder = RunFolder(tmp_path_factory.mktemp("methods"))
-        begun(folder, json.loads(config.model_dump_json()), config.digest(), setup)
-        carried_on(folder, setup, (1, 1), progress=False)
+        with InProcess(given) as engine:
+            begun(folder, json.loads(config.model_dump_json()), config.digest(), engine)
+            carried_on(folder, (1, 1), False, engine)
         return folder.path, methods(folder.path)
 
     return write

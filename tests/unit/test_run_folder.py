@@ -217,7 +217,7 @@ def test_a_shard_of_another_run_is_set_aside(folder, run, tmp_path, undisturbed)
         table = run(folder)
     reasons = " ".join(str(one.message) for one in said)
     assert "00001.parquet: it belongs to another run" in reasons
-    assert "00002.parquet: it is shard 0" in reasons
+    assert "00002.parquet: it is shard 0 under another name" in reasons
     assert equal(table, undisturbed)
 
 

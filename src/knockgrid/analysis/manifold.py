@@ -16,6 +16,7 @@ from knockgrid._errors import InputError, unknown
 from knockgrid._intervention import Cell, Intervention, check_names
 from knockgrid._layers import layer_list, layer_set
 from knockgrid._measure import label
+from knockgrid._memory import Memory
 from knockgrid._model import check_ready, describe, has_hook, hook_name, load, n_layers
 from knockgrid._preflight import choose
 from knockgrid._prepared import Prepared, batches, default_bos, prepare
@@ -136,7 +137,7 @@ def off_manifold(
     settings = Settings(rows, chosen, 1, 1, "noise", False, bos, seed, keep_kv=False)
     settings = with_statistics(model, ready, settings)
     picked = sample(ready, n_prompts, seed)
-    _, receipt = choose(model, picked, settings, "reference")
+    _, receipt = choose(model, picked, settings, "reference", Memory())
     places = {place_of(model, one, layer) for one in rows for layer in chosen}
     states = natural_states(model, natural, places, distance)
     found, dropped = collect(model, picked, settings, states, progress)

@@ -1,32 +1,32 @@
 """carry_out: from settings to a run folder."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid._parquet import write_table
 from knockgrid._prompt import Prompt
 from knockgrid._setup import SetLevel, Setup, set_up
 from knockgrid._sweep import METRICS
 from knockgrid._table import metadata_of
 from knockgrid.analysis import labels, noise_floor, reliance, with_noise_floor
 from knockgrid.analysis._noise_floor import floor_of_nulls
-from knockgrid.edge.choose import Chosen, choose_prompts, in_form
-from knockgrid.edge.config import SweepConfig
+from knockgrid.edge.choose import choose_prompts, in_form
+from knockgrid.edge.config import BOUNDS, SweepConfig
+from knockgrid.edge.disk import disk_errors_said
 from knockgrid.edge.plan import interventions_of, treatments_of
-from knockgrid.edge.resumable import begun, carried_on
-from knockgrid.edge.run_folder import LABELS, RunFolder
+from knockgrid.edge.resumable import begun, carried_on, engine_of
+from knockgrid.edge.run_folder import Plan, RunFolder
 from knockgrid.edge.split import part_of
+from knockgrid.edge.start import Start, start_of
 
 SAME = (
     *("layers", "n_tokens", "mode", "unit", "samples", "direction", "executor"),
-    *("prepend_bos", "seed"),
+    *("prepend_bos", "seed", *BOUNDS),
 )
 LABEL_ORDER = ("FA-high", "FA-low", "AH", "UH")
 FLOOR_PROMPTS = 16
@@ -40,6 +40,7 @@ def carry_out(
     *,
     shard: str | None = None,
     progress: bool = True,
+    engine: Any = "single",
 ) -> pd.DataFrame:
     """Sweep as the settings say, shard by shard; a run that was begun in the folder goes on.
 
@@ -51,12 +52,12 @@ def carry_out(
     """
     treatments_of(config)  # refuses bad names before a model is loaded
     part = part_of(shard)
-    settings = json.loads(config.model_dump_json())
+    settings = config.model_dump(mode="json")
     folder = RunFolder(out)
     folder.check(settings)
-    job = Job(config, folder, cache(load))
-    begun(folder, settings, config.digest(), job.set_up, job.more)
-    table = carried_on(folder, job.set_up, part, progress)
+    with engine_of(engine, Job(config, load)) as chosen:
+        begun(folder, settings, config.digest(), chosen)
+        table = carried_on(folder, part, progress, chosen)
     return with_floor_of_nulls(folder, config, table)
 
 
@@ -65,51 +66,48 @@ class Job:
     """What settings decide of a run, once there is a model."""
 
     config: SweepConfig
-    folder: RunFolder
     load: Callable[[], TransformerBridge]
 
     @cached_property
-    def chosen(self) -> Chosen:
-        """The prompts, those that the run was begun with if it was, and how they were selected."""
-        if self.folder.begun:
-            return Chosen(self.folder.plan().prompts)
-        return choose_prompts(self.config, self.load())
-
-    @cached_property
-    def labelled(self) -> tuple[Sequence[Prompt], pd.DataFrame | None]:
-        """The prompts with their labels, and the frame that the labels come from."""
-        if self.folder.begun or not self.config.labels:
-            return self.chosen.prompts, None
-        return labelled(self.chosen.prompts, self.config, self.load())
+    def loaded(self) -> TransformerBridge:
+        """The model, which is loaded when it is needed, and once."""
+        return self.load()
 
     @property
     def options(self) -> dict[str, Any]:
         """The options of the sweep."""
         return {name: getattr(self.config, name) for name in SAME}
 
-    def set_up(self, level: SetLevel | None) -> Setup:
-        """The sweep, with set-level statistics that were taken before, if they were."""
-        model, prompts = self.load(), self.labelled[0]
-        rows = interventions_of(self.config, prompts, model.tokenizer)
-        more = {"metrics": METRICS, "batch": self.config.batch, "set_level": level}
-        return set_up(model, prompts, rows, **self.options, **more)
-
-    def more(self, setup: Setup) -> dict[str, Any]:
-        """What else the manifest says: how prompts were chosen, groups, the noise floor."""
-        said: dict[str, Any] = {"selection": self.chosen.selection}
-        frame = self.labelled[1]
+    def start(self) -> Start:
+        """What the run begins with: chosen prompts with their labels, groups, the noise floor."""
+        chosen = choose_prompts(self.config, self.loaded)
+        prompts, frame = chosen.prompts, None
+        if self.config.labels:
+            prompts, frame = labelled(prompts, self.config, self.loaded)
+        setup = self._set_up(prompts, None)
+        said: dict[str, Any] = {"selection": chosen.selection}
         if frame is not None:
             said["group_order"] = list(LABEL_ORDER)
-            write_table(frame, self.folder.path / LABELS)
-        else:  # of a labelled run that ended before its manifest
-            (self.folder.path / LABELS).unlink(missing_ok=True)
-        if wants_floor(self.config) and not self.config.nulls:
-            prompts = [one.prompt for one in setup.ready]
-            some = prompts[:: -(-len(prompts) // FLOOR_PROMPTS)]
-            rows = treatments_of(self.config)
-            floor = noise_floor(setup.model, some, rows, progress=False, **self.options)
-            said["noise_floor"] = metadata_of(floor)["noise_floor"]
-        return said
+        return start_of(setup, {**said, **self.floor(setup)}, frame)
+
+    def set_up(self, plan: Plan) -> Setup:
+        """The sweep over the prompts, and with the statistics, that the run was begun with."""
+        return self._set_up(plan.prompts, plan.set_level)
+
+    def _set_up(self, prompts: Sequence[Prompt], level: SetLevel | None) -> Setup:
+        rows = interventions_of(self.config, prompts, self.loaded.tokenizer)
+        more = {"metrics": METRICS, "batch": self.config.batch, "set_level": level}
+        return set_up(self.loaded, prompts, rows, **self.options, **more)
+
+    def floor(self, setup: Setup) -> dict[str, Any]:
+        """The noise floor, unless the run's own nulls will give it."""
+        if not wants_floor(self.config) or self.config.nulls:
+            return {}
+        prompts = [one.prompt for one in setup.ready]
+        some = prompts[:: -(-len(prompts) // FLOOR_PROMPTS)]
+        rows = treatments_of(self.config)
+        floor = noise_floor(setup.model, some, rows, progress=False, **self.options)
+        return {"noise_floor": metadata_of(floor)["noise_floor"]}
 
 
 def wants_floor(config: SweepConfig) -> bool:
@@ -129,7 +127,8 @@ def with_floor_of_nulls(
     if not wanted or not manifest["finished"]:
         return table
     table = with_noise_floor(table, floor_of_nulls(table))
-    folder.update(noise_floor=metadata_of(table)["noise_floor"])
+    with disk_errors_said(folder.path):
+        folder.update(noise_floor=metadata_of(table)["noise_floor"])
     return table
 
 
@@ -143,7 +142,7 @@ def labelled(
     """
     other = None
     if config.label_form is not None:
-        forms = in_form(list(prompts), config.label_form, model)
+        forms = in_form(list(prompts), config.label_form, model.tokenizer)
         other = {str(p.id): q for p, q in zip(prompts, forms, strict=True)}
     frame = reliance(
         model, prompts, label_with=other, prepend_bos=config.prepend_bos, seed=config.seed

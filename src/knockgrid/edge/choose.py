@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -33,13 +34,7 @@ def choose_prompts(config: SweepConfig, model: TransformerBridge) -> Chosen:
     Raises:
         InputError: none is left.
     """
-    if config.prompts == "facts":
-        found = datasets.facts(config.relations, tokenizer=model.tokenizer)
-    else:
-        found = datasets.read_prompts(config.prompts)
-        if config.relations is not None:
-            found = [prompt for prompt in found if prompt.relation in config.relations]
-    found = in_form(found, config.form, model)
+    found = named(config, model.tokenizer)
     if config.known or config.unknown:
         chosen = by_knowledge(model, found, config)
     else:
@@ -49,7 +44,18 @@ def choose_prompts(config: SweepConfig, model: TransformerBridge) -> Chosen:
     return chosen
 
 
-def in_form(prompts: list[Prompt], form: str, model: TransformerBridge) -> list[Prompt]:
+def named(config: SweepConfig, tokenizer: Any) -> list[Prompt]:
+    """All prompts that the settings name, whatever a model knows of them."""
+    if config.prompts == "facts":
+        found = datasets.facts(config.relations, tokenizer=tokenizer)
+    else:
+        found = datasets.read_prompts(config.prompts)
+        if config.relations is not None:
+            found = [prompt for prompt in found if prompt.relation in config.relations]
+    return in_form(found, config.form, tokenizer)
+
+
+def in_form(prompts: list[Prompt], form: str, tokenizer: Any) -> list[Prompt]:
     """The prompts as they are, in a chat model's own turn, or behind a text.
 
     Raises:
@@ -58,7 +64,7 @@ def in_form(prompts: list[Prompt], form: str, model: TransformerBridge) -> list[
     if form == "plain":
         return prompts
     if form == "chat":
-        return datasets.in_chat(prompts, model.tokenizer)
+        return datasets.in_chat(prompts, tokenizer)
     if "{}" not in form:
         raise unknown("form", form, ("plain", "chat", "a text that ends with {}"))
     return datasets.in_template(prompts, form)

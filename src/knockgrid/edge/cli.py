@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from knockgrid._errors import InputError
 from knockgrid.edge.commands import figures, looks, runs, sweeps
 from knockgrid.edge.commands.values import completed
+from knockgrid.edge.disk import DISK
 from knockgrid.edge.misspelt import no_such_command, usage
 
 COMMANDS = (
@@ -33,10 +34,15 @@ Exit codes:
   1         verify: the run does not hold; doctor: a check failed
   2         bad input, or a disk that cannot be written
   3         some prompts of a run failed, the others are there
+  4         memory ran out even on one prompt at a time
   130, 143  stopped by Ctrl-C or SIGTERM, after the shard in hand
 
 What went wrong is one line on standard error. With --json standard output is one JSON document.
 """
+
+
+CODES = {"PromptsFailed": 3, "TooLittleMemory": 4}
+"""Errors by name, since the rooms that raise them are imported inside commands only."""
 
 
 class Ended(Exception):
@@ -91,9 +97,13 @@ def main() -> None:
         leave(2, error)
     except Ended as error:
         leave(error.code, error)
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        leave(2, f"{error.filename or 'a file'} cannot be read or written ({error.strerror})")
     except Exception as error:
-        if type(error).__name__ == "PromptsFailed":
-            leave(3, error)
+        if type(error).__name__ in CODES:
+            leave(CODES[type(error).__name__], error)
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(str(error.format_message()), err=True)
             sys.exit(2)

@@ -6,18 +6,28 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from knockgrid._errors import InputError, cut, shown, unknown
+from knockgrid._memory import LEAST, bytes_of
 
 SOURCES = ("noise", "noise:K", "swap", "zero", "mean")
 ROWS = ("subject", "attention", "last")
+BOUNDS = ("max_rows", "max_memory")
+"""Settings that bound memory, and decide nothing of a run but the last digits of its numbers.
+
+Two runs that differ in them only are the same one, so that what was begun on a large machine can go
+on where less fits at once.
+"""
+WHERE = ("device", "device_map")
+"""Settings that say where a run is computed, not what: a run goes on elsewhere, and every shard
+records the hardware that computed it."""
 LARGEST = 2**16
 """Bytes of a settings file."""
 
 
 class SweepConfig(BaseModel):
-    """Everything that decides what a run computes; its hash identifies the run.
+    """Everything that decides what a run computes, and where; the hash of what identifies it.
 
     Example:
         >>> SweepConfig(layers=[0, 5]).digest() == SweepConfig(layers=[0, 5]).digest()
@@ -57,10 +67,18 @@ class SweepConfig(BaseModel):
     prepend_bos: bool | None = None
     seed: int = 0
     batch: int = Field(32, ge=1)
+    max_rows: int | None = Field(None, ge=LEAST)
+    max_memory: int | str | None = None
+
+    @field_validator("max_memory")
+    @classmethod
+    def _readable(cls, given: int | str | None) -> int | None:
+        return bytes_of(given)
 
     def digest(self) -> str:
-        """A digest of all settings, in their canonical JSON form."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """A digest of the settings that decide, in their canonical JSON form."""
+        text = self.model_dump_json(exclude={*BOUNDS, *WHERE})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_config(path: Path | None, flags: dict[str, Any]) -> SweepConfig:

@@ -29,6 +29,29 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def footer_digest(path: Path) -> str:
+    """The sha256 of a Parquet file's footer, which says where its columns lie; no row is read.
+
+    Pages carry checksums of their own, the footer has none.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 8))
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(max(0, size - 8 - length))
+        return bytes_digest(file.read())
+
+
+def bytes_digest(content: bytes) -> str:
+    """The sha256 that a file of these bytes has.
+
+    Example:
+        >>> bytes_digest(b"")[:8]
+        'e3b0c442'
+    """
+    return hashlib.sha256(content).hexdigest()
+
+
 def row_digests(table: pd.DataFrame) -> dict[str, dict[str, str]]:
     """A digest per prompt and intervention, so that a changed number can be traced to its rows.
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import platform
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,32 +70,11 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 def create_manifest(folder: Path, manifest: Mapping[str, Any]) -> bool:
     """Put a manifest where there is none; False if another process was faster.
 
-    A rename would replace the other's file, so a complete temporary file is linked instead, which
-    fails where the name is taken. File systems without hard links fall back to exclusive creation.
+    This is the moment at which a run is begun.
     """
-    part = folder / f".{MANIFEST}.{uuid.uuid4().hex[:8]}.part"
     try:
-        with part.open("xb") as file:
+        with whole_file(folder / MANIFEST, replace=False) as file:
             file.write(_bytes(manifest))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(part, folder / MANIFEST)
-        except FileExistsError:
-            return False
-        except OSError:
-            return _created(folder / MANIFEST, manifest)
-        return True
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _created(path: Path, manifest: Mapping[str, Any]) -> bool:
-    try:
-        with path.open("xb") as file:
-            file.write(_bytes(manifest))
-            file.flush()
-            os.fsync(file.fileno())
     except FileExistsError:
         return False
     return True

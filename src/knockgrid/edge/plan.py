@@ -1,9 +1,7 @@
-"""From settings to prompts, interventions and an estimate."""
+"""From settings to a model and interventions."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,12 +10,9 @@ from transformers.utils import logging
 
 from knockgrid._errors import InputError, unknown
 from knockgrid._intervention import Intervention
-from knockgrid._layers import layer_list
-from knockgrid._model import load, n_layers
-from knockgrid._prepared import Prepared, default_bos, prepare
+from knockgrid._model import load
 from knockgrid._progress import visible
 from knockgrid._prompt import Prompt
-from knockgrid._run import input_device
 from knockgrid._source import Source
 from knockgrid.datasets import same_answer
 from knockgrid.edge.config import ROWS, SOURCES, SweepConfig
@@ -32,13 +27,13 @@ DTYPES = {
 }
 
 
-def load_model(config: SweepConfig) -> TransformerBridge:
-    """The model that the settings name."""
+def load_model(config: SweepConfig, place: str | None = None) -> TransformerBridge:
+    """The model that the settings name; where they leave the device open, it goes to `place`."""
     with quiet_loading(config.model):
         return load(
             config.model,
             dtype=DTYPES[config.dtype],
-            device=config.device,
+            device=config.device or (place if config.device_map is None else None),
             revision=config.revision,
             device_map=config.device_map,
         )
@@ -122,61 +117,3 @@ def treatments_of(config: SweepConfig) -> list[Intervention]:
             label = {"subject": "Subj.", "last": "Last."}[row]
             made.append(patch(config.act_name, row, _source(config, name), name=full, label=label))
     return made
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a sweep will cost: cells, and seconds on this machine as measured just now."""
-
-    prompts: int
-    cells: int
-    block_tokens: int
-    seconds: float
-
-    def __str__(self) -> str:
-        minutes, seconds = divmod(round(self.seconds), 60)
-        return (
-            f"{self.prompts} prompts, {self.cells} cells, about {minutes} min {seconds:02d} s here"
-        )
-
-
-def estimate(model: TransformerBridge, config: SweepConfig, prompts: Sequence[Prompt]) -> Estimate:
-    """Count the cells of a sweep and time a pass of the model, to say what it will cost.
-
-    A subject row costs L(L - 1)/2 blocks over the tokens from the subject on, rows that begin at
-    the last token as many blocks of the measured tokens; every prompt adds one or more clean
-    passes. The speed is that of one warm pass over about 256 tokens.
-    """
-    depth = n_layers(model)
-    layers = layer_list(config.layers, depth)
-    rows = interventions_of(config, prompts, model.tokenizer)
-    bos = default_bos(model, config.prepend_bos)
-    ready = prepare(model, prompts, bos, config.n_tokens)
-    tokens = sum(_block_tokens(one, rows, len(layers), depth, config) for one in ready)
-    cells = len(ready) * len(rows) * len(layers)
-    return Estimate(len(ready), cells, tokens, tokens / _speed(model, ready, depth))
-
-
-def _block_tokens(
-    one: Prepared, rows: Sequence[Intervention], n: int, depth: int, config: SweepConfig
-) -> int:
-    from knockgrid._positions import resolve
-
-    length = len(one.tokens) + config.n_tokens - 1
-    total = depth * length * (1 + len(config.source))
-    for row in rows:
-        place = row.edges[0] if row.edges else row.sites[0][1]
-        start = resolve(one.prompt, one.tokens, place)[0]
-        total += n * depth // 2 * (length - start) * config.samples
-    return total
-
-
-def _speed(model: TransformerBridge, ready: Sequence[Prepared], depth: int) -> float:
-    """Tokens through one block per second."""
-    ids = list(ready[0].tokens.ids)
-    batch: Any = torch.tensor([ids] * max(1, 256 // len(ids))).to(input_device(model))
-    with torch.inference_mode():
-        model(batch)
-        started = time.perf_counter()
-        model(batch)
-    return depth * batch.numel() / (time.perf_counter() - started)

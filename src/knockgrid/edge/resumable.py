@@ -1,45 +1,51 @@
 """resumable: a sweep that is carried out shard by shard into a run folder."""
 
-import errno
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid._errors import InputError
+from knockgrid._errors import InputError, unknown
+from knockgrid._exclusive import exclusive
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention
 from knockgrid._progress import bar
 from knockgrid._prompt import Prompt
 from knockgrid._setup import SetLevel, Setup, set_up
+from knockgrid._sweep import Model, loaded
+from knockgrid.edge.config import BOUNDS
+from knockgrid.edge.disk import disk_errors_said
+from knockgrid.edge.engine import Engine, InProcess, Recipe, Task
 from knockgrid.edge.finish import finish
 from knockgrid.edge.identity import digest, identity
 from knockgrid.edge.interrupt import Stopped, asked_to_stop
 from knockgrid.edge.manifest import SCHEMA, hardware
-from knockgrid.edge.run_folder import RunFolder
-from knockgrid.edge.shard import Shard
-from knockgrid.edge.split import mine, part_of
+from knockgrid.edge.run_folder import Plan, RunFolder
+from knockgrid.edge.split import local_device, mine, part_of
+from knockgrid.edge.start import Start, start_of
 from knockgrid.edge.store import open_run
-from knockgrid.edge.work import PromptsFailed, Work
+from knockgrid.edge.work import PromptsFailed
 
-Engine = Callable[[Work, Iterable[int], Callable[[int], Any]], Iterator[Shard]]
-"""Computes shards, in any order, and tells of cells that are done."""
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+ENGINES = ("single", "ray")
 
 
 def resumable(
     out: str | Path,
-    model: TransformerBridge,
+    model: Model,
     prompts: Sequence[Prompt] | Prompt,
     interventions: Sequence[Intervention] | Intervention,
     options: Mapping[str, Any],
     shard: str | None = None,
     progress: bool = True,
+    engine: Any = "single",
 ) -> pd.DataFrame:
     """Begin a sweep in a folder, or go on with it, and read its table.
 
@@ -53,64 +59,112 @@ def resumable(
     rows = list(interventions) if isinstance(interventions, Sequence) else [interventions]
     executor = options["executor"]
     named = executor.name if isinstance(executor, Executor) else executor
-    config = identity(rows, {**options, "executor": named})
+    # Bounds of memory are no part of what a run is: it may go on where there is less of it.
+    deciding = {name: value for name, value in options.items() if name not in BOUNDS}
+    config = identity(rows, {**deciding, "executor": named})
     folder.check(config)
-
-    def setup(level: SetLevel | None) -> Setup:
-        return set_up(model, prompts, rows, **options, set_level=level)
-
-    begun(folder, config, digest(config), setup)
-    return carried_on(folder, setup, part, progress)
+    given = Given(model, prompts, rows, options, shard)
+    with held(model), engine_of(engine, given) as chosen:
+        begun(folder, config, digest(config), chosen)
+        return carried_on(folder, part, progress, chosen)
 
 
-def begun(
-    folder: RunFolder,
-    config: Mapping[str, Any],
-    config_digest: str,
-    setup: Callable[[SetLevel | None], Setup],
-    more: Callable[[Setup], Mapping[str, Any]] = lambda setup: {},
-) -> None:
+def held(model: Model) -> AbstractContextManager[Any]:
+    """A model of the caller's for this thread alone; one that is loaded here is ours anyway."""
+    return exclusive(model, "sweep") if isinstance(model, TransformerBridge) else nullcontext()
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A sweep as it was asked for from Python."""
+
+    model: Model
+    prompts: Sequence[Prompt] | Prompt
+    rows: Sequence[Intervention]
+    options: Mapping[str, Any]
+    shard: str | None = None
+
+    @cached_property
+    def loaded(self) -> TransformerBridge:
+        """The model, which is loaded when it is needed, and once."""
+        return loaded(self.model, local_device(self.shard))
+
+    def start(self) -> Start:
+        """What the run begins with."""
+        return start_of(self._set_up(None))
+
+    def set_up(self, plan: Plan) -> Setup:
+        """The sweep, with the statistics that the run was begun with."""
+        return self._set_up(plan.set_level)
+
+    def _set_up(self, level: SetLevel | None) -> Setup:
+        return set_up(self.loaded, self.prompts, self.rows, **self.options, set_level=level)
+
+
+def engine_of(engine: Any, recipe: Recipe) -> Engine:
+    """The engine that a name or its options stand for.
+
+    Raises:
+        InputError: there is no such engine, or it cannot carry out this recipe.
+    """
+    if engine == "single":
+        return InProcess(recipe)
+    from knockgrid.edge.ray_engine import RayEngine
+
+    options = RayEngine() if engine == "ray" else engine
+    if not isinstance(options, RayEngine):
+        raise unknown("engine", engine, ENGINES)
+    if isinstance(getattr(recipe, "model", None), TransformerBridge):
+        raise InputError(
+            "engine is 'ray', whose actors load the model themselves, but model is a bridge that "
+            "lives in this process; give its name, its folder, or a function that loads it, as "
+            "functools.partial(kg.load, 'gpt2', dtype=torch.bfloat16)"
+        )
+    return options.carrying_out(recipe)
+
+
+def begun(folder: RunFolder, config: Mapping[str, Any], config_digest: str, engine: Engine) -> None:
     """Begin a run unless it was begun before: set-level statistics, plan, manifest.
 
-    Of several processes that begin the same run at once one writes the manifest; the others go on
-    with what it has written.
+    Of several processes that begin a run at once one writes the manifest; the others go on with
+    what it has written.
+
+    Raises:
+        InputError: another process has begun a run with other settings here meanwhile.
     """
-    if folder.begun:
-        return
-    made = setup(None)
-    manifest = {
-        "schema": SCHEMA,
-        "config": config,
-        "config_digest": config_digest,
-        "started": now(),
-        "finished": None,
-        "hardware": hardware(),
-        **made.metadata(),
-    }
-    with disk_errors_said(folder):
-        folder.begin({**manifest, **more(made)}, made)
+    if not folder.begun:
+        start = engine.start()
+        manifest = {
+            "schema": SCHEMA,
+            "config": config,
+            "config_digest": config_digest,
+            "started": now(),
+            "finished": None,
+            "hardware": hardware(),
+            **start.metadata,
+            **start.more,
+        }
+        with disk_errors_said(folder.path):
+            folder.begin(manifest, start)
+    folder.check(config)
+    with disk_errors_said(folder.path):
+        folder.settle(folder.manifest)
 
 
 def carried_on(
-    folder: RunFolder,
-    setup: Callable[[SetLevel | None], Setup],
-    part: tuple[int, int],
-    progress: bool,
-    engine: Engine | None = None,
+    folder: RunFolder, part: tuple[int, int], progress: bool, engine: Engine
 ) -> pd.DataFrame:
     """Carry out this part's missing shards; whoever finds all of them there ends the run."""
     manifest = folder.manifest
     total = manifest["plan"]["shards"]
     if manifest.get("compact"):
         return of_whole(folder)
-    wanted = [i for i in mine(total, part) if folder.state(i, manifest) != "finished"]
+    with disk_errors_said(folder.path):
+        wanted = [i for i in mine(total, part) if folder.state(i, manifest) != "finished"]
     if wanted:
-        made = setup(folder.plan().set_level)
-        folder.check_same(made, made.metadata())
-        work = Work(made, manifest["config_digest"], manifest["run_digest"])
-        keep(folder, work, wanted, progress, engine or one_by_one)
+        keep(folder, manifest, wanted, progress, engine)
     if all(folder.shard_path(i).exists() for i in range(total)):
-        with disk_errors_said(folder):
+        with disk_errors_said(folder.path):
             finish(folder)
     return of_whole(folder)
 
@@ -127,31 +181,39 @@ def of_whole(folder: RunFolder) -> pd.DataFrame:
     return open_run(folder.path)
 
 
-def one_by_one(work: Work, numbers: Iterable[int], done: Callable[[int], Any]) -> Iterator[Shard]:
-    """Shards in this process."""
-    for number in numbers:
-        yield work.carry_out(number, done)
-
-
 def keep(
-    folder: RunFolder, work: Work, wanted: Sequence[int], progress: bool, engine: Engine
+    folder: RunFolder,
+    manifest: Mapping[str, Any],
+    wanted: Sequence[int],
+    progress: bool,
+    engine: Engine,
 ) -> None:
     """Compute shards and keep each as it comes, until all are there or the user asks to stop."""
     kept, before = 0, stamps(folder, wanted)
-    with (
-        asked_to_stop() as asked,
-        disk_errors_said(folder),
-        bar(sum(map(work.cells, wanted)), " cells", "sweep", progress) as done,
-    ):
-        for shard in engine(work, still_missing(folder, before), done.update):
-            folder.write(shard)
-            kept += 1
-            if asked.number is not None and kept < len(wanted):
-                raise Stopped(
-                    f"stopped after {kept} of {len(wanted)} missing shards; nothing is lost, and "
-                    f"the same command goes on with {folder.path}",
-                    asked.number,
-                )
+    with asked_to_stop() as asked, disk_errors_said(folder.path):
+        task = Task(
+            folder.plan(),
+            manifest["config_digest"],
+            manifest["run_digest"],
+            manifest["receipt"]["executor"],
+            tuple(manifest["plan"]["columns"]),
+            len(wanted),
+            len(manifest["intervention_order"]) * len(manifest["layer_order"]),
+            folder.check_same,
+            lambda: asked.number is not None,
+        )
+        missing = takewhile(lambda _: asked.number is None, still_missing(folder, before))
+        cells = sum(map(task.cells, wanted))
+        with bar(cells, " cells", "sweep", progress) as done:
+            for shard in engine.shards(task, missing, done.update):
+                folder.write(shard)
+                kept += 1
+        if asked.number is not None and kept < len(wanted):
+            raise Stopped(
+                f"stopped after {kept} of {len(wanted)} missing shards; nothing is lost, and the "
+                f"same command goes on with {folder.path}",
+                asked.number,
+            )
 
 
 def stamps(folder: RunFolder, numbers: Iterable[int]) -> dict[int, int | None]:
@@ -169,24 +231,6 @@ def still_missing(folder: RunFolder, before: Mapping[int, int | None]) -> Iterat
     for number in random.SystemRandom().sample(list(before), len(before)):
         if stamps(folder, [number])[number] == before[number]:
             yield number
-
-
-@contextmanager
-def disk_errors_said(folder: RunFolder) -> Iterator[None]:
-    """A full or read-only disk in one sentence.
-
-    Raises:
-        InputError: instead of the system's error.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        raise InputError(
-            f"{folder.path} could not be written ({error.strerror}); finished shards are kept: "
-            "make room or rights, and give the same command again"
-        ) from None
 
 
 def now() -> str:

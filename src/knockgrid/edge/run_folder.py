@@ -2,18 +2,21 @@
 
 import json
 import os
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from knockgrid._errors import InputError
-from knockgrid._parquet import whole_file
+from knockgrid._parquet import table_bytes, whole_file
 from knockgrid._prompt import Prompt
-from knockgrid._setup import SetLevel, Setup
-from knockgrid.edge.digests import file_digest
+from knockgrid._setup import SetLevel
+from knockgrid.edge.config import BOUNDS, WHERE
+from knockgrid.edge.digests import bytes_digest
 from knockgrid.edge.manifest import (
     MANIFEST,
     create_manifest,
@@ -23,7 +26,7 @@ from knockgrid.edge.manifest import (
     write_manifest,
 )
 from knockgrid.edge.prompt_lines import line_of, prompt_of
-from knockgrid.edge.set_level import read_set_level, write_set_level
+from knockgrid.edge.set_level import read_set_level
 from knockgrid.edge.shard import (
     Damaged,
     Shard,
@@ -33,6 +36,7 @@ from knockgrid.edge.shard import (
     schema,
     write_shard,
 )
+from knockgrid.edge.start import Start
 
 PLAN, STATISTICS, SHARDS = "plan.jsonl", "statistics.safetensors", "shards"
 COMPACT, SIDES, LABELS, FIGURES = "table.parquet", "prompts.parquet", "labels.parquet", "figures"
@@ -85,6 +89,7 @@ class RunFolder:
         """
         if self.begun:
             differ = differing(self.manifest.get("config", {}), config)
+            differ = [name for name in differ if name not in (*WHERE, *BOUNDS)]
             if differ:
                 raise InputError(
                     f"{self.path} holds a run with other settings ({', '.join(differ)}); choose "
@@ -96,24 +101,59 @@ class RunFolder:
         if not os.access(there, os.W_OK):
             raise InputError(f"{there} cannot be written to; choose another --out")
 
-    def begin(self, manifest: Mapping[str, Any], setup: Setup) -> bool:
-        """Write plan, statistics and manifest; False if another process has begun the same run."""
+    def begin(self, manifest: Mapping[str, Any], start: Start) -> bool:
+        """Write plan, statistics and manifest; False if another process has begun a run here.
+
+        Several may be at it at once, with other settings even. So each puts its files down under
+        names of their own; whoever creates the manifest has begun the run, and the files that it
+        vouches for get their place.
+        """
         (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
-        place = {one.prompt.id: i for i, batch in enumerate(setup.batches()) for one in batch}
-        lines = [line_of(one.prompt, shard=place[one.prompt.id]) for one in setup.ready]
+        lines = start.lines()
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        files = {PLAN: text.encode("utf-8"), STATISTICS: write_set_level(setup.set_level)}
-        for name, content in files.items():
-            with whole_file(self.path / name) as file:
-                file.write(content)
+        files = {PLAN: text.encode("utf-8"), STATISTICS: start.statistics}
+        if start.labels is not None:
+            files[LABELS] = table_bytes(start.labels)
+        digests = {name: bytes_digest(content) for name, content in files.items()}
         plan = {
             "prompts": len(lines),
-            "shards": len(setup.batches()),
-            "columns": setup.columns,
-            "digests": {name: file_digest(self.path / name) for name in files},
+            "shards": len(set(start.shards)),
+            "columns": list(start.columns),
+            "digests": digests,
         }
-        whole = {**manifest, "plan": plan}
-        return create_manifest(self.path, {**whole, "run_digest": run_digest(whole)})
+        whole = {**manifest, "plan": plan, "begun_by": uuid.uuid4().hex[:8]}
+        try:
+            for name, content in files.items():
+                with whole_file(self._unsettled(name, whole)) as file:
+                    file.write(content)
+            create_manifest(self.path, {**whole, "run_digest": run_digest(whole)})
+        finally:  # what has failed may have been a flush after the manifest was there
+            began = self.begun and self.manifest.get("begun_by") == whole["begun_by"]
+            for name in () if began else files:
+                self._unsettled(name, whole).unlink(missing_ok=True)
+        return began
+
+    def settle(self, manifest: Mapping[str, Any]) -> None:
+        """Give the files that the manifest vouches for their place, unless they have it."""
+        for name in manifest["plan"]["digests"]:
+            with suppress(FileNotFoundError):  # they have it
+                os.replace(self._unsettled(name, manifest), self.path / name)
+
+    def _decided(self, name: str, manifest: Mapping[str, Any]) -> bytes:
+        """A file that the manifest vouches for, which may be given its place this very moment."""
+        path = self.path / name
+        for place in (path, self._unsettled(name, manifest), path):
+            with suppress(FileNotFoundError):
+                content = place.read_bytes()
+                if bytes_digest(content) == manifest["plan"]["digests"][name]:
+                    return content
+        raise InputError(
+            f"{path} is not the file that the run was begun with; restore it, or begin anew in "
+            "another folder"
+        )
+
+    def _unsettled(self, name: str, manifest: Mapping[str, Any]) -> Path:
+        return self.path / f".{name}.{manifest.get('begun_by')}.part"
 
     def plan(self) -> Plan:
         """The plan of a run that was begun.
@@ -122,24 +162,19 @@ class RunFolder:
             InputError: its files are not those that the manifest vouches for.
         """
         manifest = self.manifest
-        for name, digest in manifest["plan"]["digests"].items():
-            path = self.path / name
-            if not path.is_file() or file_digest(path) != digest:
-                raise InputError(
-                    f"{path} is not the file that the run was begun with; restore it, or begin "
-                    "anew in another folder"
-                )
-        lines = [json.loads(one) for one in (self.path / PLAN).read_text("utf-8").splitlines()]
-        level = read_set_level((self.path / STATISTICS).read_bytes(), manifest["sigma"])
+        digests = manifest["plan"]["digests"]
+        files = {name: self._decided(name, manifest) for name in digests}
+        lines = [json.loads(one) for one in files[PLAN].decode("utf-8").splitlines()]
+        level = read_set_level(files[STATISTICS], manifest["sigma"])
         return Plan([prompt_of(one) for one in lines], [one["shard"] for one in lines], level)
 
-    def check_same(self, setup: Setup, computed: Mapping[str, Any]) -> None:
+    def check_same(self, start: Start) -> None:
         """Refuse to go on with what is not the run that was begun here.
 
         Raises:
             InputError: another model, other prompts, another executor.
         """
-        manifest, plan = self.manifest, self.plan()
+        manifest, plan, computed = self.manifest, self.plan(), start.metadata
         model = computed["model"]
         differ = [k for k in (*SAME_MODEL, *SAME_PASS) if manifest["model"].get(k) != model.get(k)]
         if differ:
@@ -147,10 +182,8 @@ class RunFolder:
                 f"{self.path} was begun with another model ({', '.join(differ)} differ); choose "
                 "another folder with --out"
             )
-        place = {one.prompt.id: i for i, batch in enumerate(setup.batches()) for one in batch}
-        mine = [line_of(one.prompt, shard=place[one.prompt.id]) for one in setup.ready]
         theirs = zip(plan.prompts, plan.shards, strict=True)
-        if mine != [line_of(prompt, shard=shard) for prompt, shard in theirs]:
+        if start.lines() != [line_of(prompt, shard=shard) for prompt, shard in theirs]:
             raise InputError(
                 f"{self.path} was begun with other prompts; choose another folder with --out"
             )
@@ -174,8 +207,24 @@ class RunFolder:
         return self.path / SHARDS / file_name(number)
 
     def write(self, shard: Shard) -> None:
-        """Keep a finished shard."""
-        write_shard(shard, self.shard_path(shard.about["number"]))
+        """Keep a shard, unless another process has written one that is no worse.
+
+        One that is finished is never written again. One in which prompts have failed gives way to
+        one with no more of them.
+        """
+        path = self.shard_path(shard.about["number"])
+        try:
+            before = len(read_about(path, shard.about["run"])["failed"])
+        except FileNotFoundError:
+            try:
+                write_shard(shard, path, replace=False)
+            except FileExistsError:  # by now
+                self.write(shard)
+            return
+        except Damaged:
+            before = len(shard.about["prompts"])
+        if before and len(shard.failed) <= before:
+            write_shard(shard, path)
 
     def state(self, number: int, manifest: Mapping[str, Any]) -> str:
         """Whether a shard is `finished`, `failed` in part, or `missing`.
@@ -184,35 +233,50 @@ class RunFolder:
         and missing from then on.
         """
         path = self.shard_path(number)
-        if not path.exists():
-            return "missing"
-        columns = schema(manifest["plan"]["columns"])
         try:
-            about = read_shard(path, manifest["run_digest"], columns).about
-        except Damaged as reason:
-            aside = self._set_aside(path)
-            if aside is not None:
-                warnings.warn(
-                    f"{path.name}: {reason}; it was set aside as {aside.name} and is computed anew",
-                    DamagedShard,
-                    stacklevel=2,
-                )
+            failed = self._failed(path, number, manifest)
+        except FileNotFoundError:
             return "missing"
-        return "failed" if about["failed"] else "finished"
+        except Damaged as reason:
+            aside = self._set_aside(path, number, manifest)
+            if aside is None:
+                return self.state(number, manifest)
+            warnings.warn(
+                f"{path.name}: {reason}; it was set aside as {aside.name} and is computed anew",
+                DamagedShard,
+                stacklevel=2,
+            )
+            return "missing"
+        return "failed" if failed else "finished"
 
-    def _set_aside(self, path: Path) -> Path | None:
-        """Give a damaged file another name; None if another process was faster."""
+    def _failed(self, path: Path, number: int, manifest: Mapping[str, Any]) -> Mapping[str, str]:
+        """The prompts of a shard that have failed, once all of its rows were looked at."""
+        columns = schema(manifest["plan"]["columns"])
+        shard = read_shard(path, manifest["run_digest"], columns)
+        check_number(shard.about, number)
+        return shard.failed
+
+    def _set_aside(self, path: Path, number: int, manifest: Mapping[str, Any]) -> Path | None:
+        """Give a damaged file another name; None if another process was faster.
+
+        That one may have computed it anew by now, in which case the new one gets its name back.
+        """
         names = (path.with_name(f"{path.name}.damaged-{i}") for i in count(1))
         aside = next(name for name in names if not name.exists())
         try:
             os.rename(path, aside)
+            self._failed(aside, number, manifest)
         except FileNotFoundError:
             return None
-        return aside
+        except Damaged:
+            return aside
+        os.replace(aside, path)
+        return None
 
-    def shards(self, manifest: Mapping[str, Any]) -> list[Path]:
+    def shards(self, manifest: Mapping[str, Any] | None = None) -> list[Path]:
         """The planned shards that are there, in order."""
-        paths = map(self.shard_path, range(manifest["plan"]["shards"]))
+        planned = (manifest or self.manifest)["plan"]["shards"]
+        paths = map(self.shard_path, range(planned))
         return [path for path in paths if path.exists()]
 
     def abouts(self, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -222,13 +286,49 @@ class RunFolder:
             InputError: one of them cannot be read.
         """
         for path in self.shards(manifest):
-            try:
-                yield read_about(path, manifest["run_digest"])
-            except Damaged as reason:
-                raise InputError(
-                    f"{path} is damaged ({reason}); the command that made the run computes it anew"
-                ) from None
+            with damaged_shard_said(path):
+                about = read_about(path, manifest["run_digest"])
+                check_number(about, int(path.stem))
+            yield about
+
+    def read(self, manifest: Mapping[str, Any]) -> Iterator[Shard]:
+        """The shards that are there, every row held against its digest.
+
+        Raises:
+            InputError: one of them is not what was written.
+        """
+        columns = schema(manifest["plan"]["columns"])
+        for path in self.shards(manifest):
+            with damaged_shard_said(path):
+                shard = read_shard(path, manifest["run_digest"], columns)
+                check_number(shard.about, int(path.stem))
+            yield shard
 
     def update(self, **changes: Any) -> None:
         """Change entries of the manifest."""
         write_manifest(self.path, {**self.manifest, **changes})
+
+
+@contextmanager
+def damaged_shard_said(path: Path) -> Iterator[None]:
+    """A damaged shard in one sentence.
+
+    Raises:
+        InputError: instead of `Damaged`.
+    """
+    try:
+        yield
+    except Damaged as reason:
+        raise InputError(
+            f"{path} is damaged ({reason}); the command that made the run computes it anew"
+        ) from None
+
+
+def check_number(about: Mapping[str, Any], number: int) -> None:
+    """Refuse a copy of another shard, whose prompts would be there twice.
+
+    Raises:
+        Damaged: it is one.
+    """
+    if about["number"] != number:
+        raise Damaged(f"it is shard {about['number']} under another name")

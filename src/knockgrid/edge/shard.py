@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,12 @@ def file_name(number: int) -> str:
     return f"{number:05d}.parquet"
 
 
-def write_shard(shard: Shard, path: Path) -> None:
-    """Keep a shard, whole and on the disk or not at all."""
+def write_shard(shard: Shard, path: Path, replace: bool = True) -> None:
+    """Keep a shard, whole and on the disk or not at all.
+
+    Raises:
+        FileExistsError: without `replace`, if there is one by then.
+    """
     about = {
         **shard.about,
         "rows": len(shard.table),
@@ -96,7 +101,7 @@ def write_shard(shard: Shard, path: Path) -> None:
     }
     text = json.dumps(about, ensure_ascii=False)
     stamped = shard.table.replace_schema_metadata({KEY: text, DIGEST: _digest(text)})
-    with whole_file(path) as file:
+    with whole_file(path, replace) as file:
         write_rows(stamped, file)
 
 
@@ -111,6 +116,7 @@ def rows_writer(columns: pa.Schema, file: Any) -> pq.ParquetWriter:
     floats = [field.name for field in columns if pa.types.is_floating(field.type)]
     others = [name for name in columns.names if name not in floats]
     coding: dict[str, Any] = {"use_dictionary": others, "use_byte_stream_split": floats}
+    coding["write_page_checksum"] = True  # else a flipped bit may be another number
     return pq.ParquetWriter(file, columns, compression="zstd", **coding)
 
 
@@ -119,22 +125,16 @@ def read_about(path: Path, run: str) -> dict[str, Any]:
 
     Raises:
         Damaged: the footer cannot be read, was changed, or belongs to another run.
+        OSError: the disk or the rights stand in the way, of which the file is innocent.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            metadata, rows = file.schema_arrow.metadata or {}, file.metadata.num_rows
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise Damaged(f"its footer cannot be read ({_first(error)})") from None
-    text = metadata.get(KEY.encode())
-    if text is None or metadata.get(DIGEST, b"").decode() != _digest(
-        text.decode("utf-8", "replace")
-    ):
+    with damage_said("its footer"), pq.ParquetFile(path) as file:
+        metadata, rows = file.schema_arrow.metadata or {}, file.metadata.num_rows
+    text = metadata.get(KEY.encode(), b"").decode("utf-8", "replace")
+    if metadata.get(DIGEST) != _digest(text).encode():
         raise Damaged("its footer is not the one that was written")
     about = json.loads(text)
     if about["run"] != run:
         raise Damaged("it belongs to another run")
-    if path.name != file_name(about["number"]):
-        raise Damaged(f"it is shard {about['number']}")
     if about["rows"] != rows:
         raise Damaged(f"it has {rows} rows instead of {about['rows']}")
     return about
@@ -145,18 +145,33 @@ def read_shard(path: Path, run: str, columns: pa.Schema | None = None) -> Shard:
 
     Raises:
         Damaged: footer, schema or rows are not what was written.
+        OSError: the disk or the rights stand in the way, of which the file is innocent.
     """
     about = read_about(path, run)
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read().replace_schema_metadata()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise Damaged(f"its rows cannot be read ({_first(error)})") from None
+    with damage_said("its rows"), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        table = file.read().replace_schema_metadata()
     if columns is not None and not table.schema.equals(columns):
         raise Damaged("its columns are not those of the run")
     if row_digests(pandas_of(table)) != about["digests"]:
         raise Damaged("its rows are not those that were written")
     return Shard(table, about)
+
+
+@contextmanager
+def damage_said(what: str) -> Iterator[None]:
+    """What pyarrow says of a damaged file.
+
+    Errors of the system have a number; those of a file that makes no sense have none.
+
+    Raises:
+        Damaged: instead of these.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise Damaged(f"{what} cannot be read ({_first(error)})") from None
 
 
 def _digest(text: str) -> str:

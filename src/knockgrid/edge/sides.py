@@ -49,6 +49,6 @@ def write_sides(sides: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def read_sides(path: Path) -> list[dict[str, Any]]:
     """The side entries that `write_sides` kept."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         rows = file.read().to_pylist()
     return [{**row, **{name: json.loads(row[name]) for name in AS_JSON}} for row in rows]

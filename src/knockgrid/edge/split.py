@@ -12,14 +12,16 @@ def part_of(shard: str | None, environment: Mapping[str, str] = os.environ) -> t
     Example:
         >>> part_of("2/8"), part_of(None)
         ((2, 8), (1, 1))
-        >>> part_of("auto", {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "4",
-        ...                  "SLURM_ARRAY_TASK_MIN": "3", "SLURM_ARRAY_TASK_STEP": "1"})
+        >>> array = {"ID": 5, "COUNT": 4, "MIN": 3, "MAX": 6, "STEP": 1}
+        >>> part_of("auto", {f"SLURM_ARRAY_TASK_{name}": str(n) for name, n in array.items()})
         (3, 4)
 
-    With `"auto"` it comes from a SLURM array, the tasks of a SLURM step, or torchrun.
+    With `"auto"` it comes from a SLURM array, the tasks of a SLURM step, torchrun, or an array
+    whose tasks start several processes.
 
     Raises:
-        InputError: not `i/n`, or `"auto"` where none of them has set its variables.
+        InputError: not `i/n`; or `"auto"` where none of them has set its variables, or where they
+            do not say which part this is.
     """
     if shard is None:
         return 1, 1
@@ -32,22 +34,63 @@ def part_of(shard: str | None, environment: Mapping[str, str] = os.environ) -> t
 
 
 def _from(environment: Mapping[str, str]) -> tuple[int, int]:
-    def number(name: str, default: int) -> int:
-        return int(environment.get(name, default))
-
+    """The process among those of its task, and the task among those of its array."""
     try:
-        if "SLURM_ARRAY_TASK_ID" in environment:
-            low, step = number("SLURM_ARRAY_TASK_MIN", 0), number("SLURM_ARRAY_TASK_STEP", 1)
-            place = (number("SLURM_ARRAY_TASK_ID", 0) - low) // max(1, step)
-            return place + 1, number("SLURM_ARRAY_TASK_COUNT", 1)
-        if "RANK" in environment and "WORLD_SIZE" in environment:
-            return number("RANK", 0) + 1, number("WORLD_SIZE", 1)
-        if "SLURM_PROCID" in environment and "SLURM_NTASKS" in environment:
-            return number("SLURM_PROCID", 0) + 1, number("SLURM_NTASKS", 1)
+        inner, outer = _of_task(environment), _of_array(environment)
     except ValueError as error:
         raise InputError(f"the scheduler's variables cannot be read ({error})") from None
+    if inner is None and outer is None:
+        if "SLURM_PROCID" in environment:
+            raise InputError(
+                "shard is 'auto', but this is one process of a SLURM job and no step of several; "
+                "start it with srun, or leave --shard out"
+            )
+        raise InputError(
+            "shard is 'auto', but neither SLURM nor torchrun has set its variables here; write i/n"
+        )
+    (i, n), (j, m) = inner or (1, 1), outer or (1, 1)
+    return (j - 1) * n + i, m * n
+
+
+def _of_task(environment: Mapping[str, str]) -> tuple[int, int] | None:
+    """The place of a process that torchrun or srun has started.
+
+    A batch script has the number 0 of as many tasks as the job may start, though it is alone; only
+    a step that srun has started says how many of its tasks there really are.
+    """
+    names = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
+    for rank, size in names:
+        if rank in environment and size in environment:
+            place, of = int(environment[rank]), int(environment[size])
+            if not 0 <= place < of:
+                raise InputError(
+                    f"{rank} is {place} and {size} is {of}, which cannot be; write i/n instead"
+                )
+            return place + 1, of
+    return None
+
+
+def _of_array(environment: Mapping[str, str]) -> tuple[int, int] | None:
+    """The place of a task in a SLURM array.
+
+    SLURM tells a task the least and greatest number of its array, and how many there are, but not
+    which; so the place is known only if the numbers are evenly spaced. For a list SLURM gives the
+    step 1, for ranges the step that was asked for, and the last number of a range need not be hit.
+    """
+    if "SLURM_ARRAY_TASK_ID" not in environment:
+        return None
+    names = ("ID", "COUNT", "MIN", "MAX", "STEP")
+    given = {name: environment.get(f"SLURM_ARRAY_TASK_{name}") for name in names}
+    number = {name: int(value) for name, value in given.items() if value is not None}
+    if len(number) == len(names) and number["STEP"] > 0:
+        place, off = divmod(number["ID"] - number["MIN"], number["STEP"])
+        count = (number["MAX"] - number["MIN"]) // number["STEP"] + 1
+        if off == 0 and count == number["COUNT"] and 0 <= place < count:
+            return place + 1, count
+    said = ", ".join(f"{name.lower()} {value}" for name, value in given.items())
     raise InputError(
-        "shard is 'auto', but neither SLURM nor torchrun has set its variables here; write i/n"
+        f"the numbers of this SLURM array are not evenly spaced ({said}), so a task cannot know "
+        "its place; submit --array=1-N, or give every task --shard i/n"
     )
 
 
@@ -57,6 +100,8 @@ def local_device(shard: str | None, environment: Mapping[str, str] = os.environ)
     Example:
         >>> local_device(None) is None
         True
+
+    Where a scheduler shows every process one accelerator only, there is nothing to choose.
     """
     import torch
 

@@ -4,6 +4,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from knockgrid._escape import spreadsheet
 from knockgrid._metadata import shared
 from knockgrid._parquet import whole_file
 from knockgrid._table import KEY
-from knockgrid.edge.digests import file_digest
+from knockgrid.edge.digests import file_digest, footer_digest
 from knockgrid.edge.finish import merged
 from knockgrid.edge.run_folder import COMPACT, SIDES, RunFolder
-from knockgrid.edge.shard import pandas_of, rows_writer, schema
+from knockgrid.edge.shard import Damaged, damage_said, pandas_of, rows_writer, schema
 from knockgrid.edge.sides import read_sides
 
 OF_THE_RUN = (
@@ -31,6 +32,10 @@ OF_THE_RUN = (
 )
 """Entries of a manifest that travel with the table."""
 FORMATS = ("csv", "jsonl")
+CHECKED = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+"""Parquet, each page of which is held against its checksum as it is read."""
 
 
 class UnfinishedRun(UserWarning):
@@ -65,18 +70,24 @@ def open_run(
         InputError: a folder without a run, one in which no shard is finished, or a damaged one.
     """
     run = RunFolder(Path(folder))
+    check_footers(run, run.manifest)
+    return read_run(run, columns, where)
+
+
+def read_run(
+    run: RunFolder,
+    columns: Sequence[str] | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """As `open_run`, of a run whose files may have been written again since it ended."""
     manifest = run.manifest
-    rows = scan_run(folder)
+    rows = scan_run(run.path)
     wanted = names_of(rows.schema, columns)
     names_of(rows.schema, list(where or ()))
-    try:
-        arrow = rows.to_table(columns=[*dict.fromkeys([*wanted, "prompt"])], filter=_filter(where))
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{folder} has a damaged file ({reason}); the command that made the run computes it "
-            "anew, and `knockgrid verify` names it"
-        ) from None
+    check_shards(run, manifest)
+    with damage_refused(run):
+        names = [*dict.fromkeys([*wanted, "prompt"])]
+        arrow = rows.to_table(columns=names, filter=_filter(where))
     metadata = _metadata(run, manifest)
     order = {str(one["id"]): i for i, one in enumerate(metadata["prompts"])}
     place = pd.Series(arrow["prompt"].to_pandas()).map(order).to_numpy()
@@ -109,7 +120,56 @@ def scan_run(folder: str | Path) -> ds.Dataset:
             f"{folder} holds a run of which no shard is finished; the command that began it goes on"
         )
     columns = schema(manifest["plan"]["columns"])
-    return ds.dataset([str(path) for path in files], format="parquet", schema=columns)
+    return ds.dataset([str(path) for path in files], format=CHECKED, schema=columns)
+
+
+@contextmanager
+def damage_refused(run: RunFolder) -> Iterator[None]:
+    """A file that cannot be read, in one sentence.
+
+    Raises:
+        InputError: instead of what pyarrow says.
+    """
+    try:
+        with damage_said("a file"):
+            yield
+    except Damaged as reason:
+        raise InputError(
+            f"{run.path} is damaged ({reason}); the command that made the run computes anew what "
+            "cannot be read, and `knockgrid verify` names it"
+        ) from None
+
+
+def check_footers(run: RunFolder, manifest: Mapping[str, Any]) -> None:
+    """Refuse a footer that is not the one that was written when the run ended.
+
+    Shards of a run with failed prompts may have been repaired since.
+
+    Raises:
+        InputError: there is one.
+    """
+    stamped = {} if manifest.get("failed") else manifest.get("digests", {}).get("footers", {})
+    with damage_refused(run):
+        for name, digest in stamped.items():
+            if (run.path / name).exists() and footer_digest(run.path / name) != digest:
+                raise Damaged(f"the footer of {name} is not the one that was written")
+
+
+def check_shards(run: RunFolder, manifest: Mapping[str, Any]) -> None:
+    """Refuse files that are not this run's, or have other columns, which would read as missing.
+
+    Of every file the footer is read, not the rows.
+
+    Raises:
+        InputError: there is one.
+    """
+    for _ in () if manifest.get("compact") else run.abouts(manifest):
+        continue
+    with damage_refused(run):
+        rows = scan_run(run.path)
+        for fragment in rows.get_fragments():
+            if not fragment.physical_schema.equals(rows.schema):
+                raise Damaged(f"{Path(fragment.path).name} has other columns than the run")
 
 
 def names_of(columns: pa.Schema, given: Sequence[str] | None) -> list[str]:
@@ -132,8 +192,9 @@ def _filter(where: Mapping[str, Any] | None) -> Any:
 def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What travels with the table: from the manifest, and from the shards of an unfinished run."""
     metadata = {name: manifest[name] for name in OF_THE_RUN if name in manifest}
-    if manifest.get("finished"):
-        sides = read_sides(run.path / SIDES)
+    if manifest.get("finished") and is_whole(run, manifest):
+        with damage_refused(run):
+            sides = read_sides(run.path / SIDES)
         found = {"dropped": manifest["dropped"], "failed": manifest["failed"]}
         return _told(metadata, found, sides)
     abouts = list(run.abouts(manifest))
@@ -145,9 +206,14 @@ def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
         f"{run.path} is not finished: {done} of {total} shards, {len(sides)} of "
         f"{manifest['plan']['prompts']} prompts",
         UnfinishedRun,
-        stacklevel=3,
+        stacklevel=4,
     )
     return _told(metadata, merged(abouts), sides)
+
+
+def is_whole(run: RunFolder, manifest: Mapping[str, Any]) -> bool:
+    """Whether all rows are there; shards of a run that has ended may have been taken away."""
+    return bool(manifest.get("compact")) or len(run.shards(manifest)) == manifest["plan"]["shards"]
 
 
 def _told(
@@ -175,19 +241,21 @@ def compact(folder: str | Path) -> Path:
     """
     run = RunFolder(Path(folder))
     manifest = run.manifest
-    if not manifest.get("finished"):
+    if not (manifest.get("finished") and is_whole(run, manifest)):
         raise InputError(f"{folder} is not finished; end the run before you compact it")
     path = run.path / COMPACT
     if not manifest.get("compact"):
         columns = schema(manifest["plan"]["columns"])
-        digests = {str(p): d for one in run.abouts(manifest) for p, d in one["digests"].items()}
+        digests: dict[str, Any] = {}
         with whole_file(path) as file, rows_writer(columns, file) as writer:
-            for batch in parts(folder):
-                writer.write_table(batch)
+            for shard in run.read(manifest):
+                digests |= shard.about["digests"]
+                writer.write_table(shard.table)
         files = {k: v for k, v in manifest["digests"]["files"].items() if "/" not in k}
         files[COMPACT] = file_digest(path)
-        run.update(compact=True, digests={"files": files, "rows": digests})
-    for left in run.shards(manifest):
+        footers = {COMPACT: footer_digest(path)}
+        run.update(compact=True, digests={"files": files, "footers": footers, "rows": digests})
+    for left in run.shards():
         left.unlink(missing_ok=True)
     return path
 
@@ -217,7 +285,10 @@ def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     target = Path(file)
-    with whole_file(target) as handle:
+    run = RunFolder(Path(folder))
+    check_footers(run, run.manifest)
+    check_shards(run, run.manifest)
+    with damage_refused(run), whole_file(target) as handle:
         for i, part in enumerate(parts(folder)):
             text = as_csv(part, header=i == 0) if format == "csv" else as_lines(part)
             handle.write(text.encode("utf-8"))

@@ -62,10 +62,6 @@ class Work:
             "hardware": hardware(),
         }
 
-    def cells(self, number: int) -> int:
-        """The cells of a shard."""
-        return len(self.batches[number]) * self.setup.n_cells
-
     def carry_out(self, number: int, done: Callable[[int], Any] = lambda n: None) -> Shard:
         """Compute a shard.
 
@@ -86,7 +82,7 @@ class Work:
             "sides": sorted(sides, key=lambda side: self.place[side["id"]]),
             "dropped": found.dropped,
             "failed": failed,
-            "computed": self.computed,
+            "computed": {**self.computed, "memory": self.setup.memory.describe()},
         }
         return Shard(arrow_of(frame, schema(self.setup.columns)), about)
 
@@ -110,6 +106,26 @@ class Work:
 
     def _collected(self, batch: Sequence[Prepared], done: Callable[[int], Any]) -> Collected:
         return collect(self.setup, batch, [self.place[one.prompt.id] for one in batch], done)
+
+
+def lost_shard(
+    prompts: Sequence[str],
+    belongs: Mapping[str, Any],
+    columns: Sequence[str],
+    executor: str,
+    reason: str,
+) -> Shard:
+    """A shard without rows, all of whose prompts failed for a reason that is not their own."""
+    computed = {"executor": executor, "versions": versions(), "hardware": hardware()}
+    about = {
+        **belongs,
+        "prompts": list(prompts),
+        "sides": [],
+        "dropped": {},
+        "failed": dict.fromkeys(prompts, reason[:LONGEST]),
+        "computed": computed,
+    }
+    return Shard(arrow_of(None, schema(columns)), about)
 
 
 def said(error: Exception) -> str:

@@ -19,9 +19,10 @@ from knockgrid._errors import InputError
 from knockgrid._executor import Outcome, as_hook, edits_by_hook, items, noise_hooks
 from knockgrid._intervention import Cell
 from knockgrid._run import Run, empty_cache, input_device, keep_measured, run_hooked, takes_cache
+from knockgrid._sizes import sizes_of
 from knockgrid.divergences import js
 from knockgrid.divergences._evaluate import evaluate
-from knockgrid.executors._rows import Plan, budget, layout, split
+from knockgrid.executors._rows import Plan, layout, rows_at_once, split
 
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 5e-6}
 
@@ -47,24 +48,37 @@ class FreeRun:
     max_rows: int | None = None
     cached: bool = True
     needs_kv: bool = False
+    max_bytes: int | None = None
 
     def __call__(
         self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
     ) -> Iterator[Outcome]:
+        for plan in self.plans(model, runs, cells):
+            index = plan.items[0].run
+            run = runs[index]
+            logits, tokens = generate(model, run, plan, self.cached and takes_cache(model))
+            null = logits[0]
+            check_null(run, null)
+            written = tokens.tolist()
+            for item in plan.items:
+                row = plan.row[id(item)]
+                yield Outcome(item.cell, item.sample, logits[row], null, tuple(written[row]))
+
+    def plans(
+        self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
+    ) -> Iterator[Plan]:
+        """The batches of rows that cells are generated in, each of one prompt."""
+        cached = self.cached and takes_cache(model)
+        bounds = (self.max_rows, self.max_bytes)
         todo = sorted(items(cells), key=lambda item: item.run)
         for index, group in groupby(todo, key=lambda item: item.run):
-            run = runs[index]
-            limit = self.max_rows or budget(model, len(run.ids), run.n_prompt, run.n_tokens)
-            for part in split(list(group), max(2, limit)):
-                plan = layout(0, part)
-                logits, tokens = generate(model, run, plan, self.cached and takes_cache(model))
-                null = logits[0]
-                check_null(run, null)
-                written = tokens.tolist()
-                for item in part:
-                    row = plan.row[id(item)]
-                    own = tuple(written[row])
-                    yield Outcome(item.cell, item.sample, logits[row], null, own)
+            length, n_tokens = len(runs[index].ids), runs[index].n_tokens
+            # A row keeps its own cache, and the logits of the steps before.
+            kept = sizes_of(model).cache(length) if cached else 0
+            suffix = runs[index].n_prompt if cached else length
+            limit = rows_at_once(model, length, suffix, 2 * n_tokens, bounds, kept)
+            for part in split(list(group), limit):
+                yield layout(0, part)
 
 
 def generate(model: TransformerBridge, run: Run, plan: Plan, cached: bool) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,8 @@ def forward(
     named = [*((name, as_hook(apply)) for name, apply in hooks), *watch]
     with torch.inference_mode():
         logits = run_hooked(model, run.ids.expand(n_rows, -1), named)
-    return logits[0, run.n_prompt - 1 :]
+    # A copy, since a view would keep the logits of all positions and rows alive.
+    return logits[0, run.n_prompt - 1 :].clone()
 
 
 reference = Reference()

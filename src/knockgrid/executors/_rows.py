@@ -1,6 +1,6 @@
 """Which cells share a pass, and which row of it is theirs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -8,7 +8,9 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._executor import Item
+from knockgrid._memory import LEAST
 from knockgrid._run import Run, input_device
+from knockgrid._sizes import Sizes, sizes_of
 
 Entry = tuple[int, bool]
 
@@ -49,7 +51,11 @@ def layout(start: int, chosen: Sequence[Item]) -> Plan:
 
 
 def plans(
-    model: TransformerBridge, runs: Sequence[Run], todo: Sequence[Item], max_rows: int | None
+    model: TransformerBridge,
+    runs: Sequence[Run],
+    todo: Sequence[Item],
+    max_rows: int | None,
+    max_bytes: int | None = None,
 ) -> Iterator[Plan]:
     """Group items by length and first position, and cut the groups to the memory budget."""
     groups: dict[tuple[int, int, int], list[Item]] = {}
@@ -60,8 +66,8 @@ def plans(
         groups.setdefault((len(run.ids), run.n_prompt, start), []).append(item)
     for (length, _, start), group in groups.items():
         n_tokens = runs[group[0].run].n_tokens
-        limit = max_rows or budget(model, length, length - start, n_tokens)
-        for part in split(group, max(2, limit)):
+        bounds = (max_rows, max_bytes)
+        for part in split(group, rows_at_once(model, length, length - start, n_tokens, bounds)):
             yield layout(start, part)
 
 
@@ -82,23 +88,6 @@ def split(group: Sequence[Item], limit: int) -> Iterator[list[Item]]:
         yield part
 
 
-def bytes_per_row(model: TransformerBridge, length: int, suffix: int, n_tokens: int) -> int:
-    """An upper estimate of the memory that one row needs while a pass is in one block.
-
-    Residual, normed input, q, k, v, mixed heads and the gated MLP per suffix token; scores and
-    pattern per head; gathered keys and values of the whole length, once more for grouped heads;
-    logits and their float32 copy at the measured tokens.
-    """
-    cfg = model.cfg
-    d_mlp = int(getattr(cfg, "d_mlp", None) or 4 * cfg.d_model)
-    size = torch.finfo(next(model.original_model.parameters()).dtype).bits // 8
-    heads, wide = int(cfg.n_heads), int(cfg.n_heads) * int(cfg.d_head)
-    per_token = 6 * int(cfg.d_model) + 4 * wide + 4 * d_mlp
-    scores = 4 * heads * suffix * length
-    cache = 4 * wide * length
-    return (per_token * suffix + scores + cache) * size + n_tokens * int(cfg.d_vocab) * (size + 4)
-
-
 def free_bytes(device: torch.device) -> int:
     """Memory that is free on a device."""
     if device.type == "cuda":
@@ -106,17 +95,37 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def budget(model: TransformerBridge, length: int, suffix: int, n_tokens: int) -> int:
-    """Rows per pass: a quarter of free memory, and on a CPU as many as stay fast.
+def rows_at_once(
+    model: TransformerBridge,
+    length: int,
+    suffix: int,
+    n_tokens: int,
+    bounds: tuple[int | None, int | None],
+    cached: int = 0,
+) -> int:
+    """Rows per pass: within a quarter of free memory, and within the bounds (rows, bytes) given.
 
-    There the gathered keys of one block are kept near 32 MiB: measured on the demo model, passes
-    of 120 tokens are 7 % faster in parts of 120 rows than in one of 1000, since large buffers are
-    fetched anew from the system at every block, while short ones want many rows.
+    `cached` are bytes that a row keeps from block to block. Where no number of rows is given, a CPU
+    takes as many as stay fast: the gathered keys of one block are kept near 32 MiB, since on the
+    demo model passes of 120 tokens are 7 % faster in parts of 120 rows than in one of 1000 (large
+    buffers are fetched anew from the system at every block), while short ones want many rows.
     """
-    device = input_device(model)
-    rows = free_bytes(device) // 4 // bytes_per_row(model, length, suffix, n_tokens)
-    ceiling = 8192
-    if device.type == "cpu":
-        keys = 4 * int(model.cfg.n_heads) * int(model.cfg.d_head) * length
-        ceiling = min(1024, max(64, 2**25 // keys))
-    return int(max(2, min(rows, ceiling)))
+    device, sizes = input_device(model), sizes_of(model)
+    each = sizes.row(length, suffix, n_tokens) + cached
+    max_rows, max_bytes = bounds
+    rows = max_rows or fast_rows(sizes, length, device.type)
+    rows = min(rows, free_bytes(device) // 4 // each)
+    if max_bytes is not None:
+        rows = min(rows, max_bytes // each)
+    return int(max(LEAST, rows))
+
+
+def fast_rows(sizes: Sizes, length: int, device: str) -> int:
+    """Rows beyond which a pass gains nothing."""
+    keys = 4 * sizes.n_heads * sizes.d_head * length
+    return min(1024, max(64, 2**25 // keys)) if device == "cpu" else 8192
+
+
+def widest(plans: Iterable[Plan]) -> int:
+    """The rows of the widest pass."""
+    return max((len(plan.row_prompt) for plan in plans), default=0)

@@ -36,9 +36,10 @@ class Staircase:
 
     A sweep of one row over L layers at suffix length n costs L (L + 1) / 2 block evaluations of n
     tokens (L (L - 1) / 2 where `resid_post` is edited, since the fork then comes after the block),
-    instead of L * L over the whole sequence. `max_rows` bounds the rows of one pass; without it
-    they follow free memory. With `grow=False` all rows are there from the first block on (the
-    rectangle), for models that build tensors per batch row before their blocks.
+    instead of L * L over the whole sequence. `max_rows` bounds the rows of one pass, `max_bytes`
+    what it allocates; without them they follow free memory. With `grow=False` all rows are there
+    from the first block on (the rectangle), for models that build tensors per batch row before
+    their blocks.
 
     Limits: needs a model that takes a `transformers` cache; `sweep` checks that it agrees with
     the reference executor before it is used.
@@ -48,13 +49,20 @@ class Staircase:
     max_rows: int | None = None
     grow: bool = True
     needs_kv: bool = True
+    max_bytes: int | None = None
 
     def __call__(
         self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
     ) -> Iterator[Outcome]:
-        for plan in plans(model, runs, items(cells), self.max_rows):
-            logits = run_pass(model, runs, plan, self.grow)
-            yield from outcomes(plan, logits)
+        for plan in self.plans(model, runs, cells):
+            # Not kept in a variable here, which would hold the logits during the next pass.
+            yield from outcomes(plan, run_pass(model, runs, plan, self.grow))
+
+    def plans(
+        self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
+    ) -> Iterator[Plan]:
+        """The passes that cells are carried out in."""
+        return plans(model, runs, items(cells), self.max_rows, self.max_bytes)
 
 
 def outcomes(plan: Plan, logits: Tensor) -> Iterator[Outcome]:

@@ -1,10 +1,12 @@
 """Commands that compute a run: demo, sweep."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from knockgrid._errors import InputError
 from knockgrid.edge.commands.given import DEMO_RELATIONS, Out, layers_of
 from knockgrid.edge.commands.printed import Json, Printer, printed
 
@@ -16,11 +18,13 @@ def run(
     dry_run: bool,
     by: str | None,
     shard: str | None = None,
+    flops: float | None = None,
+    engine: Any = "single",
     as_json: bool = False,
 ) -> None:
     """Carry out a sweep from settings to figures, and print what was written."""
     with printed(as_json) as said:
-        carried(said, flags, config, out, dry_run, by, shard)
+        carried(said, flags, config, out, dry_run, by, shard, flops, engine)
 
 
 def carried(
@@ -31,6 +35,8 @@ def carried(
     dry_run: bool,
     by: str | None,
     shard: str | None,
+    flops: float | None,
+    engine: Any,
 ) -> None:
     """Carry out a sweep; everything is checked before it begins."""
     from knockgrid.edge.config import read_config
@@ -38,18 +44,19 @@ def carried(
     settings = read_config(config, flags)
     from knockgrid._table import metadata_of
     from knockgrid.edge.carry_out import carry_out
-    from knockgrid.edge.choose import choose_prompts
     from knockgrid.edge.draw import draw
-    from knockgrid.edge.plan import estimate, load_model
+    from knockgrid.edge.estimate import estimate
+    from knockgrid.edge.plan import load_model
+    from knockgrid.edge.split import local_device
 
     if dry_run:
-        model = load_model(settings)
-        prompts = choose_prompts(settings, model).prompts
-        found = estimate(model, settings, prompts)
-        said.add(**vars(found))
+        found = estimate(settings, lambda: load_model(settings), flops)
+        said.add(**vars(found), memory=found.memory)
         said.line(str(found))
         return
-    table = carry_out(settings, out, lambda: load_model(settings), shard=shard)
+    engine = engine if isinstance(engine, str) else engine.on(settings.device)
+    load = partial(load_model, settings, local_device(shard))
+    table = carry_out(settings, out, load, shard=shard, engine=engine)
     written = [out / "manifest.json"]
     said.add(run=str(out), **counts(table))
     if "unfinished" in metadata_of(table):
@@ -144,10 +151,24 @@ def sweep(
     prepend_bos: Annotated[bool | None, typer.Option("--bos/--no-bos")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all draws.")] = None,
     batch: Annotated[int | None, typer.Option(help="Prompts per shard, at most.")] = None,
+    max_rows: Annotated[int | None, typer.Option(help="Rows of one pass, at most.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Beside the weights, at most: 4GB, 800MiB.")
+    ] = None,
     shard: Annotated[
         str | None, typer.Option(help="Carry out this part only: 2/8, or auto (SLURM, torchrun).")
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Print cells and an estimate only.")] = False,
+    engine: Annotated[str, typer.Option(help="single, or ray for actors on a cluster.")] = "single",
+    workers: Annotated[int | None, typer.Option(help="Actors of the ray engine.")] = None,
+    cpus: Annotated[int | None, typer.Option(help="CPUs, and so threads, of each actor.")] = None,
+    gpus: Annotated[float | None, typer.Option(help="GPUs of each actor.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="A Ray cluster, as host:port.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="Estimate time, memory and disk only; loads no large model.")
+    ] = False,
+    flops: Annotated[
+        float | None, typer.Option(help="TFLOP/s of the device that a dry run is for.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Sweep a model over prompts and draw the layer heatmap; the same command again goes on."""
@@ -161,7 +182,8 @@ def sweep(
     same = (
         "model prompts known limit unknown labels label_form "
         "contrasts nulls noise_floor form noise act_name n_tokens mode unit samples "
-        "direction executor dtype device device_map revision prepend_bos seed batch"
+        "direction executor dtype device device_map revision prepend_bos seed batch "
+        "max_rows max_memory"
     )
     given = locals()
     run(
@@ -171,5 +193,27 @@ def sweep(
         dry_run,
         "treatment" if source and len(source) > 1 else None,
         shard,
+        flops,
+        engine_of(engine, workers, cpus, gpus, ray_address),
         as_json=as_json,
     )
+
+
+def engine_of(
+    engine: str,
+    workers: int | None,
+    cpus: int | None,
+    gpus: float | None,
+    address: str | None,
+) -> Any:
+    """The engine that flags name, with its options."""
+    options = {"workers": workers, "cpus": cpus, "gpus": gpus, "address": address}
+    given = [name for name, value in options.items() if value is not None]
+    if engine != "ray":
+        if given:
+            flags = ", ".join("--ray-address" if n == "address" else f"--{n}" for n in given)
+            raise InputError(f"{flags} without --engine ray; give it, or leave them out")
+        return engine
+    from knockgrid.edge.ray_engine import RayEngine
+
+    return RayEngine(workers, cpus, gpus, address)

@@ -1,0 +1,535 @@
+"""The Ray engine, on a real cluster of two CPUs on this machine that the whole module shares.
+
+Faults are planted in the actors themselves: the function that loads the model may first change what
+an actor does, or kill it.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from functools import partial
+
+import pandas as pd
+import pytest
+import torch
+
+import knockgrid as kg
+from knockgrid._errors import InputError
+from knockgrid._setup import SetLevel
+from knockgrid._table import metadata_of
+from knockgrid.edge import ray_cluster, ray_engine, resumable
+from knockgrid.edge.commands.sweeps import engine_of
+from knockgrid.edge.engine import Task
+from knockgrid.edge.manifest import read_manifest
+from knockgrid.edge.ray_actor import heard
+from knockgrid.edge.ray_cluster import Room, connected, room
+from knockgrid.edge.ray_engine import ActorDied, Line
+from knockgrid.edge.run_folder import Plan, RunFolder
+from knockgrid.edge.work import PromptsFailed, Work
+
+# Ray asks Python for what Python means to drop, and leaves sockets to the end of its workers.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),
+]
+NAMES = ("Rome", "Paris", "Oslo", "Bern", "Lima", "Cairo", "Quito", "Delhi", "Tunis", "Seoul")
+BATCH = 2
+TWO = kg.RayEngine(workers=2, cpus=1, gpus=0)
+ONE = kg.RayEngine(workers=1, cpus=1, gpus=0)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The one cluster; runs find it there and leave it."""
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore")
+        for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
+            patch.delenv(name, raising=False)
+        with connected(None, 2):
+            yield
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, tiny_tokenizer, tiny_llama):
+    """Two tiny models that differ in their last norm, as folders."""
+    path, model = tmp_path_factory.mktemp("models"), tiny_llama.original_model
+    plain = {k.replace("_original_component.", ""): v for k, v in model.state_dict().items()}
+    made = type(model)(model.config)
+    made.load_state_dict({name: plain[name] for name in made.state_dict()})
+    for name in ("one", "other"):
+        made.save_pretrained(path / name)
+        tiny_tokenizer.save_pretrained(path / name)
+        with torch.no_grad():
+            made.model.norm.weight.mul_(1.5)
+    return path
+
+
+@pytest.fixture(scope="module")
+def towns():
+    """Ten prompts in seven batches of two sizes."""
+    some = [
+        kg.Prompt(f"The town of {name} is in", spans={"subject": name}, id=name, answers=["it"])
+        for name in NAMES
+    ]
+    lengthened = kg.Prompt("So the capital of Oman is", spans={"subject": "Oman"}, id="Oman")
+    return [*some, lengthened]
+
+
+def loader(folders, log=None, fault=None):
+    """A function that loads the model, notes the process and its number, and plants a fault."""
+
+    def load():
+        import os
+
+        import knockgrid
+
+        number = 0
+        if log is not None:
+            with open(log, "a") as file:
+                file.write(f"{os.getpid()}\n")
+            number = len(log.read_text().split()) - 1
+        name = fault(number) if fault is not None else None
+        return knockgrid.load(folders / (name or "one"))
+
+    return load
+
+
+def until(file, lines):
+    """A wait in the first shard of an actor until so many actors are in theirs.
+
+    These shards are so small that one actor would end the run before another has come up.
+    """
+
+    def wait(number=None, ids=None):
+        import os
+        import time
+
+        with file.open("a+") as noted:
+            noted.seek(0)
+            if str(os.getpid()) not in noted.read().split():
+                noted.write(f"{os.getpid()}\n")
+        start = time.monotonic()
+        while len(file.read_text().split()) < lines and time.monotonic() < start + 40:
+            time.sleep(0.02)
+
+    return wait
+
+
+def in_shards(happens):
+    """A fault that happens in `Work`, to the ids of a batch, in the actor of some number."""
+
+    def plant(number):
+        from knockgrid.edge.work import Work
+
+        before = Work._collected
+
+        def collected(self, batch, done):
+            happens(number, [str(one.prompt.id) for one in batch])
+            return before(self, batch, done)
+
+        Work._collected = collected
+
+    return plant
+
+
+def run(model, towns, out, engine="single", **more):
+    rows = [*kg.information_flow(), kg.patch("mlp_out", "last", kg.mean(), name="mean")]
+    return kg.sweep(model, towns, rows, out=out, batch=BATCH, engine=engine, progress=False, **more)
+
+
+@pytest.fixture(scope="module")
+def single(folders, towns, tmp_path_factory):
+    """The run folder of one process with one thread, and its table."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("single") / "run"
+    table = run(folders / "one", towns, out)
+    torch.set_num_threads(before)
+    return out, table
+
+
+def same(table, single):
+    """Whether table and metadata are those of the single process, bit for bit."""
+    pd.testing.assert_frame_equal(table, single[1], check_exact=True)
+    one, other = dict(metadata_of(table)), dict(metadata_of(single[1]))
+    return one == other
+
+
+def abouts(out):
+    folder = RunFolder(out)
+    return list(folder.abouts(folder.manifest))
+
+
+def test_two_actors_give_the_table_of_one_process(
+    cluster, folders, towns, single, tmp_path, monkeypatch
+):
+    taken, kept, most = 0, 0, []
+    missing, write = resumable.still_missing, RunFolder.write
+
+    def counted(folder, before):
+        nonlocal taken
+        for number in missing(folder, before):
+            taken += 1
+            most.append(taken - kept)
+            yield number
+
+    def counted_write(folder, shard):
+        nonlocal kept
+        write(folder, shard)
+        kept += 1
+
+    monkeypatch.setattr(resumable, "still_missing", counted)
+    monkeypatch.setattr(RunFolder, "write", counted_write)
+    log, out = tmp_path / "log", tmp_path / "run"
+    table = run(loader(folders, log, in_shards(until(tmp_path / "at", 2))), towns, out, TWO)
+    assert same(table, single)
+    assert (table["js"] > 1e-3).mean() > 0.3  # that two tables of zeros are equal says nothing
+
+    # the model was loaded once in each actor, and in this process not at all
+    loads = log.read_text().split()
+    assert len(loads) == len(set(loads)) == 2
+    assert str(os.getpid()) not in loads
+
+    # back-pressure: two shards in flight per actor, never more, and really two
+    assert taken == kept == len(RunFolder(out).shards()) == 6
+    assert max(most) == 4
+
+    # what decides of the numbers is what one process decided, and one thread was at work
+    ours, theirs = (read_manifest(path) for path in (out, single[0]))
+    same_names = ("config_digest", "run_digest", "receipt", "plan", "sigma", "model")
+    assert {n: ours[n] for n in same_names} == {n: theirs[n] for n in same_names}
+    assert {about["computed"]["hardware"]["threads"] for about in abouts(out)} == {1}
+    assert [one.read_bytes() for one in map(RunFolder(out).shard_path, range(6))] == [
+        one.read_bytes() for one in map(RunFolder(single[0]).shard_path, range(6))
+    ]
+
+
+def test_a_killed_actor_costs_nothing_but_its_time(cluster, folders, towns, single, tmp_path):
+    log, out, died = tmp_path / "log", tmp_path / "run", tmp_path / "died"
+    wait = until(tmp_path / "at", 2)
+
+    def kill(number, ids):
+        import os
+        import signal
+
+        wait()
+        if "Lima" in ids and not died.exists():
+            died.write_text("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def plant(number):
+        import warnings
+
+        warnings.warn("told by an actor", UserWarning, stacklevel=1)
+        in_shards(kill)(number)
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        table = run(loader(folders, log, plant), towns, out, TWO)
+    assert same(table, single)
+    assert died.exists()
+    (death,) = (str(one.message) for one in said if one.category is ActorDied)
+    assert re.fullmatch(r"an actor died over shard \d+ \(.+\); another takes its place", death)
+    assert [str(one.message) for one in said].count("told by an actor") == 1
+    assert len(log.read_text().split()) in (2, 3)  # the third may come too late to be of use
+
+
+def test_prompts_that_raise_or_kill_are_recorded(
+    cluster, folders, towns, single, tmp_path, monkeypatch
+):
+    """As in one process; and what was recorded is tried again by the same call."""
+    monkeypatch.setattr(ray_engine, "DEATHS", 2)
+    monkeypatch.setattr(resumable, "still_missing", lambda folder, before: iter(sorted(before)))
+    plan, out = RunFolder(single[0]).plan(), tmp_path / "run"
+    of = {str(prompt.id): shard for prompt, shard in zip(plan.prompts, plan.shards, strict=True)}
+    together = Counter(of.values())
+    killer = next(one for one in of if together[of[one]] == 1 and of[one] > 0)
+    raiser = next(one for one in of if together[of[one]] == 2)
+
+    def fault(number, ids):
+        import os
+        import signal
+
+        if raiser in ids:
+            raise ValueError(f"not {raiser}")
+        if killer in ids:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def fault_here(number, ids):
+        for one in (raiser, killer):
+            if one in ids:
+                raise ValueError(f"not {one}")
+
+    log = tmp_path / "log"
+    model = loader(folders, log, in_shards(fault))
+    with pytest.raises(PromptsFailed) as raised, pytest.warns(ActorDied) as said:
+        run(model, towns, out, ONE)
+    assert len(said) == 2
+    loads = log.read_text().split()
+    assert len(loads) == len(set(loads)) == 3  # each that takes a place loads the model again
+    failed = raised.value.failed
+    assert set(failed) == {raiser, killer}
+    assert failed[raiser] == f"ValueError: not {raiser}"
+    assert failed[killer].startswith("ActorDied: 2 actors died of its shard, the last one since")
+
+    def raise_it(self, batch, done):
+        fault_here(0, [str(one.prompt.id) for one in batch])
+        return before(self, batch, done)
+
+    before = Work._collected
+    monkeypatch.setattr(Work, "_collected", raise_it)
+    with pytest.raises(PromptsFailed) as raised:
+        run(folders / "one", towns, tmp_path / "here")
+    assert raised.value.failed == {raiser: failed[raiser], killer: "ValueError: not " + killer}
+    parts = [kg.open_run(path) for path in (out, tmp_path / "here")]
+    pd.testing.assert_frame_equal(*parts, check_exact=True)
+    assert set(parts[0]["prompt"]) == {one.id for one in towns} - {raiser, killer}
+    monkeypatch.setattr(Work, "_collected", before)
+    assert same(run(folders / "one", towns, out), single)
+
+
+def test_another_model_on_an_actor_is_refused(cluster, folders, towns, tmp_path):
+    """The first actor's shards never end, so it is the second one's set-up that is refused."""
+    log = tmp_path / "log"
+    first = in_shards(until(tmp_path / "at", 99))
+    model = loader(folders, log, lambda number: "other" if number == 1 else first(number))
+    with pytest.raises(InputError, match="begun with another model .weights_digest differ."):
+        run(model, towns, tmp_path / "run", TWO)
+    assert len(log.read_text().split()) == 2
+
+
+def test_actors_that_cannot_come_up_end_the_run(cluster, folders, towns, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_engine, "DEATHS", 2)
+    log, out = tmp_path / "log", tmp_path / "run"
+    model = loader(folders, log, lambda number: os._exit(1))
+    with (
+        pytest.warns(ActorDied, match="while it prepared the run") as said,
+        pytest.raises(InputError, match="2 actors in a row died before their first shard"),
+    ):
+        run(model, towns, out, ONE)
+    assert len(said) == len(log.read_text().split()) == 2
+    assert not RunFolder(out).begun
+
+
+def test_ctrl_c_on_the_command_line(cluster, folders, tmp_path):
+    """The shards in hand are kept, the exit code is 130, and one process goes on."""
+    import ray
+
+    lines = [
+        {"id": f"{name} {i}", "text": f"In {i} {name} is in", "spans": {"subject": name}}
+        for name in NAMES
+        for i in range(10, 13)
+    ]
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "run"
+    prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = ["--model", folders / "one", "--prompts", prompts, "--batch", 1, "--row", "last"]
+    settings += ["--no-floor"]
+    address = ray.get_runtime_context().gcs_address
+    on_ray = ["--engine", "ray", "--ray-address", address, "--workers", 1, "--cpus", 1]
+    command = [sys.executable, "-m", "knockgrid.edge.cli", "sweep", *settings, "--out"]
+    started = subprocess.Popen(
+        [str(word) for word in [*command, out, *on_ray]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 120
+    while not list(out.glob("shards/*.parquet")):
+        assert time.monotonic() < end, started.communicate(timeout=1)
+        assert started.poll() is None, started.stderr.read()
+        time.sleep(0.01)
+    os.killpg(started.pid, signal.SIGINT)
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == 130, said
+    last = said.strip().splitlines()[-1]
+    assert "missing shards; nothing is lost, and the same command goes on" in last
+    assert "Traceback" not in said
+    kept = len(RunFolder(out).shards())
+    assert f"stopped after {kept} of 30" in last
+    assert 1 <= kept < 30
+
+    # its actor is gone from the cluster, which itself is still there
+    end = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != 2:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+    from knockgrid.edge.carry_out import carry_out
+    from knockgrid.edge.config import read_config
+    from knockgrid.edge.plan import load_model
+
+    flags = {"model": str(folders / "one"), "prompts": str(prompts), "batch": 1}
+    config = read_config(None, {**flags, "noise_floor": False, "rows": ("last",)})
+    begun = {path.name: path.stat().st_mtime_ns for path in RunFolder(out).shards()}
+    tables = [
+        carry_out(config, path, partial(load_model, config), progress=False)
+        for path in (out, tmp_path / "undisturbed")
+    ]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    after = {path.name: path.stat().st_mtime_ns for path in RunFolder(out).shards()}
+    assert begun == {name: after[name] for name in begun}
+
+
+def test_the_cluster_of_this_machine_is_fenced(cluster):
+    """It listens on the loopback address only, without a dashboard, and wants a token."""
+    import psutil
+    import ray
+
+    assert ray.get_runtime_context().gcs_address.startswith("127.0.0.1:")
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert not ray._private.worker._global_node.webui_url
+    processes = psutil.Process().children(recursive=True)
+    names = {process.name() for process in processes}
+    assert {"gcs_server", "raylet"} <= names
+    heard = {
+        connection.laddr.ip
+        for process in [psutil.Process(), *processes]
+        for connection in process.net_connections("inet")
+        if connection.status == "LISTEN"
+    }
+    assert heard
+    assert {address.removeprefix("::ffff:") for address in heard} == {"127.0.0.1"}
+
+
+def test_what_cannot_be_sent_to_actors_is_said(cluster, folders, towns, tmp_path):
+    import threading
+
+    model = partial(lambda lock: None, threading.Lock())
+    with pytest.raises(InputError, match="cannot be sent to Ray's actors .*pickle"):
+        run(model, towns, tmp_path / "run", ONE)
+
+
+def test_handlers_and_connection_are_the_callers(cluster):
+    import ray
+
+    before = signal.getsignal(signal.SIGTERM)
+    with ray_cluster.handlers_kept():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "sigterm_handler" not in str(before)
+    with connected(None, 1):
+        pass
+    assert ray.is_initialized()
+
+
+def test_refusals(tiny_llama, folders, towns, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="give its name, its folder, or a function that loads it"):
+        run(tiny_llama, towns, tmp_path / "run", "ray")
+    with pytest.raises(InputError, match="unknown engine 'rai'; did you mean 'ray'"):
+        run("demo", towns, tmp_path / "run", "rai")
+    with pytest.raises(InputError, match="there is no folder to write; give out="):
+        kg.sweep("demo", towns, kg.information_flow(), engine="ray")
+    for options in ({"workers": 0}, {"cpus": 0}, {"gpus": -1}):
+        with pytest.raises(InputError, match=f"{next(iter(options))} is .*; give [01] or more"):
+            kg.RayEngine(**options)
+    with pytest.raises(InputError, match="an actor sees only the GPUs that Ray gives it"):
+        ONE.on("cuda:1")
+    assert kg.RayEngine().on("cpu").gpus == 0
+    assert kg.RayEngine(gpus=2).on("cuda").gpus == kg.RayEngine(gpus=2).on(None).gpus == 2
+    with pytest.raises(InputError, match="--workers, --ray-address without --engine ray"):
+        engine_of("single", 2, None, None, "10.0.0.1:6379")
+    assert engine_of("single", None, None, None, None) == "single"
+    asked = kg.RayEngine(2, 3, 0.5, "10.0.0.1:6379")
+    assert engine_of("ray", 2, 3, 0.5, "10.0.0.1:6379") == asked
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_extra_is_named(folders, towns, tmp_path, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "ray" else found(name)
+    )
+    with pytest.raises(InputError, match=r'needs an extra; pip install "knockgrid\[ray\]"'):
+        run(folders / "one", towns, tmp_path / "run", "ray")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "expected"),
+    [
+        ([{"CPU": 2}], (None, None, None), Room(1, 2, 0)),
+        ([{"CPU": 1}], (None, None, None), Room(1, 1, 0)),
+        ([{"CPU": 7}, {"CPU": 4}], (None, None, None), Room(5, 2, 0)),
+        ([{"CPU": 7}, {"CPU": 4}], (None, 4, None), Room(2, 4, 0)),
+        ([{"CPU": 7}, {"CPU": 4}], (3, None, None), Room(3, 3, 0)),
+        ([{"CPU": 2}], (5, None, None), Room(5, 1, 0)),
+        ([{"CPU": 8, "GPU": 4}, {"CPU": 64}], (None, None, None), Room(4, 1, 1)),
+        ([{"CPU": 8, "GPU": 4}], (None, 4, None), Room(2, 4, 1)),
+        ([{"CPU": 8, "GPU": 5}], (None, None, 2), Room(2, 1, 2)),
+        ([{"CPU": 8, "GPU": 1}], (None, None, 0.5), Room(2, 1, 0.5)),
+        ([{"CPU": 8, "GPU": 4}], (None, None, 0), Room(4, 2, 0)),
+        ([], (None, None, None), Room(1, 1, 0)),
+    ],
+)
+def test_room(nodes, asked, expected):
+    assert room(nodes, *asked) == expected
+
+
+def line(numbers, wanted=5, stopping=lambda: False):
+    """Shards in a line, of a run of nine prompts with a shard each."""
+    prompts = [kg.Prompt("Rome is", spans={"subject": "Rome"}, id=f"p{i}") for i in range(9)]
+    plan = Plan(prompts, range(9), SetLevel({}, {}))
+    task = Task(plan, "c", "r", "staircase", ("js",), wanted, 1, lambda start: None, stopping)
+    return Line(iter(numbers), task)
+
+
+def test_shards_of_a_dead_actor_come_first_again():
+    queue = line([0, 1, 2, 3])
+    assert [queue.next(), queue.next()] == [0, 1]
+    assert queue.given_back([0, 1], "why") is None
+    assert [queue.next() for _ in range(4)] == [0, 1, 2, 3]
+    assert not queue.empty
+    assert queue.next() is None
+    assert queue.empty
+    queue.given_back([3], "why")
+    assert not queue.empty
+    assert queue.deaths == {0: 1, 3: 1}  # shard 1 was not in hand
+
+
+def test_a_shard_that_three_actors_died_of_is_recorded_unless_nothing_was_finished():
+    queue = line([4])
+    queue.finished = 1
+    assert [queue.given_back([4], "why"), queue.given_back([4], "why")] == [None, None]
+    shard = queue.given_back([4, 5], "it was killed.")
+    assert dict(shard.failed) == {
+        "p4": "ActorDied: 3 actors died of its shard, the last one since it was killed."
+    }
+    assert (shard.about["number"], shard.about["run"], len(shard.table)) == (4, "r", 0)
+    assert queue.next() == 5
+    none_finished = line([4])
+    for _ in range(2):
+        none_finished.given_back([4], "why")
+    with pytest.raises(InputError, match="3 actors died of shard 4 and none has finished any"):
+        none_finished.given_back([4], "why")
+    alone = line([4], wanted=1)
+    assert [alone.given_back([4], "why") for _ in range(3)][-1].failed
+
+
+def test_nothing_is_begun_any_more_once_asked_to_stop():
+    asked = []
+    queue = line([0, 1, 2], stopping=lambda: bool(asked))
+    queue.next()
+    queue.given_back([0], "why")
+    asked.append(True)
+    assert queue.next() is None
+    assert queue.empty
+
+
+def test_warnings_of_actors_are_heard():
+    def call():
+        warnings.warn("mind this", UserWarning, stacklevel=1)
+        warnings.warn("not that", DeprecationWarning, stacklevel=1)
+        return 3
+
+    told = heard(call)
+    assert told.value == 3
+    assert [str(warning) for warning in told.warnings] == ["mind this"]
