@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 import knockgrid as kg
 from knockgrid._bind import bind
+from knockgrid._positions import tokenize
 from knockgrid._prepared import prepare
 from knockgrid._settings import Settings
 
@@ -104,7 +106,9 @@ def in_chat(given):
 def cached(given):
     """A Run out of TransformerLens's own cache."""
     prompt = given.prompts[0]
-    logits, cache = given.model.run_with_cache(prompt.text)
+    ids = tokenize(prompt.text, given.model.tokenizer).ids
+    # not the text: TransformerLens sets the tokenizer's padding when it is given one
+    logits, cache = given.model.run_with_cache(torch.tensor([ids]))
     return kg.from_activation_cache(cache, logits, prompt, given.model)
 
 

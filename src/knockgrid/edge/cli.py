@@ -104,11 +104,12 @@ def main() -> None:
     except Exception as error:
         if type(error).__name__ in CODES:
             leave(CODES[type(error).__name__], error)
-        if type(error).__name__ == "NoArgsIsHelpError":
-            typer.echo(str(error.format_message()), err=True)
-            sys.exit(2)
-        if not hasattr(error, "format_message"):
+        said = getattr(error, "format_message", None)
+        if said is None:  # no error of usage
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(said(), err=True)
+            sys.exit(2)
         leave(2, usage(error))
     if code:
         sys.exit(code)

@@ -62,16 +62,23 @@ class Patient:
     @cached_property
     def plain(self) -> LlamaForCausalLM:
         """The model as `transformers` makes it; no draw of the process's generator is used up."""
-        sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-        ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
-        heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
-        config = LlamaConfig(
-            vocab_size=258, initializer_range=0.3, attn_implementation="eager",
-            **sizes, **heads, **ids,
-        )  # fmt: skip
+        settings: dict[str, Any] = {
+            "vocab_size": 258,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "initializer_range": 0.3,
+            "attn_implementation": "eager",
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            "pad_token_id": None,
+        }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return LlamaForCausalLM(config).to(torch.float64).eval()
+            made: Any = LlamaForCausalLM(LlamaConfig(**settings))
+        return made.to(torch.float64).eval()
 
     @cached_property
     def head(self) -> tuple[Tensor, Tensor]:

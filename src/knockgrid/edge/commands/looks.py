@@ -1,11 +1,14 @@
 """Commands that look at what there is: check a model, list the facts, see to the installation."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from knockgrid.edge.commands.printed import Json, Printer, printed
 from knockgrid.edge.terminal import coloured, hung
+
+if TYPE_CHECKING:
+    from knockgrid.edge.self_test import Check
 
 
 def check(
@@ -94,7 +97,7 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def said_of(one: "Check") -> str:  # noqa: F821 - its module would load a model's packages
+def said_of(one: "Check") -> str:
     """A check as a line."""
     word, style = ("ok", "good") if one.ok else ("failed", "bad")
     said = one.name if one.ok else f"{one.name}: {one.advice}"
