@@ -1,3 +1,5 @@
+from ._activation_cache import from_activation_cache as from_activation_cache
+from ._activation_cache import to_activation_cache as to_activation_cache
 from ._answers import Known as Known
 from ._answers import known as known
 from ._clusters import clusters as clusters
@@ -10,6 +12,7 @@ from ._mean_interval import per_cluster as per_cluster
 from ._model import load as load
 from ._positions import token_positions as token_positions
 from ._prompt import Prompt as Prompt
+from ._summary import summary as summary
 from ._sweep import sweep as sweep
 from ._table import grid as grid
 from ._parquet import read_table as read_table

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from knockgrid._answer_positions import positions_in
+from knockgrid._display import listing
 from knockgrid._edit import Edit, taken
 from knockgrid._errors import InputError, unknown
 from knockgrid._layers import Window, check_window
@@ -153,6 +154,10 @@ class Intervention(ABC):
         """The same kind of edit at every layer, as strong as it gets."""
         source = None if self.source is None else strong
         return replace(self, window=2 * n_layers, source=source)
+
+    def _repr_html_(self) -> str:
+        described = self.describe()
+        return listing(f"{type(self).__name__} {described.pop('name')}", described.items())
 
     def describe(self) -> dict[str, Any]:
         """Plain values for manifests and methods paragraphs."""

@@ -100,7 +100,7 @@ def n_layers(model: TransformerBridge) -> int:
 _POINTS: "WeakKeyDictionary[TransformerBridge, tuple[bool, dict[str, str]]]" = WeakKeyDictionary()
 
 
-def _points(model: TransformerBridge) -> dict[str, str]:
+def hook_names(model: TransformerBridge) -> dict[str, str]:
     """Every hook name with its canonical one; TransformerLens takes a millisecond to list them."""
     compatible = bool(model.compatibility_mode)
     kept = _POINTS.get(model)
@@ -119,7 +119,7 @@ def hook_name(model: TransformerBridge, act_name: str, layer: int | None = None)
     Raises:
         InputError: the model has no such hook point (the nearest name is given), or it is gated.
     """
-    name, points = get_act_name(act_name, layer), _points(model)
+    name, points = get_act_name(act_name, layer), hook_names(model)
     if name not in points:
         block = f"blocks.{layer}."
         near = [n.removeprefix(block) for n in points if layer is None or n.startswith(block)]
@@ -132,7 +132,7 @@ def hook_name(model: TransformerBridge, act_name: str, layer: int | None = None)
 
 def has_hook(model: TransformerBridge, act_name: str, layer: int) -> bool:
     """Whether the block at `layer` has this activation."""
-    return get_act_name(act_name, layer) in _points(model)
+    return get_act_name(act_name, layer) in hook_names(model)
 
 
 def user_hooks(model: TransformerBridge) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 
+from knockgrid._display import listing, marked
 from knockgrid._errors import InputError, shown
 
 Span = tuple[int, int]
@@ -128,6 +129,18 @@ class Prompt:
 
     def __hash__(self) -> int:
         return hash((self.id, self.text))
+
+    def _repr_html_(self) -> str:
+        return listing(
+            f"Prompt {self.id}",
+            [
+                ("text", marked(self.text, self.spans)),
+                ("answers", ", ".join(self.answers) or None),
+                ("relation", self.relation),
+                ("group", self.group),
+                ("swap", None if self.swap is None else self.swap.text),
+            ],
+        )
 
     def span_text(self, name: str) -> str | None:
         """The characters of a span, or None where the prompt has no such span.

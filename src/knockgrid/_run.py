@@ -4,6 +4,7 @@ Runs are recorded under `no_grad`, not `inference_mode`, so that their tensors c
 gradients are taken.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
@@ -14,6 +15,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from knockgrid._display import listing, marked
 from knockgrid._edit import Apply
 from knockgrid._errors import InputError
 from knockgrid._exclusive import exclusive, of_this_thread
@@ -63,6 +65,22 @@ class Run:
     def generated(self) -> tuple[int, ...]:
         """The measured tokens themselves: the continuation, and the argmax after it."""
         return (*self.ids[self.n_prompt :].tolist(), int(self.logits[-1].argmax()))
+
+    def _repr_html_(self) -> str:
+        layers = Counter(act_name for act_name, layer in self.acts if layer is not None)
+        held = [f"{act_name} ({n} layers)" for act_name, n in layers.items()]
+        others = len(self.acts) - layers.total()
+        held += [f"{others} others"] if others else []
+        return listing(
+            f"Run of prompt {self.prompt.id}",
+            [
+                ("text", marked(self.prompt.text, self.prompt.spans)),
+                ("tokens", f"{self.n_prompt} of the prompt, {self.n_tokens} measured"),
+                ("activations", ", ".join(held) or "none"),
+                ("keys and values", f"{len(self.kv)} layers" if self.kv else "none"),
+                ("noise", None if self.noise is None else "on the embeddings"),
+            ],
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._collect import Collected, collect
@@ -14,6 +13,7 @@ from knockgrid._exclusive import exclusive
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention
 from knockgrid._model import load
+from knockgrid._progress import bar
 from knockgrid._prompt import Prompt
 from knockgrid._setup import BATCH, Setup, set_up
 from knockgrid._table import build
@@ -98,7 +98,7 @@ def sweep(
             `"auto"` for what SLURM or torchrun has set; several processes write one folder.
         engine: with `out`, where batches are computed: `"single"`, in this process, or `"ray"`, by
             actors that load the model themselves; `RayEngine` says how many and how large.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar, where a terminal or a notebook can.
 
     Returns:
         The tidy table, one row per prompt, intervention, layer and measured token; its settings
@@ -156,9 +156,9 @@ def collected(setup: Setup, progress: bool) -> Collected:
     place = {one.prompt.id: i for i, one in enumerate(setup.ready)}
     found = Collected()
     total = len(setup.ready) * setup.n_cells
-    with tqdm(total=total, unit=" cells", disable=not progress, desc="sweep") as bar:
+    with bar(total, " cells", "sweep", progress) as done:
         for batch in setup.batches():
-            found += collect(setup, batch, [place[one.prompt.id] for one in batch], bar.update)
+            found += collect(setup, batch, [place[one.prompt.id] for one in batch], done.update)
     return found
 
 

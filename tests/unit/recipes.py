@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 import knockgrid as kg
 from knockgrid._bind import bind
+from knockgrid._positions import tokenize
 from knockgrid._prepared import prepare
 from knockgrid._settings import Settings
 
@@ -101,6 +103,15 @@ def in_chat(given):
         tokenizer.chat_template = before
 
 
+def cached(given):
+    """A Run out of TransformerLens's own cache."""
+    prompt = given.prompts[0]
+    ids = tokenize(prompt.text, given.model.tokenizer).ids
+    # not the text: TransformerLens sets the tokenizer's padding when it is given one
+    logits, cache = given.model.run_with_cache(torch.tensor([ids]))
+    return kg.from_activation_cache(cache, logits, prompt, given.model)
+
+
 PROBES = {"seeds": 1, "folds": 2, "progress": False}
 
 PASSES = {  # these run the model
@@ -147,6 +158,8 @@ LOOKS = {  # these are given a model, a tokenizer or a folder, and run nothing
     "scan_run": lambda g: kg.scan_run(g.run).to_table(),
     "export": lambda g: kg.export(g.run, g.scratch / "table.csv"),
     "compact": compacted,
+    "from_activation_cache": cached,
+    "to_activation_cache": lambda g: kg.to_activation_cache(cached(g), g.model),
     "Known": lambda g: list(kg.Known(tuple(g.prompts), ())),
 }
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._answer_positions import positions_in
@@ -21,6 +20,7 @@ from knockgrid._memory import Memory
 from knockgrid._model import check_ready, describe, has_hook, hook_name, load, n_layers
 from knockgrid._preflight import choose
 from knockgrid._prepared import Prepared, batches, default_bos, prepare
+from knockgrid._progress import bar
 from knockgrid._prompt import Prompt
 from knockgrid._run import Run, keep_measured
 from knockgrid._settings import Settings
@@ -190,12 +190,12 @@ def collect(
     found: list[tuple[int, dict[str, Any]]] = []
     dropped: dict[str, dict[str, str]] = {}
     total = len(picked) * len(settings.interventions) * len(settings.layers)
-    with tqdm(total=total, unit=" cells", disable=not progress, desc="off_manifold") as bar:
+    with bar(total, " cells", "off_manifold", progress) as done:
         for batch in batches(picked):
             bound = bind(model, batch, [number[one.prompt.id] for one in batch], settings)
             for cell, row in cell_rows(model, bound, states):
                 found.append((cell.index, row))
-                bar.update()
+                done.update()
             for (index, name), reason in bound.dropped.items():
                 dropped.setdefault(name, {})[str(batch[index].prompt.id)] = reason
     found.sort(key=lambda pair: pair[0])

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._answer_positions import absent, positions_in
@@ -20,6 +19,7 @@ from knockgrid._matching import Judge, judged
 from knockgrid._model import check_ready, describe, load, n_layers
 from knockgrid._positions import Position
 from knockgrid._prepared import Prepared, batches, default_bos, prepare
+from knockgrid._progress import bar
 from knockgrid._prompt import Prompt
 from knockgrid._record import record_clean
 from knockgrid._run import Run, continue_greedily
@@ -180,14 +180,14 @@ def read(
     """One example per prompt, in the order of the prompts."""
     found: dict[str, Example] = {}
     columns = [one for one in settings.interventions if isinstance(one, Patch)]
-    with tqdm(total=len(ready), unit=" prompts", disable=not progress, desc="read") as bar:
+    with bar(len(ready), " prompts", "read", progress) as done:
         for batch in batches(ready):
             runs = record_clean(model, batch, settings)
             for run, said in zip(runs, outputs(model, runs), strict=True):
                 wrong = not judged(run.prompt, said, judge)
                 acts = dict(activations(run, columns, settings.layers))
                 found[str(run.prompt.id)] = Example(run.prompt, wrong, acts)
-            bar.update(len(batch))
+            done.update(len(batch))
     return [found[str(one.prompt.id)] for one in ready]
 
 
@@ -243,7 +243,7 @@ def probe_rows(
     places = [(str(one.position), layer) for one in columns for layer in layers]
     groups = subject_groups([one.prompt for one in examples])
     total = seeds * len(places)
-    with tqdm(total=total, unit=" probes", disable=not progress, desc="fit") as bar:
+    with bar(total, " probes", "fit", progress) as done:
         for seed in range(seeds):
             for place in places:
                 position, layer = place
@@ -255,7 +255,7 @@ def probe_rows(
                     "token": None,  # a probe measures no token
                     **probe_at(place, examples, groups, folds, seed),
                 }
-                bar.update()
+                done.update()
 
 
 def probe_at(

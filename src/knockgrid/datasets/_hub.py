@@ -13,8 +13,13 @@ def hub_rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         InputError: a data set that cannot be loaded, or that would run code of its own.
     """
-    from datasets import load_dataset
-
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise InputError(
+            f"hf:{shown(name)[1:-1]} needs the package datasets, which is not installed; "
+            "pip install datasets, or give a JSONL, CSV or Parquet file"
+        ) from None
     path, _, split = name.partition(":")
     try:
         # versions 4 and up run no script in any case; older ones would ask

@@ -9,7 +9,9 @@ from typer.core import TyperGroup
 
 from knockgrid._errors import InputError
 from knockgrid.edge.commands import figures, looks, runs, sweeps
+from knockgrid.edge.commands.values import completed
 from knockgrid.edge.disk import DISK
+from knockgrid.edge.misspelt import no_such_command, usage
 
 COMMANDS = (
     sweeps.demo,
@@ -23,7 +25,20 @@ COMMANDS = (
     runs.export,
     looks.check,
     looks.facts,
+    looks.doctor,
 )
+# The lone \b keeps the lines of a paragraph apart
+EXIT_CODES = """\b
+Exit codes:
+  0         done
+  1         verify: the run does not hold; doctor: a check failed
+  2         bad input, or a disk that cannot be written
+  3         some prompts of a run failed, the others are there
+  4         memory ran out even on one prompt at a time
+  130, 143  stopped by Ctrl-C or SIGTERM, after the shard in hand
+
+What went wrong is one line on standard error. With --json standard output is one JSON document.
+"""
 
 
 CODES = {"PromptsFailed": 3, "TooLittleMemory": 4}
@@ -41,7 +56,14 @@ class Ended(Exception):
 
 
 class Commands(TyperGroup):
-    """The commands, with a word for those who stop one."""
+    """The commands, with a word for those who stop one or miss one by a letter."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = self.list_commands(ctx)
+        asks = ctx.resilient_parsing  # a shell, how to go on
+        if args and not args[0].startswith("-") and args[0] not in known and not asks:
+            raise no_such_command(args[0], known)
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -55,25 +77,22 @@ app = typer.Typer(
     cls=Commands,
     help="Block what a language model knows at one place and layer; measure how far its output "
     "distribution moves.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command()(completed(command))
 
 
 def main() -> None:
-    """The entry point: what went wrong is one line on standard error and an exit code.
-
-    1: a run does not hold (`verify`); 2: bad input; 3: some prompts of a run failed, the others are
-    there; 4: memory ran out even on one prompt at a time; 130 or 143: stopped by Ctrl-C or SIGTERM,
-    after the shard in hand.
-    """
+    """The entry point: what went wrong is one line on standard error and an exit code."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = told
-            app()
+            # not standalone: errors of usage are said here, as all others are
+            code = app(prog_name="knockgrid", standalone_mode=False)
     except InputError as error:
         leave(2, error)
     except Ended as error:
@@ -82,10 +101,18 @@ def main() -> None:
         if error.errno not in DISK:
             raise
         leave(2, f"{error.filename or 'a file'} cannot be read or written ({error.strerror})")
-    except RuntimeError as error:
-        if type(error).__name__ not in CODES:
+    except Exception as error:
+        if type(error).__name__ in CODES:
+            leave(CODES[type(error).__name__], error)
+        said = getattr(error, "format_message", None)
+        if said is None:  # no error of usage
             raise
-        leave(CODES[type(error).__name__], error)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(said(), err=True)
+            sys.exit(2)
+        leave(2, usage(error))
+    if code:
+        sys.exit(code)
 
 
 def leave(code: int, said: object) -> NoReturn:

@@ -1,14 +1,17 @@
 """From settings to a model and interventions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
+from transformers.utils import logging
 
 from knockgrid._errors import InputError, unknown
 from knockgrid._intervention import Intervention
 from knockgrid._model import load
+from knockgrid._progress import visible
 from knockgrid._prompt import Prompt
 from knockgrid._source import Source
 from knockgrid.datasets import same_answer
@@ -26,13 +29,30 @@ DTYPES = {
 
 def load_model(config: SweepConfig, place: str | None = None) -> TransformerBridge:
     """The model that the settings name; where they leave the device open, it goes to `place`."""
-    return load(
-        config.model,
-        dtype=DTYPES[config.dtype],
-        device=config.device or (place if config.device_map is None else None),
-        revision=config.revision,
-        device_map=config.device_map,
-    )
+    with quiet_loading(config.model):
+        return load(
+            config.model,
+            dtype=DTYPES[config.dtype],
+            device=config.device or (place if config.device_map is None else None),
+            revision=config.revision,
+            device_map=config.device_map,
+        )
+
+
+@contextmanager
+def quiet_loading(model: str) -> Iterator[None]:
+    """No bar of `transformers` while the demo model is loaded, which takes a moment.
+
+    Nor where nobody sees a bar: in a file or a pipe its steps would be lines.
+    """
+    shown = logging.is_progress_bar_enabled()
+    if model == "demo" or not visible():
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _source(config: SweepConfig, name: str) -> Source:

@@ -1,13 +1,14 @@
 """What `knockgrid check` prints: each kind of edit on a model, tried alone."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+
+from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid import _sweep
 from knockgrid._errors import InputError
 from knockgrid._intervention import Intervention
 from knockgrid._prompt import Prompt
-from knockgrid.edge.config import SweepConfig
-from knockgrid.edge.plan import load_model
 from knockgrid.interventions import edge_patch, knockout, patch
 
 PROMPT = Prompt("The Eiffel Tower is located in the city of", spans={"subject": "The Eiffel Tower"})
@@ -20,17 +21,24 @@ def kinds() -> list[Intervention]:
     return [*patches, knockout(window=1), edge_patch(window=1)]
 
 
-def checked(config: SweepConfig) -> Iterator[str]:
-    """One line per kind: the executor that may be used, or why the kind is refused."""
-    model = load_model(config)
-    yield f"{model.cfg.model_name}: {model.cfg.architecture}, {model.cfg.n_layers} layers"
+@dataclass(frozen=True)
+class Checked:
+    """One kind of edit on a model: the executor that may be used, or why the kind is refused."""
+
+    kind: str
+    executor: str | None = None
+    max_difference: float | None = None
+    refused: str | None = None
+
+
+def checked(model: TransformerBridge) -> Iterator[Checked]:
+    """Every kind, tried as it comes."""
     for one in kinds():
         try:
             table = _sweep.sweep(model, PROMPT, one, progress=False, layers=[0])
         except InputError as error:
-            yield f"  {one.kind:18} refused: {error}"
+            yield Checked(one.kind, refused=str(error))
             continue
         receipt = table.attrs["knockgrid"]["receipt"]
         last = receipt["tried"][-1].get("kinds", {}).get(one.kind, {})
-        apart = last.get("max_difference", 0.0)
-        yield f"  {one.kind:18} {receipt['executor']:10} JS within {apart:.0e} of the reference"
+        yield Checked(one.kind, receipt["executor"], float(last.get("max_difference", 0.0)))

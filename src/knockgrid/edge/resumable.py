@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._errors import InputError, unknown
@@ -18,6 +17,7 @@ from knockgrid._exclusive import exclusive
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention
 from knockgrid._model import describe
+from knockgrid._progress import bar
 from knockgrid._prompt import Prompt
 from knockgrid._setup import SetLevel, Setup, set_up
 from knockgrid._sweep import Model, loaded
@@ -228,8 +228,8 @@ def keep(
         )
         missing = takewhile(lambda _: asked.number is None, still_missing(folder, before))
         cells = sum(map(task.cells, wanted))
-        with tqdm(total=cells, unit=" cells", disable=not progress, desc="sweep") as bar:
-            for shard in engine.shards(task, missing, bar.update):
+        with bar(cells, " cells", "sweep", progress) as done:
+            for shard in engine.shards(task, missing, done.update):
                 folder.write(shard)
                 kept += 1
         if asked.number is not None and kept < len(wanted):

@@ -1,11 +1,12 @@
 """Commands that draw: figure, reproduce, evidence."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from knockgrid.edge.commands.given import DEMO_RELATIONS, layers_of
+from knockgrid.edge.commands.printed import Json, printed
 
 
 def figure(
@@ -15,13 +16,16 @@ def figure(
     ] = "heatmap",
     metric: Annotated[str, typer.Option(help="A number column of the table.")] = "js",
     by: Annotated[str | None, typer.Option(help="Panels by this column, or treatment.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Draw a figure from a run folder, without the model."""
     from knockgrid.edge.draw import draw
     from knockgrid.edge.store import open_run
 
-    for path in draw(open_run(run_folder), run_folder, kind=kind, metric=metric, by=by):
-        typer.echo(str(path))
+    with printed(as_json) as said:
+        said.add(run=str(run_folder), kind=kind, metric=metric)
+        for path in draw(open_run(run_folder), run_folder, kind=kind, metric=metric, by=by):
+            said.wrote(path)
 
 
 def reproduce(
@@ -34,7 +38,8 @@ def reproduce(
     ),
     quick: Annotated[bool, typer.Option("--quick", help="Few prompts and layers.")] = False,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,
-    device: Annotated[str | None, typer.Option()] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Make the tables of the published figures and draw them; tables on disk are drawn again."""
     from functools import cache
@@ -50,9 +55,11 @@ def reproduce(
     for name in names:
         recipe_of(name)
     load = cache(lambda: load_model(config))
-    for name in names:
-        for path in made(name, load, settings, out):
-            typer.echo(str(path))
+    with printed(as_json) as said:
+        said.add(out=str(out), figures=names, quick=quick)
+        for name in names:
+            for path in made(name, load, settings, out):
+                said.wrote(path)
 
 
 def evidence(
@@ -66,7 +73,8 @@ def evidence(
     unknown: Annotated[int, typer.Option(help="Prompts that are answered wrong.")] = 100,
     layers: Annotated[str | None, typer.Option(help="all, or 0,4,10-12.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,
-    device: Annotated[str | None, typer.Option()] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Labels, contrasts, nulls, bands, noise floor and the claims card, from one command."""
     from knockgrid.edge.config import read_config
@@ -78,5 +86,17 @@ def evidence(
     from knockgrid.edge.evidence import evidence as made
     from knockgrid.edge.plan import load_model
 
-    for path in made(settings, out, lambda: load_model(settings)):
-        typer.echo(str(path))
+    with printed(as_json) as said:
+        for path in made(settings, out, lambda: load_model(settings)):
+            said.wrote(path)
+        if as_json:
+            said.add(out=str(out), **claims_of(out))
+
+
+def claims_of(out: Path) -> dict[str, Any]:
+    """How many claims of an evidence folder came out how."""
+    from knockgrid._parquet import read_table
+    from knockgrid.edge.evidence import CARD
+
+    counts = read_table(out / CARD)["outcome"].value_counts()
+    return {"claims": {str(name): int(n) for name, n in counts.items()}}

@@ -1,23 +1,28 @@
 """Commands on a run that is there: verify, methods, compact, export."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from knockgrid.edge.commands.printed import Json, printed
 
 
 def verify(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     cells: Annotated[int, typer.Option(help="So many cells are computed anew.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the draw of cells.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check a run's digests, and some of its cells with the reference executor."""
     from knockgrid.edge import verify as room
 
-    found = room.verify(run_folder, cells=cells, seed=seed)
-    for line in [room.as_json(found)] if as_json else room.report(found):
-        typer.echo(line)
+    with printed(as_json) as said:
+        found = room.verify(run_folder, cells=cells, seed=seed)
+        said.add(**json.loads(room.as_json(found)))
+        for line in room.report(found):
+            said.line(line)
     if not found.ok:
         raise typer.Exit(1)
 
@@ -33,19 +38,32 @@ def methods(
 
 def compact(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    as_json: Json = False,
 ) -> None:
     """Put all shards of a finished run into one file."""
     from knockgrid.edge.store import compact as made
 
-    typer.echo(str(made(run_folder)))
+    with printed(as_json) as said:
+        said.wrote(made(run_folder))
+        said.add(run=str(run_folder), rows=rows_of(run_folder))
 
 
 def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     out: Annotated[Path, typer.Option(help="File to write.")],
     format: Annotated[str, typer.Option(help="csv or jsonl.")] = "csv",
+    as_json: Json = False,
 ) -> None:
     """Write the rows of a run as CSV or JSON lines."""
     from knockgrid.edge.store import export as made
 
-    typer.echo(str(made(run_folder, out, format)))
+    with printed(as_json) as said:
+        said.wrote(made(run_folder, out, format))
+        said.add(run=str(run_folder), format=format, rows=rows_of(run_folder))
+
+
+def rows_of(run_folder: Path) -> int:
+    """How many rows a run has by now."""
+    from knockgrid.edge.store import scan_run
+
+    return scan_run(run_folder).count_rows()

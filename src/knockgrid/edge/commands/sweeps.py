@@ -8,6 +8,7 @@ import typer
 
 from knockgrid._errors import InputError
 from knockgrid.edge.commands.given import DEMO_RELATIONS, Out, layers_of
+from knockgrid.edge.commands.printed import Json, Printer, printed
 
 
 def run(
@@ -19,8 +20,25 @@ def run(
     shard: str | None = None,
     flops: float | None = None,
     engine: Any = "single",
+    as_json: bool = False,
 ) -> None:
-    """Carry out a sweep from settings to figures; everything is checked before it begins."""
+    """Carry out a sweep from settings to figures, and print what was written."""
+    with printed(as_json) as said:
+        carried(said, flags, config, out, dry_run, by, shard, flops, engine)
+
+
+def carried(
+    said: Printer,
+    flags: dict[str, Any],
+    config: Path | None,
+    out: Path,
+    dry_run: bool,
+    by: str | None,
+    shard: str | None,
+    flops: float | None,
+    engine: Any,
+) -> None:
+    """Carry out a sweep; everything is checked before it begins."""
     from knockgrid.edge.config import read_config
 
     settings = read_config(config, flags)
@@ -32,15 +50,18 @@ def run(
     from knockgrid.edge.split import local_device
 
     if dry_run:
-        typer.echo(str(estimate(settings, lambda: load_model(settings), flops)))
+        found = estimate(settings, lambda: load_model(settings), flops)
+        said.add(**vars(found), memory=found.memory)
+        said.line(str(found))
         return
     engine = engine if isinstance(engine, str) else engine.on(settings.device)
     load = partial(load_model, settings, local_device(shard))
     table = carry_out(settings, out, load, shard=shard, engine=engine)
     written = [out / "manifest.json"]
+    said.add(run=str(out), **counts(table))
     if "unfinished" in metadata_of(table):
         done = metadata_of(table)["unfinished"]
-        typer.echo(f"{done['finished']} of {done['shards']} shards are there, others go on")
+        said.line(f"{done['finished']} of {done['shards']} shards are there, others go on")
         return
     if settings.n_tokens == 1:
         for kind in ("heatmap", "curve"):
@@ -48,13 +69,29 @@ def run(
     else:
         written += draw(table, out, kind="tokens", metric="kl", by=None)
     for path in written:
-        typer.echo(str(path))
+        said.wrote(path)
+
+
+def counts(table: Any) -> dict[str, Any]:
+    """What a script may ask of a run: how much there is, and whether that is all."""
+    from knockgrid._table import metadata_of
+
+    metadata = metadata_of(table)
+    return {
+        "finished": "unfinished" not in metadata,
+        "rows": len(table),
+        "prompts": int(table["prompt"].nunique()),
+        "without_value": int((table["status"] != "ok").sum()),
+        "dropped": {name: len(reasons) for name, reasons in metadata["dropped"].items()},
+        "executor": metadata["receipt"]["executor"],
+    }
 
 
 def demo(
     out: Out = Path("runs/demo"),
     limit: Annotated[int, typer.Option(help="At most this many known facts.")] = 120,
     dry_run: Annotated[bool, typer.Option(help="Print cells and an estimate only.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Sweep a small real model over facts it knows: noise and swap, windows 5 and 1."""
     flags = {
@@ -65,7 +102,7 @@ def demo(
         "source": ("noise", "swap"),
         "window": (5, 1),
     }
-    run(flags, None, out, dry_run, "treatment")
+    run(flags, None, out, dry_run, "treatment", as_json=as_json)
 
 
 def sweep(
@@ -132,6 +169,7 @@ def sweep(
     flops: Annotated[
         float | None, typer.Option(help="TFLOP/s of the device that a dry run is for.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Sweep a model over prompts and draw the layer heatmap; the same command again goes on."""
     flags = {
@@ -157,6 +195,7 @@ def sweep(
         shard,
         flops,
         engine_of(engine, workers, cpus, gpus, ray_address),
+        as_json=as_json,
     )
 
 

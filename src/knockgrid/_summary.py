@@ -1,0 +1,154 @@
+"""Summary: what a table is, in a glance: model, prompts, rows, layers, unit, what is missing."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from knockgrid._display import listing
+from knockgrid._errors import InputError
+from knockgrid._floor import floor_of
+from knockgrid._table import REQUIRED, metadata_of, metrics
+
+FEW = 6
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a table says of itself; it shows itself as text and in a notebook."""
+
+    entries: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        column = max(len(name) for name, _ in self.entries)
+        return "\n".join(f"{name:{column}}  {value}" for name, value in self.entries)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return listing("knockgrid table", self.entries)
+
+
+def summary(table: pd.DataFrame) -> Summary:
+    """What a table holds and what it lacks, before it is read as a figure.
+
+    Example:
+        >>> row = {"prompt": "rome", "intervention": "subject", "layer": 3, "js": 0.4}
+        >>> table = pd.DataFrame([{**row, "status": "ok"}])
+        >>> table.attrs = {"knockgrid": {"unit": "nats"}}
+        >>> print(summary(table))
+        prompts  1
+        rows     1: subject
+        layers   1: 3
+        values   1 in nats: js
+
+    The counts are those of the rows that are there, so those of a filtered table too; model,
+    executor and noise floor are those of the sweep. A dropped prompt has no row in an intervention,
+    a row without a value says in `status` why, and a failed prompt is not in the table at all.
+
+    Raises:
+        InputError: no table of knockgrid's.
+    """
+    for name in REQUIRED:
+        if name not in table:
+            raise InputError(f"this is no knockgrid table: it has no column {name!r}")
+    told = {**_of_model(table), **_of_rows(table), **_of_what_is_missing(table), **_of_trust(table)}
+    return Summary(tuple((name, value) for name, value in told.items() if value))
+
+
+def _of_model(table: pd.DataFrame) -> dict[str, str]:
+    model = metadata_of(table).get("model") or {}
+    about = [str(model[k]) for k in ("architecture", "dtype", "device") if k in model]
+    size = [f"{model['n_layers']} layers"] if "n_layers" in model else []
+    name = str(model.get("name", ""))
+    return {"model": f"{name} ({', '.join([*size, *about])})" if name else ""}
+
+
+def _of_rows(table: pd.DataFrame) -> dict[str, str]:
+    names = [str(name) for name in table["intervention"].dropna().unique()]
+    layers = sorted(int(layer) for layer in table["layer"].dropna().unique())
+    valued = int((_status(table) == "ok").sum())
+    described = metadata_of(table).get("interventions") or []
+    there = [one for one in described if one["name"] in names and one["source"] is not None]
+    tokens = table["token"].nunique() if "token" in table else 1
+    return {
+        "prompts": f"{table['prompt'].nunique()}",
+        "rows": f"{len(names)}: {_some(names)}",
+        "layers": f"{len(layers)}: {_some(_ranges(layers))}",
+        "tokens": f"{tokens}" if tokens > 1 else "",
+        "sources": _some(list(dict.fromkeys(str(one["source"]) for one in there))),
+        "values": f"{valued} in {_unit(table)}: {', '.join(metrics(table))}",
+    }
+
+
+def _of_what_is_missing(table: pd.DataFrame) -> dict[str, str]:
+    metadata = metadata_of(table)
+    reasons = Counter(str(one) for one in _status(table) if one != "ok")
+    dropped = {str(p) for some in metadata.get("dropped", {}).values() for p in some}
+    rows = [name for name, some in metadata.get("dropped", {}).items() if some]
+    failed, unfinished = metadata.get("failed") or {}, metadata.get("unfinished") or {}
+    done = "{finished} of {shards} shards are there".format(**unfinished) if unfinished else ""
+    return {
+        "without a value": _some([f"{n} ({reason})" for reason, n in reasons.items()]),
+        "dropped": f"{len(dropped)} prompts, from {_some(rows)}" if dropped else "",
+        "failed": f"{len(failed)} prompts: {_some(list(map(str, failed)))}" if failed else "",
+        "unfinished": done,
+    }
+
+
+def _of_trust(table: pd.DataFrame) -> dict[str, str]:
+    floor = floor_of(table, "js")
+    receipt = metadata_of(table).get("receipt") or {}
+    return {
+        "noise floor": "" if floor is None else f"JS {_span(floor)} {_unit(table)}",
+        "executor": str(receipt.get("executor", "")),
+    }
+
+
+def _unit(table: pd.DataFrame) -> str:
+    return metadata_of(table).get("unit", "an unknown unit")
+
+
+def _span(values: np.ndarray) -> str:
+    """The smallest and the largest number, to two digits.
+
+    Example:
+        >>> _span(np.array([0.25, np.nan, 0.31])), _span(np.array([0.25]))
+        ('0.25 to 0.31', '0.25')
+    """
+    ends = [f"{end:.2g}" for end in (np.nanmin(values), np.nanmax(values))]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def _status(table: pd.DataFrame) -> pd.Series:
+    if "status" not in table:
+        return pd.Series("ok", index=table.index)
+    return table["status"].fillna("ok")
+
+
+def _some(names: list[str]) -> str:
+    """The first of some names, and how many there are besides.
+
+    Example:
+        >>> _some(list("abcdefgh"))
+        'a, b, c, d, e, f and 2 more'
+    """
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + more
+
+
+def _ranges(numbers: list[int]) -> list[str]:
+    """Ascending numbers, those that follow each other as one.
+
+    Example:
+        >>> _ranges([0, 1, 2, 5, 7, 8])
+        ['0-2', '5', '7-8']
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return [str(one[0]) if len(one) == 1 else f"{one[0]}-{one[-1]}" for one in runs]
