@@ -46,6 +46,7 @@ def sweep(
     prepend_bos: bool | None = None,
     seed: int = 0,
     batch: int = BATCH,
+    top: int = 0,
     out: str | Path | None = None,
     shard: str | None = None,
     progress: bool = True,
@@ -84,6 +85,8 @@ def sweep(
         seed: of all random draws, which depend on it, the prompt, the source and the sample only.
         batch: prompts of equal length that are computed together, at most; a sweep that is
             carried out in pieces is cut between batches only.
+        top: with `out`, so many of the most probable tokens of every row are kept for
+            `knockgrid report`, with their log-probabilities (`open_run(columns=...)` reads them).
         out: a run folder. Finished batches are kept there as they come; the same call again does
             what is missing, and `open_run` reads it.
         shard: with `out`, the part of the batches that this process carries out: `"2/8"`, or
@@ -111,6 +114,7 @@ def sweep(
         "prepend_bos": prepend_bos,
         "seed": seed,
         "batch": batch,
+        "top": top,
     }
     model = load(model)
     with exclusive(model, "sweep"):
@@ -121,6 +125,8 @@ def sweep(
             return resumable(out, model, prompts, interventions, options, shard, progress)
         if shard is not None:
             raise InputError(f"shard is {shard!r}, but there is no folder to share; give out=")
+        if top:
+            raise InputError(f"top is {top!r}, but there is no folder to keep tokens in; give out=")
         setup = set_up(model, prompts, interventions, **options)
         return tabled(setup, collected(setup, progress))
 

@@ -49,6 +49,7 @@ ROOMS = (
     "_record",
     "_bind",
     "_executor",
+    "_top_tokens",
     "_metadata",
     "_table",
     "_parquet",

@@ -91,8 +91,8 @@ class Job:
         """The sweep, with set-level statistics that were taken before, if they were."""
         model, prompts = self.load(), self.labelled[0]
         rows = interventions_of(self.config, prompts, model.tokenizer)
-        more = {"metrics": METRICS, "batch": self.config.batch, "set_level": level}
-        return set_up(model, prompts, rows, **self.options, **more)
+        more = {"metrics": METRICS, "batch": self.config.batch, "top": self.config.top}
+        return set_up(model, prompts, rows, **self.options, **more, set_level=level)
 
     def more(self, setup: Setup) -> dict[str, Any]:
         """What else the manifest says: how prompts were chosen, groups, the noise floor."""

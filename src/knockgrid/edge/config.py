@@ -57,6 +57,7 @@ class SweepConfig(BaseModel):
     prepend_bos: bool | None = None
     seed: int = 0
     batch: int = Field(32, ge=1)
+    top: int = Field(10, ge=0)
 
     def digest(self) -> str:
         """A digest of all settings, in their canonical JSON form."""

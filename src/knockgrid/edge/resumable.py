@@ -53,7 +53,10 @@ def resumable(
     rows = list(interventions) if isinstance(interventions, Sequence) else [interventions]
     executor = options["executor"]
     named = executor.name if isinstance(executor, Executor) else executor
-    config = identity(rows, {**options, "executor": named})
+    named_options = {**options, "executor": named}
+    if not options["top"]:  # as runs that were begun before there was this option
+        del named_options["top"]
+    config = identity(rows, named_options)
     folder.check(config)
 
     def setup(level: SetLevel | None) -> Setup:

@@ -109,6 +109,9 @@ def sweep(
     prepend_bos: Annotated[bool | None, typer.Option("--bos/--no-bos")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all draws.")] = None,
     batch: Annotated[int | None, typer.Option(help="Prompts per shard, at most.")] = None,
+    top: Annotated[
+        int | None, typer.Option(help="Most probable tokens kept of every row, for the report.")
+    ] = None,
     shard: Annotated[
         str | None, typer.Option(help="Carry out this part only: 2/8, or auto (SLURM, torchrun).")
     ] = None,
@@ -125,7 +128,7 @@ def sweep(
     same = (
         "model prompts known limit unknown labels label_form "
         "contrasts nulls noise_floor form noise act_name n_tokens mode unit samples "
-        "direction executor dtype device device_map revision prepend_bos seed batch"
+        "direction executor dtype device device_map revision prepend_bos seed batch top"
     )
     given = locals()
     run(
