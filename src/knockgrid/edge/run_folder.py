@@ -130,7 +130,9 @@ class RunFolder:
                     f"{path} is not the file that the run was begun with; restore it, or begin "
                     "anew in another folder"
                 )
-        lines = [json.loads(one) for one in (self.path / PLAN).read_text("utf-8").splitlines()]
+        # not `splitlines`, which also takes U+2028 inside a prompt for the end of a line
+        text = (self.path / PLAN).read_text("utf-8")
+        lines = [json.loads(one) for one in text.split("\n") if one]
         level = read_set_level((self.path / STATISTICS).read_bytes(), manifest["sigma"])
         return Plan([prompt_of(one) for one in lines], [one["shard"] for one in lines], level)
 
