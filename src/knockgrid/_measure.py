@@ -55,8 +55,9 @@ class Meter:
         """The rows of every cell, as soon as its last sample has arrived."""
         for _, group in groupby(outcomes, key=lambda o: (id(o.null), o.cell.runs[o.sample])):
             while some := list(islice(group, at_once)):
-                found = zip(some, self._values(some), self._tops(some), strict=True)
-                for outcome, values, tops in found:
+                logits = torch.stack([outcome.logits for outcome in some])
+                measured = self._values(some, logits), self._tops(some, logits)
+                for outcome, values, tops in zip(some, *measured, strict=True):
                     rows = self._add(outcome, values, tops)
                     if rows:
                         yield outcome.cell, rows
@@ -66,11 +67,10 @@ class Meter:
         every = range(self.bound.clean[cell.prompt].n_tokens)
         return every if cell.token is None else [cell.token]
 
-    def _values(self, some: Sequence[Outcome]) -> list[Values]:
+    def _values(self, some: Sequence[Outcome], logits: Tensor) -> list[Values]:
         """Per outcome, the values of every measure at every measured token."""
         prompt = some[0].cell.prompt
         clean = self.bound.clean[prompt].logits if self.denoise else some[0].null
-        logits = torch.stack([outcome.logits for outcome in some])
         self._refuse_nan(some, logits, clean)
         found: list[Values] = [{} for _ in some]
         for token in sorted({token for o in some for token in self.tokens(o.cell)}):
@@ -86,12 +86,11 @@ class Meter:
                     found[i].setdefault(name, {})[token] = value
         return found
 
-    def _tops(self, some: Sequence[Outcome]) -> list[list[Top]]:
+    def _tops(self, some: Sequence[Outcome], logits: Tensor) -> list[list[Top]]:
         """Per outcome, its most probable tokens at every token; of samples, their mean has them."""
         if not self.top or len(some[0].cell.samples) > 1:
             return [[] for _ in some]
-        n = len(some[0].logits)
-        flat = top_tokens(torch.stack([outcome.logits for outcome in some]), self.top)
+        n, flat = logits.shape[1], top_tokens(logits, self.top)
         return [flat[i * n : (i + 1) * n] for i in range(len(some))]
 
     def _to_source(self, some: Sequence[Outcome], logits: Tensor, token: int) -> Tensor:

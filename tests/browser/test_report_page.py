@@ -303,6 +303,17 @@ def test_on_paper_the_controls_are_gone(show, path):
     assert page.one("#paragraph").is_displayed()
     assert page.one("figure svg").is_displayed()
     assert background(page) == 3 * 255
+    page.run("document.querySelector('#grid button').click()")
+    page.run("document.querySelector('#cell-prompts button').click()")
+    for css in (".hint", ".token.subject", "#cell-prompts .text", "#settings dt"):
+        assert contrast(page, css) >= 4.5, css
+
+
+def test_a_wide_grid_fits_on_paper(show, tmp_path):
+    made_run(tmp_path / "wide", Made(n=6, layers=list(range(32))))
+    page = show(report(tmp_path / "wide"), width=794, media="print")
+    right = "return document.querySelector('#grid table').getBoundingClientRect().right"
+    assert page.run(right) <= 794
 
 
 def test_copying_the_bibtex(show, path):
