@@ -375,8 +375,9 @@ def test_tokens_of_one_measured_token_are_never_mixed(show, tmp_path):
     page = show(report(tmp_path / "two"))
     page.click(page.cell(0, 0))
     first = number(page.texts("#cell-prompts .value")[0])
-    page.choose("#token", "1")
-    page.click(page.cell(0, 0))
+    assert page.one("#cell-title").text == "Subj., layer 0, token 0"
+    page.choose("#token", "1")  # what is open follows
+    assert page.one("#cell-title").text == "Subj., layer 0, token 1"
     assert number(page.texts("#cell-prompts .value")[0]) == pytest.approx(first / 2, rel=2e-3)
     assert len(page.all("#grid button")) == 2 * 4
 

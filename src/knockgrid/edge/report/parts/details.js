@@ -13,7 +13,7 @@ function drawCell() {
   const { cell } = state, metric = metricOf();
   const row = run.rows[run.cells.row[cell]];
   $("cell").hidden = false;
-  $("cell-title").textContent = `${row.label}, layer ${run.layers[run.cells.layer[cell]]}`;
+  $("cell-title").textContent = placeOf(cell);
   const edited = run.cells.layers[cell];
   $("cell-says").textContent = [
     `edited layers: ${edited}`, row.kind, row.source, ...saysOf(metric, cell).slice(1),
@@ -77,8 +77,7 @@ function drawPrompt() {
     const value = valueAt(m, state.prompt, cell);
     return Number.isNaN(value) ? [] : [make("dt", {}, m.name), make("dd", {}, said(value))];
   }));
-  const row = run.rows[run.cells.row[cell]], layer = run.layers[run.cells.layer[cell]];
-  $("edited-title").replaceChildren(`Edited: ${row.label}, layer ${layer}`);
+  $("edited-title").replaceChildren(`Edited: ${placeOf(cell)}`);
   drawTokens(prompt, cell);
   for (const [id, step] of [["layer-down", -1], ["layer-up", 1]]) {
     $(id).disabled = beside(step) === undefined;

@@ -68,8 +68,7 @@ function drawTable() {
 
 function valueTitle() {
   if (state.cell === null) return "value in a cell";
-  const row = run.rows[run.cells.row[state.cell]];
-  return `${metricOf().name}: ${row.label}, layer ${run.layers[run.cells.layer[state.cell]]}`;
+  return `${metricOf().name}: ${placeOf(state.cell)}`;
 }
 
 function sortBy(name) {
@@ -91,6 +90,11 @@ function valueAt(metric, prompt, cell) {
   return unpacked.get(metric.name)[prompt * run.cells.row.length + cell];
 }
 
+function placeOf(cell) {
+  const token = run.tokens.length > 1 ? `, token ${run.cells.token[cell]}` : "";
+  return `${run.rows[run.cells.row[cell]].label}, layer ${run.layers[run.cells.layer[cell]]}${token}`;
+}
+
 function reasonOf(prompt, cell) {
   const code = reasons[prompt * run.cells.row.length + cell];
   const words = code === 255 ? "this prompt has no such cell" : run.statuses.names[code];
@@ -109,7 +113,7 @@ function visibleCells() {
 
 function saysOf(metric, cell) {
   const row = run.rows[run.cells.row[cell]], { layer, token, row: rows } = run.cells;
-  const says = [`${row.label}, layer ${run.layers[layer[cell]]}: ${said(metric.mean[cell], 4)}`,
+  const says = [`${placeOf(cell)}: ${said(metric.mean[cell], 4)}`,
     `${labelled(metric)}, mean of ${metric.n[cell]} prompts`];
   if (metric.low && metric.low[cell] !== null) {
     says.push(`95 % interval ${said(metric.low[cell])} to ${said(metric.high[cell])} (${metric.clusters})`);
@@ -148,7 +152,7 @@ function drawHeatmap() {
   });
   scaleBar($("scale"), run.colours, limits, metric.label);
   $("metric-note").textContent = [metric.note,
-    metric.floor ? "Dotted outline: not above the noise floor." : ""].filter(Boolean).join(" ");
+    metric.floor ? "dotted outline: not above the noise floor" : ""].filter(Boolean).join("; ");
   markOpen();
 }
 
@@ -171,7 +175,12 @@ function startRun(data) {
   }
   const again = () => { drawHeatmap(); if (state.cell !== null) drawCell(); drawTable(); if (state.prompt !== null) drawPrompt(); };
   choose($("metric"), run.metrics.map((m) => [m.name, labelled(m)]), again);
-  choose($("token"), run.tokens.map((t) => [t, t === 0 ? "the first after the prompt" : `number ${t}`]), again);
+  choose($("token"), run.tokens.map((t) => [t, t === 0 ? "the first after the prompt" : `number ${t}`]), () => {
+    const { row, layer, token } = run.cells, { cell } = state, wanted = Number($("token").value);
+    const same = row.findIndex((r, i) => r === row[cell] && layer[i] === layer[cell] && token[i] === wanted);
+    if (same >= 0) state.cell = same;
+    again();
+  });
   $("token").closest("label").hidden = run.tokens.length < 2;
   for (const name of ["head", "module", "position"]) {
     const values = [...new Set(run.rows.map((row) => row[name]))];
