@@ -210,7 +210,7 @@ def test_with_the_keyboard_alone(show, path):
     for _ in range(14):
         page.press(Keys.TAB)
         seen.append(page.focused())
-        assert seen[-1]["outline"] != "none", seen[-1]
+        assert seen[-1]["outline"] == "solid", seen[-1]  # the page's own, in every theme
         if seen[-1]["x"] is not None:
             break
     assert [one["text"] for one in seen][:2] == ["Skip to the content", "Dark or light"]
@@ -219,6 +219,8 @@ def test_with_the_keyboard_alone(show, path):
     page.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_DOWN)
     assert (page.focused()["x"], page.focused()["y"]) == ("2", "1")
     assert "Attn., layer 2" in page.one("#tip").text
+    (stop,) = page.all('#grid button[tabindex="0"]')  # Tab comes back to where the arrows led
+    assert (stop.get_attribute("data-x"), stop.get_attribute("data-y")) == ("2", "1")
     page.press(Keys.ESCAPE)
     assert not page.one("#tip").is_displayed()
     page.press(Keys.END)
@@ -378,6 +380,9 @@ def test_tokens_of_one_measured_token_are_never_mixed(show, tmp_path):
     assert page.one("#cell-title").text == "Subj., layer 0, token 0"
     page.choose("#token", "1")  # what is open follows
     assert page.one("#cell-title").text == "Subj., layer 0, token 1"
+    mean = sum(made.js(i, 0, 0, token=1) for i in range(6)) / 6
+    label = page.cell(0, 0).get_attribute("aria-label")
+    assert number(re.search(r"token 1: ([\d.]+)", label)[1]) == pytest.approx(mean, rel=2e-3)
     assert number(page.texts("#cell-prompts .value")[0]) == pytest.approx(first / 2, rel=2e-3)
     assert len(page.all("#grid button")) == 2 * 4
 
@@ -432,6 +437,8 @@ def test_two_runs_beside_each_other(show, tmp_path):
     assert page.run("return document.documentElement.scrollWidth") <= 1280
     page.choose("#metric", "kl")
     assert "KL" in page.one("#scale").text
+    page = show(report_pair(tmp_path / "other", tmp_path / "one"))
+    assert colours("b", 0) != colours("b", 1)  # the larger run sets the scale, also as the second
     assert show(page.path, width=375).run("return document.documentElement.scrollWidth") <= 375
 
 
