@@ -54,5 +54,5 @@ def read_sides(path: Path) -> list[dict[str, Any]]:
     """The side entries that `write_sides` kept."""
     with pq.ParquetFile(path) as file:
         rows = file.read().to_pylist()
-    kept = ({k: v for k, v in row.items() if v is not None or k not in LISTS} for row in rows)
-    return [{**row, **{name: json.loads(row[name]) for name in AS_JSON}} for row in kept]
+    whole = ({**row, **{name: json.loads(row[name]) for name in AS_JSON}} for row in rows)
+    return [{k: v for k, v in row.items() if v is not None or k not in LISTS} for row in whole]

@@ -19,7 +19,7 @@ def packed(array: Shaped[np.ndarray, "..."]) -> str:
 
     Example:
         >>> packed(np.zeros(1000, dtype="<u2"))
-        'Y2AYBaNgFIyCYQ8A'
+        'Y2AYBaNgFIyCUTAKRsFQBwA='
     """
     raw = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
     deflate = zlib.compressobj(9, wbits=-15)
