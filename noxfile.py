@@ -1,5 +1,6 @@
 """The project's tasks: `nox -l` lists them, `nox -s NAME` runs one, `nox` runs all checks."""
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -8,7 +9,7 @@ nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["tests", "lint", "typecheck", "docs"]
+nox.options.sessions = ["tests", "browser", "lint", "typecheck", "docs"]
 
 PYTHON = "3.11"
 CONSTRAINTS = "constraints/py311.txt"
@@ -60,6 +61,16 @@ def faults(session: nox.Session) -> None:
     """
     install(session, ".[test]")
     session.run("python", "tests/faults/run.py", *session.posargs)
+
+
+@nox.session(python=PYTHON)
+def browser(session: nox.Session) -> None:
+    """Open reports in a headless Chromium: clicks, keys, narrow windows, hostile text."""
+    if not shutil.which("chromedriver"):
+        session.error("there is no Chromium; install the packages chromium and chromium-driver")
+    install(session, ".[browser,test]")
+    wanted = {"KNOCKGRID_BROWSER": "1"}
+    session.run("pytest", "tests/browser", *session.posargs, env=wanted)
 
 
 @nox.session(python=PYTHON)

@@ -19,15 +19,15 @@ MODES = ("prompt_only", "persistent", "free_run")
 DIRECTIONS = ("noise", "denoise")
 
 
-def check_counts(**counts: int) -> None:
+def check_counts(least: int = 1, **counts: int) -> None:
     """Refuse what is no number of things.
 
     Raises:
-        InputError: not a whole number of at least 1, by its name.
+        InputError: not a whole number of at least `least`, by its name.
     """
     for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{name} is {value!r}; give a whole number of at least 1")
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise InputError(f"{name} is {value!r}; give a whole number of at least {least}")
 
 
 def check_options(mode: str, metrics: Sequence[str], unit: str, direction: str) -> list[Divergence]:

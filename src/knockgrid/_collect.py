@@ -28,6 +28,7 @@ from knockgrid._prompt import Prompt
 from knockgrid._run import input_device
 from knockgrid._settings import Settings
 from knockgrid._setup import Setup
+from knockgrid._top_tokens import top_tokens
 from knockgrid.divergences import js
 from knockgrid.divergences._divergence import UNITS, Divergence
 from knockgrid.divergences._evaluate import evaluate
@@ -164,7 +165,9 @@ def meter_of(
     tokenizer = model.tokenizer
     answers = [first_tokens(tokenizer, run.prompt, run.logits[0]) for run in bound.clean]
     texts = [token_texts(tokenizer, run.generated) for run in bound.clean]
-    return Meter(bound, measures, unit, answers, texts, settings.direction == "denoise")
+    return Meter(
+        bound, measures, unit, answers, texts, settings.direction == "denoise", settings.top
+    )
 
 
 def side(
@@ -181,6 +184,8 @@ def side(
     has_subject = "subject" in run.prompt.spans
     subject = list(resolve(run.prompt, run.tokens, "subject")) if has_subject else []
     partner = run.prompt.swap
+    top = top_tokens(run.logits[: run.n_valid], meter.top) if meter.top else []
+    kept = {"top_tokens": [ids for ids, _ in top], "top_logp": [logp for _, logp in top]}
     return {
         "id": run.prompt.id,
         "text": run.prompt.text,
@@ -204,6 +209,7 @@ def side(
             "spans": spans_of(partner),
             "answers": list(partner.answers),
         },
+        **(kept if meter.top else {}),
     }
 
 

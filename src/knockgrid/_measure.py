@@ -13,6 +13,7 @@ from knockgrid._bind import Bound
 from knockgrid._executor import Outcome
 from knockgrid._intervention import Cell, not_a_distribution
 from knockgrid._run import Run
+from knockgrid._top_tokens import Top, columns_of, top_tokens
 from knockgrid.divergences import js
 from knockgrid.divergences._distribution import nan_rows
 from knockgrid.divergences._divergence import Divergence, in_unit
@@ -37,7 +38,8 @@ class Meter:
     """Measures the outcomes of one batch.
 
     `answers` holds the tokens of every prompt that count as its answer, the best first, `texts`
-    the texts of its measured tokens, `mode` and `unit` as in `sweep`.
+    the texts of its measured tokens, `unit` as in `sweep`; so many of the most probable tokens
+    (`top`) go into every row.
     """
 
     bound: Bound
@@ -46,14 +48,17 @@ class Meter:
     answers: Sequence[Sequence[int]]
     texts: Sequence[Sequence[str]]
     denoise: bool
+    top: int = 0
     _open: dict[int, Gathered] = field(default_factory=dict)
 
     def rows(self, outcomes: Iterable[Outcome], at_once: int) -> Iterator[tuple[Cell, list[Row]]]:
         """The rows of every cell, as soon as its last sample has arrived."""
         for _, group in groupby(outcomes, key=lambda o: (id(o.null), o.cell.runs[o.sample])):
             while some := list(islice(group, at_once)):
-                for outcome, values in zip(some, self._values(some), strict=True):
-                    rows = self._add(outcome, values)
+                logits = torch.stack([outcome.logits for outcome in some])
+                measured = self._values(some, logits), self._tops(some, logits)
+                for outcome, values, tops in zip(some, *measured, strict=True):
+                    rows = self._add(outcome, values, tops)
                     if rows:
                         yield outcome.cell, rows
 
@@ -62,11 +67,10 @@ class Meter:
         every = range(self.bound.clean[cell.prompt].n_tokens)
         return every if cell.token is None else [cell.token]
 
-    def _values(self, some: Sequence[Outcome]) -> list[Values]:
+    def _values(self, some: Sequence[Outcome], logits: Tensor) -> list[Values]:
         """Per outcome, the values of every measure at every measured token."""
         prompt = some[0].cell.prompt
         clean = self.bound.clean[prompt].logits if self.denoise else some[0].null
-        logits = torch.stack([outcome.logits for outcome in some])
         self._refuse_nan(some, logits, clean)
         found: list[Values] = [{} for _ in some]
         for token in sorted({token for o in some for token in self.tokens(o.cell)}):
@@ -81,6 +85,13 @@ class Meter:
                 for i, value in zip(at, column.tolist(), strict=True):
                     found[i].setdefault(name, {})[token] = value
         return found
+
+    def _tops(self, some: Sequence[Outcome], logits: Tensor) -> list[list[Top]]:
+        """Per outcome, its most probable tokens at every token; of samples, their mean has them."""
+        if not self.top or len(some[0].cell.samples) > 1:
+            return [[] for _ in some]
+        n, flat = logits.shape[1], top_tokens(logits, self.top)
+        return [flat[i * n : (i + 1) * n] for i in range(len(some))]
 
     def _to_source(self, some: Sequence[Outcome], logits: Tensor, token: int) -> Tensor:
         """JS to the run that the source took its values from, where there is one."""
@@ -101,11 +112,11 @@ class Meter:
             cell = some[int(bad.nonzero()[0])].cell
             raise not_a_distribution(cell, self.bound.clean[cell.prompt].prompt)
 
-    def _add(self, outcome: Outcome, values: Values) -> list[Row]:
+    def _add(self, outcome: Outcome, values: Values, tops: Sequence[Top]) -> list[Row]:
         cell = outcome.cell
         apart = self._diverged(outcome)
         if len(cell.samples) == 1:
-            return self._finish(cell, [values], values.get("js"), apart)
+            return self._finish(cell, [values], values.get("js"), apart, tops)
         gathered = self._open.setdefault(cell.index, Gathered())
         gathered.values.append(values)
         gathered.diverged += apart
@@ -117,8 +128,9 @@ class Meter:
         mean = gathered.mean.log()
         clean = self.bound.clean[cell.prompt].logits if self.denoise else outcome.null
         of_mean = in_unit(evaluate([js], clean, mean)["js"], js, self.unit)
+        tops = top_tokens(mean, self.top) if self.top else []
         return self._finish(
-            cell, gathered.values, dict(enumerate(of_mean.tolist())), gathered.diverged
+            cell, gathered.values, dict(enumerate(of_mean.tolist())), gathered.diverged, tops
         )
 
     def _diverged(self, outcome: Outcome) -> list[int]:
@@ -134,6 +146,7 @@ class Meter:
         samples: Sequence[Values],
         of_mean: Mapping[int, float] | None,
         diverged: Sequence[int],
+        tops: Sequence[Top],
     ) -> list[Row]:
         prompt = cell.prompt
         run, rows = self.bound.clean[prompt], []
@@ -148,6 +161,7 @@ class Meter:
                     row[name] = sum(s[name][token] for s in samples) / len(samples)
                 if of_mean is not None:
                     row["js_mean_dist"] = of_mean[token]
+                row.update(columns_of(tops[token]) if tops else {})
             rows.append(row)
         return rows
 

@@ -19,6 +19,7 @@ class Settings:
     prepend_bos: bool
     seed: int
     keep_kv: bool
+    top: int = 0
     sigma: Mapping[str, float] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
     rows_recorded: int | None = None

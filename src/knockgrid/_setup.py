@@ -27,6 +27,7 @@ from knockgrid._prompt import Prompt
 from knockgrid._settings import Settings
 from knockgrid._source import Unavailable
 from knockgrid._statistics import embedding_std, site_statistics
+from knockgrid._table import LISTS
 from knockgrid.divergences._divergence import Divergence
 from knockgrid.executors._free_run import FreeRun
 
@@ -64,9 +65,10 @@ class Setup:
 
     @property
     def columns(self) -> list[str]:
-        """Number columns that the table has whatever happens in its cells."""
+        """Columns of values that a run has whatever happens in its cells."""
         names = [measure.name for measure in self.measures]
-        return [*names, "js_to_source", *(["js_mean_dist"] if "js" in names else [])]
+        mean = ["js_mean_dist"] if "js" in names else []
+        return [*names, "js_to_source", *mean, *(LISTS if self.settings.top else ())]
 
     @property
     def n_cells(self) -> int:
@@ -122,6 +124,7 @@ def set_up(
     batch: int = BATCH,
     max_rows: int | None = None,
     max_memory: int | str | None = None,
+    top: int = 0,
     set_level: SetLevel | None = None,
 ) -> Setup:
     """Check everything, take the statistics over the set, and try the executor on this model.
@@ -137,6 +140,7 @@ def set_up(
     check_counts(n_tokens=n_tokens, samples=samples, batch=batch)
     check_rows(max_rows)
     memory = Memory(max_rows, bytes_of(max_memory))
+    check_counts(least=0, top=top)
     measures = check_options(mode, metrics, unit, direction)
     check_names(rows)
     chosen = layer_list(layers, n_layers(model))
@@ -144,8 +148,9 @@ def set_up(
     bos = default_bos(model, prepend_bos)
     ready = prepare(model, [prompts] if isinstance(prompts, Prompt) else prompts, bos, n_tokens)
     check_places(ready, rows, n_tokens)
+    persistent = mode != "prompt_only"
     settings = Settings(
-        rows, chosen, n_tokens, samples, direction, mode != "prompt_only", bos, seed, keep_kv=False
+        rows, chosen, n_tokens, samples, direction, persistent, bos, seed, keep_kv=False, top=top
     )
     check_enough(model, ready, settings, memory)
     if set_level is None:

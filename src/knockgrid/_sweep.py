@@ -49,6 +49,7 @@ def sweep(
     batch: int = BATCH,
     max_rows: int | None = None,
     max_memory: int | str | None = None,
+    top: int = 0,
     out: str | Path | None = None,
     shard: str | None = None,
     engine: Any = "single",
@@ -92,6 +93,8 @@ def sweep(
             out all the same, they are halved, with a warning.
         max_memory: what may be allocated beside the weights and the table, such as `"4GB"`,
             `"800MiB"` or a number of bytes. Both bounds change results by rounding only.
+        top: with `out`, so many of the most probable tokens of every row are kept for
+            `knockgrid report`, with their log-probabilities (`open_run(columns=...)` reads them).
         out: a run folder. Finished batches are kept there as they come; the same call again does
             what is missing, and `open_run` reads it.
         shard: with `out`, the part of the batches that this process carries out: `"2/8"`, or
@@ -124,6 +127,7 @@ def sweep(
         "batch": batch,
         "max_rows": max_rows,
         "max_memory": max_memory,
+        "top": top,
     }
     if out is not None:
         # Inside a function, as all that lasts is at the edge, and nothing else here needs it.
@@ -134,6 +138,8 @@ def sweep(
         raise InputError(f"shard is {shard!r}, but there is no folder to share; give out=")
     if engine != "single":
         raise InputError(f"engine is {engine!r}, but there is no folder to write; give out=")
+    if top:
+        raise InputError(f"top is {top!r}, but there is no folder to keep tokens in; give out=")
     bridge = loaded(model)
     with exclusive(bridge, "sweep"):
         setup = set_up(bridge, prompts, interventions, **options)

@@ -59,6 +59,8 @@ COLUMNS = (
     Column("samples", "Int64", "number of samples behind the row", "index"),
     Column("status", "string", "'ok', or the reason why there is no value", "label"),
 )
+LISTS = ("top_tokens", "top_logp")
+"""Columns of run folders that no table has unless it is asked for them."""
 LABELS = ("label", "index")  # units of columns that say where a row belongs
 REQUIRED = ("prompt", "intervention", "layer")
 DEFAULTS = {"token": 0, "samples": 1, "status": "ok"}
@@ -100,7 +102,8 @@ def build(rows: Sequence[Mapping], metadata: Mapping, also: Sequence[str] = ()) 
     known = {column.name: column for column in COLUMNS}
     series = {n: _typed(c, rows) for n, c in known.items() if n in given or c.unit in LABELS}
     series |= {name: _inferred(name, rows) for name in given if name not in known}
-    series |= {name: series[name].astype("float64") for name in also if name not in known}
+    floats = [name for name in also if name not in known and name not in LISTS]
+    series |= {name: series[name].astype("float64") for name in floats}
     table = pd.DataFrame(series)
     table.attrs = {KEY: shared({str(k): plain(v, f"metadata[{k!r}]") for k, v in metadata.items()})}
     return table

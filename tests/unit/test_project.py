@@ -54,6 +54,7 @@ ROOMS = (
     "_activation_cache",
     "_bind",
     "_executor",
+    "_top_tokens",
     "_metadata",
     "_table",
     "_parquet",

@@ -99,8 +99,8 @@ class Job:
 
     def _set_up(self, prompts: Sequence[Prompt], level: SetLevel | None) -> Setup:
         rows = interventions_of(self.config, prompts, self.loaded.tokenizer)
-        more = {"metrics": METRICS, "batch": self.config.batch, "set_level": level}
-        return set_up(self.loaded, prompts, rows, **self.options, **more)
+        more = {"metrics": METRICS, "batch": self.config.batch, "top": self.config.top}
+        return set_up(self.loaded, prompts, rows, **self.options, **more, set_level=level)
 
     def floor(self, setup: Setup) -> dict[str, Any]:
         """The noise floor, unless the run's own nulls will give it."""

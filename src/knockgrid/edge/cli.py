@@ -20,6 +20,7 @@ COMMANDS = (
     figures.reproduce,
     figures.evidence,
     runs.verify,
+    runs.report,
     runs.methods,
     runs.compact,
     runs.export,

@@ -67,6 +67,7 @@ class SweepConfig(BaseModel):
     prepend_bos: bool | None = None
     seed: int = 0
     batch: int = Field(32, ge=1)
+    top: int = Field(10, ge=0)
     max_rows: int | None = Field(None, ge=LEAST)
     max_memory: int | str | None = None
 

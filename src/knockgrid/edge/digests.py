@@ -79,10 +79,14 @@ def row_digests(table: pd.DataFrame) -> dict[str, dict[str, str]]:
     return found
 
 
+def _text(value: Any) -> str:
+    return json.dumps(value.tolist()) if isinstance(value, np.ndarray) else str(value)
+
+
 def _bytes(column: pd.Series) -> np.ndarray | list[str | None]:
     """A column as float64 with one kind of NaN, or as a list of texts, None for a missing one."""
     if pd.api.types.is_numeric_dtype(column.dtype):
         values = column.astype("Float64").to_numpy(np.float64, na_value=np.nan)
         return np.where(np.isnan(values), np.nan, values)
     missing = column.isna()
-    return [None if gone else str(value) for value, gone in zip(column, missing, strict=True)]
+    return [None if gone else _text(value) for value, gone in zip(column, missing, strict=True)]

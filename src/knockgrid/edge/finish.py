@@ -1,14 +1,16 @@
 """Finish: what can be said of a run only when all of its shards are there."""
 
+import json
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from knockgrid._parquet import whole_file
 from knockgrid.edge.digests import file_digest, footer_digest
 from knockgrid.edge.manifest import now
-from knockgrid.edge.run_folder import LABELS, PLAN, SHARDS, SIDES, STATISTICS, RunFolder
+from knockgrid.edge.run_folder import LABELS, PLAN, SHARDS, SIDES, STATISTICS, TEXTS, RunFolder
 from knockgrid.edge.sides import write_sides
 
 IN_HAND = 600
@@ -28,6 +30,7 @@ def finish(folder: RunFolder) -> None:
     abouts = list(folder.abouts(manifest))
     whole = merged(abouts)
     write_sides(sides_of(folder, abouts), folder.path / SIDES)
+    write_texts(folder, abouts)
     footers = {f"{SHARDS}/{path.name}": footer_digest(path) for path in folder.shards()}
     digests = {"files": files_of(folder), "footers": footers}
     folder.update(**whole, finished=now(), digests=digests)
@@ -35,7 +38,7 @@ def finish(folder: RunFolder) -> None:
 
 def files_of(folder: RunFolder) -> dict[str, str]:
     """The digests of a run's files, as far as they are there."""
-    paths = [folder.path / name for name in (SIDES, PLAN, STATISTICS, LABELS)]
+    paths = [folder.path / name for name in (SIDES, PLAN, STATISTICS, LABELS, TEXTS)]
     paths = [*(path for path in paths if path.exists()), *folder.shards()]
     return {path.relative_to(folder.path).as_posix(): file_digest(path) for path in paths}
 
@@ -54,6 +57,19 @@ def sides_of(folder: RunFolder, abouts: Iterable[Mapping[str, Any]]) -> list[dic
     order = {one.id: i for i, one in enumerate(folder.plan().prompts)}
     sides = (side for one in abouts for side in one["sides"])
     return sorted(sides, key=lambda side: order[side["id"]])
+
+
+def write_texts(folder: RunFolder, abouts: Iterable[Mapping[str, Any]]) -> None:
+    """Keep the texts of the tokens that rows name, where they name any."""
+    texts = texts_of(abouts)
+    if texts:
+        with whole_file(folder.path / TEXTS) as file:
+            file.write(json.dumps(texts, ensure_ascii=False, sort_keys=True).encode("utf-8"))
+
+
+def texts_of(abouts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The text of every token that some shards name, by its id."""
+    return {id: text for about in abouts for id, text in about.get("texts", {}).items()}
 
 
 def merged(abouts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

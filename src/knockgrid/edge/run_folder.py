@@ -41,6 +41,7 @@ from knockgrid.edge.start import Start
 
 PLAN, STATISTICS, SHARDS = "plan.jsonl", "statistics.safetensors", "shards"
 COMPACT, SIDES, LABELS, FIGURES = "table.parquet", "prompts.parquet", "labels.parquet", "figures"
+TEXTS = "tokens.json"
 SAME_MODEL = ("architecture", "n_layers", "d_vocab", "dtype", "weights_digest", "tokenizer_digest")
 SAME_PASS = ("attn_implementation", "compatibility_mode")
 SETTLED = (

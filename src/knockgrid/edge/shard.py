@@ -17,6 +17,7 @@ from knockgrid._table import COLUMNS, KEY, LABELS, Column
 from knockgrid.edge.digests import row_digests
 
 DIGEST = b"knockgrid_digest"
+LIST_OF = {"top_tokens": pa.list_(pa.int32()), "top_logp": pa.list_(pa.float32())}
 ARROW = {"string": pa.string(), "Int64": pa.int64(), "float64": pa.float64()}
 
 
@@ -53,7 +54,7 @@ def schema(measures: Sequence[str]) -> pa.Schema:
     known = {column.name: column for column in COLUMNS}
     always = {column.name for column in COLUMNS if column.unit in LABELS}
     fields = [(c.name, _arrow(c)) for c in COLUMNS if c.name in always or c.name in measures]
-    fields += [(name, pa.float64()) for name in measures if name not in known]
+    fields += [(n, LIST_OF.get(n, pa.float64())) for n in measures if n not in known]
     return pa.schema(fields)
 
 

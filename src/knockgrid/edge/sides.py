@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from knockgrid._parquet import whole_file
+from knockgrid._table import LISTS
 from knockgrid.edge.shard import rows_writer
 
 TEXTS, NUMBERS = pa.list_(pa.string()), pa.list_(pa.int64())
@@ -30,6 +31,8 @@ COLUMNS = pa.schema(
         ("rank_answer_clean", pa.int64()),
         ("js_corrupted", pa.string()),
         ("swap", pa.string()),
+        ("top_tokens", pa.list_(NUMBERS)),
+        ("top_logp", pa.list_(pa.list_(pa.float64()))),
     ]
 )
 AS_JSON = ("spans", "js_corrupted", "swap")
@@ -51,4 +54,5 @@ def read_sides(path: Path) -> list[dict[str, Any]]:
     """The side entries that `write_sides` kept."""
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         rows = file.read().to_pylist()
-    return [{**row, **{name: json.loads(row[name]) for name in AS_JSON}} for row in rows]
+    whole = ({**row, **{name: json.loads(row[name]) for name in AS_JSON}} for row in rows)
+    return [{k: v for k, v in row.items() if v is not None or k not in LISTS} for row in whole]

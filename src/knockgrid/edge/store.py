@@ -18,7 +18,7 @@ from knockgrid._errors import InputError, unknown
 from knockgrid._escape import spreadsheet
 from knockgrid._metadata import shared
 from knockgrid._parquet import whole_file
-from knockgrid._table import KEY
+from knockgrid._table import KEY, LISTS
 from knockgrid.edge.digests import file_digest, footer_digest
 from knockgrid.edge.finish import merged, sides_of
 from knockgrid.edge.run_folder import COMPACT, SIDES, RunFolder
@@ -59,7 +59,7 @@ def open_run(
 
     Args:
         folder: a run folder.
-        columns: names of columns; all by default.
+        columns: names of columns; by default all but the lists of tokens (`sweep(top=...)`).
         where: values that a label column must have, as `{"layer": [0, 1], "intervention": "last"}`.
 
     Rows come in the order of the plan's prompts, whatever the order in which they were computed.
@@ -177,7 +177,7 @@ def names_of(columns: pa.Schema, given: Sequence[str] | None) -> list[str]:
     for name in given or ():
         if name not in columns.names:
             raise unknown("column", name, columns.names)
-    return list(columns.names if given is None else given)
+    return [name for name in columns.names if name not in LISTS] if given is None else list(given)
 
 
 def _filter(columns: pa.Schema, where: Mapping[str, Any]) -> Any:
@@ -297,7 +297,8 @@ def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
         knockgrid._errors.InputError: unknown format 'tsv'; did you mean 'csv'? Allowed: csv, jsonl
 
     Missing values are empty in CSV and null in JSON. In CSV an apostrophe stands before texts that
-    a spreadsheet would take for a formula. Rows come shard by shard.
+    a spreadsheet would take for a formula; lists of tokens are in JSON
+    only. Rows come shard by shard.
 
     Raises:
         InputError: another format, or no run.
@@ -321,7 +322,7 @@ def as_csv(part: pa.Table, header: bool) -> str:
 
     A prompt or a token is data, and a spreadsheet would carry out one that begins with "=".
     """
-    frame = pandas_of(part)
+    frame = pandas_of(part.select([name for name in part.column_names if name not in LISTS]))
     for name in frame.columns[frame.dtypes == "string"]:
         frame[name] = frame[name].map(spreadsheet, na_action="ignore")
     return frame.to_csv(index=False, header=header)
@@ -334,4 +335,6 @@ def as_lines(part: pa.Table) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -23,7 +23,7 @@ from knockgrid.edge.plan import interventions_of, load_model
 from knockgrid.edge.prompt_lines import prompt_of
 from knockgrid.edge.recompute import Again, again
 from knockgrid.edge.run_folder import SAME_MODEL, SAME_PASS, SHARDS, RunFolder
-from knockgrid.edge.store import read_run
+from knockgrid.edge.store import read_run, scan_run
 
 PLACE = ("head", "module", "position", "alpha", "token")
 SUSPECTS = 3
@@ -123,7 +123,7 @@ def check_files(run: RunFolder, manifest: Mapping[str, Any], found: Verification
 def read_rows(run: RunFolder, found: Verification) -> pd.DataFrame | None:
     """The table, if it can be read."""
     try:
-        return read_run(run)
+        return read_run(run, scan_run(run.path).schema.names)
     except (InputError, OSError) as error:
         found.mismatches.append(f"the table cannot be read: {error}")
         return None

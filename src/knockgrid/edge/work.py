@@ -7,7 +7,7 @@ from typing import Any
 
 from knockgrid._collect import Collected, collect
 from knockgrid._memory import TooLittleMemory
-from knockgrid._prepared import Prepared
+from knockgrid._prepared import Prepared, token_texts
 from knockgrid._setup import Setup, versions
 from knockgrid._table import build, plain
 from knockgrid.edge.manifest import hardware
@@ -93,8 +93,17 @@ class Work:
             "dropped": found.dropped,
             "failed": failed,
             "computed": {**self.computed, "memory": self.setup.memory.describe()},
+            **(self._texts(rows, sides) if self.setup.settings.top else {}),
         }
         return Shard(arrow_of(frame, schema(self.setup.columns)), about)
+
+    def _texts(self, rows: Sequence[Any], sides: Sequence[Any]) -> dict[str, Any]:
+        """The texts of all tokens that were kept, so that a report needs no tokenizer."""
+        lists = [row["top_tokens"] for row in rows if "top_tokens" in row]
+        lists += [ids for side in sides for ids in side["top_tokens"]]
+        ids = sorted({one for some in lists for one in some})
+        texts = token_texts(self.setup.model.tokenizer, ids)
+        return {"texts": {str(one): text for one, text in zip(ids, texts, strict=True)}}
 
     def _found(
         self, batch: Sequence[Prepared], failed: dict[str, str], done: Callable[[int], Any]

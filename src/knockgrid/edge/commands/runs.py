@@ -1,11 +1,12 @@
-"""Commands on a run that is there: verify, methods, compact, export."""
+"""Commands on a run that is there: verify, report, methods, compact, export."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
+from knockgrid._errors import InputError
 from knockgrid.edge.commands.printed import Json, printed
 
 
@@ -34,6 +35,27 @@ def methods(
     from knockgrid.edge.methods import methods as written
 
     typer.echo(written(run_folder), nl=False)
+
+
+def report(
+    run_folder: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The file; report.html in the folder.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="A B", help="Two runs beside each other.")
+    ] = None,
+) -> None:
+    """Write one HTML file that opens offline: figures, cells, prompts, tokens, methods."""
+    from knockgrid.edge.report import write as room
+
+    if (run_folder is None) == (compare is None):
+        raise InputError("give one run folder, or two with --compare")
+    if compare is not None:
+        path = room.report_pair(*compare, out)
+    else:
+        path = room.report(cast(Path, run_folder), out)
+    typer.echo(str(path))
 
 
 def compact(

@@ -155,6 +155,9 @@ def sweep(
     max_memory: Annotated[
         str | None, typer.Option(help="Beside the weights, at most: 4GB, 800MiB.")
     ] = None,
+    top: Annotated[
+        int | None, typer.Option(help="Most probable tokens kept of every row, for the report.")
+    ] = None,
     shard: Annotated[
         str | None, typer.Option(help="Carry out this part only: 2/8, or auto (SLURM, torchrun).")
     ] = None,
@@ -183,7 +186,7 @@ def sweep(
         "model prompts known limit unknown labels label_form "
         "contrasts nulls noise_floor form noise act_name n_tokens mode unit samples "
         "direction executor dtype device device_map revision prepend_bos seed batch "
-        "max_rows max_memory"
+        "max_rows max_memory top"
     )
     given = locals()
     run(

@@ -1,0 +1,78 @@
+"""Packing: numbers as few bytes, and data as JSON that no text in it can break out of."""
+
+import base64
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+NOTHING, INFINITE = 65535, 65534
+LARGEST = 65533
+LEAST = -60.0
+"""A power of two: what is nearer to 0 is 0."""
+
+
+def packed(array: Shaped[np.ndarray, "..."]) -> str:
+    """The bytes of an array, little-endian, deflated and in base64.
+
+    Example:
+        >>> packed(np.zeros(1000, dtype="<u2"))
+        'Y2AYBaNgFIyCUTAKRsFQBwA='
+    """
+    raw = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+    deflate = zlib.compressobj(9, wbits=-15)
+    return base64.b64encode(deflate.compress(raw) + deflate.flush()).decode("ascii")
+
+
+def coded(values: Float[np.ndarray, "..."]) -> dict[str, Any]:
+    """Numbers of one sign as 16 bits: steps of equal ratio over the powers of two that they span.
+
+    Example:
+        >>> sorted(coded(np.array([0.0, 0.25, 0.5])))
+        ['data', 'high', 'low', 'sign']
+
+    Four digits of what spans nine powers of ten or less, three of what spans twenty-five. NaN,
+    infinity and 0 are kept as such. Of both signs, all are kept as float32.
+    """
+    finite = values[np.isfinite(values) & (values != 0)]
+    if len(finite) and finite.min() < 0 < finite.max():
+        return {"data": packed(values.astype("<f4")), "sign": 0, "low": 0, "high": 0}
+    size = np.abs(values)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        powers = np.log2(size)
+    seen = powers[np.isfinite(powers)]
+    low = max(float(seen.min()) if len(seen) else 0.0, LEAST)
+    high = max(float(seen.max(initial=low)), low + 1e-9)
+    codes = 1 + np.round((np.clip(powers, low, high) - low) / (high - low) * (LARGEST - 1))
+    codes = np.where((size == 0) | (powers < LEAST - 1), 0, codes)
+    codes = np.where(np.isinf(size), INFINITE, np.where(np.isnan(values), NOTHING, codes))
+    sign = -1 if (values < 0).any() else 1
+    return {"data": packed(codes.astype("<u2")), "sign": sign, "low": low, "high": high}
+
+
+def digits(value: object, n: int = 4) -> float | str | None:
+    """A number as JSON holds it, to so many digits; NaN is null, infinity its name.
+
+    Example:
+        >>> digits(0.123456), digits(float("nan")), digits(float("-inf"))
+        (0.1235, None, '-inf')
+    """
+    number = float("nan") if value is None else float(value)  # type: ignore[arg-type]
+    if np.isnan(number):
+        return None
+    return float(f"{number:.{n}g}") if np.isfinite(number) else str(number)
+
+
+def for_script(data: Any) -> str:
+    r"""Data as JSON inside a script element: no text in it can end the element.
+
+    Example:
+        >>> for_script({"a": "</script>&\u2028"})
+        '{"a":"\\u003c/script\\u003e\\u0026\\u2028"}'
+    """
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return text

@@ -1,0 +1,122 @@
+"""write: from a run folder to one page."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from knockgrid._escape import html
+from knockgrid._parquet import whole_file
+from knockgrid.edge.report import told
+from knockgrid.edge.report.compared import compared
+from knockgrid.edge.report.opened import Opened, opened
+from knockgrid.edge.report.packing import for_script
+from knockgrid.edge.report.payload import payload
+from knockgrid.edge.report.pictures import pictures
+
+FILE = "report.html"
+SCRIPTS = ("unpack.js", "words.js", "heatmap.js", "details.js", "prompts.js", "page.js")
+COMPARING = ("unpack.js", "words.js", "heatmap.js", "compare.js", "page.js")
+
+
+def report(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Write the report of a run, one file that opens offline, and return its path.
+
+    Example:
+        >>> report("runs/nowhere")
+        Traceback (most recent call last):
+        ...
+        knockgrid._errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
+
+    It is `report.html` in the run folder unless `out` names another file. Neither the model nor
+    its tokenizer is needed. A run that is empty or has not ended says so on its page.
+
+    Raises:
+        InputError: no run, or a damaged one.
+    """
+    run = opened(folder)
+    return _write(page(run), run.folder / FILE if out is None else Path(out))
+
+
+def report_pair(one: str | Path, other: str | Path, out: str | Path | None = None) -> Path:
+    """Write two runs beside each other: one scale, the difference of means, other settings.
+
+    Example:
+        >>> report_pair("runs/nowhere", "runs/neither")
+        Traceback (most recent call last):
+        ...
+        knockgrid._errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
+
+    It is `report_compare.html` in the first folder unless `out` names another file.
+
+    Raises:
+        InputError: as `report`.
+    """
+    first, second = opened(one), opened(other)
+    text = rendered("compare.html", COMPARING, compared(first, second))
+    return _write(text, first.folder / "report_compare.html" if out is None else Path(out))
+
+
+def page(run: Opened) -> str:
+    """The page of one run."""
+    has_rows = run.table is not None
+    return rendered(
+        "run.html",
+        SCRIPTS,
+        {
+            "title": f"{run.name} – knockgrid report",
+            "run": run,
+            "headline": told.headline(run),
+            "counts": told.counts(run),
+            "warnings": list(told.warnings_of(run)),
+            "settings": told.settings(run),
+            "methods": told.methods_of(run),
+            "pictures": pictures(run.table, _main_metric(run)) if run.table is not None else [],
+            "data": payload(run) if has_rows else None,
+        },
+    )
+
+
+def _main_metric(run: Opened) -> str:
+    metrics = run.metadata["metrics"]
+    return "js" if "js" in metrics else metrics[0]
+
+
+def rendered(template: str, scripts: tuple[str, ...], content: Mapping[str, Any]) -> str:
+    """A page with its style and script inside; every text from data is escaped on its way in."""
+    environment = Environment(
+        loader=FunctionLoader(_part),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda one: one if isinstance(one, Markup) else Markup(html(one)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = '"use strict";\n' + "".join(map(_part, scripts))
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return environment.get_template(template).render(
+        **{**content, "data": Markup(for_script(content["data"]))},
+        style=Markup(_part("report.css")),
+        script=Markup(script),
+        # of all scripts only this one runs, and nothing can be loaded
+        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        version=version("knockgrid"),
+        svg=Markup,
+    )
+
+
+def _part(name: str) -> str:
+    return files("knockgrid.edge.report").joinpath("parts").joinpath(name).read_text("utf-8")
+
+
+def _write(text: str, path: Path) -> Path:
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))
+    return path

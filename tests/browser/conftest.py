@@ -1,0 +1,47 @@
+"""Reports in a headless Chromium: `nox -s browser` runs these, the default run leaves them out."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # importlib mode: `made_runs` is ours
+sys.path.insert(0, str(Path(__file__).parent))
+
+if not os.environ.get("KNOCKGRID_BROWSER"):
+    collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A browser in which nothing but the pages happens."""
+    from browser import started
+
+    paths = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+    binary = next((path for path in paths if path), None)
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.fail("there is no Chromium; install the packages chromium and chromium-driver")
+    found = started(binary, driver, tmp_path_factory.mktemp("profile"))
+    yield found
+    found.quit()
+
+
+@pytest.fixture
+def show(chromium):
+    """Opens a file; afterwards nothing may have been logged or asked for."""
+    from browser import Page
+
+    opened = []
+
+    def page(path: Path, **options) -> Page:
+        if opened:
+            opened.pop().close()
+        opened.append(Page(chromium, path, **options))
+        return opened[-1]
+
+    yield page
+    for one in opened:
+        one.close()

@@ -1,0 +1,236 @@
+"""Run folders with made-up numbers, written by the run folder's own code: no model, no tokenizer.
+
+What every number and token of them is follows from `expected`, so that tests can say what a page
+must show.
+"""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from knockgrid._prompt import Prompt
+from knockgrid._setup import SetLevel
+from knockgrid._table import build
+from knockgrid.edge.config import SweepConfig
+from knockgrid.edge.digests import file_digest
+from knockgrid.edge.finish import finish
+from knockgrid.edge.manifest import create_manifest, run_digest
+from knockgrid.edge.prompt_lines import line_of
+from knockgrid.edge.run_folder import PLAN, SHARDS, STATISTICS, RunFolder
+from knockgrid.edge.set_level import write_set_level
+from knockgrid.edge.shard import Shard, arrow_of, schema, write_shard
+
+TREATMENTS = (
+    ("subject", "patch resid_post", "corrupted_run(noise(3.0))", 1, "treatment", None),
+    ("attention", "knockout", None, 5, "treatment", None),
+    ("last", "patch resid_post", "corrupted_run(noise(3.0))", 1, "treatment", None),
+)
+NULLS = (("subject | ulp", "patch resid_post", None, 1, "null", "subject"),)
+METRICS = ("js", "kl", "kl_reverse", "tv", "logp_clean", "rank_clean")
+WORDS = tuple(f" word{i}" for i in range(40))
+CITIES = ("Rome", "Oslo", "Lima", "Cairo", "Quito", "Seoul", "Paris", "Delhi", "Accra", "Minsk")
+
+
+@dataclass
+class Made:
+    """What a run is made of."""
+
+    n: int = 8
+    layers: list[int] = field(default_factory=lambda: [0, 1, 2, 3])
+    rows: tuple = (*TREATMENTS, *NULLS)
+    relations: int = 2
+    top: int = 10
+    tokens: int = 1
+    per_shard: int = 4
+    shards: int | None = None
+    texts: dict[int, str] = field(default_factory=dict)
+    words: tuple[str, ...] = WORDS
+    failed: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, dict[str, str]] = field(default_factory=dict)
+    python: bool = False
+    scale: float = 1.0
+    seed: int = 0
+    unit: str = "nats"
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The prompts; `texts` replaces the text of some."""
+        found = []
+        for i in range(self.n):
+            city = f"{CITIES[i % len(CITIES)]}{i if i >= len(CITIES) else ''}"
+            text = self.texts.get(i, f"The city of {city} is the capital of")
+            spans = {"subject": city} if city in text else {"subject": (0, min(3, len(text)))}
+            found.append(
+                Prompt(
+                    text,
+                    id=f"p{i:03d}",
+                    spans=spans,
+                    answers=(self.words[i % len(self.words)].strip() or "x",),
+                    relation=f"relation{i % self.relations}",
+                    group="FA" if i % 3 else "AH",
+                )
+            )
+        return found
+
+    def js(self, prompt: int, row: int, layer: int, token: int = 0) -> float:
+        """The JS divergence of a cell: prompts differ, later layers less."""
+        return self.scale * 0.5 / (1 + row) / (1 + layer) * (1 + prompt) / self.n / (1 + token)
+
+    def tops(self, prompt: int, row: int, layer: int) -> tuple[list[int], list[float]]:
+        """Tokens of an intervened run: those of the clean one, turned by row and layer."""
+        turn = prompt + 3 * row + layer
+        ids = [(turn + i) % len(self.words) for i in range(self.top)]
+        return ids, [math.log(0.5 ** (i + 1)) for i in range(self.top)]
+
+
+def made_run(folder: Path, made: Made | None = None) -> Made:
+    """Write a run folder; `shards` keeps the first ones only, so that it is half-finished."""
+    made = made or Made()
+    run = RunFolder(folder)
+    (folder / SHARDS).mkdir(parents=True)
+    prompts = made.prompts
+    place = [i // made.per_shard for i in range(made.n)]
+    lines = [line_of(p, shard=s) for p, s in zip(prompts, place, strict=True)]
+    text = "".join(json_line(line) for line in lines)
+    (folder / PLAN).write_text(text, encoding="utf-8")
+    (folder / STATISTICS).write_bytes(write_set_level(SetLevel({}, {})))
+    manifest = manifest_of(made, folder, max(place) + 1)
+    create_manifest(folder, manifest)
+    wanted = range(max(place) + 1 if made.shards is None else made.shards)
+    for number in wanted:
+        mine = [i for i in range(made.n) if place[i] == number]
+        write_shard(shard_of(made, prompts, mine, number, run), run.shard_path(number))
+    if made.shards is None:
+        finish(run)
+    return made
+
+
+def json_line(line: dict) -> str:
+    import json
+
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def manifest_of(made: Made, folder: Path, shards: int) -> dict:
+    names = [row[0] for row in made.rows]
+    config = SweepConfig(
+        layers=tuple(made.layers), n_tokens=made.tokens, top=made.top, seed=made.seed
+    )
+    keys = ("name", "kind", "source", "window", "role", "of")
+    floor = {"overall": 1e-9, "cells": {}}
+    settings = config.model_dump(mode="json")
+    whole = {
+        "schema": 2,
+        "config": {"interventions": {}, "seed": 0} if made.python else settings,
+        "config_digest": config.digest(),
+        "started": "2026-01-01T00:00:00+00:00",
+        "begun_by": "0" * 8,
+        "finished": None,
+        "hardware": {"machine": "x", "system": "y", "cpus": 1, "threads": 1, "gpu": None},
+        "mode": "prompt_only",
+        "unit": made.unit,
+        "metrics": list(METRICS),
+        "direction": "noise",
+        "samples": 1,
+        "seed": made.seed,
+        "prepend_bos": True,
+        "n_tokens": made.tokens,
+        "layer_order": made.layers,
+        "intervention_order": names,
+        "labels": {n: {"subject": "Subj.", "attention": "Attn."}.get(n, n) for n in names},
+        "interventions": [dict(zip(keys, row, strict=True)) for row in made.rows],
+        "sigma": {"subject": 0.1},
+        "model": {
+            **{"name": "made-up", "architecture": "None", "n_layers": 30, "d_model": 8},
+            **{"n_heads": 2, "d_vocab": 400, "dtype": "float32", "device": "cpu"},
+            **{"attn_implementation": "eager", "compatibility_mode": False},
+            **{"weights_digest": "0" * 64, "tokenizer_digest": "1" * 64},
+        },
+        "receipt": {
+            "executor": "reference",
+            "maximal_effects": {"knockout": 0.5},
+            "tried": [{"executor": "reference", "kinds": {}}],
+        },
+        "versions": {
+            **{"python": "3.11", "knockgrid": "0.1.0", "transformer-lens": "4.3.0"},
+            **{"transformers": "5", "torch": "2", "pandas": "3"},
+        },
+        "selection": None,
+        "noise_floor": {"js": floor},
+        "plan": {
+            "prompts": made.n,
+            "shards": shards,
+            "columns": [*METRICS, *(("top_tokens", "top_logp") if made.top else ())],
+            "digests": {name: file_digest(folder / name) for name in (PLAN, STATISTICS)},
+        },
+    }
+    return {**whole, "run_digest": run_digest(whole)}
+
+
+def shard_of(made: Made, prompts: list, mine: list[int], number: int, run: RunFolder) -> Shard:
+    ok = [i for i in mine if prompts[i].id not in made.failed]
+    rows = [row for i in ok for row in rows_of(made, prompts[i], i)]
+    columns = run.manifest["plan"]["columns"]
+    frame = build(rows, {}, columns) if rows else None
+    about = {
+        "config": run.manifest["config_digest"],
+        "run": run.manifest["run_digest"],
+        "number": number,
+        "prompts": [prompts[i].id for i in mine],
+        "sides": [side_of(made, prompts[i], i) for i in ok],
+        "dropped": made.dropped if number == 0 else {},
+        "failed": {p: e for p, e in made.failed.items() if p in {prompts[i].id for i in mine}},
+        "computed": {},
+        "texts": {str(i): text for i, text in enumerate(made.words)},
+    }
+    return Shard(arrow_of(frame, schema(columns)), about)
+
+
+def rows_of(made: Made, prompt: Prompt, i: int):
+    for r, (name, *_) in enumerate(made.rows):
+        for layer in made.layers:
+            for token in range(made.tokens):
+                place = {"prompt": prompt.id, "group": prompt.group, "intervention": name}
+                row = {**place, "layer": layer, "layers": str(layer), "token": token}
+                row |= {"token_text": made.words[i % len(made.words)], "samples": 1}
+                if prompt.id in made.dropped.get(name, {}):
+                    yield {**row, "status": f"NA: {made.dropped[name][prompt.id]}"}
+                    continue
+                js = made.js(i, r, layer, token) if "ulp" not in name else 1e-10
+                row |= {"js": js, "kl": 3 * js, "kl_reverse": 2 * js, "tv": js / 2}
+                row |= {"logp_clean": -1 - js, "rank_clean": float(layer)}
+                if made.top:
+                    ids, logp = made.tops(i, r, layer)
+                    row |= {"top_tokens": ids, "top_logp": logp}
+                yield row
+
+
+def side_of(made: Made, prompt: Prompt, i: int) -> dict:
+    words = prompt.text.split(" ")
+    tokens = [words[0], *(f" {word}" for word in words[1:])]
+    subject = prompt.span_text("subject")
+    at = [k for k, token in enumerate(tokens) if token.strip() == subject] or [0]
+    ids = [(i + k) % len(made.words) for k in range(made.top)]
+    logp = [math.log(0.6**k * 0.4) for k in range(made.top)]
+    kept = {"top_tokens": [ids] * made.tokens, "top_logp": [logp] * made.tokens}
+    return {
+        "id": prompt.id,
+        "text": prompt.text,
+        "spans": {"subject": list(map(int, prompt.spans["subject"]))},
+        "subject": subject,
+        "relation": prompt.relation,
+        "group": prompt.group,
+        "answers": list(prompt.answers),
+        "n_prompt": len(tokens),
+        "subject_tokens": at,
+        "tokens": tokens,
+        "generated": [made.words[i % len(made.words)]] * made.tokens,
+        "logp_clean": -1.0,
+        "logp_answer_clean": -2.0,
+        "rank_answer_clean": int(np.int64(made.n - i)),
+        "js_corrupted": {},
+        "swap": None,
+        **(kept if made.top else {}),
+    }
