@@ -66,6 +66,7 @@ from .divergences import rank_answer as rank_answer
 from .divergences import rank_clean as rank_clean
 from .divergences import total_variation as total_variation
 from .edge.ray_engine import RayEngine as RayEngine
+from .edge.report.write import report as report
 from .edge.store import compact as compact
 from .edge.store import export as export
 from .edge.store import open_run as open_run

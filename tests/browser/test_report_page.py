@@ -7,7 +7,7 @@ import pytest
 from made_runs import Made, made_run
 from selenium.webdriver.common.keys import Keys
 
-from knockgrid.edge.report.write import report, report_pair
+from knockgrid.edge.report.write import report
 
 HOSTILE = (
     "<script>window.alerted = true</script>",
@@ -415,7 +415,7 @@ def test_two_runs_beside_each_other(show, tmp_path):
     one, other = Made(n=6), Made(n=6, scale=0.5, layers=[1, 2, 3, 5], seed=7)
     made_run(tmp_path / "one", one)
     made_run(tmp_path / "other", other)
-    page = show(report_pair(tmp_path / "one", tmp_path / "other"))
+    page = show(report(tmp_path / "one", compare=tmp_path / "other"))
     label = page.one('#grid-difference button[data-x="0"]').get_attribute("aria-label")
     expected = -0.5 * sum(one.js(i, 0, 1) for i in range(6)) / 6
     assert number(re.search(r"layer 1: ([\d.−]+)", label)[1]) == pytest.approx(expected, rel=3e-3)
@@ -437,7 +437,7 @@ def test_two_runs_beside_each_other(show, tmp_path):
     assert page.run("return document.documentElement.scrollWidth") <= 1280
     page.choose("#metric", "kl")
     assert "KL" in page.one("#scale").text
-    page = show(report_pair(tmp_path / "other", tmp_path / "one"))
+    page = show(report(tmp_path / "other", compare=tmp_path / "one"))
     assert colours("b", 0) != colours("b", 1)  # the larger run sets the scale, also as the second
     assert show(page.path, width=375).run("return document.documentElement.scrollWidth") <= 375
 

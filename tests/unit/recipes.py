@@ -158,6 +158,7 @@ LOOKS = {  # these are given a model, a tokenizer or a folder, and run nothing
     "scan_run": lambda g: kg.scan_run(g.run).to_table(),
     "export": lambda g: kg.export(g.run, g.scratch / "table.csv"),
     "compact": compacted,
+    "report": lambda g: kg.report(g.run, g.scratch / "report.html"),
     "from_activation_cache": cached,
     "to_activation_cache": lambda g: kg.to_activation_cache(cached(g), g.model),
     "Known": lambda g: list(kg.Known(tuple(g.prompts), ())),

@@ -25,7 +25,7 @@ from knockgrid.edge.report.compared import differing
 from knockgrid.edge.report.opened import opened
 from knockgrid.edge.report.packing import coded, for_script, packed
 from knockgrid.edge.report.payload import payload
-from knockgrid.edge.report.write import report, report_pair
+from knockgrid.edge.report.write import report
 from knockgrid.edge.store import compact
 
 
@@ -263,7 +263,7 @@ def test_half_finished_empty_and_failed_runs_say_so(tmp_path):
     text = report(tmp_path / "failed").read_text("utf-8")
     assert "This run is empty: every prompt failed" in text
     assert "4 prompts failed and are missing (p000: ValueError: no" in text
-    text = report_pair(tmp_path / "half", tmp_path / "empty").read_text("utf-8")
+    text = report(tmp_path / "half", compare=tmp_path / "empty").read_text("utf-8")
     assert "One of the runs has no rows" in text
 
 
@@ -317,7 +317,7 @@ def test_two_runs_on_one_page(tmp_path):
     assert told["unit"] == ("nats", "bits")
     assert "config_digest" not in told
     assert "model.name" not in told
-    path = report_pair(tmp_path / "a", tmp_path / "b", tmp_path / "pair.html")
+    path = report(tmp_path / "a", tmp_path / "pair.html", compare=tmp_path / "b")
     text = path.read_text("utf-8")
     assert "A has 6, B 8, and 6 are in both" in text
     assert "The unit differs (nats and bits)" in text
@@ -336,6 +336,8 @@ def test_the_command(tmp_path):
     assert out.is_file()
     both = ["report", "--compare", str(tmp_path / "a"), str(tmp_path / "a")]
     assert run(app, both).output.strip() == str(tmp_path / "a" / "report_compare.html")
+    said = json.loads(run(app, [*both, "--json"]).stdout)
+    assert said == {"written": [str(tmp_path / "a" / "report_compare.html")]}
     for given in (["report"], [*both, str(tmp_path / "a")]):
         with pytest.raises(InputError, match="give one run folder, or two with --compare"):
             run(app, given, catch_exceptions=False)

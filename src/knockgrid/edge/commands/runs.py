@@ -45,17 +45,16 @@ def report(
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(metavar="A B", help="Two runs beside each other.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write one HTML file that opens offline: figures, cells, prompts, tokens, methods."""
     from knockgrid.edge.report import write as room
 
     if (run_folder is None) == (compare is None):
         raise InputError("give one run folder, or two with --compare")
-    if compare is not None:
-        path = room.report_pair(*compare, out)
-    else:
-        path = room.report(cast(Path, run_folder), out)
-    typer.echo(str(path))
+    first, second = compare or (cast(Path, run_folder), None)
+    with printed(as_json) as said:
+        said.wrote(room.report(first, out, compare=second))
 
 
 def compact(

@@ -20,47 +20,40 @@ from knockgrid.edge.report.packing import for_script
 from knockgrid.edge.report.payload import payload
 from knockgrid.edge.report.pictures import pictures
 
-FILE = "report.html"
+FILE, COMPARED = "report.html", "report_compare.html"
 SCRIPTS = ("unpack.js", "words.js", "heatmap.js", "details.js", "prompts.js", "page.js")
 COMPARING = ("unpack.js", "words.js", "heatmap.js", "compare.js", "page.js")
 
 
-def report(folder: str | Path, out: str | Path | None = None) -> Path:
-    """Write the report of a run, one file that opens offline, and return its path.
+def report(
+    folder: str | Path, out: str | Path | None = None, *, compare: str | Path | None = None
+) -> Path:
+    """Write the report of a run, one HTML file that opens offline, and return its path.
 
     Example:
-        >>> report("runs/nowhere")
+        >>> import knockgrid as kg
+        >>> kg.report("runs/nowhere")
         Traceback (most recent call last):
         ...
         knockgrid._errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
 
-    It is `report.html` in the run folder unless `out` names another file. Neither the model nor
-    its tokenizer is needed. A run that is empty or has not ended says so on its page.
+    Args:
+        folder: a run folder. It may hold a run that is empty or has not ended, which the page says.
+        out: the file; by default `report.html` in the run folder, or `report_compare.html`.
+        compare: another run folder: both on one scale, with the difference of their means.
+
+    Neither the model nor its tokenizer is needed.
 
     Raises:
         InputError: no run, or a damaged one.
     """
     run = opened(folder)
-    return _write(page(run), run.folder / FILE if out is None else Path(out))
-
-
-def report_pair(one: str | Path, other: str | Path, out: str | Path | None = None) -> Path:
-    """Write two runs beside each other: one scale, the difference of means, other settings.
-
-    Example:
-        >>> report_pair("runs/nowhere", "runs/neither")
-        Traceback (most recent call last):
-        ...
-        knockgrid._errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
-
-    It is `report_compare.html` in the first folder unless `out` names another file.
-
-    Raises:
-        InputError: as `report`.
-    """
-    first, second = opened(one), opened(other)
-    text = rendered("compare.html", COMPARING, compared(first, second))
-    return _write(text, first.folder / "report_compare.html" if out is None else Path(out))
+    if compare is None:
+        name, text = FILE, page(run)
+    else:
+        name = COMPARED
+        text = rendered("compare.html", COMPARING, compared(run, opened(compare)))
+    return _write(text, run.folder / name if out is None else Path(out))
 
 
 def page(run: Opened) -> str:
