@@ -6,6 +6,7 @@ must show.
 
 import math
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,7 @@ def manifest_of(made: Made, folder: Path, shards: int) -> dict:
         "config": {"interventions": {}, "seed": 0} if made.python else settings,
         "config_digest": config.digest(),
         "started": "2026-01-01T00:00:00+00:00",
-        "begun_by": "0" * 8,
+        "begun_by": sha256(str(folder).encode()).hexdigest()[:8],
         "finished": None,
         "hardware": {"machine": "x", "system": "y", "cpus": 1, "threads": 1, "gpu": None},
         "mode": "prompt_only",

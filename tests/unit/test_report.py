@@ -316,6 +316,7 @@ def test_two_runs_on_one_page(tmp_path):
     assert told["seed"] == ("0", "3")
     assert told["unit"] == ("nats", "bits")
     assert "config_digest" not in told
+    assert "begun_by" not in told
     assert "model.name" not in told
     path = report(tmp_path / "a", tmp_path / "pair.html", compare=tmp_path / "b")
     text = path.read_text("utf-8")

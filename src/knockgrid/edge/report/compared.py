@@ -10,7 +10,7 @@ from knockgrid.edge.report.payload import payload
 from knockgrid.edge.report.pictures import Picture, inline
 from knockgrid.figures import side_by_side
 
-OWN = ("started", "finished", "config_digest", "run_digest", "rows", "compact")
+OWN = ("started", "begun_by", "finished", "config_digest", "run_digest", "rows", "compact")
 """Entries of the section Run that differ between any two runs."""
 
 
