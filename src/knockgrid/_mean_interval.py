@@ -43,8 +43,8 @@ def mean_interval(
     prompts counts for more. `by` is what `clusters` takes.
 
     `low` and `high` hold for that cell alone, the band for all layers of one row at once (largest
-    |t| of the row). With fewer than six clusters all four are NaN, and `note` says so; look at
-    `per_cluster`. Divergences are never negative, so their lower ends are cut at 0; JS and total
+    absolute t of the row). With fewer than six clusters all four are NaN, and `note` says so; look
+    at `per_cluster`. Divergences are never negative, so their lower ends are cut at 0; JS and total
     variation have a largest value, at which the upper ends are cut.
 
     `method` is "bootstrap-t" (symmetric, clusters resampled, each resample divided by its own

@@ -45,12 +45,12 @@ def cluster_mass(
         >>> found[["sign", "size", "layers", "columns", "p"]].round(4).values.tolist()
         [[1, 4, '1–2', '0–1', 0.0078]]
 
-    The sides are paired by prompt, as in `compare`. Cells whose cluster-robust |t| exceeds the
+    The sides are paired by prompt, as in `compare`. Cells whose cluster-robust t exceeds the
     two-sided quantile at `alpha` form patches with neighbours of the same sign (next layer or next
     token in the table's order, not diagonally). The mass of a patch is its sum of t; `p` is the
-    share of sign patterns of whole statistical clusters whose largest |mass| is at least as large,
-    so it already accounts for all patches. `columns` may also be "position". One row per patch, the
-    heaviest first, none where no cell exceeds the threshold.
+    share of sign patterns of whole statistical clusters whose largest mass, whatever its sign, is
+    at least as large, so it already accounts for all patches. `columns` may also be "position". One
+    row per patch, the heaviest first, none where no cell exceeds the threshold.
 
     Raises:
         InputError: as `compare`; an alpha outside (0, 1); groups; a table with several
@@ -58,8 +58,8 @@ def cluster_mass(
 
     Source: Maris, Oostenveld 2007, "Nonparametric statistical testing of EEG- and MEG-data".
     Limit: p belongs to a patch as a whole: it says that the sides differ, not that they differ at
-        each of its cells or where it ends (Sassenhagen, Draschkow 2019). Where clusters cross, the
-        dimension with fewer is flipped, and each t is divided by two-way over one-way spread.
+    each of its cells or where it ends (Sassenhagen, Draschkow 2019). Where clusters cross, the
+    dimension with fewer is flipped, and each t is divided by two-way over one-way spread.
     """
     if not 0 < alpha < 1:
         raise InputError(f"alpha {alpha!r} is not between 0 and 1; give 0.05")

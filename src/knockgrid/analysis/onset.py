@@ -54,7 +54,7 @@ def onset(
             than two, and as `mean_interval`.
 
     Source: half-maximum onset as in evoked potentials, Kiesel et al. 2008 (relative criterion);
-        Hesterberg 2015 for the expanded percentiles.
+    Hesterberg 2015 for the expanded percentiles.
     Limit: among sparsely swept layers the crossing is a line between two of them.
     """
     check_level(level)

@@ -45,7 +45,7 @@ def peak(
         InputError: as `mean_interval`.
 
     Source: Hsu 1981 (multiple comparisons with the best); Mogstad et al. 2024, "Inference for
-        Ranks", for the confidence set of the best. One-sided studentised cluster bootstrap: ours.
+    Ranks", for the confidence set of the best. One-sided studentised cluster bootstrap: ours.
     Limit: with strongly skewed values and few clusters its coverage is that of a bootstrap-t.
     """
     check_level(level)

@@ -11,7 +11,7 @@ def rank_of_answer(pair: Pair) -> Float[Tensor, "*row"]:
     """Rank of the answer's token in the intervened run: 0 where it is the most likely.
 
     The count of tokens that are strictly more likely, so that ties rank equally; NaN where the
-    answer is -1; without a unit. Source: definition (DESIGN section 3). Limit: it has no gradient.
+    answer is -1; without a unit. Source: definition. Limit: it has no gradient.
 
     Example:
         >>> import torch

@@ -11,7 +11,7 @@ def rank_of_clean_token(pair: Pair) -> Float[Tensor, "*row"]:
     """Rank, in the intervened run, of the clean run's most likely token: 0 where it stays the top.
 
     The count of tokens that are strictly more likely, so that ties rank equally; a whole number
-    without a unit. Source: definition (DESIGN section 3). Limit: it has no gradient.
+    without a unit. Source: definition. Limit: it has no gradient.
 
     Example:
         >>> import torch

@@ -10,9 +10,9 @@ from knockgrid.divergences._pair import Pair
 def half_l1(pair: Pair) -> Float[Tensor, "*row"]:
     """Total variation: the probability that the edit moves from some tokens to others.
 
-    TV = 1/2 sum |p - q| = sum m |t|, from 0 to 1, without a unit; symmetric. Source: Levin, Peres &
-    Wilmer 2009, "Markov chains and mixing times", proposition 4.2. Limit: it does not see how
-    unlikely a token became, only how much probability left it.
+    TV = 1/2 sum abs(p - q) = sum m abs(t), from 0 to 1, without a unit; symmetric. Source: Levin,
+    Peres & Wilmer 2009, "Markov chains and mixing times", proposition 4.2. Limit: it does not see
+    how unlikely a token became, only how much probability left it.
 
     Example:
         >>> import torch
