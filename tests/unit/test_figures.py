@@ -556,6 +556,23 @@ def test_in_a_notebook_the_figure_is_pyplots(monkeypatch):
         plt.close(ax.figure)
 
 
+def test_a_notebook_learns_how_a_whole_figure_is_shown(monkeypatch):
+    """Which it does when pyplot makes a figure; none may stay open, or it is shown twice."""
+    import matplotlib.pyplot as plt
+
+    made = []
+    figure = plt.figure
+    monkeypatch.setattr(plt, "figure", lambda *a, **k: made.append(1) or figure(*a, **k))
+    monkeypatch.setitem(matplotlib.rcParams, "backend", "agg")
+    before = plt.get_fignums()
+    panels(table(), layer_curve, by="prompt")
+    assert not made
+    monkeypatch.setitem(sys.modules, "ipykernel", matplotlib)
+    panels(table(), layer_curve, by="prompt")
+    assert made
+    assert plt.get_fignums() == before
+
+
 def test_figures_load_when_used():
     code = "import sys, knockgrid.figures as f; print({'pandas', 'matplotlib'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -23,6 +23,23 @@ def new_axes(width: float, height: float) -> Axes:
     return Figure(**options).subplots()
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of `width` × `height` inches for several panels, which leaves no trace in pyplot.
+
+    Example:
+        >>> new_figure(4.0, 2.0).get_size_inches().tolist()
+        [4.0, 2.0]
+
+    A cell that ends with it shows it. A notebook learns how from pyplot, and not before pyplot has
+    made a figure, without which `<Figure size …>` is all that stands there.
+    """
+    if "ipykernel" in sys.modules:
+        import matplotlib.pyplot as plt
+
+        plt.close(plt.figure())
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def heatmap_size(rows: int, columns: int, label: int) -> tuple[float, float]:
     """Inches for a heatmap of `rows` × `columns` cells whose longest row label has `label` letters.
 

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from knockgrid.figures._canvas import new_figure
 from knockgrid.figures._scale import common, size_of
 
 Panel = tuple[str, pd.DataFrame, Mapping[str, Any]]
@@ -36,7 +37,7 @@ def in_a_row(
     n = len(panels)
     flat = width > 1.5 * height  # wide grids lie under each other, so that layers line up
     size = (width, height * n) if flat else (min(width * n, 24.0), height)
-    whole = Figure(figsize=size, layout="constrained")
+    whole = new_figure(*size)
     places = whole.subplots(n if flat else 1, 1 if flat else n, squeeze=False).ravel()
     for (name, part, more), ax in zip(panels, places, strict=True):
         figure(part, metric, ax=ax, title=name, **more)

@@ -9,6 +9,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from knockgrid._errors import InputError
 from knockgrid._table import metadata_of
+from knockgrid.figures._canvas import new_figure
 from knockgrid.figures._words import SENTENCE, plain
 
 # From Okabe and Ito's palette, pale enough to print black on, each with a sign of its own
@@ -52,7 +53,7 @@ def claims_card(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
     places = keyed.groupby("claim", sort=False)["said"].unique()
     claims = [said for those in places for said in those]
     size = (3.6 + CELL[0] * len(forms), 1.1 + CELL[1] * len(claims))
-    whole = Figure(figsize=size, layout="constrained")
+    whole = new_figure(*size)
     ax = whole.subplots()
     for line in keyed.to_dict("records"):
         _cell(ax, forms.index(line["form"]), claims.index(line["said"]), line)

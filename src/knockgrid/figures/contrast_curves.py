@@ -13,6 +13,7 @@ from knockgrid._floor import floor_of
 from knockgrid._mean_interval import mean_interval
 from knockgrid._table import metadata_of
 from knockgrid._treatments import only_prompts, only_rows
+from knockgrid.figures._canvas import new_figure
 from knockgrid.figures._heatmap import tick_places
 from knockgrid.figures._words import metric_label, plain, row_labels
 from knockgrid.figures.layer_curve import COLOURS, STYLES, VISIBLE
@@ -58,7 +59,7 @@ def contrast_curves(
     columns = _pairs(table)
     groups = _groups(table, by, order)
     size = (PANEL[0] * len(columns), PANEL[1] * len(groups) + 1.2)
-    whole = Figure(figsize=size, layout="constrained")
+    whole = new_figure(*size)
     places = whole.subplots(len(groups), len(columns), squeeze=False, sharex=True, sharey=True)
     for (name, part), row in zip(groups, places, strict=True):
         for (treatment, contrasts), ax in zip(columns, row, strict=True):

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from knockgrid._errors import InputError, unknown
 from knockgrid._table import grid
 from knockgrid._treatments import Treatment, only_rows, treatments
+from knockgrid.figures._canvas import new_figure
 from knockgrid.figures._heatmap import tick_places
 from knockgrid.figures._words import ROWS, metric_label, plain
 from knockgrid.figures.layer_curve import COLOURS, MARKERS, STYLES
@@ -52,7 +53,7 @@ def normalised_curves(
         if row not in names:
             raise unknown("row", row, names)
     wanted = list(rows or names)
-    whole = Figure(figsize=(4.6 * len(wanted), 3.2), layout="constrained")
+    whole = new_figure(4.6 * len(wanted), 3.2)
     places = whole.subplots(1, len(wanted), squeeze=False, sharey=True)[0]
     for row, ax in zip(wanted, places, strict=True):
         _panel(ax, table, metric, [one for one in found if one.row == row])

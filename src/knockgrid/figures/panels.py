@@ -9,6 +9,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from knockgrid._errors import InputError, unknown
 from knockgrid._table import metadata_of
+from knockgrid.figures._canvas import new_figure
 from knockgrid.figures._scale import common, mesh_of, size_of
 from knockgrid.figures._words import plain
 from knockgrid.figures.layer_heatmap import layer_heatmap
@@ -88,7 +89,8 @@ def _subplots(count: int, columns: int, size: tuple[float, float]) -> tuple[Figu
     columns = min(columns, count)
     rows = -(-count // columns)
     width = min(size[0] * columns, max(16.0, 4.0 * columns))  # wider ones do not print
-    whole = Figure(figsize=(width, size[1] * rows), layout=ConstrainedLayoutEngine(h_pad=0.08))
+    whole = new_figure(width, size[1] * rows)
+    whole.set_layout_engine(ConstrainedLayoutEngine(h_pad=0.08))
     places = whole.subplots(rows, columns, squeeze=False).ravel()
     for spare in places[count:]:
         spare.remove()

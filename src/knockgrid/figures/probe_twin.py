@@ -6,7 +6,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from knockgrid._errors import InputError
-from knockgrid.figures._canvas import heatmap_size
+from knockgrid.figures._canvas import heatmap_size, new_figure
 from knockgrid.figures._heatmap import Grid, layers_down
 from knockgrid.figures._words import plain
 from knockgrid.figures.position_heatmap import position_heatmap
@@ -50,8 +50,8 @@ def probe_twin(
     width, height = heatmap_size(rows, columns, 4)
     wide = 2 if count == 4 else count
     size = (min(width * wide, 26.0), (height + 1.6) * -(-count // wide))
-    places = list(Figure(figsize=size, layout="constrained").subplots(-(-count // wide), wide).flat)
-    whole = places[0].figure
+    whole = new_figure(*size)
+    places = list(whole.subplots(-(-count // wide), wide).flat)
     seeds = probes["prompt"].nunique()
     said = f"{seeds} seed{'s' * (seeds > 1)}"
     cmap, low = ("RdBu_r", 0.0) if diverging else (None, CHANCE)
