@@ -37,17 +37,24 @@ def to_activation_cache(run: Run, model: TransformerBridge) -> ActivationCache:
         >>> bool((again["resid_post", 3] == cache["resid_post", 3]).all())
         True
 
-    Each is there under its short name's hook (`blocks.3.hook_resid_post`) and under the canonical
-    one (`blocks.3.hook_out`), as in a cache of `run_with_cache`; the token ids are `embed.hook_in`.
+    Each is there under every name that the bridge has for it (`blocks.3.hook_resid_post`,
+    `blocks.3.hook_out`), and so under those of `run_with_cache`; the token ids are `embed.hook_in`.
     Tensors are views, so that nothing is copied; a Run holds no gradients.
+
+    Raises:
+        InputError: something else than a Run.
 
     Limit: what a Run holds besides activations (keys and values, noise, visible edges, logits) has
     no place in a cache.
     """
+    _check("run", run, Run)
+    names: dict[str, list[str]] = {}
+    for name, canonical in hook_names(model).items():
+        names.setdefault(canonical, []).append(name)
     acts: dict[str, Tensor] = {IDS: run.ids[None]}
     for site, act in run.acts.items():
-        for name in (get_act_name(*site), hook_name(model, *site)):
-            acts[name] = act[None]
+        canonical = hook_name(model, *site)
+        acts |= dict.fromkeys([get_act_name(*site), *names[canonical]], act[None])
     return ActivationCache(acts, model)
 
 
@@ -83,18 +90,30 @@ def from_activation_cache(
     What follows the prompt is its continuation, as where several tokens are measured.
 
     Raises:
-        InputError: other tokens than the prompt's, too few logits, or no such row.
+        InputError: other tokens than the prompt's, too few logits, no such row, a row that was
+            padded, or something else than a cache, logits and a prompt.
 
-    Limit: keys and values are not in a cache as attention takes them, so that the Run has none, and
-    only executors without `needs_kv` (`reference`) carry out cells on it.
+    Limits: where the padding token is the one that ends a text, a single one counts as the end.
+    Keys and values are not in a cache as attention takes them, so that the Run has none, and only
+    executors without `needs_kv` (`reference`) carry out cells on it.
     """
+    for name, given, kind in (
+        ("cache", cache, ActivationCache),
+        ("logits", logits, Tensor),
+        ("prompt", prompt, Prompt),
+    ):
+        _check(name, given, kind)
     batched = cache.has_batch_dim
+    if logits.ndim != 2 + batched:
+        shape = "[batch, pos, d_vocab]" if batched else "[pos, d_vocab]"
+        raise InputError(f"logits have shape {tuple(logits.shape)}; for this cache give {shape}")
     found = _row(logits, row, batched, "logits")
     if ids is None and IDS in cache.cache_dict:
         ids = _row(cache.cache_dict[IDS], row, batched, IDS)
     tokens = _tokens(prompt, model, ids, len(found))
     of_all = torch.tensor(tokens.ids) if ids is None else ids.detach().cpu()
     behind = of_all[len(tokens) :]
+    _check_padding(prompt, model, behind)
     if len(found) not in (len(of_all), len(behind) + 1):
         raise InputError(
             f"there are logits of {len(found)} positions for {len(of_all)} tokens; give those of "
@@ -110,6 +129,24 @@ def from_activation_cache(
     named = answer_positions(model.tokenizer, prompt, output, len(tokens))
     measured = found[-len(behind) - 1 :]
     return Run(prompt, tokens, of_all.to(found.device), acts, (), measured, valid, named=named)
+
+
+def _check(name: str, given: object, kind: type) -> None:
+    if not isinstance(given, kind):
+        raise InputError(f"{name} is a {type(given).__name__}; give one of {kind.__name__}")
+
+
+def _check_padding(prompt: Prompt, model: TransformerBridge, behind: Tensor) -> None:
+    """Refuse padding, which would be measured as if the model had said it."""
+    pad = getattr(model.tokenizer, "pad_token_id", None)
+    ends = pad == getattr(model.tokenizer, "eos_token_id", None)
+    ids = behind.tolist()
+    padding = len(ids) - next((i for i in range(len(ids), 0, -1) if ids[i - 1] != pad), 0)
+    if padding > (1 if ends else 0):
+        raise InputError(
+            f"behind prompt {prompt.id!r} there are {padding} tokens of padding; run it alone, or "
+            "with prompts of as many tokens"
+        )
 
 
 def _row(given: Tensor, row: int, batched: bool, name: str) -> Tensor:

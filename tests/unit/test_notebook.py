@@ -1,6 +1,7 @@
 """What objects show in a notebook, runs and caches of activations, bars, and the tutorial."""
 
 import ast
+import copy
 import json
 import re
 from html.parser import HTMLParser
@@ -257,6 +258,66 @@ class TestActivationCache:
         cache.remove_batch_dim()
         run = kg.from_activation_cache(cache, logits[0], tower, tiny_llama)
         assert all(torch.equal(batched.acts[site], act) for site, act in run.acts.items())
+
+    @pytest.mark.parametrize("pad", ["eos", "own"])
+    def test_padding_is_no_continuation(self, tiny_llama, prompts, pad, monkeypatch):
+        import knockgrid as kg
+
+        tokenizer = copy.deepcopy(tiny_llama.tokenizer)
+        own = next(i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids)
+        of = {"eos": tokenizer.eos_token_id, "own": own}
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(of[pad])
+        monkeypatch.setattr(tiny_llama, "tokenizer", tokenizer)
+        prompt = prompts[0]
+        ids = tiny_llama.to_tokens(prompt.text)[0]
+        for count in (1, 2, 5):
+            padded = torch.cat([ids, torch.full((count,), of[pad])])
+            logits, cache = tiny_llama.run_with_cache(padded[None])
+            if (count, pad) == (1, "eos"):  # the end of a text
+                run = kg.from_activation_cache(cache, logits, prompt, tiny_llama)
+                assert (run.n_tokens, run.n_valid) == (2, 1)
+                continue
+            with pytest.raises(kg.InputError, match=f"there are {count} tokens of padding"):
+                kg.from_activation_cache(cache, logits, prompt, tiny_llama)
+
+    def test_what_is_no_cache_is_refused(self, tiny_llama, tower, monkeypatch):
+        """Outside of tests nothing checks types but the functions themselves."""
+        import jaxtyping
+
+        import knockgrid as kg
+
+        monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+        logits, cache = tiny_llama.run_with_cache(tower.text)
+        for given, says in (
+            ((dict(cache.items()), logits, tower), "cache is a dict; give one of ActivationCache"),
+            ((cache, logits, tower.text), "prompt is a str; give one of Prompt"),
+            ((logits, cache, tower), "cache is a Tensor"),
+            ((cache, logits[0], tower), r"logits have shape \(10, 400\); for this cache give"),
+        ):
+            with pytest.raises(kg.InputError, match=says):
+                kg.from_activation_cache(*given, tiny_llama)
+        with pytest.raises(kg.InputError, match="run is a ActivationCache; give one of Run"):
+            kg.to_activation_cache(cache, tiny_llama)
+
+    def test_no_name_is_lost_in_compatibility_mode(self, tiny_tokenizer, plain, tower):
+        from transformer_lens.model_bridge import TransformerBridge
+
+        import knockgrid as kg
+
+        model = TransformerBridge.boot_transformers(
+            "tiny-llama",
+            hf_model=copy.deepcopy(plain),
+            tokenizer=tiny_tokenizer,
+            dtype=torch.float64,
+            device="cpu",
+        )
+        model.enable_compatibility_mode()
+        logits, cache = model.run_with_cache(tower.text)
+        made = kg.to_activation_cache(kg.from_activation_cache(cache, logits, tower, model), model)
+        assert set(cache.keys()) <= set(made.keys())
+        for name in cache:
+            assert torch.equal(made[name], cache[name]), name
 
     def test_a_cache_of_some_activations(self, tiny_llama, tower, prompts):
         import knockgrid as kg
