@@ -43,7 +43,8 @@ def load(
     refused.
 
     Raises:
-        InputError: a folder or name that cannot be loaded, or an object that is not a bridge.
+        InputError: a folder or name that cannot be loaded, an object that is not a bridge, or a
+            device that is not there.
     """
     if isinstance(model, TransformerBridge):
         return model
@@ -51,6 +52,7 @@ def load(
         raise InputError(
             f"model is a {type(model).__name__}; give a name, a folder or a TransformerBridge"
         )
+    check_device(device)
     if str(model) == "demo":
         from knockgrid._demo import demo_folder
 
@@ -75,6 +77,28 @@ def load(
             f"model {str(model)!r} could not be loaded ({first}); give 'demo', a folder with a "
             "saved model, or a hub name that this machine can reach"
         ) from error
+
+
+def check_device(device: str | torch.device | None) -> None:
+    """Refuse a device that PyTorch does not know, or that this machine does not have.
+
+    Raises:
+        InputError: either of them.
+    """
+    kinds = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    there = [name for name, found in kinds.items() if found]
+    try:
+        kind = "cpu" if device is None else torch.device(device).type
+    except RuntimeError:
+        raise unknown("device", device, there) from None
+    if not kinds.get(kind, True):
+        raise InputError(
+            f"device is {str(device)!r}, which is not there; give {' or '.join(there)}"
+        )
 
 
 def check_ready(model: TransformerBridge) -> None:

@@ -82,7 +82,7 @@ class TestJson:
         without = {
             n for n, c in COMMANDS.items() if "as_json" not in inspect.signature(c).parameters
         }
-        assert without <= {"methods", "report"}
+        assert not without
 
     def test_a_run_from_its_sweep_to_its_export(self, capsys, folder, tmp_path, no_pictures):
         out = tmp_path / "run"
@@ -207,13 +207,29 @@ def codes_in(text):
     return {int(code) for group in found for code in group.split(", ")}
 
 
+CODES = {0, 1, 2, 3, 4, 130, 141, 143}
+
+
 class TestExitCodes:
+    def test_141_a_reader_that_has_seen_enough(self):
+        """As `head` does: more output than a pipe holds, of which one line is read."""
+        process = subprocess.Popen(
+            [str(SCRIPT), "facts", "--jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"{")
+        process.stdout.close()
+        said = process.stderr.read()
+        process.stderr.close()
+        assert (process.wait(timeout=60), said) == (141, b"")
+
     def test_help_and_pages_list_them_all(self, capsys):
         code, printed, _ = run(capsys, "--help")
         assert code == 0
-        assert codes_in(printed[printed.index("Exit codes") :]) == {0, 1, 2, 3, 4, 130, 143}
+        assert codes_in(printed[printed.index("Exit codes") :]) == CODES
         for page in ("runs.md", "command_line.md"):
-            assert codes_in((ROOT / "docs" / page).read_text("utf-8")) == {0, 1, 2, 3, 4, 130, 143}
+            assert codes_in((ROOT / "docs" / page).read_text("utf-8")) == CODES
 
     def failing(self, capsys, monkeypatch, folder, tmp_path, error):
         def fail(*_, **__):
@@ -262,6 +278,14 @@ class TestExitCodes:
         assert code == 1, said
         assert json.loads(printed)["ok"] is False
 
+    def test_the_version(self, capsys):
+        from importlib.metadata import version
+
+        assert run(capsys, "--version") == (0, f"knockgrid {version('knockgrid')}\n", "")
+
+    def test_a_short_h_is_help(self, capsys):
+        assert run(capsys, "-h") == run(capsys, "--help")
+
     def test_no_arguments_show_the_help(self, capsys):
         code, printed, said = run(capsys)
         assert (code, printed) == (2, "")
@@ -292,6 +316,30 @@ class TestMisspelt:
             (["facts", "--relation", "country_langage"], "did you mean 'country_language'?"),
             (["figure", "--kind", "curv", "nowhere"], "holds no run"),
             (["export", "x"], "missing option '--out'"),
+            (
+                ["report", "--compare", "x"],
+                "'--compare' requires 2 arguments; see knockgrid report",
+            ),
+            *(
+                (["sweep", f"--{name}", given, "--dry-run"], says)
+                for name, given, says in (
+                    ("mode", "promt_only", "mode 'promt_only'; did you mean 'prompt_only'?"),
+                    ("unit", "nat", "unit 'nat'; did you mean 'nats'?"),
+                    ("executor", "stairs", "did you mean 'staircase'?"),
+                    ("direction", "denoize", "did you mean 'denoise'?"),
+                    ("dtype", "flot32", "did you mean 'float32'?"),
+                    ("form", "cht", "did you mean 'chat'?"),
+                    ("label-form", "cht", "unknown label_form 'cht'"),
+                    ("engine", "rey", "did you mean 'ray'?"),
+                    ("n-tokens", "0", "setting 'n_tokens' is 0"),
+                    ("samples", "0", "setting 'samples' is 0"),
+                    ("shard", "3/2", "shard is '3/2'"),
+                    ("layers", "0-", "layers are '0-'"),
+                    ("layers", "3-1", "layers are '3-1'"),
+                )
+            ),
+            (["sweep", "--device", "cud"], "unknown device 'cud'; did you mean 'cpu'?"),
+            (["check", "demo", "--device", "meta:x"], "unknown device 'meta:x'"),
         ],
     )
     def test_one_line_and_exit_code_2(self, capsys, given, says):
@@ -340,6 +388,9 @@ class TestCompletion:
         assert set(lists["figures"]) == {*vars(recipes)["__all__"], "all"}
         assert lists["metric"] == _sweep.METRICS
         assert lists["mode"] == _checks.MODES
+        assert lists["direction"] == _checks.DIRECTIONS
+        assert lists["unit"] == tuple(_checks.UNITS)
+        assert lists["form"] == config.FORMS
         assert lists["row"] == config.ROWS
         assert lists["engine"] == resumable.ENGINES
         assert set(lists["dtype"]) == set(DTYPES)

@@ -1,8 +1,10 @@
 """The command line. Heavy imports happen inside commands only, so that `--help` stays fast."""
 
+import os
 import sys
 import warnings
-from typing import Any, NoReturn
+from importlib.metadata import version
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -37,11 +39,13 @@ Exit codes:
   3         some prompts of a run failed, the others are there
   4         memory ran out even on one prompt at a time
   130, 143  stopped by Ctrl-C or SIGTERM, after the shard in hand
+  141       what read the output has closed it, as `head` does
 
 What went wrong is one line on standard error. With --json standard output is one JSON document.
 """
 
 
+CLOSED_PIPE = 141
 CODES = {"PromptsFailed": 3, "TooLittleMemory": 4}
 """Errors by name, since the rooms that raise them are imported inside commands only."""
 
@@ -68,9 +72,14 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            found = super().invoke(ctx)
+            sys.stdout.flush()
+            return found
         except KeyboardInterrupt as error:
             raise Ended(error) from None
+        except BrokenPipeError:  # `head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(CLOSED_PIPE) from None
 
 
 app = typer.Typer(
@@ -80,11 +89,36 @@ app = typer.Typer(
     "distribution moves.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 for command in COMMANDS:
     app.command()(completed(command))
+
+
+def say_version(asked: bool | None) -> bool:
+    """Print the version and end."""
+    if asked:
+        typer.echo(f"knockgrid {version('knockgrid')}")
+        raise typer.Exit
+    return False
+
+
+@app.callback()
+def whole(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=say_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Take what stands before the command; the help is the app's."""
+
+
+def asked() -> str:
+    """The command that was given, as it is called."""
+    names = [str(command.__name__) for command in COMMANDS]
+    return " ".join(["knockgrid", *[one for one in sys.argv[1:] if one in names][:1]])
 
 
 def main() -> None:
@@ -111,7 +145,7 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(said(), err=True)
             sys.exit(2)
-        leave(2, usage(error))
+        leave(2, usage(error, asked()))
     if code:
         sys.exit(code)
 

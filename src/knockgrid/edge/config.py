@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from knockgrid._errors import InputError, cut, shown, unknown
 from knockgrid._memory import LEAST, bytes_of
+from knockgrid.edge.closed import CLOSED
 
 SOURCES = ("noise", "noise:K", "swap", "zero", "mean")
 ROWS = ("subject", "attention", "last")
+FORMS = ("plain", "chat")
 BOUNDS = ("max_rows", "max_memory")
 """Settings that bound memory, and decide nothing of a run but the last digits of its numbers.
 
@@ -58,10 +60,10 @@ class SweepConfig(BaseModel):
     window: tuple[int | str, ...] = (5,)
     act_name: str = "resid_post"
     layers: Literal["all"] | tuple[int, ...] = "all"
-    n_tokens: int = 1
+    n_tokens: int = Field(1, ge=1)
     mode: str = "prompt_only"
     unit: str = "nats"
-    samples: int = 1
+    samples: int = Field(1, ge=1)
     direction: str = "noise"
     executor: str = "auto"
     prepend_bos: bool | None = None
@@ -90,6 +92,11 @@ def read_config(path: Path | None, flags: dict[str, Any]) -> SweepConfig:
     """
     settings = {} if path is None else _load(path)
     settings.update({key: value for key, value in flags.items() if value is not None})
+    for name, allowed in CLOSED.items():
+        if settings.get(name, allowed[0]) not in allowed:
+            raise unknown(name, settings[name], allowed)
+    for name in ("form", "label_form"):
+        _form(name, settings.get(name))
     try:
         config = SweepConfig.model_validate(settings)
     except ValidationError as error:
@@ -103,6 +110,12 @@ def read_config(path: Path | None, flags: dict[str, Any]) -> SweepConfig:
     for name, value in config:
         _sound(name, value)
     return config
+
+
+def _form(name: str, given: Any) -> None:
+    """Refuse a form that is neither one of those that there are nor a template."""
+    if isinstance(given, str) and given not in FORMS and "{}" not in given:
+        raise unknown(name, given, (*FORMS, "a text that ends with {}"))
 
 
 def _sound(name: str, value: Any) -> None:

@@ -26,14 +26,15 @@ def did_you_mean(given: str, names: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else "."
 
 
-def usage(error: Any) -> InputError:
+def usage(error: Any, asked: str = "knockgrid") -> InputError:
     """What the parser says of a command line, as one sentence with what to do next.
 
     typer carries a copy of click, or needs one, depending on its version, so that errors are told
-    by what they hold and not by their class.
+    by what they hold and not by their class. Some do not know in which command they arose; that is
+    then what was `asked`.
     """
     context = getattr(error, "ctx", None)
-    command = "knockgrid" if context is None else context.command_path
+    command = asked if context is None else context.command_path
     if not hasattr(error, "possibilities"):  # which only an unknown option has
         said = " ".join(error.format_message().split()).rstrip(".")
         return InputError(f"{said[:1].lower()}{said[1:]}; see {command} --help")

@@ -22,6 +22,7 @@ from knockgrid._prompt import Prompt
 from knockgrid._setup import SetLevel, Setup, set_up
 from knockgrid._sweep import Model, loaded
 from knockgrid._table import KEY
+from knockgrid.edge.closed import ENGINES
 from knockgrid.edge.config import BOUNDS
 from knockgrid.edge.disk import disk_errors_said
 from knockgrid.edge.engine import Engine, InProcess, Recipe, Task
@@ -35,8 +36,6 @@ from knockgrid.edge.split import local_device, mine, part_of
 from knockgrid.edge.start import Start, start_of
 from knockgrid.edge.store import open_run
 from knockgrid.edge.work import PromptsFailed
-
-ENGINES = ("single", "ray")
 
 
 def resumable(

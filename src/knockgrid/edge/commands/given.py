@@ -28,8 +28,9 @@ def layers_of(given: str | None) -> Any:
         return given
     found: list[int] = []
     for part in given.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
+        first, dash, last = part.strip().partition("-")
+        ends = (first, last) if dash else (first, first)
+        if not all(one.isdecimal() for one in ends) or int(ends[0]) > int(ends[1]):
             raise InputError(f"layers are {given!r}; write all, or numbers and ranges: 0,4,10-12")
-        found += range(int(first), int(last or first) + 1)
+        found += range(int(ends[0]), int(ends[1]) + 1)
     return tuple(found)

@@ -30,11 +30,16 @@ def verify(
 
 def methods(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    as_json: Json = False,
 ) -> None:
     """Print the methods paragraph of a run, and the BibTeX of what it used."""
     from knockgrid.edge.methods import methods as written
 
-    typer.echo(written(run_folder), nl=False)
+    with printed(as_json) as said:
+        text = written(run_folder)
+        paragraph, bibtex = text.split("\n\n", 1)
+        said.add(paragraph=paragraph, bibtex=bibtex)
+        said.line(text.rstrip("\n"))
 
 
 def report(

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from knockgrid._errors import InputError
+from knockgrid._errors import InputError, unknown
+from knockgrid.edge.closed import ENGINES
 from knockgrid.edge.commands.given import DEMO_RELATIONS, Out, layers_of
 from knockgrid.edge.commands.printed import Json, Printer, printed
 
@@ -47,8 +48,9 @@ def carried(
     from knockgrid.edge.draw import draw
     from knockgrid.edge.estimate import estimate
     from knockgrid.edge.plan import load_model
-    from knockgrid.edge.split import local_device
+    from knockgrid.edge.split import local_device, part_of
 
+    part_of(shard)
     if dry_run:
         found = estimate(settings, lambda: load_model(settings), flops)
         said.add(**vars(found), memory=found.memory)
@@ -216,6 +218,8 @@ def engine_of(
         if given:
             flags = ", ".join("--ray-address" if n == "address" else f"--{n}" for n in given)
             raise InputError(f"{flags} without --engine ray; give it, or leave them out")
+        if engine not in ENGINES:
+            raise unknown("engine", engine, ENGINES)
         return engine
     from knockgrid.edge.ray_engine import RayEngine
 

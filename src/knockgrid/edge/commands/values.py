@@ -1,4 +1,4 @@
-"""What the shell offers as values: closed lists, written down so that no heavy import is needed.
+"""What the shell offers as values: lists that are written down, so that no heavy import is needed.
 
 A Tab must answer at once, and the places where these lists are decided import models or figures.
 `tests/unit/test_command_line.py` holds each list against its place.
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from typing import get_args
 
+from knockgrid.edge.closed import CLOSED, ENGINES
+
 FIGURES = ("f1", "f2", "f3", "f4", "f5", "heads", "paths", "positions", "all")
 KINDS = ("heatmap", "curve", "tokens", "positions", "modules", "heads", "doses")
 METRICS = (
@@ -20,10 +22,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "act_name": ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "q", "k", "v"),
     "device": ("cpu", "cuda", "mps"),
     "device_map": ("auto", "balanced", "balanced_low_0", "sequential"),
-    "direction": ("noise", "denoise"),
-    "dtype": ("float32", "float64", "bfloat16", "float16"),
-    "engine": ("single", "ray"),
-    "executor": ("auto", "staircase", "rectangle", "reference"),
+    "engine": ENGINES,
     "figures": FIGURES,
     "form": ("plain", "chat"),
     "format": ("csv", "jsonl"),
@@ -31,12 +30,11 @@ VALUES: dict[str, tuple[str, ...]] = {
     "label_form": ("plain", "chat"),
     "layers": ("all",),
     "metric": METRICS,
-    "mode": ("prompt_only", "persistent", "free_run"),
     "model": ("demo",),
     "row": ("subject", "attention", "last"),
     "source": ("noise", "noise:1", "noise:5", "swap", "zero", "mean"),
-    "unit": ("nats", "bits"),
     "window": ("1", "5", "only", "all_but", "from", "up_to"),
+    **CLOSED,
 }
 RELATION = re.compile(r'"relation": ?"([^"]+)"')
 
