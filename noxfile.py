@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
 
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "venv"
@@ -13,6 +14,11 @@ nox.options.sessions = ["tests", "browser", "lint", "typecheck", "docs"]
 
 PYTHON = "3.11"
 CONSTRAINTS = "constraints/py311.txt"
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)  # the oldest first, as the classifiers name them
+FAST = ["tests/unit", "tests/property"]  # what runs on other Pythons and on other versions
+TWO = ["-n", "2", "--dist", "loadfile"]  # processes of one thread: tiny models gain from no second
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def install(session: nox.Session, *what: str) -> None:
@@ -26,6 +32,35 @@ def compile_on_first_use(session: nox.Session) -> str:
     return "--no-compile"
 
 
+def built(session: nox.Session) -> tuple[Path, Path]:
+    """The wheel, compared with the tree file by file, and the source distribution without `src/`.
+
+    The wheel is made from the source distribution, as an installer does that finds no wheel.
+    """
+    install(session, "build", "hatchling")
+    made = Path(session.virtualenv.location, "dist").absolute()
+    shutil.rmtree(made, ignore_errors=True)
+    session.run("python", "-m", "build", "--no-isolation", "--outdir", str(made), silent=True)
+    (wheel,), (sdist,) = made.glob("*.whl"), made.glob("*.tar.gz")
+    session.run("python", "tests/unit/wheel_contents.py", str(wheel), "src/knockgrid")
+    shutil.unpack_archive(sdist, made)
+    unpacked = made / sdist.name.removesuffix(".tar.gz")
+    shutil.rmtree(unpacked / "src")
+    return wheel, unpacked
+
+
+def lower_bounds() -> list[str]:
+    """Each dependency of pyproject.toml, extras included, in the oldest version that it allows."""
+    project = PYPROJECT["project"]
+    lines = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    return [
+        f"{one.name}=={bound.version}" + (f"; {one.marker}" if one.marker else "")
+        for one in map(Requirement, lines)
+        for bound in one.specifier
+        if bound.operator == ">="
+    ]
+
+
 @nox.session(python=PYTHON)
 def demo(session: nox.Session) -> None:
     """Install knockgrid as a user does and measure the demo model: writes runs/demo."""
@@ -35,14 +70,54 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def tests(session: nox.Session) -> None:
-    """Run the tests, doctests included, on the installed package (`-- ARGS` go to pytest)."""
-    install(session, ".[probes,test]")
+    """Run the tests, doctests included, on the wheel, out of reach of `src/` (`-- ARGS` to pytest).
+
+    They run in the unpacked source distribution, from which `src/` is taken away; only the guards
+    of the source tree are told where it lies, and read it without importing it.
+    """
+    wheel, unpacked = built(session)
+    install(session, f"{wheel}[probes,test]")
+    # pip would leave an older wheel of the same version where it is
+    session.install("--force-reinstall", "--no-deps", str(wheel))
     chosen = any(Path(argument.split("::")[0]).exists() for argument in session.posargs)
     targets = [] if chosen else ["tests", "--pyargs", "knockgrid"]
-    # Two processes of one thread each: tiny models gain nothing from a second thread.
-    two = ["-n", "2", "--dist", "loadfile"]
-    one_thread = {"OMP_NUM_THREADS": "1"}
-    session.run("pytest", "--durations=15", *two, *targets, *session.posargs, env=one_thread)
+    env = {**ONE_THREAD, "KNOCKGRID_SOURCE": str(Path("src/knockgrid").absolute())}
+    with session.chdir(unpacked):
+        session.run("pytest", "--durations=15", *TWO, *targets, *session.posargs, env=env)
+
+
+@nox.session(python=PYTHONS[0])
+def oldest(session: nox.Session) -> None:
+    """Run the fast tests with the oldest dependencies that pyproject.toml allows; not in CI.
+
+    `-- NAME==VERSION` takes another version of a package: `nox -s oldest --force-python 3.11 --
+    torch==2.13.0` where an old torch cannot be had. Old packages warn of much that has come since,
+    so that warnings are no errors here.
+    """
+    others = {Requirement(line).name for line in session.posargs}
+    lines = [line for line in lower_bounds() if Requirement(line).name not in others]
+    bounds = Path(session.virtualenv.location, "oldest.txt")
+    bounds.write_text("\n".join([*lines, *session.posargs]) + "\n", encoding="utf-8")
+    session.install("-c", str(bounds), ".[probes,test]")
+    session.run("pytest", *TWO, "-W", "default", *FAST, env=ONE_THREAD)
+
+
+@nox.session(python=PYTHONS)
+def pythons(session: nox.Session) -> None:
+    """Run the fast tests on each Python, with the newest dependencies that it can have; not in CI.
+
+    `-- light` installs no torch: the package compiles, is imported and prints its help.
+    """
+    if session.posargs == ["light"]:
+        wheel, _ = built(session)
+        session.install("lazy-loader", "typer")
+        session.install("--force-reinstall", "--no-deps", str(wheel))
+        session.run("python", "-W", "error", "-m", "compileall", "-q", "-f", "src", "tests")
+        session.run("python", "-W", "error", "-c", "import knockgrid; knockgrid.__all__")
+        session.run("knockgrid", "--help", silent=True)
+        return
+    session.install(".[probes,test]")
+    session.run("pytest", *TWO, *FAST, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(python=PYTHON)
@@ -83,10 +158,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def typecheck(session: nox.Session) -> None:
-    """Check the types in src with pyright; Node.js comes as a Python package."""
+    """Check the types in src with pyright, for the oldest and the newest Python."""
     packages = [".[probes,ray]", "pandas-stubs", "pyright[nodejs]"]
     install(session, compile_on_first_use(session), *packages)
-    session.run("pyright", *session.posargs)
+    for python in (PYTHONS[0], PYTHONS[-1]):
+        session.run("pyright", "--pythonversion", python, *session.posargs)
 
 
 @nox.session(python=PYTHON)
@@ -99,7 +175,27 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def build(session: nox.Session) -> None:
-    """Build the wheel and the source distribution into dist/ and check their metadata."""
-    install(session, "build", "hatchling", "twine")
-    session.run("python", "-m", "build", "--no-isolation", "--outdir", "dist")
+    """Build wheel and source distribution into an empty dist/, and check what they hold.
+
+    The wheel of the source distribution and that of the tree must be the same, byte for byte.
+    """
+    wheel, unpacked = built(session)
+    install(session, "twine")
+    direct = wheel.parent / "direct"
+    make = ["python", "-m", "build", "--no-isolation", "--wheel", "--outdir", str(direct)]
+    session.run(*make, silent=True)
+    check = ["python", "tests/unit/wheel_contents.py", str(wheel), "src/knockgrid"]
+    session.run(*check, *map(str, direct.iterdir()))
+    shutil.rmtree("dist", ignore_errors=True)
+    Path("dist").mkdir()
+    for path in (wheel, unpacked.with_name(f"{unpacked.name}.tar.gz")):
+        shutil.copy(path, "dist")
     session.run("twine", "check", "--strict", *(str(path) for path in Path("dist").iterdir()))
+
+
+@nox.session(python=PYTHON)
+def links(session: nox.Session) -> None:
+    """Follow the documentation's links to other sites; needs a network, so it is no part of CI."""
+    install(session, compile_on_first_use(session), ".[docs,probes]")
+    options = ["-b", "linkcheck", "-D", "nb_execution_mode=off", *session.posargs]
+    session.run("sphinx-build", *options, "docs", "docs/_build/linkcheck")

@@ -82,3 +82,15 @@ def unknown(what: str, given: object, allowed: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(str(given)[:SHOWN], names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return InputError(f"unknown {what} {shown(given)}{hint} Allowed: {', '.join(names)}")
+
+
+def missing_extra(what: str, package: str, extra: str) -> InputError:
+    """The error for a package that is not installed, with the extra that brings it.
+
+    Example:
+        >>> print(missing_extra("a probe", "scikit-learn", "probes"))
+        a probe needs scikit-learn, which is not installed; pip install "knockgrid[probes]"
+    """
+    return InputError(
+        f'{what} needs {package}, which is not installed; pip install "knockgrid[{extra}]"'
+    )

@@ -6,14 +6,13 @@ of text, as good as the other, so that the warning is kept from the page.
 
 import sys
 import warnings
-from typing import Any
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from tqdm.auto import tqdm
 
 
-def bar(total: int, unit: str, desc: str, progress: bool) -> "tqdm[Any]":
+def bar(total: int, unit: str, desc: str, progress: bool) -> tqdm:
     """A bar on standard error, if `progress` asks for one and somebody can see it move.
 
     In a file or a pipe there is none: each of its steps would be a line of its own.

@@ -673,7 +673,10 @@ class TestExtras:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         code, printed, said = run(capsys, "reproduce", "f4", "--out", tmp_path)
         assert (code, printed) == (2, "")
-        assert said == ("knockgrid: f4 needs the extra 'probes': pip install 'knockgrid[probes]'\n")
+        assert said == (
+            "knockgrid: f4 needs scikit-learn, which is not installed; "
+            'pip install "knockgrid[probes]"\n'
+        )
 
     def test_data_sets_of_the_hub(self, monkeypatch):
         import knockgrid as kg

@@ -78,5 +78,5 @@ def test_every_recipe_is_complete():
 
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'knockgrid\[probes\]'"):
+    with pytest.raises(InputError, match=r'pip install "knockgrid\[probes\]"$'):
         recipe_of("f4")

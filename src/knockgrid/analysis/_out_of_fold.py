@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from knockgrid._errors import InputError
+from knockgrid._errors import missing_extra
 from knockgrid._prompt import Prompt
 
 MAX_ITER = 1000  # scikit-learn's 100 do not always converge on a residual stream of unequal scales
@@ -19,9 +19,7 @@ def need_sklearn() -> None:
     try:
         import sklearn  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            'probes need scikit-learn, which is not installed; pip install "knockgrid[probes]"'
-        ) from error
+        raise missing_extra("a probe", "scikit-learn", "probes") from error
 
 
 def subject_groups(prompts: Sequence[Prompt]) -> np.ndarray:

@@ -119,7 +119,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "system": platform.platform()}
     for name in PACKAGES:
         found[name] = _version(name) or (
-            f"not installed: pip install 'knockgrid[{EXTRAS[name]}]'" if name in EXTRAS else "none"
+            f'not installed: pip install "knockgrid[{EXTRAS[name]}]"' if name in EXTRAS else "none"
         )
     return found
 

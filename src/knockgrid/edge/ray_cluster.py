@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from knockgrid._errors import InputError
+from knockgrid._errors import InputError, missing_extra
 
 STORE = 512 * 2**20
 """Bytes of shared memory for shards on their way, of a cluster that is started here."""
@@ -36,7 +36,7 @@ def needs_ray() -> None:
         InputError: naming it.
     """
     if importlib.util.find_spec("ray") is None:
-        raise InputError('the ray engine needs an extra; pip install "knockgrid[ray]"')
+        raise missing_extra("the ray engine", "Ray", "ray")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid._errors import InputError, unknown
+from knockgrid._errors import InputError, missing_extra, unknown
 from knockgrid._parquet import read_table, whole_file, write_table
 from knockgrid.edge import recipes
 from knockgrid.edge.recipes._recipe import Recipe, Tables
@@ -16,7 +16,8 @@ from knockgrid.figures import save
 
 SETTINGS = "recipe.json"
 NAMES: list[str] = vars(recipes)["__all__"]
-NEEDS = {"probes": "sklearn"}
+NEEDS = {"probes": ("sklearn", "scikit-learn")}
+"""What an extra brings: the name to import and the name to install."""
 
 
 def chosen(names: list[str]) -> list[str]:
@@ -38,10 +39,10 @@ def recipe_of(name: str) -> Recipe:
         InputError: it needs an extra that is not installed.
     """
     recipe: Recipe = getattr(recipes, name)
-    if recipe.extra and importlib.util.find_spec(NEEDS[recipe.extra]) is None:
-        raise InputError(
-            f"{name} needs the extra {recipe.extra!r}: pip install 'knockgrid[{recipe.extra}]'"
-        )
+    if recipe.extra:
+        module, package = NEEDS[recipe.extra]
+        if importlib.util.find_spec(module) is None:
+            raise missing_extra(name, package, recipe.extra)
     return recipe
 
 
