@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,7 +23,7 @@ def top_tokens(logits: Float[Tensor, "*row d_vocab"], k: int) -> list[Top]:
     Log-probabilities are float32 whatever the model's dtype. A vocabulary of fewer tokens gives
     all of them.
     """
-    rows = logits.detach().reshape(-1, logits.shape[-1])
+    rows = rearrange(logits.detach(), "... d_vocab -> (...) d_vocab")
     values, ids = _largest(rows, min(k, rows.shape[-1]))
     logp = values.float() - rows.float().logsumexp(-1, keepdim=True)
     return list(zip(ids.tolist(), logp.tolist(), strict=True))
@@ -37,7 +38,7 @@ def _largest(rows: Float[Tensor, "row d_vocab"], k: int) -> tuple[Tensor, Tensor
     if n < 2 * k:
         best = rows.topk(k, dim=-1)
         return best.values, best.indices
-    blocks = rows[:, : n * BLOCK].unflatten(-1, (n, BLOCK))
+    blocks = rearrange(rows[:, : n * BLOCK], "row (block at) -> row block at", at=BLOCK)
     chosen = blocks.amax(-1).topk(k, dim=-1).indices
     inside = blocks.gather(1, chosen[..., None].expand(-1, -1, BLOCK)).flatten(1)
     offsets = torch.arange(BLOCK, device=rows.device)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from einops import einsum, rearrange, repeat
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -65,14 +66,15 @@ def contribution(model: TransformerBridge, acts: Acts, layer: int, keys: Sequenc
         InputError: the weighted values do not sum to what the model hands to its output matrix.
     """
     pattern = acts["pattern", layer][:, -1]  # [head, key]
-    values = acts["v", layer].flatten(2) if acts["v", layer].dim() > 2 else acts["v", layer]
-    z = acts["z", layer][-1]  # [head, d_head], or flat
+    z = rearrange(acts["z", layer][-1], "... -> (...)")  # with or without an axis of heads
     n_heads = pattern.shape[0]
-    values = values.reshape(values.shape[0], -1, z.numel() // n_heads)  # [key, value head, d_head]
-    values = values.repeat_interleave(n_heads // values.shape[1], dim=1)
-    weighted = torch.einsum("hk,khd->khd", pattern.to(values), values)
-    _check_sum(weighted.sum(0), z.reshape(n_heads, -1), layer)
-    part = weighted[list(keys)].sum(0).flatten()
+    flat = rearrange(acts["v", layer], "key ... -> key (...)")
+    values = rearrange(flat, "key (group d_head) -> key group d_head", d_head=len(z) // n_heads)
+    shared = n_heads // values.shape[1]  # heads that read one group of values
+    values = repeat(values, "key group d_head -> key (group shared) d_head", shared=shared)
+    weighted = einsum(pattern.to(values), values, "head key, key head d_head -> key head d_head")
+    _check_sum(weighted.sum(0), rearrange(z, "(head d_head) -> head d_head", head=n_heads), layer)
+    part = rearrange(weighted[list(keys)].sum(0), "head d_head -> (head d_head)")
     project = _output_matrix(model, layer)
     with torch.no_grad():
         both = project(torch.stack([part, torch.zeros_like(part)])[None])[0]
