@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: `recipes`, `whole_state` are ours
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: `recipes` and others are ours
 
 
 @pytest.fixture(autouse=True, scope="module")

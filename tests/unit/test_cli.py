@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from shell import run
 
 from knockgrid import InputError, open_run
-from knockgrid.edge import cli
 from knockgrid.edge.config import SweepConfig, read_config
 from knockgrid.edge.manifest import read_manifest
 
@@ -32,19 +32,6 @@ def folder(tmp_path_factory, tiny_tokenizer):
 
 def _other(line):
     return next(other["id"] for other in LINES if other is not line)
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of one command."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["knockgrid", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as done:
-            code = int(done.code or 0)
-    streams = capsys.readouterr()
-    return code, streams.out, streams.err
 
 
 def sweep(capsys, folder, out, *more):

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from shell import run
 
 from knockgrid import InputError
 from knockgrid.edge import cli, terminal
@@ -32,19 +33,6 @@ PROMPTS = (
 def plain_terminal(monkeypatch):
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of one command."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["knockgrid", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as done:
-            code = int(done.code or 0)
-    streams = capsys.readouterr()
-    return code, streams.out, streams.err
 
 
 @pytest.fixture(scope="module")

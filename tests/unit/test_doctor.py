@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from shell import run
 
-from knockgrid.edge import cli, doctor, self_test
+from knockgrid.edge import doctor, self_test
 from knockgrid.edge.self_test import Check
 
 NAMES = [
@@ -23,18 +24,6 @@ NAMES = [
     "a planted effect is the one that plain PyTorch computes",
     "a run that was cut short goes on and is the same",
 ]
-
-
-def run(capsys, *arguments):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["knockgrid", "doctor", *arguments])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as done:
-            code = int(done.code or 0)
-    streams = capsys.readouterr()
-    return code, streams.out, streams.err
 
 
 @pytest.fixture
@@ -57,7 +46,7 @@ class TestSound:
             monkeypatch.delenv(name, raising=False)
         state, threads = torch.get_rng_state(), torch.get_num_threads()
         started = time.process_time()
-        code, printed, said = run(capsys)
+        code, printed, said = run(capsys, "doctor")
         assert time.process_time() - started < 20
         assert code == 0, printed + said
         checks, block = printed.split("To paste into an issue:")
@@ -71,7 +60,7 @@ class TestSound:
         assert torch.get_num_threads() == threads
 
     def test_for_scripts(self, capsys, quick):
-        code, printed, _ = run(capsys, "--json")
+        code, printed, _ = run(capsys, "doctor", "--json")
         found = json.loads(printed)
         assert (code, found["ok"]) == (0, True)
         assert list(found) == ["ok", "versions", "devices", "caches", "environment", "checks"]
@@ -82,11 +71,11 @@ class TestSound:
         monkeypatch.setattr(
             doctor, "self_test", lambda: [Check("sums", False, "2 + 2 is 5; buy a computer")]
         )
-        code, printed, _ = run(capsys)
+        code, printed, _ = run(capsys, "doctor")
         assert code == 1
         assert "failed  sums: 2 + 2 is 5; buy a computer" in printed
         assert "- [ ] sums – 2 + 2 is 5; buy a computer" in printed
-        code, printed, _ = run(capsys, "--json")
+        code, printed, _ = run(capsys, "doctor", "--json")
         assert (code, json.loads(printed)["ok"]) == (1, False)
 
 
@@ -235,7 +224,7 @@ class TestPrivacy:
         advice = "/home/anna/x is `broken`"
         monkeypatch.setattr(doctor, "self_test", lambda: [Check("sums", False, advice)])
         for more in ((), ("--json",)):
-            code, printed, said = run(capsys, *more)
+            code, printed, said = run(capsys, "doctor", *more)
             assert code == 1
             assert "anna" not in printed + said
             assert "hf_abc" not in printed + said
