@@ -497,6 +497,7 @@ def test_selectors_that_leave_no_cell(show, tmp_path):
     page.choose("#module", "=attn")
     assert page.all("#grid button") == []
     assert page.one("#grid").text == "No such cell: no row has head 0 and module attn."
+    assert not page.one("#scale").is_displayed()
     page.click(page.all("#prompt-table .link")[0])  # throws nothing, which the fixture sees
     assert page.one("#prompt-title").text == MIXED.prompts[0].text
     assert page.one("#edited-title").text == "Edited: no such cell"

@@ -30,6 +30,7 @@ from knockgrid.edge.report.compared import differing
 from knockgrid.edge.report.opened import opened
 from knockgrid.edge.report.packing import coded, for_script, packed
 from knockgrid.edge.report.payload import payload
+from knockgrid.edge.report.shared import shared_prompts
 from knockgrid.edge.report.write import report
 from knockgrid.edge.store import compact
 
@@ -313,6 +314,14 @@ def test_a_run_that_has_lost_shards_is_not_whole(tmp_path):
     assert 'id="bibtex"' not in text
 
 
+def test_a_run_of_failures_that_lost_all_shards_is_empty_for_that(tmp_path):
+    made_run(tmp_path / "r", Made(n=4, failed={"p000": "ValueError: no"}))
+    (tmp_path / "r" / "shards" / "00000.parquet").unlink()
+    text = words_of(report(tmp_path / "r"))
+    assert "This run is empty: no shard is there" in text
+    assert "1 prompt failed and is missing" in text
+
+
 def test_a_half_finished_run_of_failures_says_what_failed(tmp_path):
     everyone = {f"p{i:03d}": "ValueError: no" for i in range(8)}
     made_run(tmp_path / "r", Made(n=8, failed=everyone, shards=1))
@@ -443,6 +452,13 @@ def test_prompts_of_one_id_and_other_texts_are_not_shared(tmp_path):
     assert "not drawn. The runs share no prompt" in words_of(path)
     path = report(tmp_path / "a", tmp_path / "aa.html", compare=tmp_path / "a")
     assert "prompts differ" not in words_of(path)
+
+
+def test_prompts_of_other_spans_are_other_prompts():
+    one = {"id": "a", "text": "Rome is", "spans": {"subject": [0, 4]}}
+    other = {**one, "spans": {"subject": [0, 3]}}
+    assert shared_prompts([one], [one]) == (["a"], [], False)
+    assert shared_prompts([one], [other]) == ([], ["a"], True)
 
 
 def test_the_figure_pairs_only_prompts_that_are_the_same(tmp_path, monkeypatch):

@@ -171,6 +171,7 @@ function drawHeatmap() {
     b.dataset.cell = lines[b.dataset.y].cells[b.dataset.x].cell;
   });
   scaleBar($("scale"), run.colours, limits, metric.label);
+  $("scale").hidden = !cells.length;
   $("metric-note").textContent = [metric.note,
     metric.floor ? "dotted outline: not above the noise floor" : ""].filter(Boolean).join("; ");
   markOpen();
