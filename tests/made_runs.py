@@ -7,6 +7,7 @@ must show.
 import math
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,10 @@ class Made:
     scale: float = 1.0
     seed: int = 0
     unit: str = "nats"
+    sigma: float = 0.1
+    metrics: tuple[str, ...] = METRICS
+    places: dict[str, list[dict]] = field(default_factory=dict)
+    """Labels of a row, as `head` or `module`, once for every cell that it has at a layer."""
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -132,7 +137,7 @@ def manifest_of(made: Made, folder: Path, shards: int) -> dict:
         "hardware": {"machine": "x", "system": "y", "cpus": 1, "threads": 1, "gpu": None},
         "mode": "prompt_only",
         "unit": made.unit,
-        "metrics": list(METRICS),
+        "metrics": list(made.metrics),
         "direction": "noise",
         "samples": 1,
         "seed": made.seed,
@@ -142,7 +147,7 @@ def manifest_of(made: Made, folder: Path, shards: int) -> dict:
         "intervention_order": names,
         "labels": {n: {"subject": "Subj.", "attention": "Attn."}.get(n, n) for n in names},
         "interventions": [dict(zip(keys, row, strict=True)) for row in made.rows],
-        "sigma": {"subject": 0.1},
+        "sigma": {"subject": made.sigma},
         "model": {
             **{"name": "made-up", "architecture": "None", "n_layers": 30, "d_model": 8},
             **{"n_heads": 2, "d_vocab": 400, "dtype": "float32", "device": "cpu"},
@@ -163,7 +168,7 @@ def manifest_of(made: Made, folder: Path, shards: int) -> dict:
         "plan": {
             "prompts": made.n,
             "shards": shards,
-            "columns": [*METRICS, *(("top_tokens", "top_logp") if made.top else ())],
+            "columns": [*made.metrics, *(("top_tokens", "top_logp") if made.top else ())],
             "digests": {name: file_digest(folder / name) for name in (PLAN, STATISTICS)},
         },
     }
@@ -192,16 +197,17 @@ def shard_of(made: Made, prompts: list, mine: list[int], number: int, run: RunFo
 def rows_of(made: Made, prompt: Prompt, i: int):
     for r, (name, *_) in enumerate(made.rows):
         for layer in made.layers:
-            for token in range(made.tokens):
-                place = {"prompt": prompt.id, "group": prompt.group, "intervention": name}
+            for token, where in product(range(made.tokens), made.places.get(name, [{}])):
+                place = {"prompt": prompt.id, "group": prompt.group, "intervention": name, **where}
                 row = {**place, "layer": layer, "layers": str(layer), "token": token}
                 row |= {"token_text": made.words[i % len(made.words)], "samples": 1}
                 if prompt.id in made.dropped.get(name, {}):
                     yield {**row, "status": f"NA: {made.dropped[name][prompt.id]}"}
                     continue
                 js = made.js(i, r, layer, token) if "ulp" not in name else 1e-10
-                row |= {"js": js, "kl": 3 * js, "kl_reverse": 2 * js, "tv": js / 2}
-                row |= {"logp_clean": -1 - js, "rank_clean": float(layer)}
+                said = {"js": js, "kl": 3 * js, "kl_reverse": 2 * js, "tv": js / 2}
+                said |= {"logp_clean": -1 - js, "rank_clean": float(layer)}
+                row |= {name: said[name] for name in made.metrics}
                 if made.top:
                     ids, logp = made.tops(i, r, layer)
                     row |= {"top_tokens": ids, "top_logp": logp}

@@ -1,6 +1,7 @@
 """The report as a reader uses it: pointer, keyboard, narrow window, dark, paper, hostile text."""
 
 import json
+import math
 import re
 
 import pytest
@@ -440,6 +441,153 @@ def test_two_runs_beside_each_other(show, tmp_path):
     page = show(report(tmp_path / "other", compare=tmp_path / "one"))
     assert colours("b", 0) != colours("b", 1)  # the larger run sets the scale, also as the second
     assert show(page.path, width=375).run("return document.documentElement.scrollWidth") <= 375
+
+
+def test_tokens_of_one_text_are_told_apart_by_their_ids(show, tmp_path):
+    """Pieces of a letter read all alike; the edited run says them in another order."""
+
+    class Turned(Made):
+        def tops(self, prompt, row, layer):
+            ids = [(prompt + k) % len(self.words) for k in (2, 0, 1, 9, 30)]
+            return ids, [-0.5, -1.0, -2.0, -3.0, -25.0]
+
+    made_run(tmp_path / "r", Turned(n=4, words=("\ufffd",) * 40))
+    page = show(report(tmp_path / "r"))
+    page.click(page.cell(0, 0))
+    page.click(page.all("#cell-prompts button")[0])
+    assert page.texts("#edited-tokens .token") == ["\ufffd"] * 5
+    assert page.texts("#edited-tokens small") == ["▲2", "▼1", "▼1", "▲6", "new"]
+    assert page.texts("#edited-tokens .value")[-1] == "<0.01 %"
+    titles = [e.get_attribute("title") for e in page.all("#edited-tokens .token")]
+    assert titles == [f"token {3 + k}" for k in (2, 0, 1, 9, 30)]
+    assert page.one("#clean-tokens .token").get_attribute("title") == "token 3"
+
+
+def test_an_edit_that_changes_nothing_shows_the_same_numbers(show, tmp_path):
+    class Same(Made):
+        def tops(self, prompt, row, layer):
+            ids = [(prompt + k) % len(self.words) for k in range(self.top)]
+            return ids, [math.log(0.6**k * 0.4) for k in range(self.top)]
+
+    made_run(tmp_path / "r", Same(n=4))
+    page = show(report(tmp_path / "r"))
+    page.click(page.cell(0, 0))
+    page.click(page.all("#cell-prompts button")[0])
+    for css in (".token", ".value"):
+        assert page.texts(f"#edited-tokens {css}") == page.texts(f"#clean-tokens {css}")
+    assert page.texts("#edited-tokens .value")[:3] == ["40 %", "24 %", "14 %"]
+    assert "within 0.4 %" in page.one("#tokens-note").text
+    assert page.texts("#edited-tokens small") == [""] * 10
+
+
+MIXED = Made(
+    n=4,
+    rows=tuple((name, "knockout", None, 1, "treatment", None) for name in ("heads", "modules")),
+    places={
+        "heads": [{"head": 0}, {"head": 1}],
+        "modules": [{"module": "attn"}, {"module": "mlp"}],
+    },
+)
+
+
+def test_selectors_that_leave_no_cell(show, tmp_path):
+    made_run(tmp_path / "mixed", MIXED)
+    page = show(report(tmp_path / "mixed"))
+    page.choose("#head", "=0")
+    page.choose("#module", "=attn")
+    assert page.all("#grid button") == []
+    assert page.one("#grid").text == "No such cell: no row has head 0 and module attn."
+    assert not page.one("#scale").is_displayed()
+    page.click(page.all("#prompt-table .link")[0])  # throws nothing, which the fixture sees
+    assert page.one("#prompt-title").text == MIXED.prompts[0].text
+    assert page.one("#edited-title").text == "Edited: no such cell"
+    assert page.texts("#clean-tokens .token") == [f"␣word{i}" for i in range(10)]
+    assert page.texts("#edited-tokens .token") == []
+    assert not page.one("#layer-up").is_enabled()
+    assert not page.one("#cell").is_displayed()
+    page.choose("#module", "")
+    page.click(page.cell(0, 1))
+    assert page.one("#edited-title").text.startswith("Edited: heads head 0, layer 1")
+
+
+def test_only_what_there_is_can_be_chosen(show, tmp_path):
+    made_run(tmp_path / "mixed", MIXED)
+    page = show(report(tmp_path / "mixed"))
+
+    def offered(css):
+        return [e.text for e in page.all(f"{css} option") if e.is_enabled()]
+
+    assert offered("#head") == ["all", "0", "1", "none"]
+    page.choose("#head", "=0")
+    assert offered("#module") == ["all", "none"]
+    assert offered("#head") == ["all", "0", "1", "none"]
+    page.choose("#head", "=null")
+    assert offered("#module") == ["all", "attn", "mlp"]
+
+
+def test_infinite_and_missing_values_are_sorted_apart(show, tmp_path):
+    class Infinite(Made):
+        def js(self, prompt, row, layer, token=0):
+            return [5.0, math.inf, 1.0, 2.0, math.inf, 3.0][prompt]
+
+    made_run(tmp_path / "r", Infinite(n=6, dropped={"subject": {"p003": "no partner"}}))
+    page = show(report(tmp_path / "r"))
+    page.click(page.cell(0, 0))
+    assert page.texts("#cell-prompts .value") == ["∞", "∞", "5", "3", "1", "NA"]
+    bars = page.run(
+        "return [...document.querySelectorAll('#cell-prompts .bar')]"
+        ".map(e => parseFloat(e.style.width))"
+    )
+    assert bars == pytest.approx([100, 100, 100, 60, 20, 0], rel=1e-3)
+    last = f"#prompt-table td:nth-child({len(page.all('#prompt-table th'))})"
+    page.click(page.one('[data-sort="value"]'))
+    assert page.texts(last) == ["∞", "∞", "5", "3", "1", "–"]
+    page.click(page.one('[data-sort="value"]'))
+    assert page.texts(last) == ["1", "3", "5", "∞", "∞", "–"]
+
+
+def test_minus_infinity_is_the_least(show, tmp_path):
+    class Gone(Made):
+        def js(self, prompt, row, layer, token=0):
+            return math.inf if layer == 1 else 0.25 * (1 + layer)
+
+    made_run(tmp_path / "r", Gone(n=4))
+    page = show(report(tmp_path / "r"))
+    page.choose("#metric", "logp_clean")  # -1 minus js
+    assert page.cell(0, 1).text == "−∞"
+
+    def colour(x):
+        return page.run("return getComputedStyle(arguments[0]).backgroundColor", page.cell(0, x))
+
+    assert colour(1) == colour(3) != colour(0)  # layer 3 has the least finite mean
+    page.choose("#metric", "kl")
+    assert page.cell(0, 1).text == "∞"
+    assert colour(1) == colour(3)
+
+
+def test_one_prompt_is_one(show, tmp_path):
+    made_run(tmp_path / "r", Made(n=1))
+    page = show(report(tmp_path / "r"))
+    page.click(page.cell(0, 0))
+    assert "mean of 1 prompt;" in page.cell(0, 0).get_attribute("aria-label") + ";"
+    assert page.one("#cell-count").text == "1 prompt, largest first"
+    assert page.one("#prompt-count").text == "1 of 1 prompt"
+    assert "over 1 prompt: 16 values" in page.one(".headline").text
+
+
+def test_runs_that_share_no_prompt_are_not_subtracted(show, tmp_path):
+    made_run(tmp_path / "a", Made(n=4))
+    texts = {i: f"Somebody said that city number {i} is the capital of" for i in range(4)}
+    made_run(tmp_path / "b", Made(n=4, texts=texts))
+    page = show(report(tmp_path / "a", compare=tmp_path / "b"))
+    assert page.all("#grid-difference button") == []
+    assert page.one("#grid-difference").text.startswith("The runs share no prompt")
+    assert len(page.all("#grid-a button")) == len(page.all("#grid-b button")) == 12 + 4
+    made_run(tmp_path / "c", Made(n=4, metrics=("tv",)))
+    made_run(tmp_path / "d", Made(n=4, metrics=("kl",)))
+    page = show(report(tmp_path / "c", compare=tmp_path / "d"))
+    assert page.one("#grid-difference").text.startswith("The runs share no metric")
+    assert not page.one("#metric").is_displayed()
 
 
 def test_the_data_are_json_of_which_nothing_is_code(hostile):

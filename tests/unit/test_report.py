@@ -1,8 +1,10 @@
 """The report without a browser: what is in the file, how large it is, and what is refused."""
 
 import base64
+import errno
 import json
 import math
+import os
 import re
 import sys
 import zlib
@@ -17,14 +19,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # importlib mode: `made_runs
 
 from made_runs import Made, made_run
 
+from knockgrid._contrast import difference
 from knockgrid._errors import InputError
 from knockgrid._mean_interval import mean_interval
 from knockgrid.edge.cli import app
-from knockgrid.edge.report import payload as room
+from knockgrid.edge.report import compared as comparing
+from knockgrid.edge.report import payload as numbers_room
+from knockgrid.edge.report import tokens as room
 from knockgrid.edge.report.compared import differing
 from knockgrid.edge.report.opened import opened
 from knockgrid.edge.report.packing import coded, for_script, packed
 from knockgrid.edge.report.payload import payload
+from knockgrid.edge.report.shared import shared_prompts
 from knockgrid.edge.report.write import report
 from knockgrid.edge.store import compact
 
@@ -49,6 +55,20 @@ def data_of(page: Path) -> dict:
     return json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
 
 
+def share_of(code):
+    """The coding of tokens.py: hundredths of a power of two below 1, where 0 is no token."""
+    return 2 ** ((1 - float(code)) / 100) if code else math.nan
+
+
+def tops_in(data: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Places in the list of words, and probabilities, `[prompt, cell, rank]`."""
+    tops, shape = data["tops"], (len(data["prompts"]), len(data["cells"]["row"]))
+    kind = "<u4" if tops["wide"] else "<u2"
+    places = unpacked(tops["ids"], kind).reshape(*shape, tops["depth"])
+    low, high = unpacked(tops["p"], "u1").reshape(2, tops["depth"], *shape).astype(int)
+    return places, np.vectorize(share_of)(np.moveaxis(low + 256 * high, 0, -1))
+
+
 class Parts(HTMLParser):
     """Elements, attributes, and text outside of scripts and styles."""
 
@@ -69,6 +89,10 @@ class Parts(HTMLParser):
     def handle_data(self, data):
         if not self._skip:
             self.text.append(data)
+
+
+def words_of(path: Path) -> str:
+    return " ".join(" ".join(Parts(path.read_text("utf-8")).text).split())
 
 
 @pytest.fixture(scope="module")
@@ -131,19 +155,19 @@ def test_every_value_is_that_of_its_row(path):
     kl = next(one for one in data["metrics"] if one["name"] == "kl")
     values = decoded(kl["values"]).reshape(len(order), len(keys))
     codes = unpacked(data["statuses"]["data"], "u1").reshape(values.shape)
-    ids = unpacked(data["tops"]["ids"], "<u2").reshape(*values.shape, 10)
-    shares = unpacked(data["tops"]["p"], "u1").reshape(ids.shape)
+    words = unpacked(data["words"]["ids"], "<u4").tolist()
+    places, shares = tops_in(data)
     for i, row in run.table.iterrows():
         at = order[row["prompt"]], keys[row["intervention"], row["layer"], row["token"]]
         assert values[at] == pytest.approx(row["kl"], rel=4e-4, nan_ok=True)
         assert data["statuses"]["names"][codes[at]] == row["status"]
         tokens = run.tops["top_tokens"][i]
         if tokens is None:
-            assert not shares[at].any()
+            assert np.isnan(shares[at]).all()
             continue
-        assert [data["tops"]["texts"][k] for k in ids[at]] == [f" word{k}" for k in tokens]
-        p = (shares[at] / 255) ** 3
-        assert p == pytest.approx(np.exp(run.tops["top_logp"][i]), rel=0.12)
+        assert [words[k] for k in places[at]] == list(tokens)
+        assert [data["words"]["texts"][k] for k in places[at]] == [f" word{k}" for k in tokens]
+        assert shares[at] == pytest.approx(np.exp(run.tops["top_logp"][i]), rel=4e-3)
     assert (codes == 1).sum() == 4  # layers that p001 has no value at
 
 
@@ -179,7 +203,8 @@ def test_words_on_the_page(path):
     text = " ".join(" ".join(Parts(path.read_text("utf-8")).text).split())
     assert "4 rows × 4 layers edited in made-up (None, 30 layers), over 12 prompts" in text
     assert "1 prompt could not take part in row 'last' (no partner)" in text
-    assert "cells without a value 4" in text
+    assert "over 12 prompts: 192 values, in nats" in text
+    assert "missing values 4" in text
     assert "weights_digest" in text
     assert "0" * 64 in text
     assert "We edited made-up" in text
@@ -222,13 +247,16 @@ def test_size_of_a_large_run(tmp_path):
     assert data["tops"]["depth"] == data["tops"]["kept"] == 10
     kept = [one["name"] for one in data["metrics"] if one["values"]]
     assert kept[:3] == ["js", "kl", "kl_reverse"]
+    _, shares = tops_in(data)
+    told = np.exp(np.stack(run.tops["top_logp"]).reshape(500, 3 * 32, 10))
+    assert shares == pytest.approx(told, rel=4e-3)
 
 
 def test_fewer_tokens_where_there_is_no_room(tmp_path, monkeypatch):
     made_run(tmp_path / "r", Made(n=8))
     run = opened(tmp_path / "r")
     whole = payload(run)["tops"]
-    size = len(whole["ids"]) + len(whole["p"]) + sum(map(len, whole["texts"]))
+    size = len(whole["ids"]) + len(whole["p"]) + sum(map(len, payload(run)["words"]["texts"]))
     monkeypatch.setattr(room, "FOR_TOKENS", size)
     assert payload(run)["tops"] == whole
     monkeypatch.setattr(room, "FOR_TOKENS", size - 1)
@@ -236,7 +264,7 @@ def test_fewer_tokens_where_there_is_no_room(tmp_path, monkeypatch):
     assert 0 < found["depth"] < found["kept"] == 10
     monkeypatch.setattr(room, "FOR_TOKENS", 10)
     assert payload(run)["tops"] == {"depth": 0, "kept": 10}
-    monkeypatch.setattr(room, "FOR_NUMBERS", 700)
+    monkeypatch.setattr(numbers_room, "FOR_NUMBERS", 700)
     given = [one["values"] is not None for one in payload(run)["metrics"]]
     assert given[0]
     assert not given[-1]
@@ -265,6 +293,86 @@ def test_half_finished_empty_and_failed_runs_say_so(tmp_path):
     assert "4 prompts failed and are missing (p000: ValueError: no" in text
     text = report(tmp_path / "half", compare=tmp_path / "empty").read_text("utf-8")
     assert "One of the runs has no rows" in text
+
+
+def test_a_run_that_has_lost_shards_is_not_whole(tmp_path):
+    """Its manifest still says when it ended."""
+    made_run(tmp_path / "r", Made(n=8))
+    shards = tmp_path / "r" / "shards"
+    (shards / "00001.parquet").unlink()
+    page = report(tmp_path / "r")
+    text = words_of(page)
+    left = "1 of its 2 shards is no longer there: 4 of 8 prompts are left"
+    assert f"This run had ended, but {left}" in text
+    assert re.search(r"finished no\b", text)
+    assert "when all shards of the run are there" in text
+    assert 'id="bibtex"' not in page.read_text("utf-8")
+    (shards / "00000.parquet").unlink()
+    text = report(tmp_path / "r").read_text("utf-8")
+    assert "2 of its 2 shards are no longer there: 0 of 8 prompts are left" in text
+    assert "This run is empty: no shard is there" in text
+    assert 'id="bibtex"' not in text
+
+
+def test_a_run_of_failures_that_lost_all_shards_is_empty_for_that(tmp_path):
+    made_run(tmp_path / "r", Made(n=4, failed={"p000": "ValueError: no"}))
+    (tmp_path / "r" / "shards" / "00000.parquet").unlink()
+    text = words_of(report(tmp_path / "r"))
+    assert "This run is empty: no shard is there" in text
+    assert "1 prompt failed and is missing" in text
+
+
+def test_a_half_finished_run_of_failures_says_what_failed(tmp_path):
+    everyone = {f"p{i:03d}": "ValueError: no" for i in range(8)}
+    made_run(tmp_path / "r", Made(n=8, failed=everyone, shards=1))
+    text = report(tmp_path / "r").read_text("utf-8")
+    assert "This run is not finished: 1 of 2 shards and 0 of 8 prompts" in text
+    assert "This run is empty: every prompt failed" in text
+
+
+def test_an_edit_that_changes_nothing_shows_nothing_changed(tmp_path):
+    """Clean and edited probabilities go through one coding, small ones and tokens too."""
+
+    class Same(Made):
+        def tops(self, prompt, row, layer):
+            ids = [(prompt + k) % len(self.words) for k in range(self.top)]
+            return ids, [math.log(0.6**k * 0.4) for k in range(self.top)]
+
+    made_run(tmp_path / "r", Same(n=6))
+    data = data_of(report(tmp_path / "r"))
+    places, shares = tops_in(data)
+    for i, prompt in enumerate(data["prompts"]):
+        (clean,) = prompt["clean"]
+        assert len(clean) == 10
+        for cell in range(places.shape[1]):
+            edited = zip(places[i, cell].tolist(), shares[i, cell].tolist(), strict=True)
+            assert [(place, share_of(code)) for place, code in clean] == list(edited)
+
+
+def test_improbable_tokens_stay(tmp_path):
+    class Sure(Made):
+        def tops(self, prompt, row, layer):
+            ids, _ = super().tops(prompt, row, layer)
+            return ids, [-1e-9, -19.0, -30.0, -200.0, -math.inf, *[-700.0] * 5]
+
+    made_run(tmp_path / "r", Sure(n=4))
+    _, shares = tops_in(data_of(report(tmp_path / "r")))
+    assert not np.isnan(shares).any()
+    assert shares[0, 0, 0] == 1
+    assert np.log(shares[0, 0, 1:4]) == pytest.approx([-19, -30, -200], abs=4e-3)
+    assert shares[0, 0, 4:].max() < 1e-190
+
+
+def test_tokens_of_one_text_keep_their_ids(tmp_path):
+    """Pieces of a letter read all alike."""
+    made_run(tmp_path / "r", Made(n=4, words=("\ufffd",) * 40))
+    run, data = opened(tmp_path / "r"), data_of(report(tmp_path / "r"))
+    words = unpacked(data["words"]["ids"], "<u4").tolist()
+    assert len(set(words)) == len(words) == len(data["words"]["texts"])
+    places, _ = tops_in(data)
+    assert [words[k] for k in places[0, 0]] == list(run.tops["top_tokens"][0])
+    (clean,) = data["prompts"][3]["clean"]
+    assert [words[place] for place, _ in clean] == list(range(3, 13))
 
 
 def test_a_run_from_python_has_no_paragraph(tmp_path):
@@ -322,8 +430,158 @@ def test_two_runs_on_one_page(tmp_path):
     text = path.read_text("utf-8")
     assert "A has 6, B 8, and 6 are in both" in text
     assert "The unit differs (nats and bits)" in text
-    assert not data_of(path)["comparable"]
+    assert data_of(path)["refused"] == "The runs differ in unit, so nothing is subtracted."
+    assert text.count("not drawn.") == 1
     assert "prompts" not in data_of(path)["runs"][0]
+
+
+def test_prompts_of_one_id_and_other_texts_are_not_shared(tmp_path):
+    made_run(tmp_path / "a", Made(n=6))
+    texts = {i: f"Somebody said that city number {i} is the capital of" for i in range(6)}
+    made_run(tmp_path / "b", Made(n=6, texts={1: texts[1], 4: texts[4]}))
+    made_run(tmp_path / "c", Made(n=6, texts=texts))
+    path = report(tmp_path / "a", tmp_path / "ab.html", compare=tmp_path / "b")
+    text = words_of(path)
+    assert "A has 6, B 6, and 4 are in both" in text
+    assert "2 have the same id but another text or other spans (p001, p004)" in text
+    assert data_of(path)["refused"] == ""
+    assert "<svg" in path.read_text("utf-8")
+    path = report(tmp_path / "a", tmp_path / "ac.html", compare=tmp_path / "c")
+    assert data_of(path)["refused"] == "The runs share no prompt, so nothing is subtracted."
+    assert "<svg" not in path.read_text("utf-8")
+    assert "not drawn. The runs share no prompt" in words_of(path)
+    path = report(tmp_path / "a", tmp_path / "aa.html", compare=tmp_path / "a")
+    assert "prompts differ" not in words_of(path)
+
+
+def test_prompts_of_other_spans_are_other_prompts():
+    one = {"id": "a", "text": "Rome is", "spans": {"subject": [0, 4]}}
+    other = {**one, "spans": {"subject": [0, 3]}}
+    assert shared_prompts([one], [one]) == (["a"], [], False)
+    assert shared_prompts([one], [other]) == ([], ["a"], True)
+
+
+def test_the_figure_pairs_only_prompts_that_are_the_same(tmp_path, monkeypatch):
+    seen = {}
+    drawn = comparing.side_by_side
+
+    def watched(tables, **more):
+        seen.update(tables)
+        return drawn(tables, **more)
+
+    monkeypatch.setattr(comparing, "side_by_side", watched)
+    made_run(tmp_path / "a", Made(n=4))
+    made_run(tmp_path / "b", Made(n=4, texts={1: "Somebody lives in the capital of"}, scale=3.0))
+    report(tmp_path / "a", compare=tmp_path / "b")
+    apart = difference(seen["A"], seen["B"])
+    first = apart[(apart["intervention"] == "subject") & (apart["layer"] == 0)]
+    made = Made(n=4)
+    expected = sum(2 * made.js(i, 0, 0) for i in (0, 2, 3)) / 3
+    assert first["js"].item() == pytest.approx(expected)
+
+
+def test_rows_of_one_name_and_other_edits_are_named(tmp_path):
+    swap = ("subject", "patch resid_post", "corrupted_run(swap())", 3, "treatment", None)
+    other = (swap, *Made().rows[1:])
+    made_run(tmp_path / "a", Made(n=4))
+    made_run(tmp_path / "b", Made(n=4, rows=other))
+    made_run(tmp_path / "c", Made(n=4, sigma=0.2))
+    text = words_of(report(tmp_path / "a", tmp_path / "x.html", compare=tmp_path / "b"))
+    assert (
+        "Rows of one name are other edits: subject (window: 1 and 3; source: "
+        "corrupted_run(noise(3.0)) and corrupted_run(swap()); noise: " in text
+    )
+    assert "attention (" not in text
+    assert "last (" not in text
+    text = words_of(report(tmp_path / "a", tmp_path / "y.html", compare=tmp_path / "c"))
+    assert "subject (noise: subject 0.1 and subject 0.2)" in text
+    assert "last (noise: " in text
+    assert "attention (" not in text
+    text = words_of(report(tmp_path / "a", tmp_path / "z.html", compare=tmp_path / "a"))
+    assert "Rows of one name" not in text
+
+
+def test_the_compared_figure_is_of_a_shared_metric_and_the_first_token(tmp_path):
+    made_run(tmp_path / "a", Made(n=4, tokens=2))
+    made_run(tmp_path / "b", Made(n=4, tokens=3, metrics=("tv", "kl")))
+    made_run(tmp_path / "c", Made(n=4, metrics=("rank_clean",)))
+    made_run(tmp_path / "d", Made(n=4, metrics=("tv",)))
+    path = report(tmp_path / "a", tmp_path / "ab.html", compare=tmp_path / "b")
+    text = words_of(path)
+    assert "not drawn" not in text
+    assert "Both runs and their difference: KL divergence" in text
+    assert "first token after the prompt" in text
+    text = words_of(report(tmp_path / "d", tmp_path / "db.html", compare=tmp_path / "b"))
+    assert "Both runs and their difference: total variation" in text
+    path = report(tmp_path / "c", tmp_path / "cd.html", compare=tmp_path / "d")
+    assert data_of(path)["refused"] == "The runs share no metric, so nothing is subtracted."
+    text = words_of(report(tmp_path / "c", tmp_path / "cc.html", compare=tmp_path / "c"))
+    assert "first token after" not in text
+
+
+def test_a_missing_side_table_is_named(tmp_path):
+    made_run(tmp_path / "r", Made(n=4))
+    (tmp_path / "r" / "prompts.parquet").unlink()
+    said = r"r is damaged \(prompts.parquet is not there\); the command that made the run"
+    with pytest.raises(InputError, match=said):
+        report(tmp_path / "r")
+
+
+def test_where_no_report_can_be_written(tmp_path, monkeypatch):
+    made_run(tmp_path / "r", Made(n=4))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.html").write_text("<title>My notes on knockgrid report</title>", "utf-8")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    refused = {
+        tmp_path / "folder": "folder: it is a folder; name a file in it, as .*report.html",
+        "-": "'-': a report is one file that a browser opens; name one, as report.html",
+        tmp_path / "mine.html": "mine.html: it is there and is no report of knockgrid",
+        tmp_path / "empty": "empty: it is there and is no report",
+        tmp_path / "mine.html" / "x.html": "x.html: .*mine.html is a file, not a folder",
+        tmp_path / ("long" * 80): "longlong.*: .*name too long",
+        "nul\0.html": "nul.*: .*null",
+    }
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        refused[tmp_path / "pipe"] = "pipe: it is no ordinary file"
+    before = sorted(tmp_path.rglob("*"))
+    for out, why in refused.items():
+        with pytest.raises(InputError, match=f"the report cannot be written to .*{why}"):
+            report(tmp_path / "r", out)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "My notes" in (tmp_path / "mine.html").read_text("utf-8")
+    own = tmp_path / "r" / "report.html"
+    own.write_text("mine", "utf-8")
+    with pytest.raises(InputError, match="no report of knockgrid"):
+        report(tmp_path / "r")
+    with pytest.raises(InputError, match="no report of knockgrid"):
+        report(tmp_path / "r", own, compare=tmp_path / "r")
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    made_run(tmp_path / "r", Made(n=4))
+    old = report(tmp_path / "r", tmp_path / "x.html").read_bytes()
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"cannot be written to .*x.html: No space left"):
+        report(tmp_path / "r", tmp_path / "x.html")
+    assert (tmp_path / "x.html").read_bytes() == old
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r", "x.html"]
+
+
+def test_a_report_is_written_again(tmp_path):
+    """Also over one of another version, a comparison, and by a link; folders are made."""
+    made_run(tmp_path / "r", Made(n=4))
+    out = tmp_path / "new" / "folder" / "x.html"
+    report(tmp_path / "r", out)
+    out.write_text(re.sub('content="knockgrid [^"]*"', 'content="knockgrid 9.9"', out.read_text()))
+    assert report(tmp_path / "r", out, compare=tmp_path / "r") == out
+    assert report(tmp_path / "r", out) == out
+    assert "knockgrid 9.9" not in out.read_text("utf-8")
 
 
 def test_the_command(tmp_path):
@@ -352,7 +610,7 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(InputError, match="tokens.json is damaged"):
         report(tmp_path / "r")
     (tmp_path / "r" / "tokens.json").unlink()
-    assert data_of(report(tmp_path / "r"))["tops"]["texts"][0].startswith(" word")
+    assert data_of(report(tmp_path / "r"))["words"]["texts"][0].startswith(" word")
     shard = tmp_path / "r" / "shards" / "00000.parquet"
     shard.write_bytes(shard.read_bytes()[:2000])
     with pytest.raises(InputError, match="damaged"):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from knockgrid._parquet import whole_file
 from knockgrid._table import LISTS
-from knockgrid.edge.shard import rows_writer
+from knockgrid.edge.shard import Damaged, rows_writer
 
 TEXTS, NUMBERS = pa.list_(pa.string()), pa.list_(pa.int64())
 COLUMNS = pa.schema(
@@ -51,7 +51,13 @@ def write_sides(sides: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def read_sides(path: Path) -> list[dict[str, Any]]:
-    """The side entries that `write_sides` kept."""
+    """The side entries that `write_sides` kept.
+
+    Raises:
+        Damaged: there is no such file.
+    """
+    if not path.is_file():
+        raise Damaged(f"{path.name} is not there")
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         rows = file.read().to_pylist()
     whole = ({**row, **{name: json.loads(row[name]) for name in AS_JSON}} for row in rows)

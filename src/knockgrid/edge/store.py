@@ -259,8 +259,9 @@ def compact(folder: str | Path) -> Path:
     if not (manifest.get("finished") and is_whole(run, manifest)):
         raise InputError(f"{folder} is not finished; end the run before you compact it")
     if manifest["failed"]:
+        n = len(manifest["failed"])
         raise InputError(
-            f"{len(manifest['failed'])} prompts of {folder} failed, and could not be tried "
+            f"{n} prompt{'s' * (n != 1)} of {folder} failed, and could not be tried "
             "again in a compact run; the command that made the run tries them"
         )
     path = run.path / COMPACT

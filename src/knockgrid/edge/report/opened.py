@@ -20,15 +20,19 @@ from knockgrid.edge.store import UnfinishedRun, open_run, scan_run
 class Opened:
     """What there is of a run.
 
-    `table` is None where no row is there yet. `tops` holds the lists of tokens of every row, and
-    `texts` the text of every token in them by its id; both are empty where a run keeps none.
+    `table` is None where no row is there yet, `shards` counts the shards that are there, and
+    `metadata` is what travels with their rows, or else what was planned. `tops` holds the lists of
+    tokens of every row, and `texts` the text of every token in them by its id; both are empty where
+    a run keeps none.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
     table: pd.DataFrame | None
+    metadata: Mapping[str, Any]
     tops: pd.DataFrame
     texts: Mapping[str, str]
+    shards: int
 
     @property
     def name(self) -> str:
@@ -36,9 +40,10 @@ class Opened:
         return self.folder.resolve().name
 
     @property
-    def metadata(self) -> Mapping[str, Any]:
-        """What travels with the table; what was planned, where there is none."""
-        return self.manifest if self.table is None else metadata_of(self.table)
+    def whole(self) -> bool:
+        """Whether the run has ended, and all of its shards are still there."""
+        planned = self.manifest["plan"]["shards"]
+        return bool(self.manifest.get("finished")) and self.shards == planned
 
     @property
     def prompts(self) -> list[dict[str, Any]]:
@@ -60,14 +65,16 @@ def opened(folder: str | Path) -> Opened:
     """
     run = RunFolder(Path(folder))
     manifest = run.manifest
-    if not manifest.get("compact") and not run.shards(manifest):
-        return Opened(run.path, manifest, None, pd.DataFrame(), {})
+    there = manifest["plan"]["shards"] if manifest.get("compact") else len(run.shards(manifest))
+    if not there:
+        return Opened(run.path, manifest, None, manifest, pd.DataFrame(), {}, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnfinishedRun)  # the page says it
         whole = open_run(folder, columns=scan_run(folder).schema.names)
     lists = [name for name in LISTS if name in whole]
     table = whole.drop(columns=lists)
-    return Opened(run.path, manifest, table if len(table) else None, whole[lists], _texts(run))
+    rows = table if len(table) else None
+    return Opened(run.path, manifest, rows, metadata_of(whole), whole[lists], _texts(run), there)
 
 
 def _texts(run: RunFolder) -> Mapping[str, str]:

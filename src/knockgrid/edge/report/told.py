@@ -25,15 +25,15 @@ def headline(run: Opened) -> str:
     told, model = run.metadata, run.manifest["model"]
     rows, layers = told["intervention_order"], told["layer_order"]
     if run.table is None:
-        n, cells = run.manifest["plan"]["prompts"], 0
+        n, values = run.manifest["plan"]["prompts"], 0
     else:
-        n, cells = run.table["prompt"].nunique(), len(run.table)
+        n, values = run.table["prompt"].nunique(), len(run.table)
     what = "restored in corrupted runs of" if told["direction"] == "denoise" else "edited in"
+    planned = " planned" if run.table is None else ""
     return (
         f"{_count(len(rows), 'row')} × {_count(len(layers), 'layer')} {what} {model['name']} "
         f"({model['architecture']}, {model['n_layers']} layers), over "
-        f"{_count(n, 'prompt')}{' planned' if run.table is None else ''}: {_count(cells, 'cell')}, "
-        f"in {told['unit']}"
+        f"{_count(n, 'prompt')}{planned}: {_count(values, 'value')}, in {told['unit']}"
     )
 
 
@@ -42,7 +42,7 @@ def counts(run: Opened) -> list[tuple[str, str]]:
     found = [("metrics", ", ".join(run.metadata["metrics"])), ("mode", run.metadata["mode"])]
     if run.table is not None:
         na = int((run.table["status"] != "ok").sum())
-        found.append(("cells without a value", f"{na:,}"))
+        found.append(("missing values", f"{na:,}"))
         failed, dropped = run.metadata.get("failed") or {}, run.metadata.get("dropped") or {}
         found.append(("prompts that failed", f"{len(failed):,}"))
         some = {id for reasons in dropped.values() for id in reasons}
@@ -51,23 +51,17 @@ def counts(run: Opened) -> list[tuple[str, str]]:
         ("measured tokens", str(run.metadata["n_tokens"])),
         ("seed", str(run.metadata["seed"])),
     ]
-    found.append(("finished", str(run.manifest.get("finished") or "no")))
+    found.append(("finished", str(run.manifest["finished"]) if run.whole else "no"))
     return found
 
 
 def warnings_of(run: Opened) -> Iterator[str]:
     """What a reader must know before looking at a number."""
-    plan = run.manifest["plan"]
-    if not run.manifest.get("finished"):
-        done = run.metadata.get("unfinished", {"finished": 0, "shards": plan["shards"]})
-        yield (
-            f"This run is not finished: {done['finished']} of {done['shards']} shards and "
-            f"{len(run.prompts)} of {plan['prompts']} prompts are there. The command that began it "
-            "goes on with it; until then every mean is one of some of the prompts."
-        )
+    if not run.whole:
+        yield _not_whole(run)
     failed = run.metadata.get("failed") or {}
     if run.table is None:
-        why = "every prompt failed" if failed else "no shard is there"
+        why = "every prompt failed" if run.shards else "no shard is there"
         yield f"This run is empty: {why}, so there is nothing to draw."
     if failed:
         some = "; ".join(f"{id}: {error}" for id, error in list(failed.items())[:LONGEST])
@@ -81,6 +75,23 @@ def warnings_of(run: Opened) -> Iterator[str]:
             "This run keeps no tokens, so prompts have numbers only; sweep with `--top 10` (or "
             "`top=10`) in another folder to see what the model says instead."
         )
+
+
+def _not_whole(run: Opened) -> str:
+    """That a run has not ended, or has lost shards since."""
+    plan, some = run.manifest["plan"], "until then every mean is one of some of the prompts"
+    there = f"{len(run.prompts)} of {_count(plan['prompts'], 'prompt')}"
+    if run.manifest.get("finished"):
+        lost = plan["shards"] - run.shards
+        return (
+            f"This run had ended, but {lost} of its {_count(plan['shards'], 'shard')} {_is(lost)} "
+            f"no longer there: {there} {_is(len(run.prompts))} left. The command that made it "
+            f"computes anew what is lost; {some}."
+        )
+    return (
+        f"This run is not finished: {run.shards} of {_count(plan['shards'], 'shard')} and {there} "
+        f"are there. The command that began it goes on with it; {some}."
+    )
 
 
 def settings(run: Opened) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -110,8 +121,11 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def methods_of(run: Opened) -> Methods:
     """The methods paragraph, or why it cannot be written."""
-    if run.table is None or not run.manifest.get("finished"):
+    if not run.manifest.get("finished"):
         return Methods("", "", "The paragraph can be written when the run is finished.")
+    if run.table is None or not run.whole:
+        why = "The paragraph can be written when all shards of the run are there."
+        return Methods("", "", why if not run.whole else "No paragraph: the run is empty.")
     try:
         paragraph, bibtex = methods(run.folder).split("\n\n", 1)
     except InputError as error:

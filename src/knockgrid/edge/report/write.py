@@ -19,6 +19,7 @@ from knockgrid.edge.report.opened import Opened, opened
 from knockgrid.edge.report.packing import for_script
 from knockgrid.edge.report.payload import payload
 from knockgrid.edge.report.pictures import pictures
+from knockgrid.edge.report.target import system_said, target_of
 
 FILE, COMPARED = "report.html", "report_compare.html"
 SCRIPTS = ("unpack.js", "words.js", "heatmap.js", "details.js", "prompts.js", "page.js")
@@ -39,21 +40,25 @@ def report(
 
     Args:
         folder: a run folder. It may hold a run that is empty or has not ended, which the page says.
-        out: the file; by default `report.html` in the run folder, or `report_compare.html`.
+        out: the file; by default `report.html` in the run folder, or `report_compare.html`. An
+            older report is replaced, any other file stays; missing folders are made.
         compare: another run folder: both on one scale, with the difference of their means.
 
     Neither the model nor its tokenizer is needed.
 
     Raises:
-        InputError: no run, or a damaged one.
+        InputError: no run, or a damaged one; a target that is a folder, is there and is no report,
+            or cannot be written.
     """
     run = opened(folder)
+    name = FILE if compare is None else COMPARED
+    target = target_of(run.folder / name if out is None else out)
     if compare is None:
-        name, text = FILE, page(run)
+        text = page(run)
     else:
-        name = COMPARED
         text = rendered("compare.html", COMPARING, compared(run, opened(compare)))
-    return _write(text, run.folder / name if out is None else Path(out))
+    _write(text, target)
+    return target
 
 
 def page(run: Opened) -> str:
@@ -109,7 +114,6 @@ def _part(name: str) -> str:
     return files("knockgrid.edge.report").joinpath("parts").joinpath(name).read_text("utf-8")
 
 
-def _write(text: str, path: Path) -> Path:
-    with whole_file(path) as file:
+def _write(text: str, path: Path) -> None:
+    with system_said(path), whole_file(path) as file:
         file.write(text.encode("utf-8"))
-    return path

@@ -1,5 +1,5 @@
 // Two runs on one scale, and the difference of their means where rows and layers match.
-function startRuns({ runs, comparable }) {
+function startRuns({ runs, refused }) {
   const [a, b] = runs;
   const shared = a.metrics.map((m) => m.name).filter((n) => b.metrics.some((m) => m.name === n));
   const tokens = [...new Set([...a.tokens, ...b.tokens])].sort((x, y) => x - y);
@@ -28,9 +28,8 @@ function startRuns({ runs, comparable }) {
       if (typeof x === "number" && typeof y === "number") apart.set(i, y - x);
     }
     const box = $("grid-difference");
-    if (!comparable || !apart.size) {
-      box.replaceChildren(make("p", {}, comparable ? "No row and layer is in both runs."
-        : "The runs differ in unit, direction or mode, so their numbers are not subtracted."));
+    if (refused || !apart.size) {
+      box.replaceChildren(make("p", {}, refused || "No row and layer is in both runs."));
       $("scale-difference").replaceChildren();
       return;
     }
@@ -54,7 +53,11 @@ function startRuns({ runs, comparable }) {
         return i === undefined ? null : { cell: i, ...get(i) };
       }),
     }));
-  if (!shared.length) return;
+  if (!shared.length) {
+    $("metric").closest(".choices").hidden = true;
+    $("grid-difference").replaceChildren(make("p", {}, refused));
+    return;
+  }
   choose($("metric"), shared.map((n) => [n, labelled(a.metrics.find((m) => m.name === n))]), draw);
   choose($("token"), tokens.map((t) => [t, String(t)]), draw);
   $("token").closest("label").hidden = tokens.length < 2;

@@ -19,7 +19,7 @@ function heatmap(box, { title, layers, lines, colours, limits, open }) {
       if (!one) return make("td", { role: "gridcell", class: "nothing" }, "");
       const number = Number(String(one.value === null ? NaN : one.value).replace("inf", "Infinity"));
       const share = (number - limits[0]) / (limits[1] - limits[0] || 1);
-      const colour = Number.isNaN(number) ? null : colourAt(colours, Number.isFinite(share) ? share : 1);
+      const colour = Number.isNaN(number) ? null : colourAt(colours, share); // infinite: an end
       const button = make("button", {
         type: "button", tabindex: "-1", "aria-label": one.says.join("; "), "data-x": x, "data-y": y,
         class: "cell" + (colour ? "" : " na") + (one.faint ? " faint" : ""),

@@ -4,17 +4,18 @@ const COLUMNS = [
   ["relation", "relation", (p) => p.relation],
   ["group", "group", (p) => p.group],
   ["answer", "answer", (p) => (p.answers || [])[0]],
-  ["says", "clean run says", (p) => (p.clean[0] ? visible(p.clean[0][0][0]) : (p.generated || [])[0])],
+  ["says", "clean run says", (p) => (p.clean[0] ? visible(run.words.texts[p.clean[0][0][0]]) : (p.generated || [])[0])],
   ["rank", "rank of answer", (p) => p.rank_answer_clean],
   ["value", "value", (p, i) => (state.cell === null ? NaN : valueAt(metricOf(), i, state.cell))],
 ];
 
-// numbers before texts, what is missing last in both directions
-function order(a, b) {
+// what is missing last in both directions
+function order(a, b, down) {
   const gone = (v) => v === null || v === undefined || Number.isNaN(v);
-  if (gone(a) || gone(b)) return gone(a) && gone(b) ? 0 : gone(a) ? -Infinity : Infinity;
-  if (typeof a === "number" && typeof b === "number") return a - b;
-  return String(a).localeCompare(String(b));
+  if (gone(a) || gone(b)) return Number(gone(a)) - Number(gone(b));
+  const numbers = typeof a === "number" && typeof b === "number";
+  const apart = numbers ? Number(a > b) - Number(a < b) : String(a).localeCompare(String(b));
+  return down ? -apart : apart;
 }
 
 function matches(prompt) {
@@ -44,12 +45,7 @@ function drawTable() {
   });
   const of = (COLUMNS.find(([name]) => name === by) || COLUMNS[0])[2];
   const found = run.prompts.map((p, i) => [i, of(p, i)]).filter(([i]) => matches(run.prompts[i]));
-  if (by) {
-    found.sort((a, b) => {
-      const d = order(a[1], b[1]);
-      return Math.abs(d) === Infinity ? -d : down ? -d : d;
-    });
-  }
+  if (by) found.sort((a, b) => order(a[1], b[1], down));
   const shown = state.allRows ? found : found.slice(0, 100);
   $("prompt-table").replaceChildren(
     make("thead", {}, make("tr", {}, ...head)),
@@ -61,7 +57,7 @@ function drawTable() {
         type: "button", class: "link", onclick: () => openPrompt(i),
       }, make("bdi", {}, words)));
     })))));
-  $("prompt-count").textContent = `${found.length} of ${run.prompts.length} prompts`;
+  $("prompt-count").textContent = `${found.length} of ${counted(run.prompts.length, "prompt")}`;
   $("prompt-all").hidden = shown.length === found.length;
   $("prompt-all").textContent = `Show all ${found.length}`;
 }
@@ -78,7 +74,7 @@ function sortBy(name) {
 }
 
 // the run, its numbers as they are asked for, and what is open
-let run, ids, shares, reasons;
+let run, tops, shares, wordIds, reasons;
 const state = { cell: null, prompt: null, all: false, allRows: false, sort: { by: null, down: false } };
 const unpacked = new Map();
 
@@ -101,20 +97,42 @@ function reasonOf(prompt, cell) {
   return words === "ok" ? "" : words;
 }
 
-function visibleCells() {
-  const token = Number($("token").value), module = $("module").value, head = $("head").value;
-  const position = $("position").value, role = $("role").value;
-  const fits = (wanted, value) => !wanted || wanted === `=${value}`;
-  return run.cells.row.map((r, i) => [run.rows[r], i]).filter(([row, i]) =>
-    run.cells.token[i] === token && fits(module, row.module) && fits(head, row.head) &&
-    fits(position, row.position) && (role === "all" || (row.role || "treatment") === role))
-    .map(([, i]) => i);
+const LABELS = ["head", "module", "position"], SELECTORS = ["token", "role", ...LABELS];
+
+function chosen() {
+  return Object.fromEntries(SELECTORS.map((name) => [name, $(name).value]));
+}
+
+function visibleCells(wanted = chosen()) {
+  return run.cells.row.map((_, i) => i).filter((i) => {
+    const row = run.rows[run.cells.row[i]];
+    return run.cells.token[i] === Number(wanted.token) &&
+      (wanted.role === "all" || (row.role || "treatment") === wanted.role) &&
+      LABELS.every((name) => !wanted[name] || wanted[name] === `=${row[name]}`);
+  });
+}
+
+// what would leave no cell cannot be chosen
+function offer() {
+  const wanted = chosen();
+  for (const name of SELECTORS) {
+    for (const option of $(name).options) {
+      option.disabled = !visibleCells({ ...wanted, [name]: option.value }).length;
+    }
+  }
+}
+
+function noSuchCell() {
+  const wanted = chosen();
+  const words = LABELS.filter((name) => wanted[name])
+    .map((name) => `${name} ${wanted[name].slice(1).replace("null", "none")}`);
+  return `No such cell: no row has ${words.join(" and ") || "what is chosen"}.`;
 }
 
 function saysOf(metric, cell) {
   const row = run.rows[run.cells.row[cell]], { layer, token, row: rows } = run.cells;
   const says = [`${placeOf(cell)}: ${said(metric.mean[cell], 4)}`,
-    `${labelled(metric)}, mean of ${metric.n[cell]} prompts`];
+    `${labelled(metric)}, mean of ${counted(metric.n[cell], "prompt")}`];
   if (metric.low && metric.low[cell] !== null) {
     says.push(`95 % interval ${said(metric.low[cell])} to ${said(metric.high[cell])} (${metric.clusters})`);
   }
@@ -147,10 +165,13 @@ function drawHeatmap() {
   }));
   heatmap($("grid"), { title: `${metric.label} by row and layer`, layers: run.layers, lines,
     colours: run.colours, limits, open: openCell });
+  if (!cells.length) $("grid").replaceChildren(make("p", {}, noSuchCell()));
+  offer();
   $("grid").querySelectorAll("button").forEach((b) => {
     b.dataset.cell = lines[b.dataset.y].cells[b.dataset.x].cell;
   });
   scaleBar($("scale"), run.colours, limits, metric.label);
+  $("scale").hidden = !cells.length;
   $("metric-note").textContent = [metric.note,
     metric.floor ? "dotted outline: not above the noise floor" : ""].filter(Boolean).join("; ");
   markOpen();
@@ -168,9 +189,10 @@ function markOpen() {
 function startRun(data) {
   run = data;
   reasons = bytesOf(run.statuses.data);
+  wordIds = new Uint32Array(bytesOf(run.words.ids).buffer);
   if (run.tops && run.tops.depth) {
     const bytes = bytesOf(run.tops.ids);
-    ids = run.tops.wide ? new Uint32Array(bytes.buffer) : new Uint16Array(bytes.buffer);
+    tops = run.tops.wide ? new Uint32Array(bytes.buffer) : new Uint16Array(bytes.buffer);
     shares = bytesOf(run.tops.p);
   }
   const again = () => { drawHeatmap(); if (state.cell !== null) drawCell(); drawTable(); if (state.prompt !== null) drawPrompt(); };
@@ -182,7 +204,7 @@ function startRun(data) {
     again();
   });
   $("token").closest("label").hidden = run.tokens.length < 2;
-  for (const name of ["head", "module", "position"]) {
+  for (const name of LABELS) {
     const values = [...new Set(run.rows.map((row) => row[name]))];
     choose($(name), [["", "all"], ...values.map((v) => [`=${v}`, v === null ? "none" : String(v)])], again);
     $(name).closest("label").hidden = values.length < 2;

@@ -26,7 +26,7 @@ function said(value, digits = 3) {
 function short(value) {
   if (value === null || Number.isNaN(value)) return "–";
   const number = Number(String(value).replace("inf", "Infinity"));
-  if (!Number.isFinite(number)) return "∞";
+  if (!Number.isFinite(number)) return number > 0 ? "∞" : "−∞";
   const size = Math.abs(number);
   const sign = number < 0 ? "−" : "";
   if (size < 0.005) return size === 0 ? "0" : `${sign}.00`;
@@ -45,8 +45,12 @@ function visible(text) {
   return text.replace(/\r\n|\n|\r/g, "⏎").replace(/\t/g, "⇥").replace(/^ /, "␣") || "∅";
 }
 
-function tokenOf(text, more = "") {
-  return make("bdi", { class: `token ${more}`.trim() }, visible(text));
+function tokenOf(text, more = "", title = null) {
+  return make("bdi", { class: `token ${more}`.trim(), title }, visible(text));
+}
+
+function counted(n, what) {
+  return `${n} ${what}${n === 1 ? "" : "s"}`;
 }
 
 function labelled(metric) {
