@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # importlib mode: `made_runs
 sys.path.insert(0, str(Path(__file__).parent))
 
 if not os.environ.get("KNOCKGRID_BROWSER"):
-    collect_ignore_glob = ["test_*.py"]
+    collect_ignore_glob = ["*.py"]  # all of them, as doctests are looked for in each
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,7 @@ def test_a_bad_settings_file_is_refused(tmp_path, text, says):
         (("--row", "subjekt"), "did you mean 'subject'"),
         (("--window", "0"), "window is 0"),
         (("--executor", "stair"), "did you mean 'staircase'"),
-        (("--dtype", "float8"), "setting 'dtype' is 'float8'"),
+        (("--dtype", "float8"), "unknown dtype 'float8'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys, folder, tmp_path, more, says):
