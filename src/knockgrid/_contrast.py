@@ -24,7 +24,8 @@ def _numbered(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     if "token" in names:
         kept["token"] = kept["token"].mask(placed, 0)
     key = kept[names].astype(object).where(kept[names].notna(), None)
-    return kept.assign(cell=list(key.itertuples(index=False, name=None)))
+    cells = pd.Series(list(key.itertuples(index=False, name=None)), kept.index, dtype=object)
+    return kept.assign(cell=cells)
 
 
 def _rebuilt(

@@ -105,7 +105,7 @@ def _compared(
     at = [set(shared.loc[shared["intervention"] == name, "layer"]) for name in pair]
     attrs, shared = shared.attrs, shared[shared["layer"].isin(at[0] & at[1])]
     shared.attrs = attrs
-    found = compare(shared, *pair, metric, by, seed=seed).set_index("layer").reindex(layers)
+    found = compare(shared, *pair, metric, by, seed=seed).set_index("layer").reindex(list(layers))
     groups = clusters(shared, by)
     apart = found["estimate"].to_numpy(float)
     sure = (found["p_max"] <= alpha).to_numpy(bool) & (not groups.too_few)
@@ -130,7 +130,7 @@ def _alike(long: pd.DataFrame, pair: tuple[str, str], layers: Sequence[int]) -> 
     """At which layers both rows have the very same values, such as 0."""
     wide = long.pivot(index=["prompt", "column"], columns="row", values="value").dropna()
     same = (wide[pair[0]] == wide[pair[1]]).groupby(level="column").all()
-    return same.reindex(layers, fill_value=False).to_numpy(bool)
+    return same.reindex(list(layers), fill_value=False).to_numpy(bool)
 
 
 def exceeds_in_words(made: pd.DataFrame) -> list[str]:

@@ -126,11 +126,12 @@ def _summed_up(tables: list[pd.DataFrame], metrics: list[str], quantile: float) 
         raise InputError("no ±1-ulp edit gave a value: all cells are NA; see the sweep's status")
     metadata = metadata_of(tables[0])
     found, json = [], {m: {"overall": _quantile(every[m], quantile), "cells": {}} for m in metrics}
-    for (name, layer), part in every.groupby(["intervention", "layer"], sort=False):
+    for (name, at), part in every.groupby(["intervention", "layer"], sort=False):
+        layer = int(str(at))
         values = {m: _quantile(part[m], quantile) for m in metrics}
-        found.append({"intervention": name, "layer": int(layer), "n": len(part), **values})
+        found.append({"intervention": name, "layer": layer, "n": len(part), **values})
         for metric, value in values.items():
-            json[metric]["cells"].setdefault(str(name), {})[str(int(layer))] = value
+            json[metric]["cells"].setdefault(str(name), {})[str(layer)] = value
     made = pd.DataFrame(found)
     kept = ("unit", "mode", "model", "versions", "prepend_bos", "seed")
     settings = {name: metadata[name] for name in kept if name in metadata}

@@ -131,8 +131,10 @@ def _panel(
         width = 1.8 if i == 0 else 1.0
         ax.plot(range(len(layers)), mine["mean"], label=label, linewidth=width, **style)
         if i == 0:
-            ends = mine[["band_low", "band_high"]].to_numpy(float).T
-            ax.fill_between(range(len(layers)), *ends, color=COLOURS[0], alpha=0.18, linewidth=0)
+            low, high = mine[["band_low", "band_high"]].to_numpy(float).T
+            ax.fill_between(
+                range(len(layers)), low, high, color=COLOURS[0], alpha=0.18, linewidth=0
+            )
     floors = floor_of(only_rows(table, [treatment]), metric)
     floor = 0.0 if floors is None else float(np.nanmax(floors))
     if floor > VISIBLE * float(np.nanmax(found["mean"])):

@@ -88,9 +88,10 @@ def layer_curve(
 
 def _bands(ax: Axes, x: np.ndarray, names: list, layers: list, found: pd.DataFrame) -> None:
     for name, mine in found.groupby("intervention", sort=False):
-        ends = mine.set_index("layer")[["band_low", "band_high"]].reindex(layers).to_numpy(float)
+        ends = mine.set_index("layer")[["band_low", "band_high"]].reindex(layers)
+        low, high = ends.to_numpy(float).T
         colour = _colour(names.index(name))
-        ax.fill_between(x, *ends.T, color=colour, alpha=0.18, linewidth=0)
+        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
 def _threads(ax: Axes, x: np.ndarray, names: list, layers: list, found: pd.DataFrame) -> None:

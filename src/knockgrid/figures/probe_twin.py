@@ -79,7 +79,7 @@ def _mark_below_chance(ax: Axes) -> None:
 
 def _difference(apart: pd.DataFrame, ax: Axes) -> None:
     """Red: a probe can read it and the model does not use it; blue: the reverse."""
-    parts = apart.stack(future_stack=True).rename("value").reset_index()
+    parts = apart.stack(future_stack=True).reset_index()
     parts.columns = ["row", "column", "value"]
     parts = parts.assign(prompt="difference", status="NA: no value in one of the two")
     made = Grid(apart, parts, "readable − used (shares, −1 … 1)", None)
