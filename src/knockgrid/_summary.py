@@ -87,11 +87,14 @@ def _of_what_is_missing(table: pd.DataFrame) -> dict[str, str]:
     reasons = Counter(str(one) for one in _status(table) if one != "ok")
     dropped = {str(p) for some in metadata.get("dropped", {}).values() for p in some}
     rows = [name for name, some in metadata.get("dropped", {}).items() if some]
+    why = {why for some in metadata.get("dropped", {}).values() for why in some.values()}
     failed, unfinished = metadata.get("failed") or {}, metadata.get("unfinished") or {}
     done = "{finished} of {shards} shards are there".format(**unfinished) if unfinished else ""
     return {
         "without a value": _some([f"{n} ({reason})" for reason, n in reasons.items()]),
-        "dropped": f"{len(dropped)} prompts, from {_some(rows)}" if dropped else "",
+        "dropped": f"{len(dropped)} prompts, from {_some(rows)} ({_some(sorted(map(str, why)))})"
+        if dropped
+        else "",
         "failed": f"{len(failed)} prompts: {_some(list(map(str, failed)))}" if failed else "",
         "unfinished": done,
     }

@@ -84,6 +84,13 @@ def test_without_a_filter_nothing_is_said_of_knowledge(file, knows, tiny_llama):
     assert (ids(chosen), chosen.selection, knows) == (["a0", "a1", "a2", "a3"], None, [])
 
 
+def test_a_model_that_knows_none_is_told_apart_from_no_prompts(file, tiny_llama, monkeypatch):
+    nothing = choose.Chosen([], {"known": 0})
+    monkeypatch.setattr(choose, "by_knowledge", lambda *_: nothing)
+    with pytest.raises(kg.InputError, match=r"answers none of the \d+ right; leave out --known"):
+        choose_prompts(config(file, known=True), tiny_llama)
+
+
 def test_relations_that_are_not_there_leave_nothing(file, tiny_llama):
     with pytest.raises(kg.InputError, match="no prompt is left"):
         choose_prompts(config(file, relations=("z",)), tiny_llama)

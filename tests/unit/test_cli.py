@@ -192,3 +192,23 @@ def test_a_prompt_file_that_has_changed_is_refused(capsys, folder, tmp_path):
     assert code == 2
     assert "was begun with other prompts (the file has another sha256)" in complained
     assert len(open_run(tmp_path / "run")["prompt"].unique()) == 1
+
+
+def test_prompts_that_took_no_part_in_a_row_are_told(capsys, folder, tmp_path):
+    """A swap needs a partner of equal length; without one a row would be missing without a word."""
+    lines = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
+    long = "Bosnia and Herzegovina"
+    other = {"id": "x", "text": f"The capital of {long} is", "subject": long, "swap": "rome"}
+    paths = {"some": [*lines, other], "none": [{**lines[0], "swap": "x"}, other]}
+    said = {}
+    for name, of in paths.items():
+        (tmp_path / name).write_text("\n".join(map(json.dumps, of)))
+        (tmp_path / name).rename(tmp_path / f"{name}.jsonl")
+        code, _, said[name] = run(
+            *(capsys, "sweep", "--model", folder / "model", "--source", "swap", "--no-floor"),
+            *("--prompts", tmp_path / f"{name}.jsonl", "--out", tmp_path / name),
+        )
+        assert code == 0
+    assert "knockgrid: row 'subject': 1 of 3 prompts took no part (" in said["some"]
+    assert "row 'subject': none of 2 prompts could take part, so it is not there (" in said["none"]
+    assert "row 'attention'" not in said["none"]

@@ -121,7 +121,11 @@ class TestSummary:
         assert said["sources"] == "corrupted_run(swap()), corrupted_run(noise(3.0))"
         valued = int((table["status"] == "ok").sum())
         assert said["values"].startswith(f"{valued} in bits: js, kl, ")
-        assert said["dropped"] == "1 prompts, from subject, last"
+        assert said["dropped"].startswith("1 prompts, from subject, last (")
+        (why,) = {
+            why for some in table.attrs["knockgrid"]["dropped"].values() for why in some.values()
+        }
+        assert said["dropped"].endswith(f"({why})")
         assert said["executor"] == table.attrs["knockgrid"]["receipt"]["executor"]
         assert "failed" not in said
         assert "noise floor" not in said

@@ -40,7 +40,12 @@ def choose_prompts(config: SweepConfig, model: TransformerBridge) -> Chosen:
     else:
         chosen = Chosen(found[: config.limit])
     if not chosen.prompts:
-        raise InputError("no prompt is left; widen relations, or leave out --known")
+        if config.known and found:
+            raise InputError(
+                f"no prompt is left: the model answers none of the {len(found)} right; leave out "
+                "--known, or look at what it says with kg.known(model, prompts).dropped"
+            )
+        raise InputError("no prompt is left; name other prompts or relations")
     return chosen
 
 

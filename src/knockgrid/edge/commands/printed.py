@@ -26,6 +26,10 @@ class Printer:
         if not self.as_json:
             typer.echo(text, color=colours(sys.stdout))
 
+    def note(self, text: str) -> None:
+        """A line on standard error, which no reader of the output has to skip."""
+        typer.echo(f"knockgrid: {text}", err=True)
+
     def wrote(self, path: Path) -> None:
         """A file or folder that was written: alone on its line, so that it can be copied."""
         self.document.setdefault("written", []).append(str(path))

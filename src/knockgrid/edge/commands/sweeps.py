@@ -1,5 +1,6 @@
 """Commands that compute a run: demo, sweep."""
 
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -61,6 +62,8 @@ def carried(
     table = carry_out(settings, out, load, shard=shard, engine=engine)
     written = [out / "manifest.json"]
     said.add(run=str(out), **counts(table))
+    for line in left_out(metadata_of(table)):
+        said.note(line)
     if "unfinished" in metadata_of(table):
         done = metadata_of(table)["unfinished"]
         said.line(f"{done['finished']} of {done['shards']} shards are there, others go on")
@@ -87,6 +90,17 @@ def counts(table: Any) -> dict[str, Any]:
         "dropped": {name: len(reasons) for name, reasons in metadata["dropped"].items()},
         "executor": metadata["receipt"]["executor"],
     }
+
+
+def left_out(metadata: Mapping[str, Any]) -> Iterator[str]:
+    """Per row the prompts that took no part in it, and why, which no picture shows."""
+    n = len(metadata["prompts"])
+    for row, reasons in metadata["dropped"].items():
+        if reasons:
+            why = "; ".join(sorted(set(reasons.values()))[:2])
+            some = f"{len(reasons)} of {n}" if len(reasons) < n else f"none of {n}"
+            what = "took no part" if len(reasons) < n else "could take part, so it is not there"
+            yield f"row {row!r}: {some} prompts {what} ({why})"
 
 
 def demo(
