@@ -347,7 +347,8 @@ def test_the_checks_see_something():
     """A page that is parsed wrongly has no faults either."""
     calls = [call for path in [*PAGES, *BESIDE] for call, _ in shell_calls(read(path))]
     assert {call[0] for call in calls if call} >= {"sweep", "verify", "evidence", "facts", "figure"}
-    assert ["sweep", "--model", "demo", "--prompts", "facts.jsonl", "--dry-run"] in calls
+    demo = ["sweep", "--model", "demo", "--prompts", "facts.jsonl", "--known"]
+    assert [*demo, "--dry-run"] in calls
     assert any("--ray-address" in call for call in calls), "a line that goes on is read whole"
     assert sum(len(links(read(path))) for path in [*PAGES, *BESIDE]) > 50
     assert sum("{code-cell}" in b.info for path in PAGES for b in blocks(read(path))) > 20

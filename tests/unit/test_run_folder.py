@@ -249,7 +249,7 @@ def test_a_part_without_shards_and_a_part_with_failures(run, pairs, tmp_path, mo
             run(tmp_path / "run", prompts=pairs, shard="1/2")
         with pytest.raises(kg.PromptsFailed, match="'a'"):
             run(tmp_path / "run", prompts=pairs, shard="2/2")  # which ends the run
-        with pytest.raises(kg.InputError, match="1 prompts of .* failed"):
+        with pytest.raises(kg.InputError, match="1 prompt of .* failed"):
             kg.compact(tmp_path / "run")
     with monkeypatch.context() as patch:  # mended, and killed before its end
         patch.setattr("knockgrid.edge.resumable.finish", lambda folder: None)
