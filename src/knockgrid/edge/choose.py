@@ -9,9 +9,9 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid import datasets
 from knockgrid._answers import known
-from knockgrid._errors import InputError, unknown
+from knockgrid._errors import InputError
 from knockgrid._prompt import Prompt
-from knockgrid.edge.config import SweepConfig
+from knockgrid.edge.config import SweepConfig, check_form
 
 CHUNK = 64
 
@@ -70,8 +70,7 @@ def in_form(prompts: list[Prompt], form: str, tokenizer: Any) -> list[Prompt]:
         return prompts
     if form == "chat":
         return datasets.in_chat(prompts, tokenizer)
-    if "{}" not in form:
-        raise unknown("form", form, ("plain", "chat", "a text that ends with {}"))
+    check_form("form", form)
     return datasets.in_template(prompts, form)
 
 

@@ -96,7 +96,7 @@ def read_config(path: Path | None, flags: dict[str, Any]) -> SweepConfig:
         if settings.get(name, allowed[0]) not in allowed:
             raise unknown(name, settings[name], allowed)
     for name in ("form", "label_form"):
-        _form(name, settings.get(name))
+        check_form(name, settings.get(name))
     try:
         config = SweepConfig.model_validate(settings)
     except ValidationError as error:
@@ -112,8 +112,12 @@ def read_config(path: Path | None, flags: dict[str, Any]) -> SweepConfig:
     return config
 
 
-def _form(name: str, given: Any) -> None:
-    """Refuse a form that is neither one of those that there are nor a template."""
+def check_form(name: str, given: Any) -> None:
+    """Refuse a form that is neither one of those that there are nor a template.
+
+    Raises:
+        InputError: it is neither.
+    """
     if isinstance(given, str) and given not in FORMS and "{}" not in given:
         raise unknown(name, given, (*FORMS, "a text that ends with {}"))
 

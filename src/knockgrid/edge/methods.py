@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from knockgrid._clusters import clusters
+from knockgrid._errors import InputError
 from knockgrid._escape import latex
 from knockgrid._parquet import read_table
 from knockgrid._table import metadata_of
@@ -14,8 +15,8 @@ from knockgrid.edge.config import SweepConfig, config_of
 from knockgrid.edge.manifest import read_manifest
 from knockgrid.edge.plan import interventions_of
 from knockgrid.edge.references import bibtex
-from knockgrid.edge.run_folder import LABELS
-from knockgrid.edge.store import open_run
+from knockgrid.edge.run_folder import LABELS, RunFolder
+from knockgrid.edge.store import is_whole, open_run
 from knockgrid.interventions._knockout import Knockout
 from knockgrid.interventions._patch import Patch
 
@@ -61,12 +62,18 @@ def methods(folder: str | Path) -> str:
         knockgrid._errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
 
     Raises:
-        InputError: a folder without a run, or a damaged one.
+        InputError: a folder without a run, a damaged one, or one of which shards are missing.
 
     Limit: it tells what was computed; why these prompts and this model, only their user knows.
     """
     folder = Path(folder)
-    manifest, table = read_manifest(folder), open_run(folder)
+    run, manifest = RunFolder(folder), read_manifest(folder)
+    if not (manifest.get("finished") and is_whole(run, manifest)):
+        raise InputError(
+            f"{folder} is not whole; the paragraph can be written when the run is finished and "
+            "when all shards of the run are there: give the command that made it again"
+        )
+    table = open_run(folder)
     config = config_of(folder, manifest)
     text = Text()
     _model(text, manifest, config)

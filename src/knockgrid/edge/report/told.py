@@ -121,11 +121,8 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def methods_of(run: Opened) -> Methods:
     """The methods paragraph, or why it cannot be written."""
-    if not run.manifest.get("finished"):
-        return Methods("", "", "The paragraph can be written when the run is finished.")
-    if run.table is None or not run.whole:
-        why = "The paragraph can be written when all shards of the run are there."
-        return Methods("", "", why if not run.whole else "No paragraph: the run is empty.")
+    if run.table is None:
+        return Methods("", "", "No paragraph: the run is empty.")
     try:
         paragraph, bibtex = methods(run.folder).split("\n\n", 1)
     except InputError as error:
