@@ -23,6 +23,7 @@ from knockgrid._contrast import difference
 from knockgrid._errors import InputError
 from knockgrid._mean_interval import mean_interval
 from knockgrid.edge.cli import app
+from knockgrid.edge.methods import methods
 from knockgrid.edge.report import compared as comparing
 from knockgrid.edge.report import payload as numbers_room
 from knockgrid.edge.report import tokens as room
@@ -307,6 +308,8 @@ def test_a_run_that_has_lost_shards_is_not_whole(tmp_path):
     assert re.search(r"finished no\b", text)
     assert "when all shards of the run are there" in text
     assert 'id="bibtex"' not in page.read_text("utf-8")
+    with pytest.raises(InputError, match="when all shards of the run are there"):
+        methods(tmp_path / "r")
     (shards / "00000.parquet").unlink()
     text = report(tmp_path / "r").read_text("utf-8")
     assert "2 of its 2 shards are no longer there: 0 of 8 prompts are left" in text
