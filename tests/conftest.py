@@ -120,12 +120,17 @@ def demo_model(booted) -> TransformerBridge:
     return booted(knockgrid.load("demo"))
 
 
+def configuration(model: TransformerBridge) -> dict[str, str]:
+    """The settings of a bridge, each as text."""
+    return {name: repr(value) for name, value in vars(model.cfg).items()}
+
+
 @pytest.fixture(scope="session")
 def booted():
     """Remembers the models of this session, for `models_are_left_alone`."""
 
     def remember(model: TransformerBridge) -> TransformerBridge:
-        remember.models.append(model)
+        remember.models.append((model, configuration(model)))
         return model
 
     remember.models = []
@@ -134,9 +139,9 @@ def booted():
 
 @pytest.fixture(autouse=True)
 def models_are_left_alone(booted):
-    """Fails the test that leaves a hook or training mode behind on a shared model."""
+    """Fails the test that leaves a hook, training mode or other settings on a shared model."""
     yield
-    for model in booted.models:
+    for i, (model, before) in enumerate(booted.models):
         left = [
             name for name, point in model.hook_dict.items() if point.fwd_hooks or point.bwd_hooks
         ]
@@ -145,3 +150,7 @@ def models_are_left_alone(booted):
         model.eval()
         assert not left, f"hooks left behind at {left}"
         assert not training, "a model was left in training mode"
+        now = configuration(model)
+        booted.models[i] = model, now  # only the test that changed it fails
+        changed = {key: (before.get(key), now[key]) for key in now if now[key] != before.get(key)}
+        assert not changed, f"settings of a model were left changed: {changed}"

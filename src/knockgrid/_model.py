@@ -121,6 +121,15 @@ def n_layers(model: TransformerBridge) -> int:
     return int(model.cfg.n_layers)
 
 
+def d_vocab(model: TransformerBridge) -> int:
+    """The number of token embeddings.
+
+    `cfg.d_vocab` does not tell: TransformerLens sets it to the number of tokens whenever a
+    tokenizer is assigned, and most models have more rows than tokens.
+    """
+    return int(model.W_E.shape[0])
+
+
 _POINTS: "WeakKeyDictionary[TransformerBridge, tuple[bool, dict[str, str]]]" = WeakKeyDictionary()
 
 
@@ -238,7 +247,7 @@ def describe(model: TransformerBridge) -> dict[str, Any]:
         "n_layers": n_layers(model),
         "d_model": int(model.cfg.d_model),
         "n_heads": int(model.cfg.n_heads),
-        "d_vocab": int(model.cfg.d_vocab),
+        "d_vocab": d_vocab(model),
         "dtype": str(next(model.original_model.parameters()).dtype).removeprefix("torch."),
         "device": str(model.cfg.device),
         "attn_implementation": getattr(config, "_attn_implementation", None),

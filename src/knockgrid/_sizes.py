@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid._model import d_vocab
+
 SCORES = ("attn_scores", "pattern")
 
 
@@ -71,7 +73,7 @@ class Sizes:
 def sizes_of(model: TransformerBridge) -> Sizes:
     """The sizes of a loaded model."""
     dtype = next(model.original_model.parameters()).dtype
-    return sizes_in(model.cfg, int(model.cfg.d_vocab), dtype)
+    return sizes_in(model.cfg, d_vocab(model), dtype)
 
 
 def sizes_in(cfg: Any, d_vocab: int, dtype: torch.dtype) -> Sizes:

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._intervention import Intervention, Statistics
-from knockgrid._model import hook_name
+from knockgrid._model import d_vocab, hook_name
 from knockgrid._positions import At, lacks, resolve
 from knockgrid._prepared import Prepared, batches, ids_of
 from knockgrid._run import input_device, record, run_hooked
@@ -36,7 +36,7 @@ def _subject_std(model: TransformerBridge, ready: Sequence[Prepared]) -> float:
 
 def _vocabulary_std(model: TransformerBridge, chunk: int = 4096) -> float:
     count, total, squares = 0, 0.0, 0.0
-    for ids in torch.arange(int(model.cfg.d_vocab)).split(chunk):
+    for ids in torch.arange(d_vocab(model)).split(chunk):
         acts = embeddings(model, ids[None].to(input_device(model))).double()
         count += acts.numel()
         total += float(acts.sum())

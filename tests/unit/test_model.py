@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformer_lens.model_bridge import TransformerBridge
@@ -125,6 +126,27 @@ def test_a_digest_tells_tokenizers_apart(tiny_tokenizer):
     assert tokenizer_digest(other) == tokenizer_digest(tiny_tokenizer)
     other.add_tokens(["knock"])
     assert tokenizer_digest(other) != tokenizer_digest(tiny_tokenizer)
+
+
+def test_a_tokenizer_assigned_anew_changes_no_result(boot, sweep, prompts):
+    """TransformerLens then sets `cfg.d_vocab` to the tokens there are, fewer than the rows."""
+    import knockgrid as kg
+    from knockgrid._model import describe
+    from knockgrid._sizes import sizes_of
+
+    model = boot()
+    row = kg.patch("resid_post", "last", kg.corrupted_run(by=kg.noise(scale_from="vocabulary")))
+
+    def seen():
+        table = sweep(prompts, row, model=model, layers=[1])
+        return describe(model), sizes_of(model), table.attrs["knockgrid"]["sigma"], table
+
+    before = seen()
+    model.tokenizer = copy.deepcopy(model.tokenizer)
+    assert model.cfg.d_vocab == len(model.tokenizer) < 400
+    after = seen()
+    assert after[:3] == before[:3]
+    pd.testing.assert_frame_equal(after[3], before[3])
 
 
 def test_the_description_is_plain(tiny_gpt2):

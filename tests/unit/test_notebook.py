@@ -271,7 +271,8 @@ class TestActivationCache:
         own = next(i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids)
         of = {"eos": tokenizer.eos_token_id, "own": own}
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(of[pad])
-        monkeypatch.setattr(tiny_llama, "tokenizer", tokenizer)
+        # not the property: assigning it would change the model's configuration for good
+        monkeypatch.setattr(tiny_llama, "_tokenizer", tokenizer)
         prompt = prompts[0]
         ids = tiny_llama.to_tokens(prompt.text)[0]
         for count in (1, 2, 5):
