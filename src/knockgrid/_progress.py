@@ -6,18 +6,42 @@ of text, as good as the other, so that the warning is kept from the page.
 
 import sys
 import warnings
+from typing import Any
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from tqdm.auto import tqdm
 
 
+MINUTE = 60.0
+
+
 def bar(total: int, unit: str, desc: str, progress: bool) -> tqdm:
     """A bar on standard error, if `progress` asks for one and somebody can see it move.
 
-    In a file or a pipe there is none: each of its steps would be a line of its own.
+    In a file or a pipe, as of a batch job, it is a line a minute instead, the first after the first
+    minute.
     """
-    return tqdm(total=total, unit=unit, desc=desc, disable=not (progress and visible()))
+    how: dict[str, Any] = {}
+    if progress and not visible():
+        shape = "{desc}: {percentage:.0f} % of {total_fmt}{unit}, {elapsed} gone, {remaining} to go"
+        how = {"file": Lines(), "bar_format": shape, "ascii": True, "delay": MINUTE}
+        how |= {"mininterval": MINUTE, "maxinterval": MINUTE}
+    return tqdm(total=total, unit=unit, desc=desc, disable=not progress, **how)
+
+
+class Lines:
+    """Standard error for a bar that does not move: each of its states is a line."""
+
+    def write(self, text: str) -> None:
+        """Write what is not only blank, which tqdm sends to move and to wipe a bar."""
+        if sys.stderr is not None and text.strip():
+            sys.stderr.write(text.strip() + "\n")
+
+    def flush(self) -> None:
+        """Let the line be seen now."""
+        if sys.stderr is not None:
+            sys.stderr.flush()
 
 
 def visible() -> bool:

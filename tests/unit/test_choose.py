@@ -6,6 +6,7 @@ import pytest
 
 import knockgrid as kg
 from knockgrid.edge import choose
+from knockgrid.edge.carry_out import carry_out
 from knockgrid.edge.choose import choose_prompts, in_turn
 from knockgrid.edge.config import SweepConfig
 
@@ -94,6 +95,30 @@ def test_a_model_that_knows_none_is_told_apart_from_no_prompts(file, tiny_llama,
 def test_relations_that_are_not_there_leave_nothing(file, tiny_llama):
     with pytest.raises(kg.InputError, match="no prompt is left"):
         choose_prompts(config(file, relations=("z",)), tiny_llama)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"file": "nosuch.jsonl"}, "there is no prompt file 'nosuch.jsonl'"),
+        ({"relations": ("z",)}, "no prompt is left"),
+        ({"file": "facts", "relations": ("dish_cuisin",)}, "did you mean 'dish_cuisine'"),
+    ],
+)
+def test_prompts_are_refused_before_a_model_is_loaded(file, tmp_path, change, says):
+    def load():
+        raise AssertionError("a model was loaded")
+
+    with pytest.raises(kg.InputError, match=says):
+        carry_out(config(**{"file": file, **change}), tmp_path / "run", load)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(AssertionError, match="a model was loaded"):
+        carry_out(config(file), tmp_path / "run", load)
+
+
+def test_a_hub_is_asked_once(monkeypatch):
+    monkeypatch.setattr(choose.datasets, "read_prompts", None)
+    choose.check_prompts(config("hf:owner/name:train"))
 
 
 def test_forms(file, tiny_llama):

@@ -571,7 +571,7 @@ class TestProgress:
 
         def shown(progress=True):
             with _progress.bar(3, " cells", "sweep", progress) as bar:
-                return not bar.disable
+                return not bar.disable and bar.delay == 0
 
         monkeypatch.setattr("sys.stderr", Terminal(False))
         assert not shown()
@@ -595,6 +595,28 @@ class TestProgress:
             kg.sweep(tiny_llama, prompts[0], kg.knockout(window=1), layers=[0], progress=True)
             assert ("sweep" in stream.getvalue()) is isatty
         assert capsys.readouterr().out == ""
+
+    def test_a_batch_job_shows_a_line_a_minute(self, monkeypatch):
+        """Nothing in the first minute, and no carriage returns."""
+        from knockgrid import _progress
+
+        clock = types.SimpleNamespace(now=0.0)
+        stream = Terminal(False)
+        monkeypatch.setattr("sys.stderr", stream)
+        with _progress.bar(398, " cells", "sweep", True) as bar:
+            bar._time = lambda: clock.now
+            bar.start_t = bar.last_print_t = 0.0
+            for second in range(1, 200):
+                clock.now = float(second)
+                bar.update(2)
+                assert (stream.getvalue() == "") == (second < 60)
+        assert stream.getvalue().splitlines() == [
+            "sweep: 30 % of 398 cells, 01:00 gone, 02:19 to go",
+            "sweep: 60 % of 398 cells, 02:00 gone, 01:19 to go",
+            "sweep: 90 % of 398 cells, 03:00 gone, 00:19 to go",
+            "sweep: 100 % of 398 cells, 03:19 gone, 00:00 to go",
+        ]
+        assert "\r" not in stream.getvalue()
 
     def test_a_notebook_without_widgets_is_not_warned(self):
         """tqdm warns once, when it is first imported in a notebook that has no `ipywidgets`."""

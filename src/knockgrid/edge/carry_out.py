@@ -16,7 +16,7 @@ from knockgrid._sweep import METRICS
 from knockgrid._table import metadata_of
 from knockgrid.analysis import labels, noise_floor, reliance, with_noise_floor
 from knockgrid.analysis._noise_floor import floor_of_nulls
-from knockgrid.edge.choose import choose_prompts, in_form
+from knockgrid.edge.choose import check_prompts, choose_prompts, in_form
 from knockgrid.edge.config import BOUNDS, SweepConfig
 from knockgrid.edge.digests import file_digest
 from knockgrid.edge.disk import disk_errors_said
@@ -52,12 +52,15 @@ def carry_out(
         InputError: bad settings, a folder that holds another run, or no prompts.
         PromptsFailed: some prompts raised.
     """
-    treatments_of(config)  # refuses bad names before a model is loaded
+    # What can be refused is refused before a model is loaded.
+    treatments_of(config)
     part = part_of(shard)
     settings = config.model_dump(mode="json")
     folder = RunFolder(out)
     folder.check(settings)
     folder.check_data(data_digest(config))
+    if not folder.begun:
+        check_prompts(config)
     with engine_of(engine, Job(config, load)) as chosen:
         begun(folder, settings, config.digest(), chosen)
         table = carried_on(folder, part, progress, chosen)

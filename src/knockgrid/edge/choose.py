@@ -14,6 +14,7 @@ from knockgrid._prompt import Prompt
 from knockgrid.edge.config import SweepConfig, check_form
 
 CHUNK = 64
+NO_PROMPT = "no prompt is left; name other prompts or relations"
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,32 @@ def choose_prompts(config: SweepConfig, model: TransformerBridge) -> Chosen:
                 f"no prompt is left: the model answers none of the {len(found)} right; leave out "
                 "--known, or look at what it says with kg.known(model, prompts).dropped"
             )
-        raise InputError("no prompt is left; name other prompts or relations")
+        raise InputError(NO_PROMPT)
     return chosen
 
 
 def named(config: SweepConfig, tokenizer: Any) -> list[Prompt]:
     """All prompts that the settings name, whatever a model knows of them."""
+    return in_form(_read(config, tokenizer), config.form, tokenizer)
+
+
+def check_prompts(config: SweepConfig) -> None:
+    """Refuse prompts that cannot be read, or are none, before a model is loaded.
+
+    Those of a hub are asked for once, and later.
+
+    Raises:
+        InputError: no such file or relation, a file that cannot be read, or nothing in it.
+    """
+    if not config.prompts.startswith("hf:") and not _read(config):
+        raise InputError(NO_PROMPT)
+
+
+def _read(config: SweepConfig, tokenizer: Any = None) -> list[Prompt]:
     if config.prompts == "facts":
-        found = datasets.facts(config.relations, tokenizer=tokenizer)
-    else:
-        found = datasets.read_prompts(config.prompts)
-        if config.relations is not None:
-            found = [prompt for prompt in found if prompt.relation in config.relations]
-    return in_form(found, config.form, tokenizer)
+        return datasets.facts(config.relations, tokenizer=tokenizer)
+    found = datasets.read_prompts(config.prompts)
+    return [p for p in found if config.relations is None or p.relation in config.relations]
 
 
 def in_form(prompts: list[Prompt], form: str, tokenizer: Any) -> list[Prompt]:
