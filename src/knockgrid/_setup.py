@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
+import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._bounds import check_enough, need, prompts_at_once
@@ -31,7 +32,7 @@ from knockgrid._table import LISTS
 from knockgrid.divergences._divergence import Divergence
 from knockgrid.executors._free_run import FreeRun
 
-PACKAGES = ("knockgrid", "transformer-lens", "transformers", "torch", "pandas")
+PACKAGES = ("knockgrid", "transformer-lens", "transformers", "pandas")
 BATCH = 32
 
 
@@ -226,5 +227,6 @@ def with_statistics(
 
 
 def versions() -> dict[str, str]:
-    """The versions of the packages that results depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    """The versions of the packages that results depend on, PyTorch's with its build."""
+    found = {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), "torch": str(torch.__version__), **found}

@@ -160,6 +160,14 @@ def test_the_description_is_plain(tiny_gpt2):
     assert (found["d_model"], found["d_vocab"], found["device"]) == (32, 400, "cpu")
 
 
+def test_the_build_of_pytorch_is_remembered(monkeypatch):
+    """The package's own version may leave out which CUDA it was built for."""
+    from knockgrid._setup import versions
+
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu999")
+    assert versions()["torch"] == "2.13.0+cu999"
+
+
 def test_user_hooks_are_seen(tiny_llama):
     from knockgrid._model import user_hooks
 

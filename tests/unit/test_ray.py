@@ -397,11 +397,11 @@ def test_the_cluster_of_this_machine_is_fenced(cluster):
     processes = psutil.Process().children(recursive=True)
     names = {process.name() for process in processes}
     assert {"gcs_server", "raylet"} <= names
+    ours = {os.getpid(), *(process.pid for process in processes)}
     heard = {
         connection.laddr.ip
-        for process in [psutil.Process(), *processes]
-        for connection in process.net_connections("inet")
-        if connection.status == "LISTEN"
+        for connection in psutil.net_connections("inet")
+        if connection.status == "LISTEN" and connection.pid in ours
     }
     assert heard
     assert {address.removeprefix("::ffff:") for address in heard} == {"127.0.0.1"}

@@ -100,6 +100,7 @@ class TestWheel:
 
 IMPORTED_AS = {"yaml": "PyYAML", "sklearn": "scikit-learn"}  # where the two names differ
 BROUGHT = {"datasets": "TransformerLens brings it, and `hf:` says in a sentence when it is missing"}
+STANDARD = sys.stdlib_module_names | {"tomllib"}  # that of the newest Python
 NOT_IMPORTED = {
     "gguf": "transformers reads the demo model with it",
     "rich": "typer draws its help with it",
@@ -124,7 +125,7 @@ def imports(source: Path) -> Iterator[tuple[str, str, bool]]:
             else:
                 continue
             for top in {name.split(".")[0] for name in names}:
-                if top != "knockgrid" and top not in sys.stdlib_module_names:
+                if top != "knockgrid" and top not in STANDARD:
                     yield file.relative_to(source).as_posix(), top, id(node) not in inside
 
 

@@ -121,7 +121,7 @@ def versions() -> dict[str, str]:
         found[name] = _version(name) or (
             f'not installed: pip install "knockgrid[{EXTRAS[name]}]"' if name in EXTRAS else "none"
         )
-    return found
+    return found | {"torch": str(torch.__version__)}  # with its build
 
 
 def _version(name: str) -> str | None:

@@ -30,7 +30,9 @@ from knockgrid.executors._rows import fast_rows
 PER_WORD = 1.3
 """Tokens of a word, where there is no tokenizer."""
 FOLDER, SHARD, PROMPT, ROW = 12_500, 9_100, 2_350, 29
-"""Bytes on disk of a run, per shard, prompt and row, fitted to runs, within 5 % of them."""
+"""Bytes on disk of a run, per shard, prompt and row, fitted to runs, within 6 % of them."""
+TOP_SHARD, TOP_PROMPT, TOP_ROW = 5_700, 70, 4.6
+"""What most probable tokens add per shard, and each of them per prompt and row; fitted likewise."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def summed_up(
     seconds += speed.trial(shape, max(one.length for one in counted), len(rows))
     if wants_floor(config) and not config.nulls:
         seconds *= 1 + min(1.0, FLOOR_PROMPTS / len(counted))
-    disk = FOLDER + SHARD * work.shards + PROMPT * len(counted) + ROW * cells * config.n_tokens
+    disk = on_disk(work.shards, len(counted), cells * config.n_tokens, config.top)
     passes, limit = work.passing, bytes_of(config.max_memory)
     if limit is not None:
         passes = min(passes, max(0, limit - work.runs))
@@ -204,6 +206,13 @@ def summed_up(
         speed.where,
         tuple(assumed),
     )
+
+
+def on_disk(shards: int, prompts: int, rows: int, top: int) -> int:
+    """The bytes of a run folder."""
+    tables = FOLDER + SHARD * shards + PROMPT * prompts + ROW * rows
+    tokens = TOP_SHARD * shards * bool(top) + top * (TOP_PROMPT * prompts + TOP_ROW * rows)
+    return round(tables + tokens)
 
 
 def work_of(
