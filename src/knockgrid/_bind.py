@@ -50,7 +50,7 @@ def check_spec(model: TransformerBridge, run: Run, spec: RunSpec, settings: Sett
     """
     if spec.scale and not resolve(run.prompt, run.tokens, spec.at):
         raise Unavailable(f"{spec.at!r} is empty in prompt {run.prompt.id!r}: no token for noise")
-    if spec.prompt is not run.prompt.swap:
+    if not spec.is_swap:
         return
     other = tokenize(spec.prompt.text, model.tokenizer, settings.prepend_bos)
     mine = resolve(run.prompt, run.tokens, "subject")

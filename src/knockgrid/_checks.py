@@ -1,7 +1,10 @@
 """What a sweep refuses before anything is computed or written."""
 
 from collections.abc import Sequence
+from operator import index
+from typing import SupportsIndex
 
+import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._answer_positions import is_answer_position
@@ -30,6 +33,30 @@ def check_counts(least: int = 1, **counts: int) -> None:
             raise InputError(f"{name} is {value!r}; give a whole number of at least {least}")
 
 
+def whole_number(name: str, value: object) -> int:
+    """An integer as Python's own; NumPy's draws otherwise, as keys are hashed by what they show.
+
+    Raises:
+        InputError: no integer, or a boolean.
+    """
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise InputError(f"{name} is {value!r}; give a whole number")
+    return index(value)
+
+
+def yes_or_no(name: str, value: object) -> bool | None:
+    """A boolean as Python's own, or None.
+
+    Raises:
+        InputError: anything else, as "no" would count as True.
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if value is None:
+        return None
+    raise InputError(f"{name} is {value!r}; give True, False or None")
+
+
 def check_options(mode: str, metrics: Sequence[str], unit: str, direction: str) -> list[Divergence]:
     """The measures asked for, once every word among the options has been checked.
 
@@ -43,7 +70,7 @@ def check_options(mode: str, metrics: Sequence[str], unit: str, direction: str) 
     ):
         if given not in allowed:
             raise unknown(name, given, allowed)
-    wanted = [metrics] if isinstance(metrics, str) else list(metrics)
+    wanted = [metrics] if isinstance(metrics, str) else list(metrics or ())
     if not wanted:
         raise InputError("no metrics given; name at least one, such as 'js'")
     return list({m.name: m for m in map(by_name, wanted)}.values())

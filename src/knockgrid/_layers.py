@@ -1,6 +1,6 @@
 """Layer lists as a user gives them, and the set of layers that one cell edits."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from operator import index
 from typing import SupportsIndex
 
@@ -26,7 +26,9 @@ def layer_list(layers: str | int | Sequence[int], n_layers: int) -> tuple[int, .
         if layers != "all":
             raise unknown("layers", layers, ["all"])
         return tuple(range(n_layers))
-    one = isinstance(layers, SupportsIndex) and not isinstance(layers, Sized)
+    one = not isinstance(layers, Iterable) or (
+        isinstance(layers, SupportsIndex) and not isinstance(layers, Sized)
+    )
     given: list[object] = [layers] if one else list(layers)  # type: ignore[arg-type]
     if not given:
         raise InputError("no layers given; pass layers='all' or a list of layer numbers")

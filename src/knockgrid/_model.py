@@ -1,6 +1,7 @@
 """The model: how it is loaded, what it is, and where its activations are."""
 
 import hashlib
+import re
 from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
@@ -102,10 +103,11 @@ def check_device(device: str | torch.device | None) -> None:
 
 
 def check_ready(model: TransformerBridge) -> None:
-    """Refuse a model whose results could not be trusted: one in training mode.
+    """Refuse a model whose results could not be trusted.
 
     Raises:
-        InputError: the model, or a part of it, is in training mode.
+        InputError: the model, or a part of it, is in training mode; it runs under autocast; or it
+            carries a hook that no sweep would call.
     """
     training = [name for name, part in model.original_model.named_modules() if part.training]
     if model.training or training:
@@ -113,6 +115,17 @@ def check_ready(model: TransformerBridge) -> None:
         raise InputError(
             f"the model is in training mode{where}, so dropout would change every run; "
             "call model.eval() first"
+        )
+    kind = next(model.original_model.parameters()).device.type
+    if torch.is_autocast_enabled(kind):
+        raise InputError(
+            f"torch.autocast is on for {kind}, which rounds each operation as it sees fit; leave "
+            "its block, and load the model in the dtype that it should have: kg.load(..., dtype=)"
+        )
+    if _carries_own(model):
+        raise InputError(
+            "the model carries a PyTorch hook on the bridge itself, which TransformerLens does not "
+            "call in run_with_hooks; register it on model.original_model, or remove it"
         )
 
 
@@ -234,8 +247,14 @@ def weights_digest(model: TransformerBridge, samples: int = 1024) -> str:
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """A digest of a fast tokenizer: its vocabulary, merges and rules."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    """A digest of a fast tokenizer: its vocabulary, merges and rules.
+
+    How its last call padded and cut is no part of it: TransformerLens sets both at many calls.
+    """
+    text = tokenizer.backend_tokenizer.to_str()
+    last = re.compile(r'"truncation":.*?,"padding":.*?,"added_tokens":', re.DOTALL)
+    text = last.sub('"truncation":null,"padding":null,"added_tokens":', text, count=1)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def describe(model: TransformerBridge) -> dict[str, Any]:
@@ -251,6 +270,7 @@ def describe(model: TransformerBridge) -> dict[str, Any]:
         "dtype": str(next(model.original_model.parameters()).dtype).removeprefix("torch."),
         "device": str(model.cfg.device),
         "attn_implementation": getattr(config, "_attn_implementation", None),
+        "matmul_precision": torch.get_float32_matmul_precision(),
         "compatibility_mode": bool(model.compatibility_mode),
         "weights_digest": weights_digest(model),
         "tokenizer_digest": tokenizer_digest(model.tokenizer),

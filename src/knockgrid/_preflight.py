@@ -139,6 +139,8 @@ def _key(
         str(weight.device),
         bool(model.compatibility_mode),
         getattr(config, "_attn_implementation", None),
+        torch.get_float32_matmul_precision(),
+        hash(tuple((name, id(part)) for name, part in model.original_model.named_modules())),
     )
     kinds = {kind: len(ones) for kind, ones in grouped(prompts[0], settings.interventions).items()}
     passes = (len(prompts), settings.n_tokens > 1, settings.persistent, settings.prepend_bos)

@@ -30,8 +30,7 @@ def prepare(
     Raises:
         InputError: no prompts, two with the same id, one too long, a tokenizer without offsets.
     """
-    if isinstance(prompts, Prompt):
-        prompts = [prompts]
+    prompts = [prompts] if isinstance(prompts, Prompt) else list(prompts)
     if not prompts:
         raise InputError("the prompt set is empty; give at least one Prompt")
     seen: set[str] = set()

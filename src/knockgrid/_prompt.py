@@ -1,8 +1,9 @@
 """Prompt: the text a model is asked to continue, with the places in it that have a name."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import SupportsIndex
 
 from knockgrid._display import listing, marked
 from knockgrid._errors import InputError, shown
@@ -75,6 +76,13 @@ def _sound(what: str, text: object) -> None:
         ) from None
 
 
+def _as_text(given: object) -> str:
+    """What to write instead of a name that is no text."""
+    if isinstance(given, SupportsIndex):
+        return f"write {str(given)!r}"
+    return "give a text, or None where there is none"
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A prompt with named character spans, its right answers and its place in a data set.
@@ -94,8 +102,8 @@ class Prompt:
     `id` names the prompt in tables (by default a digest of text and spans).
 
     Raises:
-        InputError: empty text, a span that is absent, ambiguous or outside the text, or NUL or a
-            lone surrogate in a text or name.
+        InputError: empty text, a span that is absent, ambiguous or outside the text, a name or an
+            answer that is no text, or NUL or a lone surrogate in one.
     """
 
     text: str
@@ -112,7 +120,15 @@ class Prompt:
             raise InputError(f"a prompt needs text, got {shown(self.text)}")
         if isinstance(self.answers, str):
             raise InputError(f"answers is the string {shown(self.answers)}; give a list of strings")
+        if not isinstance(self.answers, Iterable):
+            raise InputError(f"answers is {shown(self.answers)}; give a list of strings")
+        object.__setattr__(self, "answers", tuple(self.answers))
         names = {"relation": self.relation, "group": self.group, "id": self.id}
+        every = [*names.items(), *(("answer", answer) for answer in self.answers)]
+        for what, given in every:
+            # NaN too, which a table has where a value is missing, is no name
+            if not isinstance(given, str) and (given is not None or what == "answer"):
+                raise InputError(f"{what} is {shown(given)}, which is no text; {_as_text(given)}")
         for what, text in [("text", self.text), *names.items()]:
             _sound(what, text)
         for what, texts in (("answer", self.answers), ("span name", self.spans)):
@@ -120,7 +136,6 @@ class Prompt:
                 _sound(what, text)
         spans = {name: _checked(self.text, name, given) for name, given in self.spans.items()}
         object.__setattr__(self, "spans", spans)
-        object.__setattr__(self, "answers", tuple(self.answers))
         if self.id is None:
             digest = hashlib.sha256(
                 repr((self.text, sorted(spans.items()))).encode("utf-8", "replace")

@@ -95,12 +95,12 @@ def embedding_noise(
 ) -> Tensor:
     """Noise `[pos, d_model]`, zero outside its place; keyed by prompt, scale, place and sample."""
     if not spec.scale:
-        return torch.zeros(len(run.ids), d_model)
+        return torch.zeros(len(run.ids), d_model, dtype=torch.float32, device="cpu")
     pos = list(resolve(run.prompt, run.tokens, spec.at))
     key = (settings.seed, run.prompt.id, "embed", spec.scale, spec.scale_from, sample)
     if spec.at != "subject":
         key += (spec.at,)
-    noise = torch.zeros(len(run.ids), d_model)
+    noise = torch.zeros(len(run.ids), d_model, dtype=torch.float32, device="cpu")
     noise[pos] = spec.scale * settings.sigma[spec.scale_from] * normal((len(pos), d_model), key)
     return noise
 

@@ -16,6 +16,8 @@ from knockgrid._checks import (
     check_free_run,
     check_options,
     check_places,
+    whole_number,
+    yes_or_no,
 )
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention, Statistics, check_names
@@ -139,6 +141,7 @@ def set_up(
     check_ready(model)
     rows = list(interventions) if isinstance(interventions, Sequence) else [interventions]
     check_counts(n_tokens=n_tokens, samples=samples, batch=batch)
+    seed, prepend_bos = whole_number("seed", seed), yes_or_no("prepend_bos", prepend_bos)
     check_rows(max_rows)
     memory = Memory(max_rows, bytes_of(max_memory))
     check_counts(least=0, top=top)

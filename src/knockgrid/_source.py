@@ -26,13 +26,14 @@ class RunSpec:
     """The extra run a source needs: over which prompt, and with how much noise at which tokens.
 
     `scale` counts standard deviations of the subject embeddings, wherever the noise is put; 0 means
-    none.
+    none. The prompt of a swap must have the form of the base run's, which others need not.
     """
 
     prompt: Prompt
     scale: float = 0.0
     scale_from: str = "subject"
     at: At = "subject"
+    is_swap: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +109,12 @@ def normal(shape: Sequence[int], key: Sequence[object]) -> Tensor:
         >>> bool((a == b).all()), bool((a == normal((2,), (1, "prompt"))).all())
         (True, False)
 
-    They are drawn in float32 on the CPU, so that every device and dtype sees the same draw.
+    They are drawn in float32 on the CPU, whatever PyTorch's defaults are, so that every device and
+    dtype sees the same draw.
     """
     digest = hashlib.sha256(repr(tuple(key)).encode("utf-8", "replace")).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-    return torch.randn(tuple(shape), generator=generator)
+    generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu")
 
 
 def aligned(base: Run, other: Run, at: At, positions: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,12 +1,13 @@
 """sweep: preflight, cells, executor, divergences, table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid._checks import whole_number, yes_or_no
 from knockgrid._collect import Collected, collect
 from knockgrid._errors import InputError
 from knockgrid._exclusive import exclusive
@@ -114,7 +115,7 @@ def sweep(
         TooLittleMemory: memory ran out on one prompt in the smallest passes.
     """
     options: dict[str, Any] = {
-        "layers": layers,
+        "layers": list(layers) if isinstance(layers, Iterator) else layers,
         "n_tokens": n_tokens,
         "mode": mode,
         "metrics": metrics,
@@ -122,8 +123,8 @@ def sweep(
         "samples": samples,
         "direction": direction,
         "executor": executor,
-        "prepend_bos": prepend_bos,
-        "seed": seed,
+        "prepend_bos": yes_or_no("prepend_bos", prepend_bos),
+        "seed": whole_number("seed", seed),
         "batch": batch,
         "max_rows": max_rows,
         "max_memory": max_memory,

@@ -272,9 +272,10 @@ def test_prompts_that_raise_or_kill_are_recorded(
     with pytest.raises(PromptsFailed) as raised, pytest.warns(ActorDied) as said:
         run(model, towns, out, ONE)
     deaths = [str(one.message) for one in said if one.category is ActorDied]
-    assert len(deaths) == 2, deaths
-    loads = log.read_text().split()
-    assert len(loads) == len(set(loads)) == 3  # each that takes a place loads the model again
+    # An actor may die of its next shard before its last one was fetched, which is then charged.
+    assert sum(f"over shard {of[killer]} " in death for death in deaths) == 2, deaths
+    loads = log.read_text().split()  # each that takes a place loads the model again
+    assert len(loads) == len(set(loads)) == 1 + len(deaths)
     failed = raised.value.failed
     assert set(failed) == {raiser, killer}
     assert failed[raiser] == f"ValueError: not {raiser}"

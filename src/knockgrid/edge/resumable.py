@@ -68,7 +68,7 @@ def resumable(
     folder.check(config)
     if folder.begun and isinstance(model, TransformerBridge):
         folder.check_model(describe(model))
-    recipe = Given(model, prompts, rows, options, shard)
+    recipe = Given(model, given, rows, options, shard)
     with held(model), engine_of(engine, recipe) as chosen:
         begun(folder, config, digest(config), chosen)
         return carried_on(folder, part, progress, chosen)
@@ -84,7 +84,7 @@ class Given:
     """A sweep as it was asked for from Python."""
 
     model: Model
-    prompts: Sequence[Prompt] | Prompt
+    prompts: Sequence[Prompt]
     rows: Sequence[Intervention]
     options: Mapping[str, Any]
     shard: str | None = None

@@ -43,7 +43,7 @@ PLAN, STATISTICS, SHARDS = "plan.jsonl", "statistics.safetensors", "shards"
 COMPACT, SIDES, LABELS, FIGURES = "table.parquet", "prompts.parquet", "labels.parquet", "figures"
 TEXTS = "tokens.json"
 SAME_MODEL = ("architecture", "n_layers", "d_vocab", "dtype", "weights_digest", "tokenizer_digest")
-SAME_PASS = ("attn_implementation", "compatibility_mode")
+SAME_PASS = ("attn_implementation", "compatibility_mode", "matmul_precision")
 SETTLED = (
     *("mode", "unit", "metrics", "direction", "samples", "seed", "prepend_bos", "n_tokens"),
     *("layer_order", "intervention_order", "interventions", "labels"),

@@ -26,7 +26,7 @@ class Swap:
             raise Unavailable(
                 f"the swap partner of {prompt.id!r} has the same answer {min(same)!r}"
             )
-        return RunSpec(prompt.swap)
+        return RunSpec(prompt.swap, is_swap=True)
 
 
 def swap() -> Swap:
