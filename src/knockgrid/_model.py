@@ -116,8 +116,8 @@ def check_ready(model: TransformerBridge) -> None:
             f"the model is in training mode{where}, so dropout would change every run; "
             "call model.eval() first"
         )
-    kind = next(model.original_model.parameters()).device.type
-    if torch.is_autocast_enabled(kind):
+    kind = torch.device(str(model.cfg.device)).type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         raise InputError(
             f"torch.autocast is on for {kind}, which rounds each operation as it sees fit; leave "
             "its block, and load the model in the dtype that it should have: kg.load(..., dtype=)"

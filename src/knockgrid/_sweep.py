@@ -102,7 +102,8 @@ def sweep(
             `"auto"` for what SLURM or torchrun has set; several processes write one folder.
         engine: with `out`, where batches are computed: `"single"`, in this process, or `"ray"`, by
             actors that load the model themselves; `RayEngine` says how many and how large.
-        progress: whether to show a progress bar, where a terminal or a notebook can.
+        progress: whether to show how far it is: a bar in a terminal or a notebook, elsewhere, as in
+            the log of a batch job, a line a minute.
 
     Returns:
         The tidy table, one row per prompt, intervention, layer and measured token; its settings

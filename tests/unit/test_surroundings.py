@@ -90,6 +90,14 @@ class TestPrecision:
         with torch.autocast("cpu", torch.bfloat16, enabled=False):
             sweep(prompts, rows, layers=[1])
 
+    def test_a_device_without_autocast_is_none(self, boot):
+        """Asked about, PyTorch raises for `meta`, where the weights of an offloaded model are."""
+        from knockgrid._model import check_ready
+
+        model = boot()
+        model.cfg.device = "meta"
+        check_ready(model)
+
     def test_a_run_does_not_go_on_in_another_precision(self, sweep, prompts, rows, tmp_path):
         import knockgrid as kg
 
