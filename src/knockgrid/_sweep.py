@@ -171,10 +171,18 @@ def collected(setup: Setup, progress: bool) -> Collected:
 
 
 def tabled(setup: Setup, found: Collected) -> pd.DataFrame:
-    """The table of a sweep."""
+    """The table of a sweep.
+
+    Raises:
+        InputError: no prompt could take part in any row.
+    """
+    rows = found.in_order()
+    reasons = [reason for some in found.dropped.values() for reason in some.values()]
+    if not rows and reasons:
+        raise InputError(f"no prompt could take part in any row: {reasons[0]}")
     place = {one.prompt.id: i for i, one in enumerate(setup.ready)}
     known = {
         "dropped": found.dropped,
         "prompts": sorted(found.sides, key=lambda side: place[side["id"]]),
     }
-    return build(found.in_order(), {**setup.metadata(), **known}, setup.columns)
+    return build(rows, {**setup.metadata(), **known}, setup.columns)

@@ -238,6 +238,18 @@ def test_the_context_may_be_filled(tiny_llama, tower):
     assert len(table) == 119
 
 
+def test_prompts_that_can_take_part_in_nothing(tiny_llama, tower):
+    import knockgrid as kg
+
+    row = kg.patch("resid_post", "last", kg.corrupted_run(by=kg.swap()))
+    with pytest.raises(kg.InputError) as caught:
+        kg.sweep(tiny_llama, tower, row, layers=[0], progress=False)
+    assert str(caught.value) == (
+        "no prompt could take part in any row: prompt 'tower' has no swap partner; give "
+        "Prompt(..., swap=)"
+    )
+
+
 def test_a_donor_that_cannot_be_aligned(refuse, tower):
     """Three subject tokens cannot be taken from one, nor an index from another length."""
     import knockgrid as kg
