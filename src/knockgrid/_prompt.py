@@ -57,13 +57,17 @@ def _checked(text: str, name: str, given: object) -> Span:
 
 
 def _sound(what: str, text: object) -> None:
-    r"""Refuse text that no file can hold, or that other programs would end at a NUL.
+    r"""Refuse what is no text, what no file can hold, and what other programs would end at a NUL.
 
+    A number is no name, nor is the NaN that a table has where a value is missing.
     A lone surrogate, half of a character beyond U+FFFF, comes from JSON such as `"\ud83d"`; it is
     not Unicode, so it can be neither tokenized nor written.
     """
     if not isinstance(text, str):
-        return
+        instead = "give a text, or leave it out"
+        if isinstance(text, SupportsIndex):
+            instead = f"write {str(text)!r}"
+        raise InputError(f"{what} is {shown(text)}, which is no text; {instead}")
     if "\0" in text:
         raise InputError(f"{what} {shown(text)} holds a NUL character; take it out")
     try:
@@ -74,13 +78,6 @@ def _sound(what: str, text: object) -> None:
             f"{what} {shown(text)} holds half a character ({half}, a lone surrogate) at "
             f"{error.start}; UTF-8 cannot write it, so repair the text"
         ) from None
-
-
-def _as_text(given: object) -> str:
-    """What to write instead of a name that is no text."""
-    if isinstance(given, SupportsIndex):
-        return f"write {str(given)!r}"
-    return "give a text, or None where there is none"
 
 
 @dataclass(frozen=True)
@@ -124,13 +121,9 @@ class Prompt:
             raise InputError(f"answers is {shown(self.answers)}; give a list of strings")
         object.__setattr__(self, "answers", tuple(self.answers))
         names = {"relation": self.relation, "group": self.group, "id": self.id}
-        every = [*names.items(), *(("answer", answer) for answer in self.answers)]
-        for what, given in every:
-            # NaN too, which a table has where a value is missing, is no name
-            if not isinstance(given, str) and (given is not None or what == "answer"):
-                raise InputError(f"{what} is {shown(given)}, which is no text; {_as_text(given)}")
         for what, text in [("text", self.text), *names.items()]:
-            _sound(what, text)
+            if text is not None:
+                _sound(what, text)
         for what, texts in (("answer", self.answers), ("span name", self.spans)):
             for text in texts:
                 _sound(what, text)

@@ -1,5 +1,6 @@
 """Fixtures of the unit tests: prompts, a plain copy of a model, and an executor that tells."""
 
+import copy
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
+from transformer_lens.model_bridge import TransformerBridge
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: `recipes` and others are ours
 
@@ -72,6 +74,21 @@ def plain(tiny_llama):
     }
     model.load_state_dict({name: found[name] for name in model.state_dict()})
     return model.requires_grad_(False)
+
+
+@pytest.fixture
+def boot(tiny_tokenizer, plain):
+    """A fresh bridge around a copy of the tiny Llama, changed by a function."""
+
+    def make(change=lambda model: None):
+        model = copy.deepcopy(plain)
+        change(model)
+        return TransformerBridge.boot_transformers(
+            "tiny-llama", hf_model=model, tokenizer=tiny_tokenizer, dtype=torch.float64,
+            device="cpu",
+        )  # fmt: skip
+
+    return make
 
 
 @pytest.fixture(scope="session")

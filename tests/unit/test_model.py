@@ -6,22 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformer_lens.model_bridge import TransformerBridge
-
-
-@pytest.fixture
-def boot(tiny_tokenizer, plain):
-    """A fresh bridge around a copy of the tiny Llama, changed by a function."""
-
-    def make(change=lambda model: None):
-        model = copy.deepcopy(plain)
-        change(model)
-        return TransformerBridge.boot_transformers(
-            "tiny-llama", hf_model=model, tokenizer=tiny_tokenizer, dtype=torch.float64,
-            device="cpu",
-        )  # fmt: skip
-
-    return make
 
 
 def test_a_bridge_is_taken_as_it_is(tiny_llama):

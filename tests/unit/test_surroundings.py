@@ -8,20 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformer_lens.model_bridge import TransformerBridge
-
-
-@pytest.fixture
-def boot(plain, tiny_tokenizer):
-    """A fresh bridge around a copy of the tiny Llama."""
-
-    def make():
-        return TransformerBridge.boot_transformers(
-            "tiny-llama", hf_model=copy.deepcopy(plain), tokenizer=tiny_tokenizer,
-            dtype=torch.float64, device="cpu",
-        )  # fmt: skip
-
-    return make
 
 
 @pytest.fixture
@@ -42,23 +28,14 @@ def unchecked(monkeypatch):
 
 
 @contextmanager
-def default_dtype(dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+def under(name, value):
+    """With a setting of PyTorch's, which it reads by `get_` and writes by `set_`."""
+    before, write = getattr(torch, f"get_{name}")(), getattr(torch, f"set_{name}")
+    write(value)
     try:
         yield
     finally:
-        torch.set_default_dtype(before)
-
-
-@contextmanager
-def matmul_precision(precision):
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+        write(before)
 
 
 class TestPrecision:
@@ -67,7 +44,7 @@ class TestPrecision:
 
         drawn, table = normal((4, 8), (0, "a")), sweep(prompts, rows, layers=[1, 2])
         for dtype in (torch.float64, torch.bfloat16):
-            with default_dtype(dtype):
+            with under("default_dtype", dtype):
                 again = normal((4, 8), (0, "a"))
                 assert again.dtype == torch.float32
                 assert torch.equal(again, drawn)
@@ -104,7 +81,7 @@ class TestPrecision:
         table = sweep(prompts, rows, layers=[1], out=tmp_path / "run")
         assert table.attrs["knockgrid"]["model"]["matmul_precision"] == "highest"
         with (
-            matmul_precision("medium"),
+            under("float32_matmul_precision", "medium"),
             pytest.raises(kg.InputError, match="matmul_precision differ"),
         ):
             sweep(prompts, rows, layers=[1], out=tmp_path / "run")
@@ -223,7 +200,11 @@ class TestContainers:
         [
             ("id", 3, "id is 3, which is no text; write '3'"),
             ("id", np.int64(3), "which is no text; write '3'"),
-            ("relation", float("nan"), "relation is nan, which is no text; give a text, or None"),
+            (
+                "relation",
+                float("nan"),
+                "relation is nan, which is no text; give a text, or leave it out",
+            ),
             ("group", 1, "group is 1, which is no text; write '1'"),
             ("answers", [1990], "answer is 1990, which is no text; write '1990'"),
             ("answers", [None], "answer is None, which is no text"),
