@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from transformer_lens import ActivationCache
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.utilities import get_act_name
 
 from knockgrid._answer_positions import answer_positions
 from knockgrid._errors import InputError
-from knockgrid._model import hook_name, hook_names, n_layers
+from knockgrid._model import hook_name, n_layers
 from knockgrid._positions import Tokens, tokenize
 from knockgrid._prompt import Prompt
 from knockgrid._run import Run, Site, count_valid
+from knockgrid.host.hooks import full_name, points
 
 SHORT = (
     *("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "q", "k", "v", "z", "rot_q"),
@@ -49,12 +49,12 @@ def to_activation_cache(run: Run, model: TransformerBridge) -> ActivationCache:
     """
     _check("run", run, Run)
     names: dict[str, list[str]] = {}
-    for name, canonical in hook_names(model).items():
+    for name, canonical in points(model).items():
         names.setdefault(canonical, []).append(name)
     acts: dict[str, Tensor] = {IDS: run.ids[None]}
     for site, act in run.acts.items():
         canonical = hook_name(model, *site)
-        acts |= dict.fromkeys([get_act_name(*site), *names[canonical]], act[None])
+        acts |= dict.fromkeys([full_name(*site), *names[canonical]], act[None])
     return ActivationCache(acts, model)
 
 
@@ -183,12 +183,10 @@ def _tokens(prompt: Prompt, model: TransformerBridge, ids: Tensor | None, n: int
 def _sites(cache: ActivationCache, model: TransformerBridge) -> Iterator[tuple[str, Site]]:
     """Every activation of a cache once: under its short name where it has one."""
     short: dict[str, Site] = {
-        get_act_name(name, layer): (name, layer)
-        for layer in range(n_layers(model))
-        for name in SHORT
+        full_name(name, layer): (name, layer) for layer in range(n_layers(model)) for name in SHORT
     }
-    short |= {get_act_name(name): (name, None) for name in ("embed", "pos_embed")}
-    canonical = hook_names(model)
+    short |= {full_name(name): (name, None) for name in ("embed", "pos_embed")}
+    canonical = points(model)
     told = {canonical.get(name, name) for name in cache.cache_dict if name in short}
     for name in cache.cache_dict:
         if name == IDS:

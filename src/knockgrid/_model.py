@@ -6,16 +6,15 @@ from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError
 from torch.nn.modules import module
-from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.utilities import get_act_name
 
 from knockgrid._errors import InputError, unknown
+from knockgrid.host.hooks import HookPoint, full_name, gated, origin, points, wired
+from knockgrid.host.models import attention_of
 
 
 def load(
@@ -143,19 +142,6 @@ def d_vocab(model: TransformerBridge) -> int:
     return int(model.W_E.shape[0])
 
 
-_POINTS: "WeakKeyDictionary[TransformerBridge, tuple[bool, dict[str, str]]]" = WeakKeyDictionary()
-
-
-def hook_names(model: TransformerBridge) -> dict[str, str]:
-    """Every hook name with its canonical one; TransformerLens takes a millisecond to list them."""
-    compatible = bool(model.compatibility_mode)
-    kept = _POINTS.get(model)
-    if kept is None or kept[0] is not compatible:
-        kept = compatible, {n: str(point.name or n) for n, point in model.hook_dict.items()}
-        _POINTS[model] = kept
-    return kept[1]
-
-
 def hook_name(model: TransformerBridge, act_name: str, layer: int | None = None) -> str:
     """The canonical hook point of a TransformerLens short name at a layer.
 
@@ -165,20 +151,20 @@ def hook_name(model: TransformerBridge, act_name: str, layer: int | None = None)
     Raises:
         InputError: the model has no such hook point (the nearest name is given), or it is gated.
     """
-    name, points = get_act_name(act_name, layer), hook_names(model)
-    if name not in points:
+    name, names = full_name(act_name, layer), points(model)
+    if name not in names:
         block = f"blocks.{layer}."
-        near = [n.removeprefix(block) for n in points if layer is None or n.startswith(block)]
+        near = [n.removeprefix(block) for n in names if layer is None or n.startswith(block)]
         raise unknown(f"activation at layer {layer}", act_name, sorted(set(near)))
-    reason = model._gated_hook_reason(points[name])
-    if reason is not None:
-        raise InputError(f"activation {act_name!r} is off; call model.set_{reason}(True) first")
-    return points[name]
+    switch = gated(model, names[name])
+    if switch is not None:
+        raise InputError(f"activation {act_name!r} is off; call model.set_{switch}(True) first")
+    return names[name]
 
 
 def has_hook(model: TransformerBridge, act_name: str, layer: int) -> bool:
     """Whether the block at `layer` has this activation."""
-    return get_act_name(act_name, layer) in hook_names(model)
+    return full_name(act_name, layer) in points(model)
 
 
 def user_hooks(model: TransformerBridge) -> list[str]:
@@ -187,10 +173,10 @@ def user_hooks(model: TransformerBridge) -> list[str]:
     Some bridges (OPT) wire permanent hooks of TransformerLens itself, and `transformers` sets hooks
     in a model's first pass; these are part of the model.
     """
-    points = {
+    named = {
         str(point.name)
         for point in set(model.hook_dict.values())
-        if any(not _wired(handle) for handle in (*point.fwd_hooks, *point.bwd_hooks))
+        if any(not wired(handle) for handle in (*point.fwd_hooks, *point.bwd_hooks))
     }
     modules = {
         name or "the whole model"
@@ -198,11 +184,7 @@ def user_hooks(model: TransformerBridge) -> list[str]:
         if not isinstance(part, HookPoint) and _carries_own(part)
     }
     everywhere = {"every module"} if any(map(_is_own, _global_hooks())) else set[str]()
-    return sorted(points | modules | everywhere)
-
-
-def _wired(handle: Any) -> bool:
-    return bool(handle.is_permanent) and _origin(handle.user_hook) == "transformer_lens"
+    return sorted(named | modules | everywhere)
 
 
 HOOKS = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
@@ -217,13 +199,7 @@ def _global_hooks() -> list[Any]:
 
 
 def _is_own(hook: Any) -> bool:
-    return _origin(hook) not in ("transformer_lens", "transformers", "accelerate", "torch")
-
-
-def _origin(hook: Any) -> str:
-    """The package that a hook comes from."""
-    hook = getattr(hook, "func", hook)  # of a partial
-    return str(getattr(hook, "__module__", "")).split(".")[0]
+    return origin(hook) not in ("transformer_lens", "transformers", "accelerate", "torch")
 
 
 @lru_cache(maxsize=8)
@@ -259,7 +235,6 @@ def tokenizer_digest(tokenizer: Any) -> str:
 
 def describe(model: TransformerBridge) -> dict[str, Any]:
     """What a reader needs to know which model this was; plain values, ready for JSON."""
-    config = getattr(model.original_model, "config", None)
     return {
         "name": Path(str(model.cfg.model_name)).name,
         "architecture": str(model.cfg.architecture),
@@ -269,7 +244,7 @@ def describe(model: TransformerBridge) -> dict[str, Any]:
         "d_vocab": d_vocab(model),
         "dtype": str(next(model.original_model.parameters()).dtype).removeprefix("torch."),
         "device": str(model.cfg.device),
-        "attn_implementation": getattr(config, "_attn_implementation", None),
+        "attn_implementation": attention_of(model),
         "matmul_precision": torch.get_float32_matmul_precision(),
         "compatibility_mode": bool(model.compatibility_mode),
         "weights_digest": weights_digest(model),

@@ -39,6 +39,7 @@ from knockgrid.divergences import js
 from knockgrid.divergences._distribution import nan_rows
 from knockgrid.divergences._evaluate import evaluate
 from knockgrid.executors import rectangle, reference, staircase
+from knockgrid.host.models import attention_of
 
 Receipt = dict[str, Any]
 
@@ -132,13 +133,12 @@ def _key(
     asked: Sequence[Executor],
 ) -> tuple[Any, ...]:
     """What a receipt holds for: the same kinds of edit on a model in the same state."""
-    config = getattr(model.original_model, "config", None)
     weight = next(model.original_model.parameters())
     state = (
         weight.dtype,
         str(weight.device),
         bool(model.compatibility_mode),
-        getattr(config, "_attn_implementation", None),
+        attention_of(model),
         torch.get_float32_matmul_precision(),
         hash(tuple((name, id(part)) for name, part in model.original_model.named_modules())),
     )

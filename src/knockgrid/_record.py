@@ -7,7 +7,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
-from transformers.cache_utils import Cache
 
 from knockgrid._answer_positions import answer_positions
 from knockgrid._layers import layer_set
@@ -27,6 +26,7 @@ from knockgrid._run import (
 )
 from knockgrid._settings import Settings
 from knockgrid._source import RunSpec, normal
+from knockgrid.host.cache import Cache
 
 Key = TypeVar("Key")
 

@@ -7,13 +7,11 @@ gradients are taken.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from knockgrid._display import listing, marked
 from knockgrid._edit import Apply
@@ -22,6 +20,16 @@ from knockgrid._exclusive import exclusive, of_this_thread
 from knockgrid._model import has_hook, hook_name, n_layers
 from knockgrid._positions import Tokens
 from knockgrid._prompt import Prompt
+from knockgrid.host.cache import (
+    Cache,
+    cache_of,
+    empty_cache,
+    filled,
+    growing_cache,
+    handed,
+    held,
+    takes_cache,
+)
 
 Site = tuple[str, int | None]  # act_name and layer
 Hooks = list[tuple[str, Callable[..., Tensor | None]]]
@@ -146,12 +154,10 @@ def record(
             hooks.append((hook_name(model, "attn_scores", layer), see))
     hooks.append(("unembed.hook_in", keep_measured(measured)))
     if past is None and keep_kv:
-        past = Cache(layer_class_to_replicate=DynamicLayer)
+        past = growing_cache() if takes_cache(model) else None
     with torch.no_grad():
         logits = run_hooked(model, ids, hooks, past)
-    layers: list[Any] = [] if past is None else past.layers
-    kv = [(layer.keys, layer.values) for layer in layers]
-    return Recording(acts, kv, logits, {layer: sees.cpu() for layer, sees in seen.items()})
+    return Recording(acts, held(past), logits, {layer: sees.cpu() for layer, sees in seen.items()})
 
 
 def run_hooked(
@@ -166,12 +172,10 @@ def run_hooked(
     Every pass of knockgrid goes through here, so that no other thread can come between: its hooks
     are on the model for as long as the pass lasts, and no longer.
     """
-    given: dict[str, Any] = {"past_key_values": past, "stop_at_layer": stop_at_layer}
     own: Any = [(name, of_this_thread(hook_fn)) for name, hook_fn in hooks]
-    with exclusive(model, "a forward pass"):
-        return model.run_with_hooks(
-            ids, fwd_hooks=own, **{name: each for name, each in given.items() if each is not None}
-        )
+    stop = {} if stop_at_layer is None else {"stop_at_layer": stop_at_layer}
+    with exclusive(model, "a forward pass"), handed(model, past) as given:
+        return model.run_with_hooks(ids, fwd_hooks=own, **given, **stop)
 
 
 def unbatch(
@@ -203,22 +207,9 @@ def prefilled(runs: Sequence[Run], start: int) -> Cache:
     """A cache that already holds the positions before `start` of some runs, one row each."""
     layers = []
     for layer in range(len(runs[0].kv)):
-        one = DynamicLayer()
         keys, values = (torch.stack([run.kv[layer][i][:, :start] for run in runs]) for i in (0, 1))
-        one.lazy_initialization(keys, values)
-        one.keys, one.values = keys, values
-        layers.append(one)
-    return Cache(layers=layers)
-
-
-def takes_cache(model: TransformerBridge) -> bool:
-    """Whether the model's forward takes a `transformers` cache."""
-    return "past_key_values" in signature(model.original_model.forward).parameters
-
-
-def empty_cache(model: TransformerBridge) -> Cache:
-    """The cache that a model generates with, sliding windows included."""
-    return DynamicCache(config=getattr(model.original_model, "config", None))
+        layers.append(filled(keys, values))
+    return cache_of(layers)
 
 
 def continue_greedily(model: TransformerBridge, ids: Tensor, n: int) -> Tensor:

@@ -39,6 +39,7 @@ ROOMS = (
     "_prompt",
     "_positions",
     "_demo",
+    "host",
     "_model",
     "_exclusive",
     "_modules",

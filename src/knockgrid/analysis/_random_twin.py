@@ -1,7 +1,5 @@
 """random_twin: the same architecture with nothing learned, to test the method itself."""
 
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,7 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._errors import InputError
+from knockgrid.host.models import random_bridge
 
 
 def random_twin(
@@ -34,8 +33,6 @@ def random_twin(
     Raises:
         InputError: a bridge, whose configuration alone does not say how it was loaded.
     """
-    from transformer_lens.tools.analysis.interchange import random_init_bridge
-
     if not isinstance(model, str | Path):
         raise InputError(
             f"model is a {type(model).__name__}; give the name or folder that it was loaded from"
@@ -44,8 +41,7 @@ def random_twin(
         from knockgrid._demo import demo_folder
 
         model = demo_folder()
-    with redirect_stdout(StringIO()):  # it prints the device
-        twin = random_init_bridge(str(model), seed=seed, dtype=dtype, **options)
+    twin = random_bridge(str(model), seed, dtype, options)
     # a configuration that was saved with another dtype leaves parts of the model in that one
     twin.original_model.to(dtype)
     return twin

@@ -10,6 +10,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid._errors import InputError
 from knockgrid._prepared import default_bos
 from knockgrid._sizes import Sizes, sizes_in, sizes_of
+from knockgrid.host.models import lens_config
 
 SMALL = 2 * 10**9
 """Bytes of weights up to which a model in a local folder is loaded to be timed."""
@@ -48,16 +49,13 @@ def of_config(model: str, revision: str | None, dtype: torch.dtype) -> Shape:
     Raises:
         InputError: there is no config, or not one of a language model.
     """
-    from transformer_lens.model_bridge.sources.transformers import (
-        map_default_transformer_lens_config,
-    )
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
         config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
         with torch.device("meta"):
             whole = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-        cfg = map_default_transformer_lens_config(config)
+        cfg = lens_config(config)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(

@@ -18,11 +18,12 @@ from knockgrid._edit import Placed
 from knockgrid._errors import InputError
 from knockgrid._executor import Outcome, as_hook, edits_by_hook, items, noise_hooks
 from knockgrid._intervention import Cell
-from knockgrid._run import Run, empty_cache, input_device, keep_measured, run_hooked, takes_cache
+from knockgrid._run import Run, input_device, keep_measured, run_hooked
 from knockgrid._sizes import sizes_of
 from knockgrid.divergences import js
 from knockgrid.divergences._evaluate import evaluate
 from knockgrid.executors._rows import Plan, layout, rows_at_once, split
+from knockgrid.host.cache import empty_cache, takes_cache
 
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 5e-6}
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
 
 from knockgrid._edit import Placed
 from knockgrid._run import Run
+from knockgrid.host.cache import Cache, Layer, cache_of
 
 
-class SharedPrefixLayer(DynamicLayer):
+class SharedPrefixLayer(Layer):
     """One layer of the cache: gathers the prefix for every row, stores nothing.
 
     `states` holds keys and values `[prompt, head, pos, d_head]` of which the first `length`
@@ -75,4 +75,4 @@ def shared_prefix(
         keys, values = (torch.stack([run.kv[layer][i] for run in runs]) for i in (0, 1))
         layers.append(SharedPrefixLayer(keys, values, row_prompt, start))
         layers[-1].replace([one for one in placed if one.edit.layer == layer])
-    return Cache(layers=layers)
+    return cache_of(layers)

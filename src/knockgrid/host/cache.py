@@ -1,0 +1,142 @@
+"""The cache of keys and values: its classes, what a model calls it, and how its attention gets it.
+
+`transformers` calls the argument `past_key_values` up to 5.23 and `cache` from 5.24 on. Where a
+bridge computes attention itself, TransformerLens 4.3 looks for the older name only, whatever the
+block around it hands on.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from inspect import signature, unwrap
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import Tensor
+from torch.nn import Module
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.host.hooks import full_name, points
+
+try:
+    from transformers.cache_utils import Cache, DynamicCache
+    from transformers.cache_utils import DynamicLayer as Layer
+
+    THERE = True
+except ImportError:  # of a later version
+    Cache = DynamicCache = Layer = object  # pyright: ignore[reportAssignmentType]
+    THERE = False
+
+NEW, OLD = "cache", "past_key_values"
+NAMES = (NEW, OLD)  # of the argument; where a model takes both, the older is deprecated
+
+
+def cache_name(model: TransformerBridge) -> str | None:
+    """What the model's forward calls the cache of keys and values; None where it takes none.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> cache_name(kg.load("demo")) in NAMES
+        True
+    """
+    takes = signature(model.original_model.forward).parameters if THERE else {}
+    return next((name for name in NAMES if name in takes), None)
+
+
+def takes_cache(model: TransformerBridge) -> bool:
+    """Whether the model's forward takes a `transformers` cache."""
+    return cache_name(model) is not None
+
+
+def should_take_cache(model: TransformerBridge) -> bool:
+    """Whether a model is of a kind that has a cache, whatever these versions do with it.
+
+    Its configuration has the switch for it, and all its blocks have keys.
+    """
+    names = points(model)
+    keys = (full_name("k", layer) in names for layer in range(int(model.cfg.n_layers)))
+    return hasattr(getattr(model.original_model, "config", None), "use_cache") and all(keys)
+
+
+def growing_cache() -> Cache:
+    """An empty cache that keeps all positions of all layers."""
+    return Cache(layer_class_to_replicate=Layer)
+
+
+def empty_cache(model: TransformerBridge) -> Cache:
+    """The cache that a model generates with, sliding windows included."""
+    return DynamicCache(config=getattr(model.original_model, "config", None))
+
+
+def cache_of(layers: Sequence[Layer]) -> Cache:
+    """A cache of ready layers."""
+    return Cache(layers=list(layers))
+
+
+def filled(keys: Tensor, values: Tensor) -> Layer:
+    """A layer that already holds keys and values `[row, head, pos, d_head]`."""
+    one = Layer()
+    one.lazy_initialization(keys, values)
+    one.keys, one.values = keys, values
+    return one
+
+
+def held(past: Cache | None) -> list[tuple[Tensor, Tensor]]:
+    """The keys and values of every layer."""
+    layers: list[Any] = [] if past is None else past.layers
+    return [(layer.keys, layer.values) for layer in layers]
+
+
+@contextmanager
+def handed(model: TransformerBridge, past: Cache | None) -> Iterator[dict[str, Any]]:
+    """The arguments that give one pass its cache, which reaches every attention meanwhile."""
+    name = None if past is None else cache_name(model)
+    if name is None:
+        yield {}
+        return
+    updating, reading = _readers(model) if name == NEW else ((), ())
+    taken = [part.register_forward_pre_hook(_renamed, with_kwargs=True) for part in reading]
+    for part in updating:
+        vars(part)[UPDATE] = _under_both_names(getattr(part, UPDATE))
+    try:
+        yield {name: past, "use_cache": True}
+    finally:
+        for part in updating:
+            vars(part).pop(UPDATE, None)
+        for handle in taken:
+            handle.remove()
+
+
+UPDATE = "_update_kv_cache"  # by which a bridge's attention reads and extends the cache
+_READERS: "WeakKeyDictionary[Module, tuple[list[Module], list[Module]]]" = WeakKeyDictionary()
+
+
+def _readers(model: TransformerBridge) -> tuple[list[Module], list[Module]]:
+    """Parts of a bridge that look for the older name only: by `UPDATE`, and in their forward."""
+    if model not in _READERS:
+        parts = [part for part in model.modules() if type(part).__module__.startswith(LENS)]
+        updating = [part for part in parts if _old_only(getattr(type(part), UPDATE, None))]
+        reading = [part for part in parts if _old_only(type(part).forward)]
+        _READERS[model] = updating, reading
+    return _READERS[model]
+
+
+LENS = "transformer_lens.model_bridge.generalized_components"
+
+
+def _old_only(function: Callable[..., Any] | None) -> bool:
+    """Whether the code of a function names the cache as it used to be named, and not as it is."""
+    code = getattr(unwrap(function), "__code__", None) if function is not None else None
+    words = set() if code is None else {*map(str, code.co_consts), *code.co_varnames}
+    return OLD in words and NEW not in words
+
+
+def _renamed(part: Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The arguments of a part that reads the older name, under which it gets the cache."""
+    return args, {OLD if name == NEW else name: value for name, value in kwargs.items()}
+
+
+def _under_both_names(update: Callable[..., Any]) -> Callable[..., Any]:
+    def both(k: Tensor, v: Tensor, **kwargs: Any) -> Any:
+        return update(k, v, **{OLD: kwargs.get(NEW), **kwargs})
+
+    return both
