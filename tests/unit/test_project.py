@@ -187,6 +187,26 @@ def figures_that_see_a_model(source: Path) -> list[str]:
     return faults
 
 
+PLAIN = {
+    "transformer_lens": {"ActivationCache", "model_bridge.TransformerBridge"},
+    "transformers": {
+        *("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer", "PreTrainedTokenizerFast"),
+        *("LlamaConfig", "LlamaForCausalLM", "utils.logging"),
+    },
+}
+
+
+def inside_the_hosts(source: Path) -> list[str]:
+    """Imports of what TransformerLens and `transformers` keep inside, outside the room for it."""
+    return [
+        f"{file.relative_to(source)}:{line}: {name} may change any week; ask for it in host/"
+        for file in modules(source)
+        for line, name in imported(file, source)
+        if name.split(".")[0] in PLAIN and room_of(file, source) != "host"
+        if name.partition(".")[2] not in PLAIN[name.split(".")[0]]
+    ]
+
+
 def long_modules(source: Path) -> list[str]:
     lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in modules(source)}
     return [
@@ -261,6 +281,7 @@ CHECKS = (
     wrong_way_imports,
     drawing_outside_figures,
     figures_that_see_a_model,
+    inside_the_hosts,
     long_modules,
     names_that_say_nothing,
     unfinished_work,
@@ -285,6 +306,11 @@ PLANTED = (
     (figures_that_see_a_model, "figures/heat.py", "import torch"),
     (figures_that_see_a_model, "figures/heat.py", "from transformer_lens import utilities"),
     (figures_that_see_a_model, "figures/heat.py", "from knockgrid._model import load"),
+    (inside_the_hosts, "_run.py", "from transformers.cache_utils import Cache"),
+    (inside_the_hosts, "_run.py", "from transformers import DynamicCache"),
+    (inside_the_hosts, "_run.py", "import transformers"),
+    (inside_the_hosts, "_model.py", "from transformer_lens.utilities import get_act_name"),
+    (inside_the_hosts, "edge/weights.py", "def f():\n    import transformer_lens.tools"),
     (long_modules, "_prompt.py", "\n" * 401),
     (names_that_say_nothing, "utils.py", ""),
     (names_that_say_nothing, "figures/_helpers.py", ""),
@@ -314,7 +340,8 @@ SOUND = {
     "_model.py": "import torch\nfrom pickle import UnpicklingError\n\n"
     "from knockgrid._prompt import Prompt\n\ntorch.load('w.bin', weights_only=True)\n"
     "load('m', trust_remote_code=False)\nmodel.eval()",
-    "_run.py": "from knockgrid._model import load",
+    "_run.py": "from knockgrid._model import load\nfrom transformers import AutoTokenizer",
+    "host/cache.py": "from transformers.cache_utils import Cache",
     "_table.py": "import pandas",
     "_sweep.py": "from knockgrid._run import Run\nfrom knockgrid.sources import zero",
     "sources/__init__.pyi": "from ._zero import zero",

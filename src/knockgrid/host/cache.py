@@ -113,14 +113,15 @@ _READERS: "WeakKeyDictionary[Module, tuple[list[Module], list[Module]]]" = WeakK
 def _readers(model: TransformerBridge) -> tuple[list[Module], list[Module]]:
     """Parts of a bridge that look for the older name only: by `UPDATE`, and in their forward."""
     if model not in _READERS:
-        parts = [part for part in model.modules() if type(part).__module__.startswith(LENS)]
+        parts = [part for part in model.modules() if part is not model and _of_bridge(part)]
         updating = [part for part in parts if _old_only(getattr(type(part), UPDATE, None))]
         reading = [part for part in parts if _old_only(type(part).forward)]
         _READERS[model] = updating, reading
     return _READERS[model]
 
 
-LENS = "transformer_lens.model_bridge.generalized_components"
+def _of_bridge(part: Module) -> bool:
+    return type(part).__module__.startswith("transformer_lens.")
 
 
 def _old_only(function: Callable[..., Any] | None) -> bool:
