@@ -27,6 +27,7 @@ from knockgrid._model import user_hooks
 from knockgrid._prepared import Prepared
 from knockgrid._run import Run
 from knockgrid._settings import Settings
+from knockgrid._slower import NO_CACHE, consented, cost, remedy
 from knockgrid._trial import (
     Trial,
     check_layout,
@@ -94,12 +95,11 @@ def choose(
     """
     asked = _candidates(executor)
     hooks = user_hooks(model)
+    reasons: list[str] = []
     if hooks and asked != [reference]:
-        warnings.warn(
+        reasons.append(
             f"the model carries hooks of your own (at {hooks[0]}), which were written for whole "
-            "prompts; the sweep runs on the reference executor",
-            FallbackWarning,
-            stacklevel=6,
+            "prompts"
         )
         asked = [reference]
     prompt = first_complete(model, ready, settings)
@@ -111,10 +111,14 @@ def choose(
         forced = executor != "auto"
         receipts[key] = _try(model, prompts, settings, asked, forced, memory)
     chosen, receipt = receipts[key]
-    if len(receipt["tried"]) > 1:
-        reasons = (f"{t['executor']}: {t['refused']}" for t in receipt["tried"] if "refused" in t)
+    refused = {t["executor"]: t["refused"] for t in receipt["tried"] if "refused" in t}
+    if reasons or refused:
+        spent = cost(model, ready, settings, whole=chosen is reference)
+        consented(model, [*refused.values()], spent)
+        reasons += [f"{name}: {reason}" for name, reason in refused.items()]
         warnings.warn(
-            f"the sweep runs on the {chosen.name} executor ({'; '.join(reasons)})",
+            f"the sweep runs on the {chosen.name} executor ({'; '.join(reasons)}) and takes "
+            f"{spent}; {remedy(model, [*refused.values()], bool(hooks))}",
             FallbackWarning,
             stacklevel=6,
         )
@@ -247,7 +251,7 @@ def _recorded(
         )
     if all(run.kv for run in trial.runs):
         return trial, None
-    return trial, "the model keeps no keys and values, or takes no cache"
+    return trial, NO_CACHE
 
 
 def _line(error: Exception) -> str:

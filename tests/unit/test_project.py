@@ -78,6 +78,7 @@ ROOMS = (
     "_measure",
     "datasets",
     "figures",
+    "_slower",
     "_trial",
     "_preflight",
     "_checks",

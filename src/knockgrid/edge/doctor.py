@@ -27,7 +27,7 @@ PACKAGES = (
     *("knockgrid", "torch", "transformer-lens", "transformers", "tokenizers", "numpy", "pandas"),
     *("pyarrow", "scipy", "matplotlib", "pydantic", "typer", "scikit-learn", "ray"),
 )
-EXTRAS = {"scikit-learn": "probes", "ray": "ray"}
+EXTRAS = {"scikit-learn": "scikit-learn>=1.4", "ray": "ray>=2.40"}
 VARIABLES = (
     *("KNOCKGRID_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_ENDPOINT"),
     *("TRANSFORMERS_OFFLINE", "TOKENIZERS_PARALLELISM", "OMP_NUM_THREADS", "MKL_NUM_THREADS"),
@@ -119,7 +119,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "system": platform.platform()}
     for name in PACKAGES:
         found[name] = _version(name) or (
-            f'not installed: pip install "knockgrid[{EXTRAS[name]}]"' if name in EXTRAS else "none"
+            f'not installed: pip install "{EXTRAS[name]}"' if name in EXTRAS else "none"
         )
     return found | {"torch": str(torch.__version__)}  # with its build
 
@@ -212,7 +212,7 @@ def environment() -> Iterator[tuple[str, str]]:
 
 def requirements() -> Iterator[Check]:
     """Whether the packages are those that this version was written for."""
-    wrong = []
+    wrong, lines = [], []
     for line in requires("knockgrid") or ():
         one = Requirement(line)
         if one.marker is not None and not one.marker.evaluate({"extra": ""}):
@@ -220,7 +220,8 @@ def requirements() -> Iterator[Check]:
         found = _version(one.name)
         if found is None or not one.specifier.contains(found, prereleases=True):
             wrong.append(f"{one.name} {found or 'is not there'} (needs {one.specifier})")
-    fix = "; pip install -U knockgrid puts it right"
+            lines.append(f'"{one.name}{one.specifier}"')
+    fix = f"; pip install {' '.join(lines)}"
     yield Check(
         "its packages are there in the versions it needs",
         not wrong,

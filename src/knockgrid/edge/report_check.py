@@ -1,5 +1,6 @@
 """What `knockgrid check` prints: each kind of edit on a model, tried alone."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid import _sweep
 from knockgrid._errors import InputError
 from knockgrid._intervention import Intervention
+from knockgrid._preflight import FallbackWarning
 from knockgrid._prompt import Prompt
 from knockgrid.interventions import edge_patch, knockout, patch
 
@@ -23,22 +25,30 @@ def kinds() -> list[Intervention]:
 
 @dataclass(frozen=True)
 class Checked:
-    """One kind of edit on a model: the executor that may be used, or why the kind is refused."""
+    """One kind of edit on a model: the executor that may be used, or why the kind is refused.
+
+    `slow` says why it is not the staircase and what would help.
+    """
 
     kind: str
     executor: str | None = None
     max_difference: float | None = None
     refused: str | None = None
+    slow: str | None = None
 
 
 def checked(model: TransformerBridge) -> Iterator[Checked]:
     """Every kind, tried as it comes."""
     for one in kinds():
         try:
-            table = _sweep.sweep(model, PROMPT, one, progress=False, layers=[0])
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always", FallbackWarning)
+                table = _sweep.sweep(model, PROMPT, one, progress=False, layers=[0])
         except InputError as error:
             yield Checked(one.kind, refused=str(error))
             continue
         receipt = table.attrs["knockgrid"]["receipt"]
         last = receipt["tried"][-1].get("kinds", {}).get(one.kind, {})
-        yield Checked(one.kind, receipt["executor"], float(last.get("max_difference", 0.0)))
+        slow = next((str(w.message) for w in said if w.category is FallbackWarning), None)
+        apart = float(last.get("max_difference", 0.0))
+        yield Checked(one.kind, receipt["executor"], apart, slow=slow)

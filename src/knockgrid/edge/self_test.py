@@ -3,6 +3,7 @@
 import math
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +17,13 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from knockgrid import _sweep
+from knockgrid._preflight import FallbackWarning
 from knockgrid._prompt import Prompt
+from knockgrid.host.versions import install_tested
 from knockgrid.interventions import information_flow, patch
 from knockgrid.sources import corrupted_run, donor, fixed, swap
 
-REINSTALL = "install the versions that it names into a fresh environment: pip install knockgrid"
+REINSTALL = f"install the versions that were tested: {install_tested()}"
 EXACT = 1e-9
 """Nats between two ways to the same number in float64: far above rounding, far below an effect."""
 NOTHING = 1e-12
@@ -41,6 +44,7 @@ def self_test() -> Iterator[Check]:
     for name, test, advice in (
         ("an edit that changes nothing gives 0", no_op, REINSTALL),
         ("the staircase executor equals one full pass per cell", executors, REINSTALL),
+        ("a sweep runs on the staircase executor here", fast, REINSTALL),
         ("a planted effect is the one that plain PyTorch computes", planted, REINSTALL),
         ("a run that was cut short goes on and is the same", resumed, "look at the disk"),
     ):
@@ -139,6 +143,16 @@ def executors(patient: Patient) -> str | None:
     one, other = (patient.sweep(rows, executor=name)["js"] for name in ("staircase", "reference"))
     apart = float((one - other).abs().max())
     return None if apart < EXACT else f"they are {apart:.2g} nats apart"
+
+
+def fast(patient: Patient) -> str | None:
+    """A sweep that was asked for no executor takes the fast one, or says why it cannot."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", FallbackWarning)
+        rows = information_flow(corrupted_run(by=swap()))
+        name = patient.sweep(rows).attrs["knockgrid"]["receipt"]["executor"]
+    reasons = [str(one.message) for one in said if one.category is FallbackWarning]
+    return None if name == "staircase" and not reasons else "; ".join(reasons) or name
 
 
 def planted(patient: Patient) -> str | None:

@@ -29,15 +29,21 @@ def check(
         architecture = str(bridge.cfg.architecture)
         said.add(**about, architecture=architecture, kinds=[])
         said.line(f"{about['model']}: {architecture}, {about['n_layers']} layers")
-        column = max(len(one.kind) for one in kinds())
+        column, slow = max(len(one.kind) for one in kinds()), list[str]()
         for one in checked(bridge):
             said.document["kinds"].append(vars(one))
             if one.refused is None:
-                word, style = str(one.executor), "good"
+                word, style = str(one.executor), "bad" if one.slow else "good"
                 text = f"{word:10}  JS within {one.max_difference:.0e} of the reference"
             else:
                 word, style, text = "refused", "bad", f"refused: {one.refused}"
             said.line(coloured(hung(f"  {one.kind:{column}}  ", text), word, style))
+            if one.slow is not None and one.slow not in slow:
+                slow.append(one.slow)
+        for reason in slow:
+            said.line(coloured(hung("failed  ", reason), "failed", "bad"))
+    if slow:
+        raise typer.Exit(1)
 
 
 def facts(
