@@ -1,6 +1,8 @@
 """The project's tasks: `nox -l` lists them, `nox -s NAME` runs one, `nox` runs all checks."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import nox
@@ -13,17 +15,32 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "browser", "lint", "typecheck", "docs"]
 
 PYTHON = "3.11"
-CONSTRAINTS = "constraints/py311.txt"
+CONSTRAINTS = "constraints/py311.txt"  # on 3.12 and 3.13 as well
+OTHERS = {"3.10": "constraints/py310.txt"}  # what differs on a Python, by its version
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)  # the oldest first, as the classifiers name them
+HOSTS = ["tests/architectures/test_host.py", "tests/equivalence/test_executors.py"]
 FAST = ["tests/unit", "tests/property"]  # what runs on other Pythons and on other versions
 TWO = ["-n", "2", "--dist", "loadfile"]  # processes of one thread: tiny models gain from no second
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def install(session: nox.Session, *what: str) -> None:
-    """Install what a session needs, in the versions that `CONSTRAINTS` pins."""
-    session.install("-c", CONSTRAINTS, *what)
+    """Install what a session needs, in the versions that are pinned for its Python."""
+    ask = "import sys; print('.'.join(map(str, sys.version_info[:2])))"
+    python = session.run("python", "-c", ask, silent=True) or PYTHON
+    session.install("-c", OTHERS.get(python.strip(), CONSTRAINTS), *what)
+
+
+def newest_python() -> str | None:
+    """The newest supported Python on the path or in pyenv; None, for nox's own, without any."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
+    for version in reversed(PYTHONS):
+        for path in (shutil.which(f"python{version}"), *pyenv.glob(f"{version}.*/bin/python")):
+            runs = path and not subprocess.run([path, "-c", ""], capture_output=True).returncode
+            if runs:
+                return str(path)
+    return None
 
 
 def compile_on_first_use(session: nox.Session) -> str:
@@ -61,14 +78,14 @@ def lower_bounds() -> list[str]:
     ]
 
 
-@nox.session(python=PYTHON)
+@nox.session
 def demo(session: nox.Session) -> None:
     """Install knockgrid as a user does and measure the demo model: writes runs/demo."""
     install(session, compile_on_first_use(session), ".")
     session.run("knockgrid", "demo", "--out", "runs/demo", *session.posargs)
 
 
-@nox.session(python=PYTHON)
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, doctests included, on the wheel, out of reach of `src/` (`-- ARGS` to pytest).
 
@@ -100,6 +117,20 @@ def oldest(session: nox.Session) -> None:
     bounds.write_text("\n".join([*lines, *session.posargs]) + "\n", encoding="utf-8")
     session.install("-c", str(bounds), ".[probes,test]")
     session.run("pytest", *TWO, "-W", "default", *FAST, env=ONE_THREAD)
+
+
+@nox.session(python=newest_python())
+def newest(session: nox.Session) -> None:
+    """Run the tests of the hosts on the newest packages there are; any warning is an error.
+
+    `-- --pre` takes pre-releases, for once a week by hand. CONTRIBUTING says what to do where this
+    turns red.
+    """
+    eager = ["--upgrade", "--upgrade-strategy", "eager", *session.posargs]
+    session.install(compile_on_first_use(session), *eager, ".[test]")
+    session.run("pip", "list", "--format=freeze")
+    session.run("pytest", *TWO, "--durations=10", *HOSTS, env=ONE_THREAD)
+    session.run("knockgrid", "doctor")
 
 
 @nox.session(python=PYTHONS)

@@ -1,8 +1,13 @@
-"""The hosts' cache under every name that it has had: the staircase is chosen on each of them."""
+"""The hosts' cache under every name that it has had: the staircase is chosen on each of them.
 
+`nox -s newest` runs this file on the newest packages.
+"""
+
+import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +16,8 @@ from mixtures import FAMILIES
 from words import word_tokenizer
 
 import knockgrid as kg
+from knockgrid import _slower
+from knockgrid._preflight import FallbackWarning
 from knockgrid._run import run_hooked
 from knockgrid.host.cache import NEW, OLD, cache_name, growing_cache, handed, held
 
@@ -109,3 +116,75 @@ def test_the_package_is_imported_where_the_classes_of_the_cache_are_gone():
         "from knockgrid.host import cache; assert not cache.THERE"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+EIGHT = (
+    *("GPT-2", "GPT-NeoX, Pythia", "Llama", "Mistral", "Qwen 3", "Gemma 2", "Phi-3"),
+    "DeepSeek V3",
+)
+
+
+@pytest.mark.parametrize("name", EIGHT)
+def test_the_staircase_is_chosen_on_eight_families(name, boot, prompts):
+    model, rows = boot(BY_NAME[name]), kg.patch("resid_post", "subject")
+    table = kg.sweep(model, prompts[1], rows, progress=False)  # warnings are errors
+    assert table.attrs["knockgrid"]["receipt"]["executor"] == "staircase"
+    slow = kg.sweep(model, prompts[1], rows, progress=False, executor="reference")
+    assert float((table["js"] - slow["js"]).abs().max()) < max(1e-11, BY_NAME[name].within)
+    assert float(table["js"].max()) > 1e-6
+
+
+STORED = Path(__file__).parents[1] / "data" / "demo_rows.json"
+
+
+def test_the_demo_gives_the_rows_that_the_reference_gave_with_pinned_versions(demo_model):
+    """In float32; written down by executor="reference" with transformers 5.23 and PyTorch 2.13."""
+    france, italy = (
+        kg.Prompt(f"The capital of {name} is", spans={"subject": name}, id=name.lower())
+        for name in ("France", "Italy")
+    )
+    rows = kg.information_flow(kg.corrupted_run(by=kg.swap()))
+    table = kg.sweep(demo_model, france.replace(swap=italy), rows, progress=False)
+    assert table.attrs["knockgrid"]["receipt"]["executor"] == "staircase"
+    stored = json.loads(STORED.read_text(encoding="utf-8"))
+    assert [len(values) for values in stored.values()] == [30, 30, 30]
+    for name, values in stored.items():
+        row = table[table["intervention"] == name].sort_values("layer")["js"]
+        assert row.tolist() == pytest.approx(values, abs=5e-6, rel=0)
+        assert max(values) > 0.01
+
+
+class TestSlow:
+    """What is said and asked for where the hosts' versions keep the staircase away."""
+
+    def test_one_line_says_why_what_it_costs_and_what_helps(self, hosts, prompts):
+        with pytest.warns(FallbackWarning) as said:
+            table = kg.sweep(hosts["none"], prompts[0], ROWS[0], progress=False)
+        assert table.attrs["knockgrid"]["receipt"]["executor"] == "reference"
+        (one,) = (str(each.message) for each in said if each.category is FallbackWarning)
+        assert "\n" not in one
+        assert "takes no cache" in one
+        assert "times as long" in one
+        assert "models of this kind have a cache, but transformers 5" in one
+        assert 'pip install "transformers==' in one
+
+    def test_a_long_one_asks_for_the_reference_executor(self, hosts, prompts, monkeypatch):
+        monkeypatch.setattr(_slower, "passed", lambda model, ids: 60.0 + len(ids))
+        with pytest.raises(kg.InputError, match=r"times as long.*--executor reference"):
+            kg.sweep(hosts["none"], prompts, ROWS, progress=False)
+        kg.sweep(hosts["none"], prompts[0], ROWS[0], progress=False, executor="reference")
+
+    def test_a_kind_of_model_without_cache_asks_for_nothing(self, boot, prompts, monkeypatch):
+        monkeypatch.setattr(_slower, "passed", lambda model, ids: 60.0 + len(ids))
+        with pytest.warns(FallbackWarning, match="no version or option changes that"):
+            kg.sweep(boot(BY_NAME["OpenAI GPT"]), prompts[0], ROWS[0], progress=False)
+
+    def test_the_estimate_follows_from_the_passes(self, boot, prompts, monkeypatch):
+        """A pass costs 1 s and 1 s a row: 3 cells are 6 s, or 1 + 2.5 s as a staircase."""
+        from agree import prepared
+
+        monkeypatch.setattr(_slower, "passed", lambda model, ids: 1.0 + len(ids))
+        model = boot(BY_NAME["Llama"])
+        ready, settings = prepared(model, prompts[:1], ROWS[:1])
+        found = _slower.cost(model, ready, settings, whole=True)
+        assert (found.seconds, found.times) == (pytest.approx(6), pytest.approx(6 / 3.5))

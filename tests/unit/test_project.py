@@ -445,6 +445,19 @@ def test_constraints_are_names_and_versions() -> None:
     assert constraints()["torch"] == "2.13.0"
 
 
+def test_the_versions_that_doctor_names_are_the_pinned_ones() -> None:
+    from knockgrid.host.versions import TESTED
+
+    assert {name: constraints()[name] for name in TESTED} == TESTED
+
+
+def test_constraints_of_another_python_agree_with_the_common_ones() -> None:
+    lines = (ROOT / "constraints" / "py310.txt").read_text(encoding="utf-8").splitlines()
+    other = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert other.items() <= constraints().items()
+    assert len(constraints()) * 0.7 < len(other) < len(constraints())
+
+
 def test_every_dependency_is_pinned() -> None:
     def normal(name: str) -> str:
         return re.sub(r"[-_.]+", "-", name).lower()
