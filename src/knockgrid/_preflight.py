@@ -46,7 +46,12 @@ Receipt = dict[str, Any]
 
 
 class FallbackWarning(UserWarning):
-    """A sweep runs on a slower executor than the user could expect, and why."""
+    """A sweep runs on a slower executor than the user could expect, and why.
+
+    `plain` says it without what it costs.
+    """
+
+    plain = ""
 
 
 class Refused(Exception):
@@ -116,12 +121,11 @@ def choose(
         spent = cost(model, ready, settings, whole=chosen is reference)
         consented(model, [*refused.values()], spent)
         reasons += [f"{name}: {reason}" for name, reason in refused.items()]
-        warnings.warn(
-            f"the sweep runs on the {chosen.name} executor ({'; '.join(reasons)}) and takes "
-            f"{spent}; {remedy(model, [*refused.values()], bool(hooks))}",
-            FallbackWarning,
-            stacklevel=6,
-        )
+        why = f"the sweep runs on the {chosen.name} executor ({'; '.join(reasons)})"
+        way_out = remedy(model, [*refused.values()], bool(hooks))
+        said = FallbackWarning(f"{why} and takes {spent}; {way_out}")
+        said.plain = f"{why}; {way_out}"
+        warnings.warn(said, stacklevel=6)
     return chosen, {**receipt, "user_hooks": hooks}
 
 

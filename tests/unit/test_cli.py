@@ -171,6 +171,16 @@ def test_check_tries_every_kind(capsys, folder):
     assert "refused" not in printed
 
 
+def test_check_fails_where_the_executor_is_slow(capsys, folder, monkeypatch):
+    """Simulated: a host whose models take no cache under any name that is known."""
+    monkeypatch.setattr("knockgrid.host.cache.NAMES", ())
+    code, printed, _ = run(capsys, "check", folder / "model")
+    assert code == 1
+    assert "failed  the sweep runs on the reference executor" in printed
+    assert "models of this kind have a cache, but transformers" in printed
+    assert 'pip install "transformers==' in printed
+
+
 def test_facts_are_listed_and_printed(capsys):
     code, printed, _ = run(capsys, "facts", "--relation", "country_language", "--jsonl")
     assert code == 0

@@ -111,6 +111,13 @@ class TestPlantedFaults:
         failed = found(monkeypatch, lambda js, o: js + 1e-6 * (o.get("executor") == "reference"))
         assert failed == {4}
 
+    def test_a_host_that_takes_no_cache(self, monkeypatch, scratch):
+        monkeypatch.setattr("knockgrid.host.cache.NAMES", ())
+        wrong = {one.name: one.advice for one in self_test.self_test() if not one.ok}
+        assert set(wrong) == {NAMES[4], NAMES[5]}
+        assert "takes no cache" in wrong[NAMES[5]]
+        assert 'pip install "transformers==' in wrong[NAMES[5]]
+
     def test_an_effect_of_the_wrong_size(self, monkeypatch, scratch):
         assert found(monkeypatch, lambda js, o: js * (1 - 1e-6 * ("layers" in o))) == {6}
 

@@ -49,6 +49,7 @@ def checked(model: TransformerBridge) -> Iterator[Checked]:
             continue
         receipt = table.attrs["knockgrid"]["receipt"]
         last = receipt["tried"][-1].get("kinds", {}).get(one.kind, {})
-        slow = next((str(w.message) for w in said if w.category is FallbackWarning), None)
+        found = (w.message for w in said)
+        slow = next((w.plain for w in found if isinstance(w, FallbackWarning)), None)
         apart = float(last.get("max_difference", 0.0))
         yield Checked(one.kind, receipt["executor"], apart, slow=slow)

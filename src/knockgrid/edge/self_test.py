@@ -151,7 +151,7 @@ def fast(patient: Patient) -> str | None:
         warnings.simplefilter("always", FallbackWarning)
         rows = information_flow(corrupted_run(by=swap()))
         name = patient.sweep(rows).attrs["knockgrid"]["receipt"]["executor"]
-    reasons = [str(one.message) for one in said if one.category is FallbackWarning]
+    reasons = [one.message.plain for one in said if isinstance(one.message, FallbackWarning)]
     return None if name == "staircase" and not reasons else "; ".join(reasons) or name
 
 
