@@ -145,7 +145,9 @@ def test_knockouts_are_those_of_raw_hooks_on_a_recomputed_text(name, mode, local
             torch.cat([before, logits[-1].argmax()[None, None]], dim=1)
             for before, logits in ((ids, clean), (own, edited))
         )
-    expected = [float(jensenshannon(*rows) ** 2) for rows in zip(*map(shares, (clean, edited)))]
+    expected = [
+        float(jensenshannon(*rows) ** 2) for rows in zip(*map(shares, (clean, edited)), strict=True)
+    ]
     row = kg.knockout(src=["subject", "near"], window="from")
     options = {"layers": [0], "n_tokens": 4, "prepend_bos": True, "progress": False}
     table = kg.sweep(bridge, long, row, mode=mode, **options)
