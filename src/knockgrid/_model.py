@@ -167,9 +167,9 @@ def hook_name(model: TransformerBridge, act_name: str, layer: int | None = None)
     """
     name, points = get_act_name(act_name, layer), hook_names(model)
     if name not in points:
-        block = f"blocks.{layer}."
-        near = [n.removeprefix(block) for n in points if layer is None or n.startswith(block)]
-        raise unknown(f"activation at layer {layer}", act_name, sorted(set(near)))
+        ends = {n.rpartition("hook_")[2] for n in points}
+        near = [end for end in ends if end and get_act_name(end, layer) in points]
+        raise unknown(f"activation at layer {layer}", act_name, sorted(near))
     reason = model._gated_hook_reason(points[name])
     if reason is not None:
         raise InputError(f"activation {act_name!r} is off; call model.set_{reason}(True) first")

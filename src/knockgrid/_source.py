@@ -161,7 +161,11 @@ def check_source(source: Any) -> None:
         InputError: a string, a swap, or anything else.
     """
     if isinstance(source, str):
-        raise unknown("source", source.split("(")[0], NAMES)
+        name = source.split("(")[0]
+        if name in NAMES:
+            call = source if "(" in source else f"{name}()"
+            raise InputError(f"source is the text {shown(source)}; write {call}, without quotes")
+        raise unknown("source", name, NAMES)
     if not isinstance(source, Source):
         raise InputError(
             f"source is {source!r}; use {', '.join(f'{name}()' for name in NAMES)} "
