@@ -111,6 +111,8 @@ def check_edits(
                     f"intervention {one.name!r} names head {head}, and the model has heads 0 to "
                     f"{n_heads - 1}"
                 )
+        for act_name, _ in one.sites if one.source is not None else ():
+            one.source.check(act_name, n_layers(model))
         for layer in layers:
             for inside in layer_set(one.window, layer, n_layers(model)):
                 if one.edges is None or has_hook(model, "attn_scores", inside):

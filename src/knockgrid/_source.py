@@ -86,6 +86,13 @@ class Source(ABC):
     def value(self, where: Where) -> Tensor:
         """The replacement, in the shape of `where.base`."""
 
+    def check(self, act_name: str, n_layers: int) -> None:  # noqa: B027
+        """Refuse a place that the source's tensors do not fit, before anything runs.
+
+        Raises:
+            InputError: they do not, or it cannot be told what their dimensions are.
+        """
+
     def run(self, prompt: Prompt) -> RunSpec | None:
         """The extra run this source needs for a prompt, if any.
 
