@@ -111,11 +111,28 @@ def check_edits(
                     f"intervention {one.name!r} names head {head}, and the model has heads 0 to "
                     f"{n_heads - 1}"
                 )
+        for act_name, _ in one.sites if one.source is not None else ():
+            one.source.check(act_name, n_layers(model))
         for layer in layers:
             for inside in layer_set(one.window, layer, n_layers(model)):
                 if one.edges is None or has_hook(model, "attn_scores", inside):
                     for act_name, _ in one.sites:
+                        _check_stream(model, act_name, inside)
                         hook_name(model, act_name, inside)
+
+
+def _check_stream(model: TransformerBridge, act_name: str, layer: int) -> None:
+    """Refuse the stream between attention and MLP where the two do not follow one another.
+
+    Raises:
+        InputError: they run side by side, or attention is something else.
+    """
+    if act_name != "resid_mid" or all(has_hook(model, n, layer) for n in (act_name, "attn_out")):
+        return
+    raise InputError(
+        f"{model.cfg.architecture} has no 'resid_mid' at layer {layer}: no stream lies between "
+        "attention and MLP there; patch 'resid_pre', 'attn_out' or 'mlp_out'"
+    )
 
 
 def check_places(

@@ -81,12 +81,47 @@ def edits_by_hook(
     """Edits compiled per hook point."""
     names: dict[tuple[str, int], str] = {}
     groups: dict[str, list[Placed]] = {}
+    middle: dict[int, list[Placed]] = {}
     for one in placed:
         site = (one.edit.act_name, one.edit.layer)
+        if one.edit.act_name == "resid_mid":
+            middle.setdefault(one.edit.layer, []).append(one)
+            continue
         if site not in names:
             names[site] = hook_name(model, *site)
         groups.setdefault(names[site], []).append(one)
-    return {name: compile_edits(group, device) for name, group in groups.items()}
+    compiled = {name: compile_edits(group, device) for name, group in groups.items()}
+    for layer, group in middle.items():
+        stream = MidStream(compile_edits(group, device))
+        for act_name, apply in (("resid_pre", stream.enter), ("attn_out", stream.leave)):
+            name = hook_name(model, act_name, layer)
+            compiled[name] = _chained(compiled.get(name), apply)
+    return compiled
+
+
+class MidStream:
+    """Edits of the residual stream between attention and MLP.
+
+    TransformerLens's hook there is the MLP's input, which the stream itself passes by. So what an
+    edit changes is added to what attention adds to the stream; then the MLP reads it too.
+    """
+
+    def __init__(self, apply: Apply) -> None:
+        self.apply, self.resid = apply, torch.empty(0)
+
+    def enter(self, resid: Tensor) -> Tensor:
+        """Remember what enters the block, edits included."""
+        self.resid = resid
+        return resid
+
+    def leave(self, attn_out: Tensor) -> Tensor:
+        """What attention must add for the sum to be the edited one; nothing more elsewhere."""
+        mid = self.resid + attn_out
+        return attn_out + (self.apply(mid) - mid)
+
+
+def _chained(first: Apply | None, then: Apply) -> Apply:
+    return then if first is None else lambda activation: then(first(activation))
 
 
 def noise_hooks(model: TransformerBridge, noise: Tensor | None) -> list[tuple[str, Apply]]:

@@ -53,18 +53,23 @@ class Place:
         pos = self.pos(at)
         mean, std = self.statistics.get((act_name, self.layer, repr(at)), (None, None))
         run_pos = () if self.source_run is None else aligned(self.run, self.source_run, at, pos)
-        return source.value(
-            Where(
-                act_name=act_name,
-                layer=self.layer,
-                base=taken(self.run.acts[act_name, self.layer], pos),
-                key=(self.seed, self.run.prompt.id, source.label, self.sample),
-                run=self.source_run,
-                run_pos=run_pos,
-                mean=mean,
-                std=std,
-            )
+        where = Where(
+            act_name=act_name,
+            layer=self.layer,
+            base=taken(self.run.acts[act_name, self.layer], pos),
+            key=(self.seed, self.run.prompt.id, source.label, self.sample),
+            run=self.source_run,
+            run_pos=run_pos,
+            mean=mean,
+            std=std,
         )
+        value = source.value(where)
+        if value.shape != where.base.shape:
+            raise InputError(
+                f"source {source.label!r} gives a value of shape {tuple(value.shape)} for "
+                f"{act_name!r} at layer {self.layer}, which has {tuple(where.base.shape)}"
+            )
+        return value
 
     def cached(self, at: At) -> tuple[Tensor, Tensor] | None:
         """Keys and values of the source's run at a place, `[pos, head, d_head]`, if they fit.

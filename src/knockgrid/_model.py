@@ -153,9 +153,9 @@ def hook_name(model: TransformerBridge, act_name: str, layer: int | None = None)
     """
     name, names = full_name(act_name, layer), points(model)
     if name not in names:
-        block = f"blocks.{layer}."
-        near = [n.removeprefix(block) for n in names if layer is None or n.startswith(block)]
-        raise unknown(f"activation at layer {layer}", act_name, sorted(set(near)))
+        ends = {n.rpartition("hook_")[2] for n in names}
+        near = [end for end in ends if end and full_name(end, layer) in names]
+        raise unknown(f"activation at layer {layer}", act_name, sorted(near))
     switch = gated(model, names[name])
     if switch is not None:
         raise InputError(f"activation {act_name!r} is off; call model.set_{switch}(True) first")

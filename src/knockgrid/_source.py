@@ -86,6 +86,13 @@ class Source(ABC):
     def value(self, where: Where) -> Tensor:
         """The replacement, in the shape of `where.base`."""
 
+    def check(self, act_name: str, n_layers: int) -> None:  # noqa: B027
+        """Refuse a place that the source's tensors do not fit, before anything runs.
+
+        Raises:
+            InputError: they do not, or it cannot be told what their dimensions are.
+        """
+
     def run(self, prompt: Prompt) -> RunSpec | None:
         """The extra run this source needs for a prompt, if any.
 
@@ -161,7 +168,11 @@ def check_source(source: Any) -> None:
         InputError: a string, a swap, or anything else.
     """
     if isinstance(source, str):
-        raise unknown("source", source.split("(")[0], NAMES)
+        name = source.split("(")[0]
+        if name in NAMES:
+            call = source if "(" in source else f"{name}()"
+            raise InputError(f"source is the text {shown(source)}; write {call}, without quotes")
+        raise unknown("source", name, NAMES)
     if not isinstance(source, Source):
         raise InputError(
             f"source is {source!r}; use {', '.join(f'{name}()' for name in NAMES)} "

@@ -24,6 +24,8 @@ from knockgrid.interventions._patch import patch
 from knockgrid.sources._donor import Donor
 
 Groups = Mapping[str, Sequence[Intervention]]
+MIDDLE = ("resid_pre", "attn_out")
+"""What the stream between attention and MLP is the sum of."""
 
 
 @final
@@ -160,6 +162,8 @@ def check_layout(model: TransformerBridge, prompt: Prepared, settings: Settings)
     """
     edited = {name for one in settings.interventions for name, _ in one.sites}
     sites = [site for site in sites_of(model, settings) if site[0] in edited]
+    middle = {layer for act_name, layer in sites if act_name == "resid_mid"}
+    sites += [(part, layer) for layer in middle for part in MIDDLE if (part, layer) not in sites]
     ids, architecture = ids_of(model, [prompt]), model.cfg.architecture
     heads = {int(model.cfg.n_heads), int(getattr(model.cfg, "n_key_value_heads", None) or 0)}
     # A prompt with as many tokens as the model has heads could hide that a dimension is heads.
@@ -180,6 +184,15 @@ def check_layout(model: TransformerBridge, prompt: Prepared, settings: Settings)
                     "be edited by position; leave it out, other kinds are not affected"
                 )
             _check_heads(settings.interventions, act_name, shape, what)
+        for layer in middle:
+            mid, (enters, added) = acts["resid_mid", layer], (acts[part, layer] for part in MIDDLE)
+            apart = (mid - (enters + added)).abs().max()
+            if not apart <= 8 * torch.finfo(mid.dtype).eps * mid.abs().max():
+                raise InputError(
+                    f"activation 'resid_mid' of {architecture} is not the sum of 'resid_pre' and "
+                    f"'attn_out' at layer {layer}, so the stream there cannot be replaced; leave "
+                    "it out, other kinds are not affected"
+                )
 
 
 def _check_heads(

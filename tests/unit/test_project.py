@@ -38,6 +38,7 @@ ROOMS = (
     "_edit",
     "_prompt",
     "_positions",
+    "_act_names",
     "_demo",
     "host",
     "_model",

@@ -267,6 +267,49 @@ def test_a_fixed_vector(sweep, telling, prompts):
             torch.testing.assert_close(value, expected.double().expand(3, 32), rtol=0, atol=0)
 
 
+FITS = "all layers.*for each, or a mapping"
+
+
+@pytest.mark.parametrize(
+    ("act_name", "shape", "said"),
+    [
+        ("z", (4, 8), r"\(4, 8\), which may be one for each layer or for each head.*" + FITS),
+        ("resid_post", (1, 32), r"\(1, 32\).*" + FITS),
+        ("resid_post", (5, 32), r"\(5, 32\).*" + FITS),
+        ("resid_post", (4, 4, 8), r"\(4, 4, 8\), which does not fit.*" + FITS),
+        ("resid_post", (), r"\(\), which does not fit.*" + FITS),
+        ("z", (8,), r"\(8,\), which does not fit at 'z'.*" + FITS),
+        ("z", (3, 8), r"has a vector of shape \(3, 8\)"),
+        ("resid_post", (31,), r"has a vector of shape \(31,\)"),
+        ("resid_post", {2: (3, 32)}, r"has a vector of shape \(3, 32\)"),
+    ],
+)
+@pytest.mark.parametrize("like", [False, True])
+def test_a_fixed_vector_that_does_not_fit_its_place(act_name, shape, said, like, sweep, prompts):
+    """Four layers, four heads of eight entries, 32 entries in the stream, three subject tokens."""
+    import knockgrid as kg
+
+    one = isinstance(shape, tuple)
+    vectors = torch.ones(shape) if one else {i: torch.ones(s) for i, s in shape.items()}
+    source = kg.random_direction(kg.fixed(vectors)) if like else kg.fixed(vectors)
+    with pytest.raises(kg.InputError, match=said):
+        sweep(prompts, kg.patch(act_name, "subject", source), layers=[2])
+
+
+def test_a_fixed_vector_for_each_head(sweep, telling, prompts):
+    import knockgrid as kg
+
+    per_head, per_layer = torch.randn(4, 8), torch.randn(4, 4, 8)
+    rows = [
+        kg.patch("z", "subject", kg.fixed(vectors), name=name)
+        for name, vectors in (("map", {2: per_head}), ("each", per_layer))
+    ]
+    sweep(prompts, rows, executor=telling, layers=[2])
+    for name, expected in (("map", per_head), ("each", per_layer[2])):
+        value = values(telling, name, "tower", 2)
+        torch.testing.assert_close(value, expected.double().expand(3, 4, 8), rtol=0, atol=0)
+
+
 def test_labels():
     import knockgrid as kg
 

@@ -96,7 +96,7 @@ def label_probe(
     return build(
         rows,
         {
-            "act_name": act_name,
+            "act_name": columns[0].act_name,
             "layer_order": list(chosen),
             "position_order": [one.position for one in columns],
             "labels": {"probe": "Probe"},

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid._act_names import act_name_of
 from knockgrid._layers import layer_list
 from knockgrid._model import check_ready, load, n_layers
 from knockgrid._prepared import default_bos, prepare
@@ -46,7 +47,7 @@ def last_similarity(
     Limits: a label that is mostly one relation has similar prompts for that reason alone. Pairs
     share prompts, so a bootstrap band over prompts is too narrow.
     """
-    model = load(model)
+    model, act_name = load(model), act_name_of(act_name)
     check_ready(model)
     label = {str(p.id): label for p, label in labelled_prompts(prompts, frame)}
     chosen = layer_list(layers, n_layers(model))

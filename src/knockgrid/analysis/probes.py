@@ -115,7 +115,7 @@ def probe_auc(
     n_incorrect = count_incorrect(examples)
     rows = list(probe_rows(examples, columns, chosen, seeds, folds, progress))
     metadata = {
-        "act_name": act_name,
+        "act_name": columns[0].act_name,
         "layer_order": list(chosen),
         "position_order": [one.position for one in columns],
         "labels": {"probe": "Probe"},

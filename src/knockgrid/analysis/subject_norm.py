@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid._act_names import act_name_of
 from knockgrid._errors import InputError
 from knockgrid._prompt import Prompt
 from knockgrid._table import KEY, metadata_of
@@ -46,7 +47,15 @@ def subject_norm(
 
     told = "L2 norm of the subject's states"
     return curves(
-        model, prompts, frame, "subject_norm", told, [act_name], norm, layers, prepend_bos
+        model,
+        prompts,
+        frame,
+        "subject_norm",
+        told,
+        [act_name_of(act_name)],
+        norm,
+        layers,
+        prepend_bos,
     )
 
 

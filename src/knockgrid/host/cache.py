@@ -11,6 +11,7 @@ from inspect import signature, unwrap
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 from transformer_lens.model_bridge import TransformerBridge
@@ -63,8 +64,16 @@ def growing_cache() -> Cache:
 
 
 def empty_cache(model: TransformerBridge) -> Cache:
-    """The cache that a model generates with, sliding windows included."""
-    return DynamicCache(config=getattr(model.original_model, "config", None))
+    """The cache that a model generates with, of which no layer forgets its beginning.
+
+    A layer with a sliding window would drop keys, and edits count keys from the first token on; the
+    model's own mask hides the keys beyond the window just the same.
+    """
+    past = DynamicCache(config=getattr(model.original_model, "config", None))
+    for layer in past.layers:
+        if hasattr(layer, "sliding_window"):
+            layer.sliding_window = torch.iinfo(torch.int32).max
+    return past
 
 
 def cache_of(layers: Sequence[Layer]) -> Cache:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import final
 
+from knockgrid._act_names import act_name_of
 from knockgrid._edit import Edit
 from knockgrid._intervention import Intervention, Place
 from knockgrid._layers import Window
@@ -22,6 +23,10 @@ class Patch(Intervention):
     source: Source = field(default_factory=corrupted_run)
     alpha: float = 1.0
     head_index: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "act_name", act_name_of(self.act_name))
+        super().__post_init__()
 
     def default_name(self) -> str:
         return f"{self.act_name}@{self.at}"
@@ -72,10 +77,11 @@ def patch(
         >>> kg.patch("mlp_out", "last", kg.zero(), window=5).name
         'mlp_out@last'
 
-    `act_name` is a TransformerLens short name (`resid_pre`, `resid_post`, `mlp_out`, `attn_out`,
-    `q`, `k`, `v`, `z`, ...), `at` a position name, index or list, `source` what is put there (by
-    default the corrupted run), `alpha` the share of the way from the clean value to it. `heads`
-    limits the patch to some heads, for activations that have them.
+    `act_name` is a TransformerLens short name (`resid_pre`, `resid_mid`, `resid_post`, `mlp_out`,
+    `attn_out`, `q`, `k`, `v`, `z`, ...) or the name of its hook without a layer (`attn.hook_z`),
+    `at` a position name, index or list, `source` what is put there (by default the corrupted run),
+    `alpha` the share of the way from the clean value to it. `heads` limits the patch to some heads,
+    for activations that have them.
 
     Raises:
         InputError: a source that is not one, or a window below 1.

@@ -32,6 +32,9 @@ class RandomDirection(Source):
     def run(self, prompt: Prompt) -> RunSpec | None:
         return self.like.run(prompt)
 
+    def check(self, act_name: str, n_layers: int) -> None:
+        self.like.check(act_name, n_layers)
+
     def value(self, where: Where) -> Tensor:
         exact = torch.promote_types(where.base.dtype, torch.float32)
         theirs = self.like.value(where.asked_by(self.like)).to(where.base.device, exact)
