@@ -40,6 +40,7 @@ ROOMS = (
     "_positions",
     "_demo",
     "_model",
+    "_receipts",
     "_exclusive",
     "_modules",
     "_sizes",

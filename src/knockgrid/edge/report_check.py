@@ -9,6 +9,7 @@ from knockgrid import _sweep
 from knockgrid._errors import InputError
 from knockgrid._intervention import Intervention
 from knockgrid._prompt import Prompt
+from knockgrid._receipts import anew
 from knockgrid.interventions import edge_patch, knockout, patch
 
 PROMPT = Prompt("The Eiffel Tower is located in the city of", spans={"subject": "The Eiffel Tower"})
@@ -35,7 +36,8 @@ def checked(model: TransformerBridge) -> Iterator[Checked]:
     """Every kind, tried as it comes."""
     for one in kinds():
         try:
-            table = _sweep.sweep(model, PROMPT, one, progress=False, layers=[0])
+            with anew():
+                table = _sweep.sweep(model, PROMPT, one, progress=False, layers=[0])
         except InputError as error:
             yield Checked(one.kind, refused=str(error))
             continue
