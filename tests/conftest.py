@@ -9,6 +9,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["KNOCKGRID_RECEIPTS"] = "off"  # what another run of the tests has seen proves nothing
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import hypothesis

@@ -2,9 +2,8 @@
 
 import re
 
-from transformer_lens.utilities import get_act_name
-
 from knockgrid._errors import InputError, shown
+from knockgrid.host.hooks import full_name
 
 
 def act_name_of(given: object) -> str:
@@ -24,7 +23,7 @@ def act_name_of(given: object) -> str:
     numbered = re.match(r"([a-z]+)(\d+)", short)
     if layer is None and numbered is not None:
         short, layer = numbered.groups()
-    elif short != rest and get_act_name(short, 0) != f"blocks.0.{rest}":
+    elif short != rest and full_name(short, 0) != f"blocks.0.{rest}":
         raise InputError(
             f"activation {shown(given)} has no short name, so it cannot be edited; write one such "
             "as 'resid_pre', 'resid_mid', 'resid_post', 'attn_out', 'mlp_out', 'z', 'post'"

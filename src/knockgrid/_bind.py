@@ -13,7 +13,7 @@ from knockgrid._layers import layer_set
 from knockgrid._model import has_hook, n_layers
 from knockgrid._positions import resolve, tokenize
 from knockgrid._prepared import Prepared
-from knockgrid._record import SourceRun, record_clean, record_sources
+from knockgrid._record import SourceRun, outlines, record_runs, record_sources
 from knockgrid._run import Run
 from knockgrid._settings import Settings
 from knockgrid._source import RunSpec, Unavailable
@@ -70,19 +70,38 @@ class Binder:
         self.dropped: dict[tuple[int, str], str] = {}
         self.specs: dict[tuple[int, str], RunSpec | None] = {}
         self._recorded: dict[tuple[int, RunSpec, int], Run] = {}
-        self.prepare(settings.interventions)
 
-    def prepare(self, interventions: Sequence[Intervention]) -> None:
-        """Record every run that some source needs, once for all interventions and layers."""
+    @classmethod
+    def of(
+        cls, model: TransformerBridge, batch: Sequence[Prepared], settings: Settings
+    ) -> "Binder":
+        """A binder with the clean runs of a batch, and every run that some source needs."""
+        binder = cls(model, outlines(model, batch, settings), settings)
+        wanted = binder._wanted(settings.interventions)
+        sources = list(wanted.values())
+        binder.clean, made = record_runs(model, binder.clean, sources, settings)
+        binder.runs = list(binder.clean)
+        for index, spec, sample in binder._recorded:
+            binder._recorded[index, spec, sample] = binder.clean[index]
+        binder._recorded.update(zip(wanted, made, strict=True))
+        return binder
+
+    def _wanted(
+        self, interventions: Sequence[Intervention]
+    ) -> dict[tuple[int, RunSpec, int], SourceRun]:
+        """Every run that some source needs, once for all interventions and layers."""
         wanted: dict[tuple[int, RunSpec, int], SourceRun] = {}
         for index, run in enumerate(self.clean):
             for one in interventions:
                 spec = self._spec(index, one)
                 for sample in range(self._samples(one)):
-                    if spec is not None and (index, spec, sample) not in self._recorded:
+                    if spec is None or (index, spec, sample) in self._recorded:
+                        continue
+                    if spec == RunSpec(run.prompt):  # the run itself
+                        self._recorded[index, spec, sample] = run
+                    else:
                         wanted[index, spec, sample] = SourceRun(run, spec, sample)
-        made = record_sources(self.model, list(wanted.values()), self.settings)
-        self._recorded.update(zip(wanted, made, strict=True))
+        return wanted
 
     def _spec(self, index: int, one: Intervention) -> RunSpec | None:
         """Which run a source needs for a prompt; a prompt that offers none is noted as dropped."""
@@ -107,7 +126,9 @@ class Binder:
         if spec is None:
             return [None] * samples
         if (index, spec, samples - 1) not in self._recorded:
-            self.prepare([one])
+            wanted = self._wanted([one])
+            made = record_sources(self.model, list(wanted.values()), self.settings)
+            self._recorded.update(zip(wanted, made, strict=True))
         found = [self._recorded[index, spec, sample] for sample in range(samples)]
         self.sources.update({(index, one.name, i): run for i, run in enumerate(found)})
         return list(found)
@@ -169,8 +190,8 @@ def bind(
     model: TransformerBridge, batch: Sequence[Prepared], numbers: Sequence[int], settings: Settings
 ) -> Bound:
     """Record the runs of a batch and bind every cell; `numbers` orders the prompts in the table."""
-    clean = record_clean(model, batch, settings)
-    binder = Binder(model, clean, settings)
+    binder = Binder.of(model, batch, settings)
+    clean = binder.clean
     cells: list[Cell] = []
     skipped: list[tuple[Cell, str]] = []
     per_prompt = len(settings.interventions) * len(settings.layers)

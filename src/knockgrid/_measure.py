@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from knockgrid._bind import Bound
+from knockgrid._errors import InputError
 from knockgrid._executor import Outcome
 from knockgrid._intervention import Cell, not_a_distribution
 from knockgrid._run import Run
@@ -54,13 +55,30 @@ class Meter:
     def rows(self, outcomes: Iterable[Outcome], at_once: int) -> Iterator[tuple[Cell, list[Row]]]:
         """The rows of every cell, as soon as its last sample has arrived."""
         for _, group in groupby(outcomes, key=lambda o: (id(o.null), o.cell.runs[o.sample])):
+            checked = False
             while some := list(islice(group, at_once)):
                 logits = torch.stack([outcome.logits for outcome in some])
                 measured = self._values(some, logits), self._tops(some, logits)
+                checked = checked or self._check_null(some[0])
                 for outcome, values, tops in zip(some, *measured, strict=True):
                     rows = self._add(outcome, values, tops)
                     if rows:
                         yield outcome.cell, rows
+
+    def _check_null(self, outcome: Outcome) -> bool:
+        """Refuse the rows of a pass whose unedited row is not the run that it edits.
+
+        Raises:
+            InputError: it differs, so that the cache of this model cannot be trusted here.
+        """
+        run = self.bound.runs[outcome.cell.runs[outcome.sample]]
+        apart = float(evaluate([js], run.logits, outcome.null)["js"].max())
+        if not apart <= (5e-6 if outcome.null.dtype in (torch.float32, torch.float64) else 1e-2):
+            raise InputError(
+                f"the unedited row of a pass over prompt {run.prompt.id!r} is {apart:.1e} in JS "
+                "away from its recorded run; use executor='reference' for this model"
+            )
+        return True
 
     def tokens(self, cell: Cell) -> Sequence[int]:
         """The tokens that a cell is measured at."""

@@ -2,10 +2,11 @@
 
 import hashlib
 import re
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError
@@ -13,6 +14,7 @@ from torch.nn.modules import module
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._errors import InputError, unknown
+from knockgrid._progress import without_bars
 from knockgrid.host.hooks import HookPoint, full_name, gated, origin, points, wired
 from knockgrid.host.models import attention_of
 
@@ -56,16 +58,18 @@ def load(
     if str(model) == "demo":
         from knockgrid._demo import demo_folder
 
-        model = demo_folder()
+        with without_bars():
+            model = demo_folder()
     try:
-        return TransformerBridge.boot_transformers(
-            str(model),
-            dtype=dtype,
-            device=device,
-            revision=revision,
-            device_map=device_map,
-            trust_remote_code=False,
-        )
+        with without_bars():
+            return TransformerBridge.boot_transformers(
+                str(model),
+                dtype=dtype,
+                device=device,
+                revision=revision,
+                device_map=device_map,
+                trust_remote_code=False,
+            )
     except UnpicklingError as error:
         raise InputError(
             f"model {str(model)!r} has weights in a pickle that holds more than tensors, or is "
@@ -202,21 +206,52 @@ def _is_own(hook: Any) -> bool:
     return origin(hook) not in ("transformer_lens", "transformers", "accelerate", "torch")
 
 
-@lru_cache(maxsize=8)
-def _stride(numel: int, samples: int) -> int:
-    return max(1, numel // samples)
+_DIGESTS: "WeakKeyDictionary[Any, tuple[Any, str]]" = WeakKeyDictionary()
+FEW = 61
+"""Values of a parameter that are looked at to see whether a kept digest still holds."""
 
 
-def weights_digest(model: TransformerBridge, samples: int = 1024) -> str:
+def _kept(owner: Any, state: Any, compute: Callable[[Any], str]) -> str:
+    """A digest of an object, computed anew only where its state is another than last time."""
+    found = _DIGESTS.get(owner)
+    if found is None or found[0] != state:
+        found = state, compute(owner)
+        _DIGESTS[owner] = found
+    return found[1]
+
+
+def weights_state(model: TransformerBridge) -> tuple[Any, ...]:
+    """What changes with the weights: where they are, how often they were written, a few of them.
+
+    A write through `.data` is not counted by PyTorch, so some values are looked at as well; they
+    lie an odd number apart, so that no single column of a matrix has them all.
+    """
+    whole = model.original_model
+    few: dict[Any, list[torch.Tensor]] = {}
+    writes = []
+    for one in (*whole.parameters(), *whole.buffers()):
+        writes.append((id(one), one.data_ptr(), 0 if one.is_inference() else one._version))
+        some = one.detach().reshape(-1)[:: one.numel() // FEW | 1]
+        few.setdefault((one.dtype, one.device), []).append(some)
+    seen = [torch.cat(some).view(torch.uint8).cpu().numpy().tobytes() for some in few.values()]
+    return tuple(writes), tuple(map(hash, seen))
+
+
+def weights_digest(model: TransformerBridge) -> str:
     """A digest of name, shape and evenly spaced values of every parameter.
 
     It tells two models apart, a fine-tuned one from its base too, without reading every weight; it
-    does not notice a change of single weights between the sampled ones.
+    does not notice a change of single weights between the sampled ones. It is kept until
+    `weights_state` changes.
     """
+    return _kept(model, weights_state(model), _weights_digest)
+
+
+def _weights_digest(model: TransformerBridge, samples: int = 1024) -> str:
     digest = hashlib.sha256()
     for name, value in model.original_model.state_dict().items():
         flat = value.detach().reshape(-1)
-        some = flat[:: _stride(flat.numel(), samples)]
+        some = flat[:: max(1, flat.numel() // samples)]
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
         digest.update(some.to("cpu", torch.float64).numpy().tobytes())
     return digest.hexdigest()
@@ -227,6 +262,15 @@ def tokenizer_digest(tokenizer: Any) -> str:
 
     How its last call padded and cut is no part of it: TransformerLens sets both at many calls.
     """
+    backend = tokenizer.backend_tokenizer
+    parts = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+    rules = [repr(getattr(backend, name)) for name in parts]
+    added = repr(sorted(backend.get_added_tokens_decoder().items()))
+    state = (id(backend), type(backend.model), backend.get_vocab_size(), *rules, added)
+    return _kept(tokenizer, state, _tokenizer_digest)
+
+
+def _tokenizer_digest(tokenizer: Any) -> str:
     text = tokenizer.backend_tokenizer.to_str()
     last = re.compile(r'"truncation":.*?,"padding":.*?,"added_tokens":', re.DOTALL)
     text = last.sub('"truncation":null,"padding":null,"added_tokens":', text, count=1)

@@ -8,8 +8,9 @@ must equal the reference executor, all in the one pass in which a sweep would ca
 """
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,17 +21,18 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid._answer_positions import is_answer_position
 from knockgrid._bounds import bounded, bytes_held
 from knockgrid._errors import InputError, unknown
-from knockgrid._executor import Executor
+from knockgrid._executor import Executor, Outcome
 from knockgrid._intervention import Cell, not_a_distribution
-from knockgrid._memory import Memory, is_out_of_memory
+from knockgrid._memory import TRIAL, Memory, is_out_of_memory
 from knockgrid._model import user_hooks
-from knockgrid._prepared import Prepared
+from knockgrid._prepared import Prepared, ids_of
+from knockgrid._receipts import Asked, Receipt, are_ignored, keep, kept, state_of
+from knockgrid._record import check_heads, record_full
 from knockgrid._run import Run
 from knockgrid._settings import Settings
-from knockgrid._slower import NO_CACHE, consented, cost, remedy
+from knockgrid._slower import NO_CACHE, warn_slow
 from knockgrid._trial import (
     Trial,
-    check_layout,
     first_complete,
     grouped,
     make_trial,
@@ -40,18 +42,7 @@ from knockgrid.divergences import js
 from knockgrid.divergences._distribution import nan_rows
 from knockgrid.divergences._evaluate import evaluate
 from knockgrid.executors import rectangle, reference, staircase
-from knockgrid.host.models import attention_of
-
-Receipt = dict[str, Any]
-
-
-class FallbackWarning(UserWarning):
-    """A sweep runs on a slower executor than the user could expect, and why.
-
-    `plain` says it without what it costs.
-    """
-
-    plain = ""
+from knockgrid.executors._reference import forward, in_rows
 
 
 class Refused(Exception):
@@ -110,50 +101,52 @@ def choose(
     prompt = first_complete(model, ready, settings)
     partner = partner_of(prompt, ready)
     prompts = [prompt] if partner is None else [prompt, partner]
-    key = _key(model, prompts, settings, asked)
-    receipts = _RECEIPTS.setdefault(model, {})
-    if hooks or key not in receipts:
-        forced = executor != "auto"
-        receipts[key] = _try(model, prompts, settings, asked, forced, memory)
-    chosen, receipt = receipts[key]
+    wanted = _asked(prompts, settings, asked)
+    found = None if hooks else _found(model, wanted, asked)
+    if found is None:
+        found = _try(model, prompts, settings, asked, executor != "auto", memory)
+        if not hooks:
+            _RECEIPTS.setdefault(model, {}).setdefault(state_of(model), []).append((wanted, found))
+            if all(type(one).__module__.startswith("knockgrid.") for one in asked):
+                keep(model, wanted, found[1])
+    chosen, receipt = found
+    for act_name, heads in receipt["heads"].items():
+        what = f"activation {act_name!r} of {model.cfg.architecture}"
+        check_heads(settings.interventions, act_name, heads, what)
     refused = {t["executor"]: t["refused"] for t in receipt["tried"] if "refused" in t}
     if reasons or refused:
-        spent = cost(model, ready, settings, whole=chosen is reference)
-        consented(model, [*refused.values()], spent)
-        reasons += [f"{name}: {reason}" for name, reason in refused.items()]
-        why = f"the sweep runs on the {chosen.name} executor ({'; '.join(reasons)})"
-        way_out = remedy(model, [*refused.values()], bool(hooks))
-        said = FallbackWarning(f"{why} and takes {spent}; {way_out}")
-        said.plain = f"{why}; {way_out}"
-        warnings.warn(said, stacklevel=6)
+        warn_slow(model, ready, settings, chosen.name, reasons, refused)
     return chosen, {**receipt, "user_hooks": hooks}
 
 
-_RECEIPTS: "WeakKeyDictionary[TransformerBridge, dict[Any, tuple[Executor, Receipt]]]" = (
-    WeakKeyDictionary()
-)
+Kept = dict[tuple[Any, ...], list[tuple[Asked, tuple[Executor, Receipt]]]]
+_RECEIPTS: "WeakKeyDictionary[TransformerBridge, Kept]" = WeakKeyDictionary()
 
 
-def _key(
-    model: TransformerBridge,
-    prompts: Sequence[Prepared],
-    settings: Settings,
-    asked: Sequence[Executor],
-) -> tuple[Any, ...]:
-    """What a receipt holds for: the same kinds of edit on a model in the same state."""
-    weight = next(model.original_model.parameters())
-    state = (
-        weight.dtype,
-        str(weight.device),
-        bool(model.compatibility_mode),
-        attention_of(model),
-        torch.get_float32_matmul_precision(),
-        hash(tuple((name, id(part)) for name, part in model.original_model.named_modules())),
-    )
+def _asked(prompts: Sequence[Prepared], settings: Settings, executors: Sequence[Executor]) -> Asked:
+    """What a receipt has to hold for."""
     kinds = {kind: len(ones) for kind, ones in grouped(prompts[0], settings.interventions).items()}
-    passes = (len(prompts), settings.n_tokens > 1, settings.persistent, settings.prepend_bos)
-    passes += (settings.direction,)
-    return (*sorted(kinds.items()), _some(settings.layers), *passes, *state, *asked)
+    more = (settings.n_tokens > 1, settings.persistent, settings.prepend_bos, settings.direction)
+    executed = tuple(map(repr, executors))
+    return Asked(kinds, len(prompts), _some(settings.layers), (*more, *executed))
+
+
+def _found(
+    model: TransformerBridge, wanted: Asked, asked: Sequence[Executor]
+) -> tuple[Executor, Receipt] | None:
+    """A receipt that holds for what is wanted: of this process, or out of the user's cache."""
+    if are_ignored():
+        return None
+    made = _RECEIPTS.setdefault(model, {}).setdefault(state_of(model), [])
+    for before, found in made:
+        if before.holds_for(wanted):
+            return found
+    receipt = kept(model, wanted)
+    for one in asked if receipt is not None else ():
+        if one.name == receipt["executor"]:
+            made.append((wanted, (one, receipt)))
+            return one, receipt
+    return None
 
 
 def _candidates(executor: "str | Executor") -> list[Executor]:
@@ -185,21 +178,21 @@ def _try(
     forced: bool,
     memory: Memory,
 ) -> tuple[Executor, Receipt]:
-    check_layout(model, prompts[0], settings)
+    _check_other_length(model, prompts[0], settings)
     in_answer = any(is_answer_position(at) for one in settings.interventions for at in one.places)
     n_tokens = settings.n_tokens if in_answer else min(2, settings.n_tokens)
     short = replace(settings, n_tokens=n_tokens, samples=1)
     trial, no_cache = _recorded(model, prompts, short, any(each.needs_kv for each in asked))
     # Nothing but the passes can be made smaller here, so they get what the runs leave.
     bytes_left = None if memory.max_bytes is None else memory.max_bytes - bytes_held(trial.runs)
-    tried = [*trial.edited(*trial.kinds), *trial.pair]
-    expected = _measure(model, trial.runs, tried, reference)
+    expected = _expected(model, trial, memory.most_rows or TRIAL)
     _refuse_nan(trial, expected)
     receipt: Receipt = {
         "prompts": [one.prompt.id for one in prompts],
         "layers": list(_some(settings.layers)),
         "maximal_effects": _check_effects(model, trial, expected),
         "unseen": [kind for kind, cells in trial.maximal.items() if not cells],
+        "heads": _heads(trial.runs[0]),
         "tried": [],
     }
     for candidate in asked:
@@ -219,6 +212,44 @@ def _try(
         f"executor {last['executor']!r} cannot be used on {model.cfg.architecture}: "
         f"{last['refused']}{advice}"
     )
+
+
+def _check_other_length(model: TransformerBridge, prompt: Prepared, settings: Settings) -> None:
+    """With as many tokens as the model has heads, a dimension of heads passes for one of tokens."""
+    heads = {int(model.cfg.n_heads), int(getattr(model.cfg, "n_key_value_heads", None) or 0)}
+    ids = ids_of(model, [prompt])[:, :-1]
+    if len(prompt.tokens) in heads - {1}:
+        record_full(model, ids, ids.shape[1], replace(settings, keep_kv=False))
+
+
+def _heads(run: Run) -> dict[str, int]:
+    """For every activation that was recorded, how many heads it has; 0 for none."""
+    found: dict[str, int] = {}
+    for (act_name, _), act in run.acts.items():
+        found[act_name] = max(found.get(act_name, 0), act.shape[1] if act.ndim > 2 else 0)
+    return found
+
+
+def _expected(model: TransformerBridge, trial: Trial, max_rows: int) -> dict[int, Seen]:
+    """What the cells must give, by the reference executor.
+
+    They are rows of whole passes, which may do for passes of their own where the cell of the
+    greatest effect is, to the same tolerance, what it is alone.
+    """
+    tried = [*trial.edited(*trial.kinds), *trial.pair]
+    agree = _tolerance(model).agree
+    try:
+        seen = _measure(model, trial.runs, tried, partial(in_rows, max_rows=max_rows))
+        cell = max(tried, key=lambda cell: seen[cell.index].effect)
+        alone = forward(model, trial.runs[cell.runs[0]], cell.samples[0], cell.n_rows)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+    else:
+        null = _largest(one.null for one in seen.values())
+        if null <= agree and _js(alone, seen[cell.index].logits) <= agree:
+            return seen
+    return _measure(model, trial.runs, tried, reference)
 
 
 def _refuse_nan(trial: Trial, expected: Mapping[int, Seen]) -> None:
@@ -265,14 +296,17 @@ def _line(error: Exception) -> str:
 
 
 def _measure(
-    model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell], executor: Executor
+    model: TransformerBridge,
+    runs: Sequence[Run],
+    cells: Sequence[Cell],
+    carry_out: Callable[..., Iterable[Outcome]],
 ) -> dict[int, Seen]:
     """Every cell by index: the largest values over its measured tokens."""
     found: dict[int, Seen] = {}
     with warnings.catch_warnings():
         # A bridge that discards an edit warns once per hook; the refusal says it once, with a name.
         warnings.filterwarnings("ignore", message=".*edit is discarded.*")
-        for outcome in executor(model, runs, cells):
+        for outcome in carry_out(model, runs, cells):
             clean = runs[outcome.cell.runs[outcome.sample]].logits
             found[outcome.cell.index] = Seen(
                 logits=outcome.logits,
@@ -322,8 +356,7 @@ def _check(
         Refused: it failed, moved a no-op, or differs from the reference.
     """
     seen = _carried_out(model, trial, expected, executor)
-    dtype = next(model.original_model.parameters()).dtype
-    tolerance = TOLERANCES.get(dtype, HALF)
+    dtype, tolerance = next(model.original_model.parameters()).dtype, _tolerance(model)
     rounding = _largest(_apart(seen[i].logits, expected[i].logits) for i in expected)
     if dtype == torch.float64 and rounding <= ROUNDED:
         tolerance = replace(SINGLE, no_op=tolerance.no_op)
@@ -346,6 +379,10 @@ def _check(
             raise Refused(f"{kind!r} differs from the reference by {apart:.1e} in JS")
         kinds[kind] = {"no_op": no_op, "max_difference": apart}
     return kinds
+
+
+def _tolerance(model: TransformerBridge) -> Tolerance:
+    return TOLERANCES.get(next(model.original_model.parameters()).dtype, HALF)
 
 
 def _distance(

@@ -6,7 +6,9 @@ of text, as good as the other, so that the warning is kept from the page.
 
 import sys
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from typing import Any, TextIO, cast
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -42,6 +44,38 @@ class Lines:
         """Let the line be seen now."""
         if sys.stderr is not None:
             sys.stderr.flush()
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep the bars of other packages, which load and convert models, out of logs and pipes.
+
+    Example:
+        >>> with without_bars():
+        ...     print("as ever")
+        as ever
+
+    What is no bar comes through, such as warnings.
+    """
+    if visible() or sys.stderr is None:
+        yield
+    else:
+        with redirect_stderr(cast(TextIO, _NoBars(sys.stderr))):
+            yield
+
+
+class _NoBars:
+    """A stream that drops what begins with a carriage return, and the line's end after it."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.inside = stream, False
+
+    def write(self, text: str) -> int:
+        self.inside = text.startswith("\r") or (self.inside and not text.strip())
+        return len(text) if self.inside else self.stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def visible() -> bool:

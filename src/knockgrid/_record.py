@@ -9,6 +9,8 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._answer_positions import answer_positions
+from knockgrid._errors import InputError
+from knockgrid._intervention import Intervention
 from knockgrid._layers import layer_set
 from knockgrid._model import has_hook, hook_name, n_layers
 from knockgrid._positions import Tokens, resolve, tokenize
@@ -25,10 +27,13 @@ from knockgrid._run import (
     unbatch,
 )
 from knockgrid._settings import Settings
+from knockgrid._sizes import pass_tokens
 from knockgrid._source import RunSpec, normal
 from knockgrid.host.cache import Cache
 
 Key = TypeVar("Key")
+MIDDLE = ("resid_pre", "attn_out")
+"""What the stream between attention and MLP is the sum of."""
 
 
 def sites_of(model: TransformerBridge, settings: Settings) -> list[Site]:
@@ -37,26 +42,31 @@ def sites_of(model: TransformerBridge, settings: Settings) -> list[Site]:
     for one in settings.interventions:
         for layer in settings.layers:
             for inside in layer_set(one.window, layer, n_layers(model)):
-                sites.update(
-                    {
-                        (act_name, inside): None
-                        for act_name, _ in one.sites
-                        if has_hook(model, act_name, inside)
-                    }
-                )
+                names = [name for act_name, _ in one.sites for name in needed(act_name)]
+                sites.update({(n, inside): None for n in names if has_hook(model, n, inside)})
     return list(sites)
+
+
+def needed(act_name: str) -> tuple[str, ...]:
+    """An activation, and what it is checked against."""
+    return (act_name, *MIDDLE) if act_name == "resid_mid" else (act_name,)
 
 
 def record_clean(
     model: TransformerBridge, batch: Sequence[Prepared], settings: Settings
 ) -> list[Run]:
     """The clean runs of a batch, over the prompts and their greedy continuation."""
+    return record_runs(model, outlines(model, batch, settings), (), settings)[0]
+
+
+def outlines(model: TransformerBridge, batch: Sequence[Prepared], settings: Settings) -> list[Run]:
+    """The clean runs of a batch before they are recorded: their tokens and named positions."""
     n_prompt = len(batch[0].tokens)
     ids = continue_greedily(model, ids_of(model, batch), settings.n_tokens - 1)
-    recording = record_full(model, ids, n_prompt, settings)
-    prompts = [one.prompt for one in batch]
-    valid = count_valid(model, ids[:, n_prompt:])
-    runs = unbatch(recording, prompts, [one.tokens for one in batch], ids, valid)
+    valid, logits = count_valid(model, ids[:, n_prompt:]), torch.empty(settings.n_tokens, 0)
+    runs = [
+        Run(one.prompt, one.tokens, ids[i], {}, [], logits, valid[i]) for i, one in enumerate(batch)
+    ]
     return [replace(run, named=_named(model, run)) for run in runs]
 
 
@@ -76,9 +86,13 @@ def record_full(
     noise: Tensor | None = None,
     past: Cache | None = None,
 ) -> Recording:
-    """One recorded pass, with noise `[batch, pos, d_model]` on the embeddings if there is any."""
+    """One recorded pass, with noise `[batch, pos, d_model]` on the embeddings if there is any.
+
+    Raises:
+        InputError: an activation that is edited never fires, or is not as its edits need it.
+    """
     edits = {} if noise is None else {hook_name(model, "embed"): lambda act: act + noise.to(act)}
-    return record(
+    recording = record(
         model,
         ids,
         measured=slice(n_prompt - 1, None),
@@ -88,6 +102,67 @@ def record_full(
         edges=past is None and any(one.edges for one in settings.interventions),
         past=past,
     )
+    check_layout(model, recording.acts, ids.shape[1], settings)
+    return recording
+
+
+def check_layout(
+    model: TransformerBridge, acts: Mapping[Site, Tensor], n: int, settings: Settings
+) -> None:
+    """Refuse a recorded activation that is not `[batch, pos, ...]`, or lacks the heads asked for.
+
+    Raises:
+        InputError: one that never fires, or is laid out in another way.
+    """
+    edited = {name for one in settings.interventions for name, _ in one.sites}
+    for act_name, layer in sites_of(model, settings):
+        if act_name not in edited:
+            continue
+        what = f"activation {act_name!r} of {model.cfg.architecture}"
+        if (act_name, layer) not in acts:
+            raise InputError(
+                f"{what} never fires at layer {layer}, so it can be neither read nor edited; "
+                "leave it out, other kinds are not affected"
+            )
+        shape = tuple(acts[act_name, layer].shape)
+        if len(shape) < 3 or shape[1] != n:
+            raise InputError(
+                f"{what} has shape {shape} for {n} tokens, not [batch, pos, ...], so it cannot "
+                "be edited by position; leave it out, other kinds are not affected"
+            )
+        check_heads(settings.interventions, act_name, shape[2] if len(shape) > 3 else 0, what)
+        if act_name == "resid_mid" and not _is_sum(acts, layer):
+            raise InputError(
+                f"{what} is not the sum of 'resid_pre' and 'attn_out' at layer {layer}, so the "
+                "stream there cannot be replaced; leave it out, other kinds are not affected"
+            )
+
+
+def _is_sum(acts: Mapping[Site, Tensor], layer: int | None) -> bool:
+    """Whether the stream between attention and MLP is what enters the block and attention adds."""
+    parts = [acts[name, layer] for name in MIDDLE if (name, layer) in acts]
+    mid = acts["resid_mid", layer]
+    within = 8 * torch.finfo(mid.dtype).eps * mid.abs().max()
+    return len(parts) == len(MIDDLE) and bool((mid - sum(parts)).abs().max() <= within)
+
+
+def check_heads(
+    interventions: Sequence[Intervention], act_name: str, heads: int, what: str
+) -> None:
+    """Refuse heads that an activation does not have; 0 of them where it has none at all.
+
+    Raises:
+        InputError: an intervention names one.
+    """
+    for one in interventions:
+        if one.heads and not one.edges and act_name in {name for name, _ in one.sites}:
+            if not heads:
+                raise InputError(f"{what} has no heads; give {one.name!r} without heads=")
+            if max(one.heads) >= heads:
+                raise InputError(
+                    f"intervention {one.name!r} names head {max(one.heads)}, and {what} has heads "
+                    f"0 to {heads - 1}"
+                )
 
 
 def embedding_noise(
@@ -127,11 +202,65 @@ def _source_ids(
     return tokens, torch.cat([own, run.ids[run.n_prompt :]])
 
 
+def record_runs(
+    model: TransformerBridge,
+    clean: Sequence[Run],
+    wanted: Sequence[SourceRun],
+    settings: Settings,
+) -> tuple[list[Run], list[Run]]:
+    """Clean runs, recorded from their outlines, and the source runs that are wanted of them.
+
+    One pass records both, unless sources that begin late make two cheaper: a short pass takes as
+    long as it takes to read the weights.
+    """
+    given = [_source_ids(model, one, settings.prepend_bos) for one in wanted]
+    both = _in_one_pass(model, clean, wanted, given, settings)
+    some = list(wanted) if both else []
+    ids = torch.stack([*(run.ids for run in clean), *(own for _, own in given[: len(some)])])
+    noise = _noise_of(model, some, settings, ids)
+    if noise is not None:
+        noise = torch.cat([noise.new_zeros(len(clean), *noise.shape[1:]), noise])
+    recording = record_full(model, ids, clean[0].n_prompt, settings, noise)
+    runs = unbatch(
+        recording,
+        [*(run.prompt for run in clean), *(one.spec.prompt for one in some)],
+        [*(run.tokens for run in clean), *(tokens for tokens, _ in given[: len(some)])],
+        ids,
+        [*(run.n_valid for run in clean), *(one.run.n_valid for one in some)],
+        noise,
+    )
+    pairs = zip(clean, runs, strict=False)
+    found = [replace(run, named=one.named, noise=None) for one, run in pairs]
+    if both:
+        return found, list(map(_placed, runs[len(clean) :], wanted))
+    place = {id(run): i for i, run in enumerate(clean)}
+    told = [replace(one, run=found[place[id(one.run)]]) for one in wanted]
+    return found, record_sources(model, told, settings)
+
+
+def _in_one_pass(
+    model: TransformerBridge,
+    clean: Sequence[Run],
+    wanted: Sequence[SourceRun],
+    given: Sequence[tuple[Tokens, Tensor]],
+    settings: Settings,
+) -> bool:
+    """Whether source runs are as long as the clean ones, and cost less in their pass."""
+    length, n_prompt, most = len(clean[0].ids), clean[0].n_prompt, settings.rows_recorded
+    if any((len(ids), len(tokens)) != (length, n_prompt) for tokens, ids in given):
+        return False
+    if most is not None and len(clean) + len(wanted) > most:
+        return False
+    starts = [_suffix_start(one, *own) for one, own in zip(wanted, given, strict=True)]
+    saved = sum(starts) if settings.keep_kv else 0
+    return saved <= len(set(starts)) * pass_tokens(model)
+
+
 def _suffix_start(wanted: SourceRun, tokens: Tokens, ids: Tensor) -> int:
     """The first token at which a source's run can differ from its base run, within its prompt."""
     run, spec = wanted.run, wanted.spec
     at = spec.at if spec.scale else "subject"
-    if not run.kv or (at == "subject" and "subject" not in run.prompt.spans):
+    if at == "subject" and "subject" not in run.prompt.spans:
         return 0
     start = min(resolve(run.prompt, run.tokens, at)[0], len(tokens) - 1)
     return start if ids[:start].tolist() == run.ids[:start].tolist() else 0
@@ -149,7 +278,8 @@ def record_sources(
     groups: dict[tuple[int, int, int], list[int]] = {}
     given = [_source_ids(model, one, settings.prepend_bos) for one in wanted]
     for i, (tokens, ids) in enumerate(given):
-        key = (len(ids), len(tokens), _suffix_start(wanted[i], tokens, ids))
+        start = _suffix_start(wanted[i], tokens, ids) if wanted[i].run.kv else 0
+        key = (len(ids), len(tokens), start)
         groups.setdefault(key, []).append(i)
     for (_, n_prompt, start), members in parts(groups, settings.rows_recorded):
         some = [wanted[i] for i in members]

@@ -70,6 +70,19 @@ class Sizes:
         return kept + n_tokens * self.d_vocab * self.itemsize
 
 
+PASS = {"cpu": (12, 2e9)}
+"""Tokens that take as long as reading the weights, and as starting the operations of a pass of a
+model with one parameter in its blocks: small models wait for the latter."""
+
+
+def pass_tokens(model: TransformerBridge) -> float:
+    """How many tokens a pass could carry in the time that it takes beside them, roughly."""
+    sizes = sizes_of(model)
+    reading, starting = PASS.get(str(model.cfg.device).split(":")[0], (150, 1e12))
+    width = 4 * sizes.n_heads * sizes.d_head + 3 * sizes.d_mlp
+    return reading + starting / (sizes.n_layers * sizes.d_model * width)
+
+
 def sizes_of(model: TransformerBridge) -> Sizes:
     """The sizes of a loaded model."""
     dtype = next(model.original_model.parameters()).dtype

@@ -1,7 +1,8 @@
 """A slow executor: what it costs, and which version or option would spare it."""
 
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,15 @@ NO_CACHE = "the model keeps no keys and values, or takes no cache"
 ASKED_FROM = 600.0
 """Seconds from which on a sweep that the hosts' versions make slow is begun only when told to."""
 ROWS = 8
+
+
+class FallbackWarning(UserWarning):
+    """A sweep runs on a slower executor than the user could expect, and why.
+
+    `plain` says it without what it costs.
+    """
+
+    plain = ""
 
 
 @dataclass(frozen=True)
@@ -90,3 +100,28 @@ def consented(model: TransformerBridge, reasons: Sequence[str], spent: Cost) -> 
             f"{remedy(model, reasons, own_hooks=False)}; or give executor='reference' "
             "(--executor reference) to go on"
         )
+
+
+def warn_slow(
+    model: TransformerBridge,
+    ready: Sequence[Prepared],
+    settings: Settings,
+    name: str,
+    reasons: Sequence[str],
+    refused: Mapping[str, str],
+) -> None:
+    """Say why a sweep runs on a slow executor, what that costs, and what would spare it.
+
+    `reasons` concern the model as it is, `refused` maps an executor to what was found against it.
+
+    Raises:
+        InputError: it would take more than ten minutes for the hosts' versions alone.
+    """
+    spent = cost(model, ready, settings, whole=name == "reference")
+    consented(model, [*refused.values()], spent)
+    against = [*reasons, *(f"{name}: {reason}" for name, reason in refused.items())]
+    why = f"the sweep runs on the {name} executor ({'; '.join(against)})"
+    way_out = remedy(model, [*refused.values()], bool(reasons))
+    said = FallbackWarning(f"{why} and takes {spent}; {way_out}")
+    said.plain = f"{why}; {way_out}"
+    warnings.warn(said, stacklevel=7)

@@ -15,17 +15,14 @@ from knockgrid._intervention import Cell, Intervention
 from knockgrid._layers import layer_set
 from knockgrid._model import has_hook, n_layers
 from knockgrid._positions import At, lacks, resolve
-from knockgrid._prepared import Prepared, ids_of
-from knockgrid._record import record_clean, sites_of
-from knockgrid._run import Run, record
+from knockgrid._prepared import Prepared
+from knockgrid._run import Run
 from knockgrid._settings import Settings
 from knockgrid._source import Source, Unavailable, Where, normal
 from knockgrid.interventions._patch import patch
 from knockgrid.sources._donor import Donor
 
 Groups = Mapping[str, Sequence[Intervention]]
-MIDDLE = ("resid_pre", "attn_out")
-"""What the stream between attention and MLP is the sum of."""
 
 
 @final
@@ -154,61 +151,6 @@ def _complete(model: TransformerBridge, one: Prepared, settings: Settings) -> bo
     return True
 
 
-def check_layout(model: TransformerBridge, prompt: Prepared, settings: Settings) -> None:
-    """Refuse an activation that is not `[batch, pos, ...]`, or has not the heads asked for.
-
-    Raises:
-        InputError: one that never fires, or is laid out in another way.
-    """
-    edited = {name for one in settings.interventions for name, _ in one.sites}
-    sites = [site for site in sites_of(model, settings) if site[0] in edited]
-    middle = {layer for act_name, layer in sites if act_name == "resid_mid"}
-    sites += [(part, layer) for layer in middle for part in MIDDLE if (part, layer) not in sites]
-    ids, architecture = ids_of(model, [prompt]), model.cfg.architecture
-    heads = {int(model.cfg.n_heads), int(getattr(model.cfg, "n_key_value_heads", None) or 0)}
-    # A prompt with as many tokens as the model has heads could hide that a dimension is heads.
-    lengths = [ids.shape[1]] + ([ids.shape[1] - 1] if ids.shape[1] in heads - {1} else [])
-    for n in lengths if sites else ():
-        acts = record(model, ids[:, :n], measured=slice(-1, None), sites=sites, keep_kv=False).acts
-        for act_name, layer in sites:
-            what = f"activation {act_name!r} of {architecture}"
-            if (act_name, layer) not in acts:
-                raise InputError(
-                    f"{what} never fires at layer {layer}, so it can be neither read nor edited; "
-                    "leave it out, other kinds are not affected"
-                )
-            shape = tuple(acts[act_name, layer].shape)
-            if len(shape) < 3 or shape[1] != n:
-                raise InputError(
-                    f"{what} has shape {shape} for {n} tokens, not [batch, pos, ...], so it cannot "
-                    "be edited by position; leave it out, other kinds are not affected"
-                )
-            _check_heads(settings.interventions, act_name, shape, what)
-        for layer in middle:
-            mid, (enters, added) = acts["resid_mid", layer], (acts[part, layer] for part in MIDDLE)
-            apart = (mid - (enters + added)).abs().max()
-            if not apart <= 8 * torch.finfo(mid.dtype).eps * mid.abs().max():
-                raise InputError(
-                    f"activation 'resid_mid' of {architecture} is not the sum of 'resid_pre' and "
-                    f"'attn_out' at layer {layer}, so the stream there cannot be replaced; leave "
-                    "it out, other kinds are not affected"
-                )
-
-
-def _check_heads(
-    interventions: Sequence[Intervention], act_name: str, shape: tuple[int, ...], what: str
-) -> None:
-    for one in interventions:
-        if one.heads and act_name in {name for name, _ in one.sites} and not one.edges:
-            if len(shape) < 4:
-                raise InputError(f"{what} has no heads; give {one.name!r} without heads=")
-            if max(one.heads) >= shape[2]:
-                raise InputError(
-                    f"intervention {one.name!r} names head {max(one.heads)}, and {what} has heads "
-                    f"0 to {shape[2] - 1}"
-                )
-
-
 def _has_sites(model: TransformerBridge, one: Intervention, layer: int) -> bool:
     if one.edges is not None:
         return has_hook(model, "attn_scores", layer)
@@ -293,7 +235,7 @@ def make_trial(
     ]
     everywhere = replace(settings, layers=tuple(range(total)))
     recorded = replace(everywhere, interventions=every + shared, direction="noise")
-    binder = Binder(model, record_clean(model, prompts, recorded), recorded)
+    binder = Binder.of(model, prompts, recorded)
     restored = _restoring(binder)
     numbers = iter(range(10**9))
     cells: dict[str, list[Cell]] = {kind: [] for kind in groups}

@@ -8,7 +8,8 @@ the table costs, next to the L P n of the null rows,
     patch inside a block    P n L (L + 1) / 2
     edge patch              twice that of a knockout, as every cell has two rows
 
-and rows of the table that begin at the same position share a pass and its null rows.
+and rows of the table that begin at the same position share a pass and its null rows; those that
+begin elsewhere do where a pass of their own would take longer than their additional tokens.
 """
 
 from collections import Counter
@@ -21,11 +22,17 @@ from families import DENSE
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import knockgrid as kg
-from knockgrid.executors import _staircase
+from knockgrid.executors import _rows, _staircase
 
 LLAMA = next(family for family in DENSE if family.name == "Llama")
 L, LENGTH = 3, 9
 TALLY = ("tensor", "to", "cpu", "item", "tolist", "cuda")
+
+
+@pytest.fixture(autouse=True)
+def passes_are_free(monkeypatch):
+    """Tiny models wait for the start of operations, so all their rows would share one pass."""
+    monkeypatch.setattr(_rows, "passing", lambda model: 0)
 
 
 class Blocks:
@@ -111,6 +118,18 @@ def test_rows_that_begin_at_the_same_position_share_a_pass(boot, prompts):
     both = counted(boot(LLAMA), prompts, flow, kg.staircase)
     assert both.passes == 3
     assert sum(both.tokens) == 2 * (L + attention + last) + (7 + 6) * (L + subject)
+
+
+def test_passes_are_joined_where_that_saves_more_than_it_costs(boot, prompts, monkeypatch):
+    """Six more tokens for L + attention + last rows, against one more reading of the weights."""
+    flow, starts = kg.information_flow(window=1), (2, 8)
+    more = (9 - starts[0] - 1) * (L * (L + 1) // 2 + L * (L - 1) // 2) / L
+    for each, n in ((more - 1.1, 2), (more + 1.1, 1)):
+        monkeypatch.setattr(_rows, "passing", lambda model, each=each: each)
+        got = counted(boot(LLAMA), prompts[:1], flow, kg.staircase)
+        assert got.passes == n
+    rows = L * (L + 1) // 2 + L * (L - 1)
+    assert sum(got.tokens) == 7 * (L + rows)
 
 
 def test_the_reference_costs_whole_sequences(boot, prompts):

@@ -17,8 +17,8 @@ from words import word_tokenizer
 
 import knockgrid as kg
 from knockgrid import _slower
-from knockgrid._preflight import FallbackWarning
 from knockgrid._run import run_hooked
+from knockgrid._slower import FallbackWarning
 from knockgrid.host.cache import NEW, OLD, cache_name, growing_cache, handed, held
 
 BY_NAME = {family.name: family for family in FAMILIES}

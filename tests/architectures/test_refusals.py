@@ -11,7 +11,8 @@ from mixtures import FAMILIES
 
 import knockgrid as kg
 from knockgrid._memory import Memory
-from knockgrid._preflight import _RECEIPTS, FallbackWarning, choose
+from knockgrid._preflight import _RECEIPTS, choose
+from knockgrid._slower import FallbackWarning
 from knockgrid.executors._staircase import Staircase
 
 BY_NAME = {family.name: family for family in FAMILIES}

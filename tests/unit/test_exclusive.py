@@ -73,7 +73,7 @@ class Meeting:
 
 
 @pytest.mark.parametrize("what", ["sweep", "known", "off_manifold", "reference", "noise"])
-@pytest.mark.filterwarnings("ignore::knockgrid._preflight.FallbackWarning")
+@pytest.mark.filterwarnings("ignore::knockgrid._slower.FallbackWarning")
 def test_a_second_thread_is_refused_in_the_middle_of_a_pass(tiny_llama, tower, what):
     import knockgrid as kg
     from knockgrid._statistics import embeddings
@@ -136,7 +136,7 @@ def test_a_hook_of_this_thread_is_called(tiny_llama):
     assert seen == (1, "name")
 
 
-@pytest.mark.filterwarnings("ignore::knockgrid._preflight.FallbackWarning")
+@pytest.mark.filterwarnings("ignore::knockgrid._slower.FallbackWarning")
 def test_two_threads_with_a_model_each(tiny_llama, tiny_gpt2, tower):
     """At the same time, until both are in the middle of a pass."""
     expected = [swept(model, tower) for model in (tiny_llama, tiny_gpt2)]

@@ -309,7 +309,7 @@ def test_hooks_of_the_user_s_own(given, hooks, name):
 def test_hooks_of_pytorch_ask_for_whole_prompts_too(given):
     """They take part, on the reference executor, wherever on the model they are."""
     import knockgrid as kg
-    from knockgrid._preflight import FallbackWarning
+    from knockgrid._slower import FallbackWarning
 
     lengths = set()
 

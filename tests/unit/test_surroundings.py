@@ -101,7 +101,7 @@ class TestModel:
     def test_a_replaced_module_is_tried_anew(self, boot, sweep, prompts):
         """One that clears the first position it sees cannot run with a cache."""
         import knockgrid as kg
-        from knockgrid._preflight import FallbackWarning
+        from knockgrid._slower import FallbackWarning
 
         class Clears(torch.nn.Module):
             def __init__(self, base):

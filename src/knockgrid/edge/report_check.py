@@ -9,8 +9,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid import _sweep
 from knockgrid._errors import InputError
 from knockgrid._intervention import Intervention
-from knockgrid._preflight import FallbackWarning
 from knockgrid._prompt import Prompt
+from knockgrid._receipts import anew
+from knockgrid._slower import FallbackWarning
 from knockgrid.interventions import edge_patch, knockout, patch
 
 PROMPT = Prompt("The Eiffel Tower is located in the city of", spans={"subject": "The Eiffel Tower"})
@@ -41,7 +42,7 @@ def checked(model: TransformerBridge) -> Iterator[Checked]:
     """Every kind, tried as it comes."""
     for one in kinds():
         try:
-            with warnings.catch_warnings(record=True) as said:
+            with anew(), warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always", FallbackWarning)
                 table = _sweep.sweep(model, PROMPT, one, progress=False, layers=[0])
         except InputError as error:

@@ -17,8 +17,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from knockgrid import _sweep
-from knockgrid._preflight import FallbackWarning
 from knockgrid._prompt import Prompt
+from knockgrid._slower import FallbackWarning
 from knockgrid.host.versions import install_tested
 from knockgrid.interventions import information_flow, patch
 from knockgrid.sources import corrupted_run, donor, fixed, swap

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, final
 
 import torch
@@ -11,7 +12,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid._edit import Edit, Placed
 from knockgrid._executor import Outcome, as_hook, edits_by_hook, items, noise_hooks
 from knockgrid._intervention import Cell
-from knockgrid._run import Run, input_device, run_hooked
+from knockgrid._run import Run, input_device, keep_measured, run_hooked
+from knockgrid.executors._rows import layout, split
 
 
 @final
@@ -60,6 +62,28 @@ def forward(
         logits = run_hooked(model, run.ids.expand(n_rows, -1), named)
     # A copy, since a view would keep the logits of all positions and rows alive.
     return logits[0, run.n_prompt - 1 :].clone()
+
+
+def in_rows(
+    model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell], max_rows: int
+) -> Iterator[Outcome]:
+    """The cells of every run as rows of passes over the whole sequence, without a cache.
+
+    Fewer passes than the reference executor makes, for whoever makes sure of one of them.
+    """
+    todo, device = sorted(items(cells), key=lambda item: item.run), input_device(model)
+    for index, group in groupby(todo, key=lambda item: item.run):
+        run = runs[index]
+        for part in split(list(group), max_rows):
+            plan = layout(0, part)
+            placed = [Placed(e, plan.row[id(item)]) for item in part for e in item.edits]
+            hooks = [*noise_hooks(model, run.noise), *edits_by_hook(model, placed, device).items()]
+            named = [(name, as_hook(apply)) for name, apply in hooks]
+            named.append(("unembed.hook_in", keep_measured(slice(run.n_prompt - 1, None))))
+            with torch.inference_mode():
+                logits = run_hooked(model, run.ids.expand(len(plan.row_prompt), -1), named)
+            for item in part:
+                yield Outcome(item.cell, item.sample, logits[plan.row[id(item)]], logits[0])
 
 
 reference = Reference()

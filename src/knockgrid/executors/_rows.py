@@ -1,6 +1,6 @@
 """Which cells share a pass, and which row of it is theirs."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -10,7 +10,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid._executor import Item
 from knockgrid._memory import LEAST
 from knockgrid._run import Run, input_device
-from knockgrid._sizes import Sizes, sizes_of
+from knockgrid._sizes import Sizes, pass_tokens, sizes_of
 
 Entry = tuple[int, bool]
 
@@ -58,17 +58,62 @@ def plans(
     max_bytes: int | None = None,
 ) -> Iterator[Plan]:
     """Group items by length and first position, and cut the groups to the memory budget."""
-    groups: dict[tuple[int, int, int], list[Item]] = {}
+    groups: dict[tuple[int, int], dict[int, list[Item]]] = {}
     for item in todo:
         run = runs[item.run]
         # A pass measures from the last prompt token on, so it begins there at the latest.
         start = min(item.start, run.n_prompt - 1)
-        groups.setdefault((len(run.ids), run.n_prompt, start), []).append(item)
-    for (length, _, start), group in groups.items():
-        n_tokens = runs[group[0].run].n_tokens
-        bounds = (max_rows, max_bytes)
-        for part in split(group, rows_at_once(model, length, length - start, n_tokens, bounds)):
-            yield layout(start, part)
+        groups.setdefault((len(run.ids), run.n_prompt), {}).setdefault(start, []).append(item)
+    for (length, _), by_start in groups.items():
+        n_tokens = runs[next(iter(by_start.values()))[0].run].n_tokens
+
+        def most(start: int, length: int = length, n_tokens: int = n_tokens) -> int:
+            bounds = (max_rows, max_bytes)
+            return rows_at_once(model, length, length - start, n_tokens, bounds)
+
+        for start, group in joined(by_start, length, int(model.cfg.n_layers), most, passing(model)):
+            for part in split(group, most(start)):
+                yield layout(start, part)
+
+
+passing = pass_tokens
+
+
+def joined(
+    by_start: Mapping[int, Sequence[Item]],
+    length: int,
+    n_layers: int,
+    most: Callable[[int], int],
+    each: float,
+) -> Iterator[tuple[int, list[Item]]]:
+    """Groups of items and the first positions of their passes, at the least cost in tokens.
+
+    A pass costs what `each` tokens do, and its rows cost their tokens; items that begin later may
+    join one that begins earlier where that reads the weights less often. `most` are the rows that
+    a pass has room for.
+    """
+    starts = sorted(by_start)
+    runs = [{item.run for item in by_start[start]} for start in starts]
+    rows = [sum(item.cell.n_rows for item in by_start[start]) for start in starts]
+    share = [
+        sum(item.cell.n_rows * (1 - sum(entry(item)) / n_layers) for item in by_start[start])
+        for start in starts
+    ]
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for end in range(1, len(starts) + 1):
+        options = []
+        for first in range(end):
+            suffix, here = length - starts[first], slice(first, end)
+            nulls = len(set[int]().union(*runs[here]))
+            passes = -(-sum(rows[here]) // max(1, most(starts[first]) - nulls))
+            cost = passes * (each + suffix * nulls) + suffix * sum(share[here])
+            options.append((best[first][0] + cost, first))
+        best.append(min(options))
+    cuts = [len(starts)]
+    while cuts[-1]:
+        cuts.append(best[cuts[-1]][1])
+    for end, first in zip(reversed(cuts[:-1]), reversed(cuts[1:]), strict=True):
+        yield starts[first], [item for start in starts[first:end] for item in by_start[start]]
 
 
 def split(group: Sequence[Item], limit: int) -> Iterator[list[Item]]:

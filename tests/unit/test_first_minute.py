@@ -1,0 +1,211 @@
+"""What is computed once is not computed twice, and holds until something changes."""
+
+import copy
+import json
+import sys
+from collections import Counter
+
+import pytest
+import torch
+from tqdm.auto import tqdm
+
+import knockgrid as kg
+from knockgrid import _model, _preflight, _receipts, _run
+from knockgrid._progress import without_bars
+from knockgrid.edge.report_check import checked
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Counts the passes of knockgrid's that read all weights."""
+    found, right = Counter(), _run.run_hooked
+
+    def counting(model, ids, hooks, past=None, stop_at_layer=None):
+        found["passes"] += stop_at_layer is None
+        return right(model, ids, hooks, past, stop_at_layer)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("knockgrid.") and getattr(module, "run_hooked", None) is right:
+            monkeypatch.setattr(module, "run_hooked", counting)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A cache of receipts of this test's own."""
+    monkeypatch.setenv("KNOCKGRID_RECEIPTS", str(tmp_path / "receipts"))
+    return tmp_path / "receipts"
+
+
+@pytest.fixture
+def forget():
+    """Preflight as in a new process."""
+
+    def go(model):
+        _preflight._RECEIPTS.pop(model, None)
+
+    return go
+
+
+def swept(model, prompts, rows=None, **options):
+    rows = kg.information_flow(window=1) if rows is None else rows
+    return kg.sweep(model, prompts, rows, progress=False, **options)
+
+
+class TestPasses:
+    def test_one_prompt_takes_two_or_three(self, boot, prompts, passes):
+        model, table = boot(), None
+        for most in (7, 3):  # with preflight, and without
+            passes.clear()
+            table = swept(model, prompts[1])
+            assert 2 <= passes["passes"] <= most
+        assert (table.js > 0).any()
+
+    def test_prompts_of_equal_length_are_not_tried_each(self, boot, prompts, passes):
+        model = boot()
+        _, tower, italy = prompts
+        swept(model, [italy, italy.replace(text="The capital of France is", id="other")])
+        passes.clear()
+        swept(model, italy)
+        assert passes["passes"] <= 3
+        assert tower.id != italy.id
+
+    def test_together_and_apart_agree(self, boot, prompts, monkeypatch):
+        from knockgrid import _record
+        from knockgrid.executors import _rows
+
+        model, tables = boot(), []
+        for each in (0.0, 1e9):
+            monkeypatch.setattr(_rows, "passing", lambda model, each=each: each)
+            monkeypatch.setattr(_record, "pass_tokens", lambda model, each=each: each)
+            tables.append(swept(model, prompts, n_tokens=2))
+        one, other = tables
+        assert (one.js > 1e-6).any()
+        assert (one.js - other.js).abs().max() < 1e-12
+
+
+class TestReceipts:
+    def test_one_is_kept_and_says_so(self, boot, prompts, folder, passes, forget):
+        model = boot()
+        first = swept(model, prompts[1])
+        assert "kept" not in first.attrs["knockgrid"]["receipt"]
+        forget(model)
+        passes.clear()
+        again = swept(model, prompts[1])
+        assert passes["passes"] <= 3
+        receipt = again.attrs["knockgrid"]["receipt"]
+        assert receipt["kept"].startswith("20")
+        assert (again.js == first.js).all()
+
+    @pytest.mark.parametrize("damage", ["", "{}", "[]", '{"receipt": 3}', "flipped"])
+    def test_a_damaged_one_is_none(self, boot, prompts, folder, forget, damage):
+        model = boot()
+        swept(model, prompts[1])
+        (file,) = folder.iterdir()
+        text = file.read_text()
+        file.write_text(text.replace("staircase", "rectangle") if damage == "flipped" else damage)
+        forget(model)
+        receipt = swept(model, prompts[1]).attrs["knockgrid"]["receipt"]
+        assert "kept" not in receipt
+        assert receipt["executor"] == "staircase"
+        assert json.loads(file.read_text())["receipt"]["executor"] == "staircase"
+
+    def test_they_are_few(self, boot, prompts, folder, monkeypatch):
+        monkeypatch.setattr(_receipts, "MOST", 2)
+        for layer in range(4):
+            swept(boot(), prompts[1], layers=[layer])
+        assert len(list(folder.iterdir())) == 2
+
+    def test_other_weights_and_options_have_their_own(self, boot, prompts, folder, forget):
+        model = boot()
+        swept(model, prompts[1])
+        for change in ("weights", "direction", "kind"):
+            forget(model)
+            options = {"direction": "denoise"} if change == "direction" else {}
+            rows = [kg.patch("resid_post" if change != "kind" else "mlp_out", "subject")]
+            if change == "weights":
+                rows = None
+                next(iter(model.original_model.parameters())).data.mul_(1.01)
+            table = swept(model, prompts[1], rows, **options)
+            assert "kept" not in table.attrs["knockgrid"]["receipt"]
+
+    def test_a_module_of_the_users_own_has_none(self, boot, prompts, folder):
+        class Own(torch.nn.Module):
+            pass
+
+        model = boot()
+        model.original_model.own = Own().eval()
+        swept(model, prompts[1])
+        assert not folder.exists()
+
+    def test_check_tries_anew(self, boot, folder, passes):
+        model = boot()
+        list(checked(model))
+        before = passes["passes"]
+        list(checked(model))
+        assert passes["passes"] == 2 * before
+
+    def test_a_cache_that_cannot_be_written_is_left(self, boot, prompts, folder):
+        folder.write_text("a file")
+        swept(boot(), prompts[1])
+
+
+class TestWhatDependsOnTheEdit:
+    @pytest.mark.parametrize("where", ["memory", "disk"])
+    def test_heads_are_checked_with_a_kept_receipt(self, boot, prompts, folder, forget, where):
+        """Four query heads on two of keys: head 3 of a key is none."""
+        model = boot()
+        swept(model, prompts[1], kg.patch("k", "subject", heads=[0]))
+        if where == "disk":
+            forget(model)
+        with pytest.raises(kg.InputError, match="names head 3, .* heads 0 to 1"):
+            swept(model, prompts[1], kg.patch("k", "subject", heads=[3]))
+
+    def test_an_unedited_row_that_is_not_the_run_is_refused(self, boot, prompts, monkeypatch):
+        from knockgrid.executors import _staircase
+
+        model, right = boot(), _staircase.run_pass
+        swept(model, prompts[1])
+
+        def wrong(*args):
+            logits = right(*args)
+            return logits + 0.3 * torch.arange(logits.shape[-1]) / logits.shape[-1]
+
+        monkeypatch.setattr(_staircase, "run_pass", wrong)
+        with pytest.raises(kg.InputError, match="unedited row .* away from its recorded run"):
+            swept(model, prompts[1])
+
+
+class TestDigests:
+    @pytest.mark.parametrize("part", [slice(None), 5, (slice(None), slice(8, 16))])
+    def test_weights_written_behind_the_counter_are_seen(self, boot, part):
+        model = boot()
+        before = _model.weights_digest(model)
+        weight = next(p for p in model.original_model.parameters() if p.ndim == 2 and len(p) < 99)
+        weight.data[part] += 1
+        assert _model.weights_digest(model) != before
+
+    def test_they_are_taken_once(self, boot, monkeypatch):
+        model, taken = boot(), []
+        monkeypatch.setattr(_model, "_weights_digest", lambda model: taken.append(1) or "digest")
+        assert [_model.weights_digest(model) for _ in range(3)] == ["digest"] * 3
+        assert len(taken) == 1
+
+    def test_a_changed_tokenizer_is_seen(self, tiny_tokenizer):
+        tokenizer = copy.deepcopy(tiny_tokenizer)
+        before = _model.tokenizer_digest(tokenizer)
+        tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True
+        changed = _model.tokenizer_digest(tokenizer)
+        assert changed != before
+        tokenizer.add_tokens(["knockgrid"])
+        assert _model.tokenizer_digest(tokenizer) not in (before, changed)
+
+
+def test_bars_of_others_stay_out_of_logs_and_warnings_do_not(capsys):
+    with without_bars():
+        for _ in tqdm(range(3), desc="Loading weights"):
+            print("kept", file=sys.stderr)
+    assert capsys.readouterr().err == "kept\n" * 3
+    for _ in tqdm(range(3), desc="Loading weights"):
+        pass
+    assert "Loading weights" in capsys.readouterr().err
