@@ -207,9 +207,26 @@ def known(
         InputError: an empty prompt set, a prompt that does not fit the model, or a judge that
             gives neither True nor False.
     """
-    found, odd = sorted_out(load(model), prompts, judge, n_tokens, prepend_bos)
+    model = load(model)
+    prompts = [prompts] if isinstance(prompts, Prompt) else list(prompts)
+    if judge is None:
+        check_answered(prompts)
+    found, odd = sorted_out(model, prompts, judge, n_tokens, prepend_bos)
     warn_of(odd, len(found))
     return found
+
+
+def check_answered(prompts: Sequence[Prompt]) -> None:
+    """Refuse to look for known prompts where none has an answer.
+
+    Raises:
+        InputError: none has.
+    """
+    if prompts and not any(getattr(one, "answers", True) for one in prompts):
+        raise InputError(
+            f"none of the {len(prompts)} prompts has an answer, so none is known; give them, "
+            "or say which column holds them: columns={name: 'answers'}, --column NAME=answers"
+        )
 
 
 def sorted_out(

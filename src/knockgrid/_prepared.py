@@ -9,7 +9,8 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._errors import InputError
-from knockgrid._positions import Tokens, default_bos as default_bos, tokenize
+from knockgrid._positions import Tokens, tokenize
+from knockgrid._positions import default_bos as default_bos
 from knockgrid._prompt import Prompt
 from knockgrid._run import check_length, input_device
 

@@ -143,9 +143,10 @@ class Prompt:
         (0, 16)
 
     Spans are half-open and count characters (code points), or are given as the text itself, which
-    must then occur exactly once. White space around spans and answers is taken off. `relation` and the subject are the clusters of the statistics,
-    `group` is the panel of a figure, `swap` the partner prompt of `corrupted_run(by=swap())`, and
-    `id` names the prompt in tables (by default a digest of text and spans).
+    must then occur exactly once. White space around spans and answers is taken off. `relation` and
+    the subject are the clusters of the statistics, `group` is the panel of a figure, `swap` the
+    partner prompt of `corrupted_run(by=swap())`, and `id` names the prompt in tables (by default a
+    digest of text and spans).
 
     Raises:
         InputError: empty text, a span that is absent, ambiguous or outside the text, a name or an

@@ -1,5 +1,6 @@
 """Columns: what each column of a file is to a prompt, and which of them nobody reads."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,8 @@ from knockgrid._errors import InputError, shown, unknown
 from knockgrid.datasets._rows import ALIASES, FIELDS, NAMES
 from knockgrid.datasets._schemas import SCHEMAS, Schema, at, schema_of
 
+FILLED = ("text", "prompt", "template", "subject_span")
+"""What another text or template takes the place of."""
 MOST_NAMED = 8
 """Unread columns that are named."""
 
@@ -50,10 +53,9 @@ class Columns:
         self.there.update(dict.fromkeys(map(str, row)))
         if self.is_first:
             self.schema, self.is_first = schema_of(row), False
-        schema = self.schema if self.schema is schema_of(row) else None
         moved = {name for name in self.given if name in NAMES}
-        if schema is not None:
-            found = schema.fields(row)
+        if self.schema is not None:
+            found = self.schema.fields(defaultdict(lambda: None, row))
         else:
             found = {name: row[name] for name in NAMES if name in row and name not in moved}
         for name, field in self.given.items():
@@ -62,11 +64,12 @@ class Columns:
                 continue
             self.seen.add(name)
             if field in ("text", "template"):
-                found = _without(found, "text", "prompt", "template", "subject_span")
+                span = _moved(found, value)
+                found = {**_without(found, *FILLED), **span}
             found = _without(found, field, *(a for a, f in ALIASES.items() if f == field))
             found[field] = value
         if self.template is not None:
-            found = _without(found, "text", "prompt", "template", "subject_span")
+            found = _without(found, *FILLED)
             found["template"] = self.template
         return found
 
@@ -78,9 +81,8 @@ class Columns:
         """
         for name in self.given:
             if name not in self.seen:
-                raise InputError(
-                    f"no row of {source} has the column {shown(name)}; it has {shown(list(self.there))}"
-                )
+                has = shown(list(self.there))
+                raise InputError(f"no row of {source} has the column {shown(name)}; it has {has}")
         read = {*self.given, *(name.split(".")[0] for name in self.given)}
         read |= set(NAMES) if self.schema is None else self.schema.roots
         unread = [name for name in self.there if name and name not in read]
@@ -90,6 +92,15 @@ class Columns:
             names = ", ".join(shown(name, 30) for name in unread[:MOST_NAMED]) + more
             said.append(f"{'' if said else f'{source}: '}columns that are not read: {names}")
         return "; ".join(said)
+
+
+def _moved(found: Mapping[str, Any], text: Any) -> dict[str, Any]:
+    """The span of the subject in a text that a schema has put into a frame."""
+    framed, span = found.get("text"), found.get("subject_span")
+    if not (isinstance(span, tuple) and isinstance(framed, str) and isinstance(text, str)):
+        return {}
+    by = framed.find(text)
+    return {} if by < 0 else {"subject_span": (span[0] - by, span[1] - by)}
 
 
 def _without(found: Mapping[str, Any], *names: str) -> dict[str, Any]:

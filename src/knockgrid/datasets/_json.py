@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from knockgrid._errors import InputError, shown
-from knockgrid.datasets._jsonl import after_space, jsonl_rows, loads, no_object, value_at
+from knockgrid.datasets._jsonl import after_space, jsonl_rows, no_object, value_at
 
+ADVICE = "repair it, or write JSON Lines"
 LARGEST = 2**29
 """Bytes of a JSON file, which is read whole; JSON Lines have no such bound."""
 
@@ -22,10 +23,15 @@ def json_rows(path: Path, wanted: Collection[str] = ()) -> Iterator[tuple[str, d
     """
     text = _text(path)
     start = after_space(text, 0)
+    if start == len(text):
+        return iter(())
     if text[start : start + 1] == "[":
         return _items(text, start + 1, path.name)
     try:
-        return _within(loads(text, path.name), path.name)
+        whole, end = value_at(text, start, path.name, ADVICE)
+        if text[end:].strip():
+            raise InputError(f"{path.name} is not JSON (Extra data); {ADVICE}")
+        return _within(whole, path.name)
     except InputError:
         if "\n" in text.strip():  # an object a line, which some programs call JSON too
             return jsonl_rows(path)
@@ -50,18 +56,18 @@ def _text(path: Path) -> str:
 
 def _items(text: str, at: int, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The objects of an array whose first item begins after `at`, with their lines."""
-    line, counted, empty = 1, 0, True
+    line, counted, number = 1, 0, 1
     while True:
         at = after_space(text, at)
         line, counted = line + text.count("\n", counted, at), at
-        where = f"{name} line {line}"
-        if empty and text[at : at + 1] == "]":
+        where = f"{name} row {number} (line {line})"
+        if number == 1 and text[at : at + 1] == "]":
             break
-        row, at = value_at(text, at, where)
+        row, at = value_at(text, at, where, ADVICE)
         if not isinstance(row, dict):
             raise no_object(where)
         yield where, row
-        at, empty = after_space(text, at), False
+        at, number = after_space(text, at), number + 1
         if text[at : at + 1] != ",":
             break
         at += 1

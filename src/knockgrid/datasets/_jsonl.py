@@ -53,7 +53,7 @@ def loads(text: str, where: str) -> Any:
     return value
 
 
-def value_at(text: str, at: int, where: str) -> tuple[Any, int]:
+def value_at(text: str, at: int, where: str, advice: str = "one object a line") -> tuple[Any, int]:
     """The JSON value that begins at a place in a text, and the place after it.
 
     Raises:
@@ -64,7 +64,7 @@ def value_at(text: str, at: int, where: str) -> tuple[Any, int]:
     except InputError as error:
         raise InputError(f"{where} is not JSON ({error})") from None
     except json.JSONDecodeError as error:
-        raise InputError(f"{where} is not JSON ({error.msg}); one object a line") from None
+        raise InputError(f"{where} is not JSON ({error.msg}); {advice}") from None
     except RecursionError:
         raise InputError(f"{where} is JSON nested too deeply; a row is flat") from None
 

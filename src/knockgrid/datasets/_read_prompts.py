@@ -29,7 +29,7 @@ MOST_TEXT = 2**30
 def read_prompts(
     source: str | Path, *, columns: Mapping[str, str] | None = None, template: str | None = None
 ) -> list[Prompt]:
-    """Read prompts from a file (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`) or `hf:name[:split]`.
+    """Read prompts from a JSONL, JSON, CSV, TSV or Parquet file, or `hf:name[:split]`.
 
     Example:
         >>> import pathlib, tempfile, knockgrid as kg

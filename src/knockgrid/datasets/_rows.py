@@ -116,8 +116,6 @@ class PromptRow(BaseModel):
         """A single answer is a list of one; text may hold several, as a list or between `|`."""
         if given is None:
             return ()
-        if isinstance(given, int | float) and not isinstance(given, bool):
-            given = [given]
         if isinstance(given, str):
             text = trimmed(given)
             is_list = text.startswith(("[", "('", '("'))
@@ -153,7 +151,10 @@ class PromptRow(BaseModel):
         """The prompt of this row, without its swap partner."""
         text, spans = self._filled()
         if text is None:
-            raise InputError("there is no 'text', and no 'template' with a 'subject' either")
+            raise InputError(
+                "there is no 'text', and no 'template' with a 'subject' either; name a column, "
+                "or give one template for all rows"
+            )
         if len(text) > LONGEST:
             raise InputError(f"its text has {len(text):,} characters, at most {LONGEST:,} are read")
         made = Prompt(
@@ -291,20 +292,22 @@ def pair_swaps(rows: Iterable[Parsed]) -> list[Prompt]:
             number += 1
         taken.add(numbered)
         prompts.append(one.prompt.replace(id=numbered))
-    if again:
-        _say(again)
-    return [
+    paired = [
         prompt if one.row.swap is None else prompt.replace(swap=_partner(one, first, again))
         for one, prompt in zip(rows, prompts, strict=True)
     ]
+    if again:
+        _say(again, len(rows))
+    return paired
 
 
-def _say(again: Mapping[str, list[str]]) -> None:
+def _say(again: Mapping[str, list[str]], total: int) -> None:
     """Say once which prompts were numbered."""
     name, places = next(iter(again.items()))
+    numbered = sum(map(len, again.values())) - len(again)
     warnings.warn(
-        f"{sum(map(len, again.values())) - len(again)} prompts repeat the text or the id of an "
-        f"earlier one and are numbered (first: {shown(name)} at {places[0]} and {places[1]})",
+        f"numbered {numbered} of {total} prompts, which repeat the text or id of an earlier one "
+        f"(first: {shown(name)} at {places[0]} and {places[1]})",
         stacklevel=4,
     )
 

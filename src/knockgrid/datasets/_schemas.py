@@ -1,7 +1,7 @@
 """Columns of public data sets of facts, and what they are to a prompt.
 
-A schema names the columns that tell it apart, some in others (`requested_rewrite.prompt`), and gives
-the fields of `Prompt`; what is not there stays out.
+A schema names the columns that tell it apart, some in others (`requested_rewrite.prompt`), and
+gives the fields of `Prompt`; what is not there stays out.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ AFTER = ("'s occupation?", " born?", " the capital of?", " play?", "?")
 
 @dataclass(frozen=True)
 class Schema:
-    """A data set: the columns that tell it, further ones that are read, and the fields they make."""
+    """A data set: the columns that tell it apart, others that are read, and their fields."""
 
     name: str
     needs: tuple[str, ...]
@@ -54,7 +54,7 @@ def _rome(row: Mapping[str, Any]) -> Fields:
     made = {
         "answers": row["attribute"],
         "relation": row.get("relation_id"),
-        **_same(row, "subject"),
+        "subject": row["subject"],
     }
     text, template, subject = row["prompt"], row["template"], row["subject"]
     if all(isinstance(one, str) for one in (text, template, subject)) and "{}" in template:
@@ -63,10 +63,6 @@ def _rome(row: Mapping[str, Any]) -> Fields:
             span = (start, start + len(subject.strip()))
             return {**made, "text": text, "subject_span": span, "id": row.get("known_id")}
     return {**made, "text": text, "template": template, "id": row.get("known_id")}
-
-
-def _same(row: Mapping[str, Any], *names: str) -> Fields:
-    return {name: row.get(name) for name in names}
 
 
 def _counterfact(row: Mapping[str, Any]) -> Fields:
@@ -154,4 +150,8 @@ SCHEMAS = (
 
 def schema_of(row: Mapping[str, Any]) -> Schema | None:
     """The data set whose columns a row has, or None."""
-    return next((s for s in SCHEMAS if all(at(row, n) is not None for n in s.needs)), None)
+    return next((s for s in SCHEMAS if all(_has(row, name) for name in s.needs)), None)
+
+
+def _has(row: Mapping[str, Any], name: str) -> bool:
+    return name in row or at(row, name) is not None
