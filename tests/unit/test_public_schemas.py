@@ -14,7 +14,7 @@ import pytest
 import knockgrid as kg
 
 ROME = [
-    {"known_id": 7, "subject": "Lake Oro", "attribute": "Peru", 
+    {"known_id": 7, "subject": "Lake Oro", "attribute": "Peru",
      "template": "{} lies in the country",
      "prediction": " of Peru, on the", "prompt": "Lake Oro lies in the country of",
      "relation_id": "P17"},

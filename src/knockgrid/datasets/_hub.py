@@ -32,4 +32,7 @@ def hub_rows(name: str, wanted: Collection[str]) -> Iterator[tuple[str, dict[str
             f"({cut(reason, 160)}); give hf:name:split"
         ) from None
     for number, row in enumerate(dataset, 1):
-        yield f"hf:{path} row {number}", {**dict.fromkeys(there if number == 1 else ()), **row}
+        yield (
+            f"hf:{path} row {number}",
+            {**dict.fromkeys(there if number == 1 else ()), **dict(row)},
+        )
