@@ -79,6 +79,27 @@ def answer_tokens(tokenizer: Any, one: Placed) -> list[tuple[Answer, ...]]:
     return [_ways(tokenizer, one, alias) for alias in one.prompt.answers]
 
 
+def check_answers(tokenizer: Any, placed: Sequence[Placed]) -> None:
+    """Refuse answers whose tokens cannot be told from the prompt's; say whose say nothing.
+
+    Raises:
+        InputError: as `answer_tokens` does.
+    """
+    blank = [
+        f"{shown(one.prompt.text)} and {shown(one.prompt.answers[0])}"
+        for one in placed
+        for ways in answer_tokens(tokenizer, one)[:1]
+        if not tokenizer.decode([ways[0].ids[0]]).strip()
+    ]
+    if blank:
+        warnings.warn(
+            f"{len(blank)} of {len(placed)} prompts have an answer whose first token is white space"
+            f" alone (first: {blank[0]}), as others have, so logp_answer and rank_answer do not "
+            "tell them apart",
+            stacklevel=4,
+        )
+
+
 def _ways(tokenizer: Any, one: Placed, alias: str) -> tuple[Answer, ...]:
     text, own, ways = one.prompt.text, one.tokens.ids, list[Answer]()
     for separator in separators(text, alias):

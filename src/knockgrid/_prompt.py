@@ -2,13 +2,12 @@
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import SupportsIndex
 
 from knockgrid._display import listing, marked
-from knockgrid._errors import InputError, shown
+from knockgrid._errors import InputError, looks_alike, shown
 
 Span = tuple[int, int]
 WHITE = re.compile(r"^[\s\u200b\u2060\ufeff]+|[\s\u200b\u2060\ufeff]+$")
@@ -24,24 +23,6 @@ def trimmed(text: str) -> str:
         'Rome'
     """
     return WHITE.sub("", text)
-
-
-def looks_alike(one: str, other: str) -> str:
-    r"""What to say of a text that looks as if it stood in another one, but is written otherwise.
-
-    Example:
-        >>> looks_alike("M\u00e1laga", "Ma\u0301laga is in")
-        'it is in NFC there and the text in NFD: normalise both alike'
-    """
-    if unicodedata.normalize("NFC", one) not in unicodedata.normalize("NFC", other):
-        return ""
-    forms = [form_of(text) for text in (one, other)]
-    return f"it is in {forms[0]} there and the text in {forms[1]}: normalise both alike"
-
-
-def form_of(text: str) -> str:
-    """The normal form that a text is in."""
-    return next((f for f in ("NFC", "NFD") if unicodedata.is_normalized(f, text)), "neither form")
 
 
 def find_once(text: str, name: str, part: str) -> Span:

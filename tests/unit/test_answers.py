@@ -155,6 +155,15 @@ def test_a_prompt_that_ends_in_a_space_is_refused_before_anything_runs(sweep):
     sweep(spaced.replace(answers=()), kg.patch("resid_post", "last", kg.zero()), layers=[0])
 
 
+def test_an_answer_that_begins_with_a_space_alone_is_said(sweep):
+    """Years and the like: the first token is the same for all of them."""
+    import knockgrid as kg
+
+    said = [kg.Prompt("The city of", spans={"subject": "city"}, answers=[a], id=a) for a in "7P"]
+    with pytest.warns(UserWarning, match="1 of 2 prompts.*is white space alone.*'7'"):
+        sweep(said, kg.patch("resid_post", "subject", kg.zero()), layers=[0])
+
+
 def test_the_best_alias_counts(tiny_tokenizer):
     import torch
 

@@ -184,8 +184,8 @@ def test_a_template_that_does_not_fit_its_prompt_is_refused_with_both(tmp_path):
         ({"text": "x is", "answers": [["a"]]}, "not list"),
         ({"text": "x is", "answers": '["a", null]'}, "without nulls"),
         ({"text": "x is", "answers": '[["a"]]'}, "not list"),
-        ({"text": "Ma\u0301laga is", "subject": "M\u00e1laga"}, "NFC there and the text in NFD"),
-        ({"text": "M\u00e1laga is", "subject": "Ma\u0301laga"}, "NFD there and the text in NFC"),
+        ({"text": "Ma\u0301laga is", "subject": "M\u00e1laga"}, "in NFC and the other in NFD"),
+        ({"text": "M\u00e1laga is", "subject": "Ma\u0301laga"}, "in NFD and the other in NFC"),
     ],
 )
 def test_a_dirty_row_is_refused_with_its_line(tmp_path, row, says):
@@ -301,6 +301,14 @@ def test_json_as_programs_write_it(tmp_path, ends):
                     f'{{"data": [{",".join(lines)}]}}'):  # fmt: skip
         path.write_bytes(b"\xef\xbb\xbf" + content.encode())
         assert [p.text for p in kg.read_prompts(path)] == ["Rome is in", "Lima is in"]
+
+
+def test_names_that_look_alike_are_told_apart():
+    from knockgrid._errors import unknown
+
+    said = str(unknown("position", "Ma\u0301laga", ["M\u00e1laga", "last"]))
+    assert "It is in NFC and the other in NFD" in said
+    assert "look alike" not in str(unknown("position", "Malag", ["Malaga", "last"]))
 
 
 def test_another_separator_is_seen(tmp_path):

@@ -50,7 +50,7 @@ class Columns:
 
     def fields(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of a prompt that a row gives."""
-        self.there.update(dict.fromkeys(map(str, row)))
+        self.there.update((str(name), None) for name, value in row.items() if value != "")
         if self.is_first:
             self.schema, self.is_first = schema_of(row), False
         moved = {name for name in self.given if name in NAMES}

@@ -47,6 +47,8 @@ def loads(text: str, where: str) -> Any:
     Raises:
         InputError: another text, with what is wrong in it.
     """
+    if text.startswith("\ufeff"):
+        raise InputError(f"{where} is not JSON (Unexpected UTF-8 BOM); take it out")
     value, end = value_at(text, after_space(text, 0), where)
     if after_space(text, end) < len(text):
         raise InputError(f"{where} is not JSON (Extra data); one object a line")

@@ -52,7 +52,10 @@ def _columns(there: list[str], wanted: Collection[str], name: str) -> list[str]:
     """
     read = [column for column in dict.fromkeys(there) if column in wanted]
     if not read:
-        raise InputError(f"{name} has no column of a prompt, such as 'text'; it has {shown(there)}")
+        raise InputError(
+            f"{name} has no column 'text', 'prompt' or 'template'; it has {shown(there)}; say what "
+            "they are: columns={...}"
+        )
     for column in read:
         if there.count(column) > 1:
             raise InputError(f"{name} has the column {column!r} twice; leave one out")
