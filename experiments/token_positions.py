@@ -24,7 +24,7 @@ def main():
     given = parser.parse_args()
     model = kg.load(given.model)
     prompt = kg.Prompt(given.text, spans={"subject": given.subject}, answers=[given.answer])
-    tokens = len(kg.token_positions(prompt, "all", model.tokenizer))
+    tokens = len(kg.token_positions(prompt, "all", model))
     rows = kg.per_position(kg.patch(given.act_name, "last", window=given.window), tokens)
     options = {"direction": given.direction, "samples": given.samples}
     table = kg.sweep(model, prompt, rows, out=given.out, **options)

@@ -15,7 +15,7 @@ def task_of(bridge, hf, prompts, vectors):
     cases = [
         Case(
             bridge.to_tokens(p.text),
-            list(kg.token_positions(p, "subject", bridge.tokenizer)),
+            list(kg.token_positions(p, "subject", bridge)),
         )
         for p in prompts
     ]

@@ -35,7 +35,7 @@ def grown(fact: kg.Prompt, tokenizer, length: int, words: list[str]) -> kg.Promp
         prompt = kg.Prompt(before + fact.text, spans={"subject": (start, end)}, id=name)
         total = len(tokenizer(prompt.text)["input_ids"]) + 1
         if total >= length:
-            first = kg.token_positions(prompt, "subject", tokenizer)[0]
+            first = kg.token_positions(prompt, "subject", tokenizer, True)[0]
             return prompt if total == length and total - first <= 12 else None
     return None
 

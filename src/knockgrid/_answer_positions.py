@@ -46,9 +46,10 @@ def shortest_span(tokenizer: Any, output: Sequence[int], answers: Sequence[str])
     if not held:
         return None
     start, stop = min(held, key=lambda span: (span[0], -span[1]))
-    ends = [len(tokenizer.decode(output[:i])) for i in range(len(output) + 1)]
-    first = max(i for i in range(len(output)) if ends[i] <= start)
-    last = next(i for i in range(1, len(output) + 1) if ends[i] >= stop)
+    before = [tokenizer.decode(output[:i]) for i in range(len(output) + 1)]
+    # a part of a character is written as another one until its last byte is there
+    first = max(i for i in range(len(output)) if said[:start].startswith(before[i]))
+    last = next(i for i, text in enumerate(before) if text.startswith(said[:stop]))
     return range(first, last)
 
 

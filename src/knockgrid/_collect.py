@@ -7,7 +7,7 @@ from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid._answers import first_tokens
+from knockgrid._answers import first_answers
 from knockgrid._bind import Bound, bind
 from knockgrid._bounds import (
     AT_ONCE,
@@ -163,11 +163,12 @@ def meter_of(
 ) -> Meter:
     """A meter with the answer tokens and token texts of a batch."""
     tokenizer = model.tokenizer
-    answers = [first_tokens(tokenizer, run.prompt, run.logits[0]) for run in bound.clean]
+    found = [first_answers(tokenizer, run, run.logits[0]) for run in bound.clean]
+    answers = [tuple(dict.fromkeys(one.ids[0] for one in some)) for some in found]
+    separators = [some[0].separator if some else None for some in found]
     texts = [token_texts(tokenizer, run.generated) for run in bound.clean]
-    return Meter(
-        bound, measures, unit, answers, texts, settings.direction == "denoise", settings.top
-    )
+    denoise = settings.direction == "denoise"
+    return Meter(bound, measures, unit, answers, separators, texts, denoise, settings.top)
 
 
 def side(
@@ -194,6 +195,7 @@ def side(
         "relation": run.prompt.relation,
         "group": run.prompt.group,
         "answers": list(run.prompt.answers),
+        "separator": meter.separators[index],
         "n_prompt": run.n_prompt,
         "subject_tokens": subject,
         "tokens": token_texts(model.tokenizer, run.tokens.ids),

@@ -2,6 +2,7 @@
 
 import difflib
 import reprlib
+import unicodedata
 from collections.abc import Iterable
 
 SHOWN, LONGEST = 80, 2000
@@ -71,6 +72,26 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
 
 
+def looks_alike(one: str, other: str) -> str:
+    r"""What to say of a text that stands in another one, but in another normal form of Unicode.
+
+    Example:
+        >>> looks_alike("M\u00e1laga", "Ma\u0301laga is in")
+        'it is in NFC and the other in NFD, which look alike: normalise both'
+        >>> looks_alike("laga", "Malaga")
+        ''
+    """
+    if one in other or unicodedata.normalize("NFC", one) not in unicodedata.normalize("NFC", other):
+        return ""
+    forms = [_form(text) for text in (one, other)]
+    return f"it is in {forms[0]} and the other in {forms[1]}, which look alike: normalise both"
+
+
+def _form(text: str) -> str:
+    """The normal form that a text is in."""
+    return next((f for f in ("NFC", "NFD") if unicodedata.is_normalized(f, text)), "neither form")
+
+
 def unknown(what: str, given: object, allowed: Iterable[str]) -> InputError:
     """The error for a name that does not exist, with the nearest spelling that does.
 
@@ -81,6 +102,8 @@ def unknown(what: str, given: object, allowed: Iterable[str]) -> InputError:
     names = [str(name) for name in allowed]
     near = difflib.get_close_matches(str(given)[:SHOWN], names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
+    if near and near[0] != given and (same := looks_alike(near[0], str(given)[:SHOWN])):
+        hint += f" {same[0].upper()}{same[1:]}."
     return InputError(f"unknown {what} {shown(given)}{hint} Allowed: {', '.join(names)}")
 
 

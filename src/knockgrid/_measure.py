@@ -38,15 +38,16 @@ class Gathered:
 class Meter:
     """Measures the outcomes of one batch.
 
-    `answers` holds the tokens of every prompt that count as its answer, the best first, `texts`
-    the texts of its measured tokens, `unit` as in `sweep`; so many of the most probable tokens
-    (`top`) go into every row.
+    `answers` holds the tokens of every prompt that count as its answer, the best first,
+    `separators` what stands between prompt and best answer, `texts` the texts of its measured
+    tokens, `unit` as in `sweep`; so many of the most probable tokens (`top`) go into every row.
     """
 
     bound: Bound
     measures: Sequence[Divergence]
     unit: str
     answers: Sequence[Sequence[int]]
+    separators: Sequence[str | None]
     texts: Sequence[Sequence[str]]
     denoise: bool
     top: int = 0

@@ -182,18 +182,36 @@ def lacks(prompt: Prompt, tokens: Tokens, at: At) -> str | None:
     return None if resolve(prompt, tokens, at) else f"{at!r} is empty in the prompt"
 
 
+def default_bos(model: Any, prepend_bos: bool | None) -> bool:
+    """Whether BOS is prepended: as asked, else as the model is configured, if it has one.
+
+    Raises:
+        InputError: a tokenizer that has a BOS token: models with such a one differ.
+    """
+    if prepend_bos is not None:
+        return prepend_bos
+    config = getattr(model, "cfg", None)
+    has = getattr(model if config is None else model.tokenizer, "bos_token_id", None) is not None
+    if config is None and has:
+        raise InputError(
+            f"whether {type(model).__name__} gets a BOS token in front is for the model to say, "
+            "and only its tokenizer is given; give the model, or prepend_bos=True or False"
+        )
+    return has and bool(getattr(config, "default_prepend_bos", True))
+
+
 def token_positions(
-    prompt: Prompt, at: At, tokenizer: Any, prepend_bos: bool = True
+    prompt: Prompt, at: At, tokenizer: Any, prepend_bos: bool | None = None
 ) -> tuple[int, ...]:
-    """The token indices of a place in a prompt.
+    """The token indices of a place in a prompt, as a sweep counts them.
 
     Example:
         >>> import knockgrid as kg
-        >>> tokenizer = kg.load("demo").tokenizer
+        >>> model = kg.load("demo")
         >>> prompt = kg.Prompt("In Peru, people speak", spans={"subject": "Peru"})
-        >>> kg.token_positions(prompt, "subject", tokenizer)
+        >>> kg.token_positions(prompt, "subject", model)
         (2,)
-        >>> kg.token_positions(prompt, "last", tokenizer, prepend_bos=False)
+        >>> kg.token_positions(prompt, "last", model.tokenizer, prepend_bos=False)
         (4,)
 
     `at` is `subject`, any other span name, `<span>_first`, `<span>_last`, `last`, `all`, `bos`,
@@ -201,7 +219,15 @@ def token_positions(
     token), `random` (as many tokens as the subject has, or all there are, none of them subject, BOS
     or last, drawn by the prompt's id), an index, or a list of these.
 
+    Instead of a tokenizer you may give the model, which knows whether a sweep puts a BOS token in
+    front; a tokenizer does not, so say `prepend_bos` beside it.
+
     Raises:
-        InputError: unknown name, index out of range, or a tokenizer without offsets.
+        InputError: unknown name, index out of range, a tokenizer without offsets, or one with a BOS
+            token and no word on `prepend_bos`.
     """
-    return resolve(prompt, tokenize(prompt.text, tokenizer, prepend_bos), at)
+    bos = default_bos(tokenizer, prepend_bos)
+    of_model = getattr(tokenizer, "cfg", None) is not None
+    return resolve(
+        prompt, tokenize(prompt.text, tokenizer.tokenizer if of_model else tokenizer, bos), at
+    )

@@ -10,6 +10,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._errors import InputError
 from knockgrid._positions import Tokens, tokenize
+from knockgrid._positions import default_bos as default_bos
 from knockgrid._prompt import Prompt
 from knockgrid._run import check_length, input_device
 
@@ -44,14 +45,6 @@ def prepare(
         ready.append(Prepared(prompt, tokenize(prompt.text, model.tokenizer, prepend_bos)))
         check_length(model, prompt, len(ready[-1].tokens) + n_tokens - 1)
     return ready
-
-
-def default_bos(model: TransformerBridge, prepend_bos: bool | None) -> bool:
-    """Whether BOS is prepended: as asked, else as the model is configured, if it has one."""
-    if prepend_bos is not None:
-        return prepend_bos
-    has = getattr(model.tokenizer, "bos_token_id", None) is not None
-    return bool(getattr(model.cfg, "default_prepend_bos", True)) and has
 
 
 def batches(

@@ -1,16 +1,28 @@
 """Prompt: the text a model is asked to continue, with the places in it that have a name."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import SupportsIndex
 
 from knockgrid._display import listing, marked
-from knockgrid._errors import InputError, shown
+from knockgrid._errors import InputError, looks_alike, shown
 
 Span = tuple[int, int]
+WHITE = re.compile(r"^[\s\u200b\u2060\ufeff]+|[\s\u200b\u2060\ufeff]+$")
 LISTED = 9
 """So many occurrences of an ambiguous span are looked for: a hostile text has millions."""
+
+
+def trimmed(text: str) -> str:
+    r"""A text without white space around it, what cannot be seen at all included.
+
+    Example:
+        >>> trimmed("\ufeff Rome\u200b ")
+        'Rome'
+    """
+    return WHITE.sub("", text)
 
 
 def find_once(text: str, name: str, part: str) -> Span:
@@ -28,7 +40,8 @@ def find_once(text: str, name: str, part: str) -> Span:
         at = text.find(part, at + 1)
     said = f"span {shown(name)} ({shown(part)})"
     if not starts:
-        raise InputError(f"{said} does not occur in {shown(text)}; check the spelling")
+        advice = looks_alike(part, text) or "check the spelling"
+        raise InputError(f"{said} does not occur in {shown(text)}; {advice}")
     if len(starts) > 1:
         times = f"{len(starts)} times" if at < 0 else f"more than {LISTED} times"
         places = ", ".join(map(str, starts[:-1])) + f" and {starts[-1]}"
@@ -42,7 +55,7 @@ def find_once(text: str, name: str, part: str) -> Span:
 
 def _checked(text: str, name: str, given: object) -> Span:
     if isinstance(given, str):
-        return find_once(text, name, given)
+        return find_once(text, name, trimmed(given))
     if not (isinstance(given, Sequence) and len(given) == 2 and all(type(i) is int for i in given)):
         raise InputError(
             f"span {shown(name)} is {shown(given)}; give (start, end) in characters or the text"
@@ -53,7 +66,24 @@ def _checked(text: str, name: str, given: object) -> Span:
             f"span {shown(name)} ({shown(start)}, {shown(end)}) lies outside {shown(text)}, which "
             f"has {len(text)} characters; spans are half-open and not empty"
         )
-    return start, end
+    covered = text[start:end]
+    seen = trimmed(covered)
+    start += covered.find(seen) if seen else 0
+    return start, start + len(seen or covered)
+
+
+def _alias(prompt: str, number: int, given: str) -> str:
+    """An answer without white space around it; what is left must be one answer."""
+    alias = trimmed(given)
+    if not alias:
+        raise InputError(
+            f"answer {number} of {shown(prompt)} is {shown(given)}, which is empty; leave it out"
+        )
+    if alias[:2] in ('["', "['") and alias[-1] == "]":
+        raise InputError(
+            f"answer {number} of {shown(prompt)} is {shown(alias)}, a list as text; give its items"
+        )
+    return alias
 
 
 def _sound(what: str, text: object) -> None:
@@ -94,13 +124,14 @@ class Prompt:
         (0, 16)
 
     Spans are half-open and count characters (code points), or are given as the text itself, which
-    must then occur exactly once. `relation` and the subject are the clusters of the statistics,
-    `group` is the panel of a figure, `swap` the partner prompt of `corrupted_run(by=swap())`, and
-    `id` names the prompt in tables (by default a digest of text and spans).
+    must then occur exactly once. White space around spans and answers is taken off. `relation` and
+    the subject are the clusters of the statistics, `group` is the panel of a figure, `swap` the
+    partner prompt of `corrupted_run(by=swap())`, and `id` names the prompt in tables (by default a
+    digest of text and spans).
 
     Raises:
         InputError: empty text, a span that is absent, ambiguous or outside the text, a name or an
-            answer that is no text, or NUL or a lone surrogate in one.
+            answer that is no text, or NUL or a lone surrogate in one, an answer that is empty.
     """
 
     text: str
@@ -127,6 +158,8 @@ class Prompt:
         for what, texts in (("answer", self.answers), ("span name", self.spans)):
             for text in texts:
                 _sound(what, text)
+        answers = (_alias(self.text, i, one) for i, one in enumerate(self.answers, 1))
+        object.__setattr__(self, "answers", tuple(answers))
         spans = {name: _checked(self.text, name, given) for name, given in self.spans.items()}
         object.__setattr__(self, "spans", spans)
         if self.id is None:

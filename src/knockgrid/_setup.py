@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid._answers import check_answers
 from knockgrid._bounds import check_enough, need, prompts_at_once
 from knockgrid._checks import (
     check_counts,
@@ -151,6 +152,7 @@ def set_up(
     check_edits(model, rows, chosen)
     bos = default_bos(model, prepend_bos)
     ready = prepare(model, [prompts] if isinstance(prompts, Prompt) else prompts, bos, n_tokens)
+    check_answers(model.tokenizer, ready)
     check_places(ready, rows, n_tokens)
     persistent = mode != "prompt_only"
     settings = Settings(

@@ -185,7 +185,7 @@ def test_a_window_over_everything_blocks_all_layers(tiny, executor, prompts, pla
     assert len(set(narrow.layers)) > 1
     for prompt in prompts:
         ids = torch.tensor([tiny.tokenizer(prompt.text)["input_ids"]])
-        subject = kg.token_positions(prompt, "subject", tiny.tokenizer)
+        subject = kg.token_positions(prompt, "subject", tiny)
         lowest = torch.finfo(torch.float64).min
         mask = torch.full((1, 1, ids.shape[1], ids.shape[1]), lowest, dtype=torch.float64).triu(1)
         with torch.no_grad():

@@ -1,6 +1,8 @@
 """Any bytes are prompts or settings, or they are refused in one short line, and nothing else."""
 
 import json
+import warnings
+from contextlib import contextmanager
 
 import hostile
 from counted import target
@@ -12,10 +14,21 @@ from knockgrid.datasets._rows import pair_swaps, parse
 from knockgrid.edge.config import SweepConfig, read_config
 
 LONGEST_MESSAGE = 600
+SOUND = hostile.SOUND_JSONL
 
 
-def told(error: InputError) -> None:
-    """The message of a refusal: one line, printable, short whatever was given."""
+@contextmanager
+def notes():
+    """What is said beside the prompts, each in the form of a refusal."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield
+    for one in said:
+        told(one.message)
+
+
+def told(error: InputError | Warning | str) -> None:
+    """The message of a refusal or a note: one line, printable, short whatever was given."""
     message = str(error)
     assert message.isprintable()
     assert 10 < len(message) < LONGEST_MESSAGE, message
@@ -39,15 +52,17 @@ def sound(prompt: Prompt, partner: bool = True) -> None:
         sound(prompt.swap, partner=False)
 
 
-def read(folder, name: str, content: bytes) -> None:
+def read(folder, name: str, content: bytes, **options) -> None:
     path = folder / name
     path.write_bytes(content)
     try:
-        prompts = read_prompts(path)
+        with notes():
+            prompts = read_prompts(path, **options)
     except InputError as error:
         told(error)
     else:
         assert prompts
+        assert len({prompt.id for prompt in prompts}) == len(prompts)
         for prompt in prompts:
             sound(prompt)
     assert not hostile.Planted.called
@@ -61,6 +76,44 @@ def read(folder, name: str, content: bytes) -> None:
 @target("JSONL files", 22_000)
 def test_jsonl(folder, content):
     read(folder, "p.jsonl", content)
+
+
+@given(
+    st.one_of(
+        hostile.joined([*hostile.JSON, b"[", b"]", b'{"rows": [', b", "]),
+        hostile.damaged([b"[" + t.encode().replace(b"\n", b",\n") + b"]" for t in SOUND]),
+    )
+)
+@target("JSON files", 6_000)
+def test_json(folder, content):
+    read(folder, "p.json", content)
+
+
+COLUMNS = st.dictionaries(
+    st.sampled_from(["text", "text.0", "a", "a.a", "subject", "spans.subject", "id", ""]),
+    st.sampled_from(["text", "template", "subject", "subject_span", "spans", "answers", "id"]),
+    max_size=2,
+)
+
+
+@given(
+    st.lists(hostile.row(), min_size=1, max_size=3),
+    COLUMNS,
+    st.none() | st.sampled_from(["{}", "In {} is", "[X] is [Y].", "is", "\ud800{}", ""]),
+)
+@target("rows, any columns and template", 2_000)
+def test_columns_and_template(folder, rows, columns, template):
+    def plain(value):
+        return None if isinstance(value, float) else str(value)[:80]
+
+    lines = "\n".join(json.dumps(one, default=plain) for one in rows)
+    read(folder, "p.jsonl", lines.encode(), columns=columns, template=template)
+
+
+@given(hostile.joined(hostile.CSV))
+@target("TSV files", 2_000)
+def test_tsv(folder, content):
+    read(folder, "p.tsv", content.replace(b",", b"\t"))
 
 
 @given(hostile.joined(hostile.CSV) | hostile.joined(hostile.CSV).map(b"text,subject\n".__add__))
@@ -85,14 +138,14 @@ def test_parquet_of_any_schema(folder, content):
 @target("rows, any values", 8_000)
 def test_rows(rows):
     try:
-        prompts = pair_swaps(parse(one, f"line {n}") for n, one in enumerate(rows, 1))
+        with notes():
+            prompts = pair_swaps(parse(one, f"line {n}") for n, one in enumerate(rows, 1))
     except InputError as error:
         told(error)
     else:
         for prompt in prompts:
             sound(prompt)
-        ids = [one["id"] for one in rows if one.get("id") not in (None, "")]
-        assert len({str(one) for one in ids}) == len(ids), "two prompts share an id"
+        assert len({prompt.id for prompt in prompts}) == len(prompts), "two prompts share an id"
 
 
 JSON_VALUES = st.recursive(

@@ -46,6 +46,19 @@ def test_an_answer_inside_another_word_is_no_mention():
     assert shortest_span(Words(), [0, 1, 2], ["Oman"]) is None
 
 
+def test_the_last_byte_of_a_character_belongs_to_its_span():
+    """A byte token is written as a placeholder, as long as the character that it begins."""
+
+    class Bytes:
+        PIECES = (b" \xe6", b"\x9d", b"\xb1", "京".encode(), b".")
+
+        def decode(self, ids):
+            return b"".join(self.PIECES[i] for i in ids).decode("utf-8", "replace")
+
+    assert shortest_span(Bytes(), [0, 1, 2, 3, 4], ["東京"]) == range(0, 4)
+    assert shortest_span(Bytes(), [3, 0, 1, 2, 4], ["東"]) == range(1, 4)
+
+
 def test_an_answer_at_the_end_has_no_token_after_it():
     found = answer_positions(Letters(), prompt("Paris"), [2, 3], 4)
     assert found["exact_answer_after_last"] == found["exact_answer_last"] == 5

@@ -23,38 +23,164 @@ def test_whole_words_count(text, answers, right):
     assert is_answer(text, answers) is right
 
 
-def test_answer_tokens_follow_one_space(tiny_tokenizer):
+def placed(tokenizer, text, *answers):
+    """A prompt with its tokens, as it is made ready for a model."""
     import knockgrid as kg
+    from knockgrid._positions import tokenize
+    from knockgrid._prepared import Prepared
+
+    return Prepared(kg.Prompt(text, answers=answers), tokenize(text, tokenizer, True))
+
+
+def ways(tokenizer, text, *answers):
+    """Per alias, what separates it from the prompt and its tokens as text."""
     from knockgrid._answers import answer_tokens
 
-    prompt = kg.Prompt("The capital of France is", answers=("Paris", "Rome"))
-    spaced = kg.Prompt("The capital of France is ", answers=("Paris", "Rome"))
+    found = answer_tokens(tokenizer, placed(tokenizer, text, *answers))
+    to_text = tokenizer.convert_ids_to_tokens
+    return [[(one.separator, to_text(list(one.ids))) for one in some] for some in found]
 
-    def ids(*texts):
-        return [tuple(tiny_tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts]
 
-    assert answer_tokens(tiny_tokenizer, prompt) == ids(" Paris", " Rome")
-    assert answer_tokens(tiny_tokenizer, spaced) == ids("Paris", "Rome")
-    assert ids(" Paris") != ids("Paris")
-    assert answer_tokens(tiny_tokenizer, kg.Prompt("The")) == []
+def test_answer_tokens_follow_one_space(tiny_tokenizer):
+    import knockgrid as kg
+
+    assert ways(tiny_tokenizer, "The capital of France is", "Paris", "Rome") == [
+        [(" ", ["ĠParis"])],
+        [(" ", ["ĠRome"])],
+    ]
+    assert ways(tiny_tokenizer, "The") == []
+    with pytest.raises(kg.InputError, match="'The capital of France is '.*white space off its end"):
+        ways(tiny_tokenizer, "The capital of France is ", "Paris")
+
+
+PIECES = ("The", "capital", "of", "France", "Italy", "is", "Paris", "Rome", "He", "said", "(", '"')
+CHARACTERS = sorted({*"".join(PIECES), *"首都は東京北。"})
+
+
+@pytest.fixture(params=["legacy", "first", "always", "never"])
+def pieces(request):
+    """A tokenizer of the SentencePiece kind: Llama's published one, and newer ones."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["▁", *(f"▁{word}" for word in PIECES), "Paris", "Rome", *CHARACTERS]
+    words = list(dict.fromkeys(words))
+    scores = [(word, -float(len(words) - i) / 10) for i, word in enumerate(words)]
+    scores = [(word, -1.0 if len(word) > 2 else -9.0) for word, _ in scores]
+    special = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0)]
+    tokenizer = Tokenizer(models.Unigram([*special, *scores], unk_id=0))
+    if request.param == "legacy":
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=request.param)
+    tokenizer.decoder = decoders.Metaspace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        name_or_path="pieces",
+    )  # fmt: skip
+
+
+def test_answers_of_sentencepiece_tokenizers_begin_behind_the_prompt(pieces):
+    """Llama's published tokenizer writes " Paris" alone as a lone space and the word."""
+    text = "The capital of France is"
+    assert ways(pieces, text, "Paris", "Rome") == [[(" ", ["▁Paris"])], [(" ", ["▁Rome"])]]
+
+
+@pytest.mark.parametrize(
+    ("text", "alias", "there"),
+    [
+        ("首都は", "東京", [("", ["東", "京"]), (" ", ["▁", "東", "京"])]),
+        ("He said (", "Paris", [("", ["Paris"]), (" ", ["▁Paris"])]),
+        ('He said "', "Paris", [("", ["Paris"]), (" ", ["▁Paris"])]),
+        ('"Paris"', "is", [(" ", ["▁is"])]),
+        ("The capital is", "東京", [(" ", ["▁", "東", "京"]), ("", ["東", "京"])]),
+    ],
+)
+def test_text_without_spaces_and_open_quotes_leave_the_choice_to_the_model(
+    pieces, text, alias, there
+):
+    import torch
+
+    from knockgrid._answers import first_answers
+
+    assert ways(pieces, text, alias) == [there]
+    for separator, tokens in there:
+        logits = torch.zeros(len(pieces))
+        logits[pieces.convert_tokens_to_ids(tokens[0])] = 1.0
+        assert first_answers(pieces, placed(pieces, text, alias), logits)[0].separator == separator
+
+
+def test_an_answer_that_changes_the_prompts_own_tokens_is_refused(pieces):
+    import knockgrid as kg
+
+    merged = ways(pieces, "He said", "Paris")
+    assert merged == [[(" ", ["▁Paris"])]]
+    with pytest.raises(kg.InputError) as caught:
+        ways(pieces, "The capital of France is ", "Paris")
+    assert "'The capital of France is '" in str(caught.value)
+    assert "▁Paris" in str(caught.value)
+
+
+def test_the_separator_is_recorded_and_the_model_is_asked_for_it(sweep, tiny_llama):
+    """Against log-probabilities of the plain logits of both ways."""
+    import torch
+
+    import knockgrid as kg
+
+    said = kg.Prompt('The capital of "', spans={"subject": "capital"}, answers=["France"], id="q")
+    plain = kg.Prompt("The capital of", spans={"subject": "capital"}, answers=["France"], id="p")
+    bare = kg.Prompt("The city", spans={"subject": "city"}, id="b")
+    table = sweep([said, plain, bare], kg.patch("resid_post", "subject"), layers=[0])
+    sides = {side["id"]: side for side in table.attrs["knockgrid"]["prompts"]}
+    tokenizer = tiny_llama.tokenizer
+    ids = torch.tensor([tokenizer(said.text)["input_ids"]])
+    clean = tiny_llama.original_model(ids).logits[0, -1].detach().log_softmax(-1)
+    firsts = {
+        sep: tokenizer(said.text + sep + "France")["input_ids"][ids.shape[1]] for sep in ("", " ")
+    }
+    assert firsts[""] != firsts[" "]
+    likelier = max(firsts, key=lambda sep: clean[firsts[sep]])
+    assert [sides[name]["separator"] for name in "qpb"] == [likelier, " ", None]
+    assert sides["q"]["logp_answer_clean"] == pytest.approx(float(clean[firsts[likelier]]))
+
+
+def test_a_prompt_that_ends_in_a_space_is_refused_before_anything_runs(sweep):
+    import knockgrid as kg
+
+    spaced = kg.Prompt("The capital of France is ", answers=["Paris"])
+    with pytest.raises(kg.InputError, match="white space off its end"):
+        sweep(spaced, kg.patch("resid_post", "last", kg.zero()), layers=[0])
+    sweep(spaced.replace(answers=()), kg.patch("resid_post", "last", kg.zero()), layers=[0])
+
+
+def test_an_answer_that_begins_with_a_space_alone_is_said(sweep):
+    """Years and the like: the first token is the same for all of them."""
+    import knockgrid as kg
+
+    said = [kg.Prompt("The city of", spans={"subject": "city"}, answers=[a], id=a) for a in "7P"]
+    with pytest.warns(UserWarning, match="1 of 2 prompts.*is white space alone.*'7'"):
+        sweep(said, kg.patch("resid_post", "subject", kg.zero()), layers=[0])
 
 
 def test_the_best_alias_counts(tiny_tokenizer):
     import torch
 
-    import knockgrid as kg
-    from knockgrid._answers import first_tokens
+    from knockgrid._answers import first_answers
 
-    prompt = kg.Prompt("The capital of France is", answers=("Paris", "Rome", "Paris."))
-    paris, rome = (
-        tiny_tokenizer(t, add_special_tokens=False)["input_ids"][0] for t in (" Paris", " Rome")
-    )
+    def firsts(*answers):
+        found = first_answers(tiny_tokenizer, placed(tiny_tokenizer, text, *answers), logits)
+        return list(dict.fromkeys(one.ids[0] for one in found))
+
+    text = "The capital of France is"
+    paris, rome = tiny_tokenizer.convert_tokens_to_ids(["ĠParis", "ĠRome"])
     logits = torch.zeros(400)
     logits[rome] = 1.0
-    assert first_tokens(tiny_tokenizer, prompt, logits) == (rome, paris)
+    assert firsts("Paris", "Rome", "Paris.") == [rome, paris]
     logits[paris] = 2.0
-    assert first_tokens(tiny_tokenizer, prompt, logits) == (paris, rome)
-    assert first_tokens(tiny_tokenizer, kg.Prompt("The"), logits) == ()
+    assert firsts("Paris", "Rome", "Paris.") == [paris, rome]
+    assert firsts() == []
 
 
 def test_known_prompts_of_the_demo_model(demo_model):
@@ -75,7 +201,8 @@ def test_known_prompts_of_the_demo_model(demo_model):
     }
     every = {**wrong, **known}
     order = ("lie", "italy", "begin", "tower", "none", "france")
-    found = kg.known(demo_model, [every[name] for name in order])
+    with pytest.warns(UserWarning, match="1 of 3 prompts count as known.*'The Eiffel.*' par'"):
+        found = kg.known(demo_model, [every[name] for name in order])
     assert [prompt.id for prompt in found] == ["italy", "tower", "france"]
     assert [prompt.id for prompt in found.dropped] == ["lie", "begin", "none"]
     assert len(found) == 3

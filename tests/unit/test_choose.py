@@ -30,15 +30,16 @@ def knows(monkeypatch):
     """A model that knows the prompts with an even number, and counts what it was asked."""
     asked = []
 
-    def known(_, prompts, **__):
+    def sorted_out(_, prompts, **__):
         asked.extend(prompts)
         even = [int(p.span_text("subject")) % 2 == 0 for p in prompts]
-        return kg._answers.Known(
+        found = kg._answers.Known(
             tuple(p for p, right in zip(prompts, even, strict=True) if right),
             tuple(p for p, right in zip(prompts, even, strict=True) if not right),
         )
+        return found, []
 
-    monkeypatch.setattr(choose, "known", known)
+    monkeypatch.setattr(choose, "sorted_out", sorted_out)
     monkeypatch.setattr(choose, "CHUNK", 4)
     return asked
 

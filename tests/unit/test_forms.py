@@ -54,7 +54,7 @@ def test_chat_puts_the_prompt_into_the_models_turn(pair, demo_model):
     whole = tokenizer.apply_chat_template(turns, tokenize=False)
     assert whole.startswith(made.text)
     assert made.text.endswith("assistant\nThe capital of Italy is")
-    places = kg.token_positions(made, "subject", tokenizer)
+    places = kg.token_positions(made, "subject", tokenizer, True)
     ids = tokenizer(made.text, add_special_tokens=False)["input_ids"]
     assert tokenizer.decode([ids[i] for i in places]) == " Italy"  # one BOS, that of the template
 

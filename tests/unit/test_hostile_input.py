@@ -239,7 +239,10 @@ def test_formulas_are_text(read):
 
 def test_ids_come_once(read):
     twice = b'{"text": "a", "id": "x"}\n{"text": "b", "id": "x"}'
-    assert "two prompts share the id 'x'" in refused(read, "a.jsonl", twice)
+    with pytest.warns(UserWarning, match="numbered 1 of 2 prompts.*'x' at a.jsonl line 1 and a.js"):
+        assert [prompt.id for prompt in read("a.jsonl", twice)] == ["x", "x-2"]
+    swapped = twice + b'\n{"text": "c", "swap": "x"}'
+    assert "'x', an id at ['a.jsonl line 1', 'a.js" in refused(read, "a.jsonl", swapped)
     cycle = b'{"text": "a", "id": "x", "swap": "y"}\n{"text": "b", "id": "y", "swap": "x"}'
     one, other = read("a.jsonl", cycle)
     assert (one.swap.id, other.swap.id, one.swap.swap) == ("y", "x", None)
@@ -270,7 +273,8 @@ TEXTS = ["Rome is in", "Lima is in"]
 @pytest.mark.parametrize(
     ("columns", "says"),
     [
-        ({"name": TEXTS}, "no column 'text', 'prompt' or 'template'; it has ['name']"),
+        ({"city": TEXTS}, "no column 'text', 'prompt' or 'template'; it has ['city']"),
+        ({"name": TEXTS}, "row 1: there is no 'text'"),  # of LRE it would be the relation
         ({"text": pa.array([b"Rome", b"\xff"])}, "row 1: text is b'Rome' (it should be text, not"),
         ({"text": [["Rome"], ["Lima"]]}, "row 1: text is ['Rome']"),
         ({"text": [{"a": "Rome"}, None]}, "row 1: text is {'a': 'Rome'}"),
@@ -295,7 +299,8 @@ def test_parquet_that_can_be_read(read):
     # a date that Python has not, in a column that is nobody's business
     other = pa.array([2**62, 2**62], pa.timestamp("us"))
     table = pa.table({"text": coded, "spans": spans, "id": [1, 2], "x": other})
-    one, two = read("a.parquet", table)
+    with pytest.warns(UserWarning, match="columns that are not read: 'x'"):
+        one, two = read("a.parquet", table)
     assert (one.id, one.spans) == ("1", {"subject": (0, 4)})
     assert (two.id, two.spans) == ("2", {"verb": (5, 7)})
 
@@ -311,6 +316,7 @@ def test_parquet_text_that_is_not_utf8(read):
     assert "is not a Parquet file" in refused(read, "a.parquet", pa.table({"text": bad}))
 
 
+@pytest.mark.filterwarnings("ignore:.*not read")
 def test_parquet_that_unpacks_to_too_much(read, monkeypatch):
     """A kilobyte of file can stand for a gigabyte of rows."""
     table = pa.table({"text": ["Rome is in" * 1000] * 1000, "x": ["y" * 10**6] * 1000})
@@ -332,6 +338,7 @@ def test_parquet_cut_short(read, tmp_path, cut):
     assert "is not a Parquet file" in refused(read, "a.parquet", content[:cut])
 
 
+@pytest.mark.filterwarnings("ignore:numbered", "ignore:.*not read")
 def test_parquet_damaged_in_every_place(tmp_path):
     """The process must outlive it too: some of what pyarrow tells of a damaged file ends it."""
     path = tmp_path / "a.parquet"

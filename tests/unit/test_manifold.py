@@ -94,7 +94,7 @@ def prepared(bridge, prompt):
     import knockgrid as kg
 
     ids = torch.tensor([bridge.tokenizer(prompt.text)["input_ids"]])
-    return ids, list(kg.token_positions(prompt, "subject", bridge.tokenizer))
+    return ids, list(kg.token_positions(prompt, "subject", bridge))
 
 
 @pytest.mark.parametrize("layer", [0, 1])

@@ -165,7 +165,7 @@ def test_an_answer_behind_an_article_and_quotes_is_seen_whole(tiny_llama, monkey
     tokenizer = tiny_llama.tokenizer
     said = tokenizer(' the "Paris" of', add_special_tokens=False)["input_ids"]
     prompt = kg.Prompt("The capital of France is", answers=["Paris"])
-    n = _answers.answer_length(tokenizer, [prompt])
+    n = _answers.answer_length(tokenizer, _answers.prepare(tiny_llama, [prompt], True, 1))
     assert is_answer(tokenizer.decode(said[:n]), ["Paris"])
     assert _answers.decode_output(tokenizer, [*said[:2], tokenizer.eos_token_id, 7]) == (
         tokenizer.decode(said[:2])

@@ -324,7 +324,7 @@ def test_a_run_that_is_corrupted_elsewhere(
     embedded = plain.model.embed_tokens.weight
     of = [ids_of(p.text)[0, list(SUBJECT[p.id])] for p in (prompt, prompts[2])]
     assert sigma == pytest.approx(embedded[torch.cat(of)].std().item(), rel=1e-9)
-    pos = list(kg.token_positions(prompt, at, tiny_tokenizer))
+    pos = list(kg.token_positions(prompt, at, tiny_tokenizer, True))
     drawn = normal((len(pos), 32), (4, prompt.id, "embed", 2.0, "subject", 0, at))
     states = plain.model.embed_tokens(ids_of(prompt.text)).clone()
     states[0, pos] += (2.0 * sigma * drawn).double()
@@ -554,11 +554,11 @@ def test_as_many_random_tokens_as_the_subject_has(tiny_tokenizer):
     text = "The city of the Eiffel Tower in the North of France is located in the"
     prompt = kg.Prompt(text, spans={"subject": "Eiffel Tower"})
     subject, drawn = (
-        kg.token_positions(prompt, at, tiny_tokenizer) for at in ("subject", "random")
+        kg.token_positions(prompt, at, tiny_tokenizer, True) for at in ("subject", "random")
     )
     assert len(subject) > 1
     assert len(drawn) == len(subject)
-    assert not set(drawn) & {0, *subject, *kg.token_positions(prompt, "last", tiny_tokenizer)}
+    assert not set(drawn) & {0, *subject, *kg.token_positions(prompt, "last", tiny_tokenizer, True)}
     short = kg.Prompt("Eiffel Tower is in", spans={"subject": "Eiffel Tower"})
-    few = kg.token_positions(short, "random", tiny_tokenizer)
-    assert 0 < len(few) < len(kg.token_positions(short, "subject", tiny_tokenizer))
+    few = kg.token_positions(short, "random", tiny_tokenizer, True)
+    assert 0 < len(few) < len(kg.token_positions(short, "subject", tiny_tokenizer, True))

@@ -78,7 +78,7 @@ def test_other_spans_indices_and_lists(tiny_tokenizer, tower):
     import knockgrid as kg
 
     def at(place):
-        return kg.token_positions(tower, place, tiny_tokenizer)
+        return kg.token_positions(tower, place, tiny_tokenizer, True)
 
     # <s> The Eiffel Tower is located in the city of
     assert at("place") == (7, 8)
@@ -94,14 +94,14 @@ def test_a_span_inside_a_token_takes_the_whole_token(tiny_tokenizer):
     import knockgrid as kg
 
     prompt = kg.Prompt("The Eiffel Tower is", spans={"subject": (6, 12)})  # "iffel T"
-    assert kg.token_positions(prompt, "subject", tiny_tokenizer) == (2, 3)
+    assert kg.token_positions(prompt, "subject", tiny_tokenizer, True) == (2, 3)
 
 
 def test_a_leading_space_counts_with_its_token(tiny_tokenizer):
     import knockgrid as kg
 
     prompt = kg.Prompt("The capital of France is", spans={"space": (14, 15)})
-    assert kg.token_positions(prompt, "space", tiny_tokenizer) == (4,)
+    assert kg.token_positions(prompt, "space", tiny_tokenizer, True) == (4,)
 
 
 def test_a_text_that_brings_its_bos_gets_no_second_one(tiny_tokenizer):
@@ -111,15 +111,15 @@ def test_a_text_that_brings_its_bos_gets_no_second_one(tiny_tokenizer):
     with_bos = tokenize("<s>The capital of France is", tiny_tokenizer, True)
     assert with_bos.ids == tokenize("The capital of France is", tiny_tokenizer, True).ids
     prompt = kg.Prompt("<s>The capital of France is", spans={"subject": "France"})
-    assert kg.token_positions(prompt, "subject", tiny_tokenizer) == (4,)
-    assert kg.token_positions(prompt, "bos", tiny_tokenizer) == (0,)
+    assert kg.token_positions(prompt, "subject", tiny_tokenizer, True) == (4,)
+    assert kg.token_positions(prompt, "bos", tiny_tokenizer, True) == (0,)
 
 
 def refused(prompt, at, tokenizer, **options):
     import knockgrid as kg
 
     with pytest.raises(kg.InputError) as caught:
-        kg.token_positions(prompt, at, tokenizer, **options)
+        kg.token_positions(prompt, at, tokenizer, **{"prepend_bos": True, **options})
     return str(caught.value)
 
 
@@ -144,6 +144,38 @@ def test_an_index_outside(tiny_tokenizer, tower, index):
         f"position {index} is out of range: "
         "'The Eiffel Tower is located in the city of' has 10 tokens"
     )
+
+
+@pytest.mark.parametrize("prepends", [True, False])
+def test_a_model_counts_bos_as_its_sweep_does(prepends):
+    """Pythia, Qwen and others get none in front; the index of the subject is that of the side."""
+    import knockgrid as kg
+
+    model = kg.load("demo")
+    before = model.cfg.default_prepend_bos
+    prompt = kg.Prompt("In Peru, people speak", spans={"subject": "Peru"})
+    try:
+        model.cfg.default_prepend_bos = prepends
+        at = kg.token_positions(prompt, "subject", model)
+        table = kg.sweep(
+            model, prompt, kg.patch("resid_post", "subject", kg.zero()), layers=[3], progress=False
+        )
+    finally:
+        model.cfg.default_prepend_bos = before
+    assert at == ((2,) if prepends else (1,))
+    assert list(at) == table.attrs["knockgrid"]["prompts"][0]["subject_tokens"]
+
+
+def test_a_tokenizer_alone_cannot_know_of_bos(tiny_tokenizer, tower):
+    import copy
+
+    import knockgrid as kg
+
+    message = refused(tower, "subject", tiny_tokenizer, prepend_bos=None)
+    assert "give the model, or prepend_bos=" in message
+    bare = copy.deepcopy(tiny_tokenizer)
+    bare.bos_token = None
+    assert kg.token_positions(tower, "subject", bare) == (0, 1, 2)  # there is none to put in front
 
 
 def test_no_bos_token(tiny_tokenizer, tower):
@@ -174,8 +206,8 @@ def test_between_is_what_lies_after_the_subject_and_before_the_last_token(tiny_t
     import knockgrid as kg
 
     prompt = kg.Prompt("In Rome, people speak", spans={"subject": "Rome"})
-    whole = kg.token_positions(prompt, "all", tiny_tokenizer)
-    subject = kg.token_positions(prompt, "subject", tiny_tokenizer)
-    between = kg.token_positions(prompt, "between", tiny_tokenizer)
+    whole = kg.token_positions(prompt, "all", tiny_tokenizer, True)
+    subject = kg.token_positions(prompt, "subject", tiny_tokenizer, True)
+    between = kg.token_positions(prompt, "between", tiny_tokenizer, True)
     assert between == tuple(range(subject[-1] + 1, whole[-1]))
     assert len(between) >= 2

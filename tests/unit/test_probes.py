@@ -119,7 +119,7 @@ def test_activations_are_those_of_the_model_averaged_over_a_place(
     probed(positions=["phrase", "first_answer"], layers=[2], act_name=act_name)
     prompt = facts[-1]
     ids = torch.tensor([tiny_llama.tokenizer(prompt.text)["input_ids"]])
-    phrase = kg.token_positions(prompt, "phrase", tiny_llama.tokenizer)
+    phrase = kg.token_positions(prompt, "phrase", tiny_llama)
     assert len(phrase) > 1
     with torch.no_grad():
         longer = torch.cat([ids, tiny_llama(ids)[:, -1:].argmax(-1)], dim=1)

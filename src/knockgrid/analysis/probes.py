@@ -193,7 +193,7 @@ def read(
 
 def outputs(model: TransformerBridge, runs: Sequence[Run]) -> list[str]:
     """The greedy continuation of every run of a batch, as long as its answers need."""
-    length = answer_length(model.tokenizer, [run.prompt for run in runs])
+    length = answer_length(model.tokenizer, runs)
     missing = length - runs[0].n_tokens
     new = torch.tensor([run.generated for run in runs]).to(runs[0].ids.device)
     if missing > 0:

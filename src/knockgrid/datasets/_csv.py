@@ -1,27 +1,35 @@
-"""Rows of a CSV file with a header."""
+"""Rows of a CSV or TSV file with a header."""
 
 import csv
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from knockgrid._errors import InputError
+from knockgrid._errors import InputError, shown
+from knockgrid._prompt import trimmed
 from knockgrid.datasets._lines import lines
-from knockgrid.datasets._rows import NAMES
 
 
-def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def csv_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of a file with their place; cells are text, whatever a spreadsheet would make of it.
 
     Raises:
         InputError: a row that is not CSV, or has more cells than the header, which would lose a
             part of a text with a comma in it; a column of prompts that comes twice.
     """
-    reader = csv.DictReader((line for _, line in lines(path)), strict=True)
+    tabs = path.suffix.lower() == ".tsv"
+    texts = (line for _, line in lines(path))
+    reader = csv.DictReader(texts, strict=True, delimiter="\t" if tabs else ",")
     try:
-        header = list(reader.fieldnames or ())
-        for name in NAMES:
-            if header.count(name) > 1:
-                raise InputError(f"{path.name} has the column {name!r} twice; leave one out")
+        header = reader.fieldnames = [trimmed(name) for name in reader.fieldnames or ()]
+        if len(header) == 1 and (mark := next((c for c in ";\t|" if c in header[0]), None)):
+            raise InputError(
+                f"{path.name} has one column, {shown(header[0])}; it seems to be separated by "
+                f"{mark!r}: save it with commas, or with tabs as .tsv"
+            )
+        for name, times in Counter(header).items():
+            if name in wanted and times > 1:
+                raise InputError(f"{path.name} has the column {shown(name)} twice; leave one out")
         for row in reader:
             where = f"{path.name} line {reader.line_num}"
             spare = row.pop(None, None)  # type: ignore[call-overload]

@@ -31,7 +31,7 @@ def facts(relations: str | Sequence[str] | None = None, *, tokenizer: Any = None
     """
     lines = files("knockgrid.datasets").joinpath("facts.jsonl").read_text("utf-8").splitlines()
     rows = [parse(json.loads(line), f"facts.jsonl line {n}") for n, line in enumerate(lines, 1)]
-    have = list(dict.fromkeys(str(prompt.relation) for _, prompt in rows))
+    have = list(dict.fromkeys(str(one.prompt.relation) for one in rows))
     wanted = have if relations is None else [relations] if isinstance(relations, str) else relations
     for relation in wanted:
         if relation not in have:

@@ -1,14 +1,13 @@
 """Rows of a Hugging Face data set, of which only data are read."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from knockgrid._errors import InputError, cut, shown
-from knockgrid.datasets._rows import NAMES
 
 
-def hub_rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of `name[:split]` with their place; only the columns of a prompt are decoded.
+def hub_rows(name: str, wanted: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of `name[:split]` with their place; other columns are not decoded.
 
     Raises:
         InputError: a data set that cannot be loaded, or that would run code of its own.
@@ -24,7 +23,8 @@ def hub_rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         # versions 4 and up run no script in any case; older ones would ask
         dataset = load_dataset(path, split=split or "train", trust_remote_code=False)
-        dataset = dataset.select_columns([one for one in dataset.column_names if one in NAMES])
+        there = list(dataset.column_names)
+        dataset = dataset.select_columns([one for one in there if one in wanted])
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -32,4 +32,7 @@ def hub_rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
             f"({cut(reason, 160)}); give hf:name:split"
         ) from None
     for number, row in enumerate(dataset, 1):
-        yield f"hf:{path} row {number}", dict(row)
+        yield (
+            f"hf:{path} row {number}",
+            {**dict.fromkeys(there if number == 1 else ()), **dict(row)},
+        )

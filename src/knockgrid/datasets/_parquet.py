@@ -1,19 +1,18 @@
 """Rows of a Parquet file, a few at a time, whatever its header promises."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from knockgrid._errors import InputError, cut, shown
-from knockgrid.datasets._rows import NAMES
 
 BATCH = 64
 """Rows in memory as Python objects: a file of a few bytes can hold a long text in all of them."""
 MOST_ROWS, MOST_BYTES = 10**7, 2**30
 
 
-def parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a file with their place; only the columns of a prompt are read.
+def parquet_rows(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a file with their place; of other columns the first one has the names only.
 
     Raises:
         InputError: a file that is not Parquet, is damaged or too large once unpacked, or holds no
@@ -25,8 +24,9 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         # not `pq.read_table`, which reads columns into folder names such as "model=gpt2"
         with pq.ParquetFile(path) as file:
+            there = list(file.schema_arrow.names)
             # counted here: what row groups say of themselves ends the process where it is damaged
-            for batch in file.iter_batches(BATCH, columns=_columns(file, path.name)):
+            for batch in file.iter_batches(BATCH, columns=_columns(there, wanted, path.name)):
                 size += batch.nbytes
                 if number + batch.num_rows > MOST_ROWS or size > MOST_BYTES:
                     raise InputError(
@@ -35,7 +35,8 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     )
                 for row in batch.to_pylist():
                     number += 1
-                    yield f"{path.name} row {number}", row
+                    names = dict.fromkeys(there) if number == 1 else {}
+                    yield f"{path.name} row {number}", {**names, **row}
     except InputError:
         raise
     except Exception as error:  # Arrow raises many kinds for a damaged file, KeyError among them
@@ -43,19 +44,19 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise InputError(f"{path.name} is not a Parquet file ({reason})") from None
 
 
-def _columns(file: Any, name: str) -> list[str]:
+def _columns(there: list[str], wanted: Collection[str], name: str) -> list[str]:
     """The columns to read.
 
     Raises:
-        InputError: none of them has text, or one comes twice.
+        InputError: there is none, or one comes twice.
     """
-    there = list(file.schema_arrow.names)
-    wanted = [column for column in NAMES if column in there]
-    if not {"text", "prompt", "template"} & set(wanted):
+    read = [column for column in dict.fromkeys(there) if column in wanted]
+    if not read:
         raise InputError(
-            f"{name} has no column 'text', 'prompt' or 'template'; it has {shown(there)}"
+            f"{name} has no column 'text', 'prompt' or 'template'; it has {shown(there)}; say what "
+            "they are: columns={...}"
         )
-    for column in wanted:
+    for column in read:
         if there.count(column) > 1:
             raise InputError(f"{name} has the column {column!r} twice; leave one out")
-    return wanted
+    return read

@@ -8,9 +8,7 @@ from knockgrid._positions import resolve, tokenize
 from knockgrid._prompt import Prompt
 
 
-def same_answer(
-    prompts: Sequence[Prompt], tokenizer: Any, *, prepend_bos: bool = True
-) -> dict[str, Prompt]:
+def same_answer(prompts: Sequence[Prompt], tokenizer: Any) -> dict[str, Prompt]:
     """A partner for each prompt that has one: another subject of its relation, an answer in common.
 
     Example:
@@ -33,7 +31,7 @@ def same_answer(
     found: dict[str, Prompt] = {}
     groups: dict[tuple[Any, ...], list[Prompt]] = {}
     for prompt in prompts:
-        groups.setdefault(_form(prompt, tokenizer, prepend_bos), []).append(prompt)
+        groups.setdefault(_form(prompt, tokenizer), []).append(prompt)
     for alike in groups.values():
         for i, prompt in enumerate(alike):
             for other in alike[i + 1 :] + alike[:i]:
@@ -43,7 +41,7 @@ def same_answer(
     return {str(p.id): found[str(p.id)] for p in prompts if p.id in found}
 
 
-def _form(prompt: Prompt, tokenizer: Any, prepend_bos: bool) -> tuple[Any, ...]:
+def _form(prompt: Prompt, tokenizer: Any) -> tuple[Any, ...]:
     """What partners share: relation, text around the subject, token length, subject tokens."""
     if "subject" not in prompt.spans:
         raise InputError(
@@ -51,7 +49,7 @@ def _form(prompt: Prompt, tokenizer: Any, prepend_bos: bool) -> tuple[Any, ...]:
             "give Prompt(text, spans={'subject': ...})"
         )
     start, end = map(int, prompt.spans["subject"])
-    tokens = tokenize(prompt.text, tokenizer, prepend_bos)
+    tokens = tokenize(prompt.text, tokenizer, False)  # a BOS would move all places alike
     around = (prompt.text[:start], prompt.text[end:])
     return (prompt.relation, *around, len(tokens), resolve(prompt, tokens, "subject"))
 

@@ -8,7 +8,7 @@ from typing import Any
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid import datasets
-from knockgrid._answers import known
+from knockgrid._answers import check_answered, sorted_out, warn_of
 from knockgrid._errors import InputError
 from knockgrid._prompt import Prompt
 from knockgrid.edge.config import SweepConfig, check_form
@@ -37,6 +37,7 @@ def choose_prompts(config: SweepConfig, model: TransformerBridge) -> Chosen:
     """
     found = named(config, model.tokenizer)
     if config.known or config.unknown:
+        check_answered(found)
         chosen = by_knowledge(model, found, config)
     else:
         chosen = Chosen(found[: config.limit])
@@ -69,8 +70,10 @@ def check_prompts(config: SweepConfig) -> None:
 
 def _read(config: SweepConfig, tokenizer: Any = None) -> list[Prompt]:
     if config.prompts == "facts":
+        if config.columns or config.template:
+            raise InputError("columns and template are of a prompt file; give prompts as well")
         return datasets.facts(config.relations, tokenizer=tokenizer)
-    found = datasets.read_prompts(config.prompts)
+    found = datasets.read_prompts(config.prompts, columns=config.columns, template=config.template)
     return [p for p in found if config.relations is None or p.relation in config.relations]
 
 
@@ -94,13 +97,16 @@ def by_knowledge(
     """Known prompts, relation by relation in turn, until the limit, and unknown ones if asked."""
     right: list[Prompt] = []
     wrong: list[Prompt] = []
-    turns, tried = in_turn(prompts), 0
+    turns, tried, odd = in_turn(prompts), 0, list[str]()
     for i in range(0, len(turns), CHUNK):
-        some = known(model, turns[i : i + CHUNK], prepend_bos=config.prepend_bos)
+        chunk = turns[i : i + CHUNK]
+        some, others = sorted_out(model, chunk, prepend_bos=config.prepend_bos)
+        odd += others
         right, wrong, tried = [*right, *some], [*wrong, *some.dropped], min(i + CHUNK, len(turns))
         enough = config.limit is not None and len(right) >= config.limit
         if enough and len(wrong) >= config.unknown:
             break
+    warn_of(odd, len(right))
     kept, others = right[: config.limit], wrong[: config.unknown]
     counts = {
         "considered": tried,

@@ -44,6 +44,8 @@ class SweepConfig(BaseModel):
     device: str | None = None
     device_map: str | None = None
     prompts: str = "facts"
+    columns: dict[str, str] = Field(default_factory=dict)
+    template: str | None = None
     form: str = "plain"
     relations: tuple[str, ...] | None = None
     known: bool = False
@@ -124,7 +126,8 @@ def check_form(name: str, given: Any) -> None:
 
 def _sound(name: str, value: Any) -> None:
     """Refuse what a manifest cannot hold: NUL, lone surrogates, numbers that are not finite."""
-    for one in value if isinstance(value, tuple) else (value,):
+    several = [*value, *value.values()] if isinstance(value, dict) else value
+    for one in several if isinstance(several, tuple | list) else (several,):
         if isinstance(one, str) and ("\0" in one or any("\ud800" <= c <= "\udfff" for c in one)):
             raise InputError(
                 f"setting {name!r} is {shown(one)}, which is not text that can be kept"

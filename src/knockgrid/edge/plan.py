@@ -89,8 +89,7 @@ def interventions_of(
     if config.contrasts:
         made += contrasts(first)
     if config.nulls:
-        bos = config.prepend_bos
-        partners = same_answer(prompts, tokenizer, prepend_bos=bos is not False)
+        partners = same_answer(prompts, tokenizer)
         made += nulls(first, partners or None)
     return made
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from knockgrid.edge.commands.given import DEMO_RELATIONS, layers_of
+from knockgrid.edge.commands.given import DEMO_RELATIONS, Column, columns_of, layers_of
 from knockgrid.edge.commands.printed import Json, printed
 
 
@@ -65,6 +65,7 @@ def reproduce(
 def evidence(
     model: Annotated[str, typer.Option(help="demo, a folder, or a hub name.")] = "demo",
     prompts: Annotated[str, typer.Option(help="As for sweep.")] = "facts",
+    column: Column = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs and figures.")] = Path(
         "runs/evidence"
     ),
@@ -81,6 +82,7 @@ def evidence(
 
     relations = tuple(relation) if relation else DEMO_RELATIONS if prompts == "facts" else None
     same = {"model": model, "prompts": prompts, "limit": limit, "unknown": unknown}
+    same["columns"] = columns_of(column)
     more = {"relations": relations, "layers": layers_of(layers), "dtype": dtype, "device": device}
     settings = read_config(None, {**same, **more})
     from knockgrid.edge.evidence import evidence as made

@@ -1,13 +1,17 @@
 """What several commands are given."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from knockgrid._errors import InputError
+from knockgrid._errors import InputError, shown
 
 Out = Annotated[Path, typer.Option(help="Run folder to write: manifest, shards, figures.")]
+Column = Annotated[
+    list[str] | None, typer.Option(help="What a column of the file is: attribute=answers.")
+]
 DEMO_RELATIONS = (
     "country_capital_city",
     "capital_of_country",
@@ -20,6 +24,21 @@ DEMO_RELATIONS = (
     "dish_cuisine",
     "person_nationality",
 )
+
+
+def columns_of(given: Sequence[str] | None) -> dict[str, str] | None:
+    """What columns of a prompt file are: `attribute=answers`, once for each."""
+    found: dict[str, str] = {}
+    for one in given or ():
+        column, sign, field = one.rpartition("=")
+        if not (sign and column and field):
+            raise InputError(
+                f"--column is {shown(one)}; write a column and its field: attribute=answers"
+            )
+        if column in found:
+            raise InputError(f"--column {shown(column)} is given twice; give it once")
+        found[column] = field
+    return found or None
 
 
 def layers_of(given: str | None) -> Any:

@@ -9,7 +9,7 @@ import typer
 
 from knockgrid._errors import InputError, unknown
 from knockgrid.edge.closed import ENGINES
-from knockgrid.edge.commands.given import DEMO_RELATIONS, Out, layers_of
+from knockgrid.edge.commands.given import DEMO_RELATIONS, Column, Out, columns_of, layers_of
 from knockgrid.edge.commands.printed import Json, Printer, printed
 
 
@@ -124,7 +124,12 @@ def demo(
 def sweep(
     model: Annotated[str | None, typer.Option(help="demo, a folder, or a hub name.")] = None,
     prompts: Annotated[
-        str | None, typer.Option(help="JSONL, CSV or Parquet file, hf:name:split, or facts.")
+        str | None,
+        typer.Option(help="JSONL, JSON, CSV, TSV or Parquet file, hf:name:split, or facts."),
+    ] = None,
+    column: Column = None,
+    template: Annotated[
+        str | None, typer.Option(help="One for all prompts, {} or [X] for the subject.")
     ] = None,
     out: Out = Path("runs/sweep"),
     config: Annotated[Path | None, typer.Option(help="YAML or TOML file with settings.")] = None,
@@ -192,6 +197,7 @@ def sweep(
 ) -> None:
     """Sweep a model over prompts and draw the layer heatmap; the same command again goes on."""
     flags = {
+        "columns": columns_of(column),
         "relations": tuple(relation) if relation else None,
         "rows": tuple(row) if row else None,
         "source": tuple(source) if source else None,
@@ -199,7 +205,7 @@ def sweep(
         "layers": layers_of(layers),
     }
     same = (
-        "model prompts known limit unknown labels label_form "
+        "model prompts template known limit unknown labels label_form "
         "contrasts nulls noise_floor form noise act_name n_tokens mode unit samples "
         "direction executor dtype device device_map revision prepend_bos seed batch "
         "max_rows max_memory top"
