@@ -207,6 +207,9 @@ def rows_of(made: Made, prompt: Prompt, i: int):
                 js = made.js(i, r, layer, token) if "ulp" not in name else 1e-10
                 said = {"js": js, "kl": 3 * js, "kl_reverse": 2 * js, "tv": js / 2}
                 said |= {"logp_clean": -1 - js, "rank_clean": float(layer)}
+                answered = bool(prompt.answers) and token == 0
+                said["logp_answer"] = -2 - js if answered else math.nan
+                said["rank_answer"] = float(layer + 1) if answered else None
                 row |= {name: said[name] for name in made.metrics}
                 if made.top:
                     ids, logp = made.tops(i, r, layer)

@@ -1,12 +1,13 @@
 """Answers: their tokens, and which prompts a model answers right."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, overload
 
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid._errors import InputError, shown
 from knockgrid._matching import Judge, judged
 from knockgrid._model import check_ready, load
 from knockgrid._positions import encode
@@ -33,10 +34,15 @@ def first_tokens(tokenizer: Any, prompt: Prompt, clean: Tensor) -> tuple[int, ..
 
 @dataclass(frozen=True)
 class Known(Sequence[Prompt]):
-    """The prompts a model answers right, and those it does not; a sequence of the former."""
+    """The prompts a model answers right, and those it does not; a sequence of the former.
+
+    `said` holds what the model said to each prompt that could be judged, by its id; `why` counts
+    what was dropped, with an example.
+    """
 
     prompts: tuple[Prompt, ...]
     dropped: tuple[Prompt, ...]
+    said: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -51,9 +57,28 @@ class Known(Sequence[Prompt]):
     def __iter__(self) -> Iterator[Prompt]:
         return iter(self.prompts)
 
+    @property
+    def why(self) -> str:
+        """How many prompts were dropped, and why; empty where none was."""
+        wrong = [p for p in self.dropped if p.answers or str(p.id) in self.said]
+        without = len(self.dropped) - len(wrong)
+        parts = [f"{len(wrong)} answered wrong{self._example(wrong[0])}"] if wrong else []
+        parts += [f"{without} without answers"] if without else []
+        total = len(self.prompts) + len(self.dropped)
+        return f"{len(self.dropped)} of {total} prompts dropped: {'; '.join(parts)}" * bool(parts)
+
+    def _example(self, prompt: Prompt) -> str:
+        if str(prompt.id) not in self.said:
+            return ""
+        right = f" instead of {shown(prompt.answers[0], 30)}" if prompt.answers else ""
+        end, said = shown(f"…{prompt.text[-30:]}"), shown(self.said[str(prompt.id)], 30)
+        return f", such as {end} with {said}{right}"
+
     def __repr__(self) -> str:
         total = len(self.prompts) + len(self.dropped)
-        return f"Known({len(self.prompts)} of {total} prompts, {len(self.dropped)} dropped)"
+        why = self.why.partition(": ")[2]
+        why = f": {why}" if why else ""
+        return f"Known({len(self.prompts)} of {total} prompts, {len(self.dropped)} dropped{why})"
 
 
 def answer_length(tokenizer: Any, prompts: Sequence[Prompt]) -> int:
@@ -103,26 +128,45 @@ def known(
         >>> import knockgrid as kg
         >>> rome = kg.Prompt("The capital of Italy is", answers=["Rome"])
         >>> lie = kg.Prompt("The capital of France is", answers=["Berlin"])
-        >>> kg.known("demo", [rome, lie])
-        Known(1 of 2 prompts, 1 dropped)
+        >>> found = kg.known("demo", [rome, lie])
+        >>> print(found.why[:49])
+        1 of 2 prompts dropped: 1 answered wrong, such as
 
     A prompt is known when the greedy continuation begins with one of its answers as whole words;
     case, articles, quotes and accents do not count. A `judge` of your own, `(prompt, text) ->
     bool`, takes the place of that rule, and reads `n_tokens` of output (by default as many as the
     longest answer needs, and a few more). Filtering by correctness selects; the dropped prompts
-    are in `.dropped`, so that they can be run and shown as well.
+    are in `.dropped`, so that they can be run and shown as well, and `.why` counts them.
 
     Raises:
-        InputError: an empty prompt set, a prompt that does not fit the model, or a judge that
-            gives neither True nor False.
+        InputError: an empty prompt set, one without any answers or judge, a prompt that does not
+            fit the model, or a judge that gives neither True nor False.
     """
     model = load(model)
     check_ready(model)
     bos = default_bos(model, prepend_bos)
     ready = prepare(model, prompts, bos, 1)
+    if judge is None:
+        with_answers([one.prompt for one in ready])
     said = outputs(model, ready, n_tokens)
     right = {str(p.id) for p in (one.prompt for one in ready) if judged(p, said[str(p.id)], judge)}
     keep = [one.prompt for one in ready]
+    said = {str(p.id): said[str(p.id)] for p in keep if judge is not None or p.answers}
     return Known(
-        tuple(p for p in keep if p.id in right), tuple(p for p in keep if p.id not in right)
+        tuple(p for p in keep if p.id in right), tuple(p for p in keep if p.id not in right), said
     )
+
+
+def with_answers(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts that have answers.
+
+    Raises:
+        InputError: none of them has, so that none could be known.
+    """
+    found = [prompt for prompt in prompts if prompt.answers]
+    if prompts and not found:
+        raise InputError(
+            f"none of the {len(prompts)} prompts has answers, so it cannot be said which are "
+            "known; give each its answers=, or leave the filter out"
+        )
+    return found

@@ -13,6 +13,7 @@ from knockgrid._errors import InputError
 from knockgrid._exclusive import exclusive
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention
+from knockgrid._left_out import warn_left_out
 from knockgrid._model import load
 from knockgrid._progress import bar
 from knockgrid._prompt import Prompt
@@ -107,7 +108,8 @@ def sweep(
 
     Returns:
         The tidy table, one row per prompt, intervention, layer and measured token; its settings
-        are in `table.attrs["knockgrid"]`.
+        are in `table.attrs["knockgrid"]`. One warning counts, row by row, the prompts and values
+        that are missing, with the reasons.
 
     Raises:
         InputError: bad input, in one sentence, before anything is computed or written; a folder
@@ -135,7 +137,9 @@ def sweep(
         # Inside a function, as all that lasts is at the edge, and nothing else here needs it.
         from knockgrid.edge.resumable import resumable
 
-        return resumable(out, model, prompts, interventions, options, shard, progress, engine)
+        return warn_left_out(
+            resumable(out, model, prompts, interventions, options, shard, progress, engine)
+        )
     if shard is not None:
         raise InputError(f"shard is {shard!r}, but there is no folder to share; give out=")
     if engine != "single":
@@ -145,7 +149,7 @@ def sweep(
     bridge = loaded(model)
     with exclusive(bridge, "sweep"):
         setup = set_up(bridge, prompts, interventions, **options)
-        return tabled(setup, collected(setup, progress))
+        return warn_left_out(tabled(setup, collected(setup, progress)))
 
 
 def loaded(model: Model, device: str | None = None) -> TransformerBridge:

@@ -1,9 +1,11 @@
 """Told: what the page says of a run in words: headline, warnings, settings, methods."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from knockgrid._errors import InputError
+from knockgrid._left_out import left_out
 from knockgrid.edge.methods import methods
 from knockgrid.edge.report.opened import Opened
 
@@ -66,10 +68,10 @@ def warnings_of(run: Opened) -> Iterator[str]:
     if failed:
         some = "; ".join(f"{id}: {error}" for id, error in list(failed.items())[:LONGEST])
         yield f"{_count(len(failed), 'prompt')} failed and {_is(len(failed))} missing ({some})."
-    dropped = run.metadata.get("dropped") or {}
-    for name, reasons in list(dropped.items())[:LONGEST]:
-        why = ", ".join(sorted(set(reasons.values()))[:3])
-        yield f"{_count(len(reasons), 'prompt')} could not take part in row {name!r} ({why})."
+    if run.table is not None:
+        yield from (
+            f"{line[0].upper()}{line[1:]}." for line in islice(left_out(run.table), LONGEST)
+        )
     if run.table is not None and "top_tokens" not in run.tops:
         yield (
             "This run keeps no tokens, so prompts have numbers only; sweep with `--top 10` (or "
