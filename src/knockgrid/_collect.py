@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid._answers import first_tokens
+from knockgrid._answers import decode_output, first_tokens
 from knockgrid._bind import Bound, bind
 from knockgrid._bounds import (
     AT_ONCE,
@@ -166,7 +166,8 @@ def meter_of(
     answers = [first_tokens(tokenizer, run.prompt, run.logits[0]) for run in bound.clean]
     texts = [token_texts(tokenizer, run.generated) for run in bound.clean]
     return Meter(
-        bound, measures, unit, answers, texts, settings.direction == "denoise", settings.top
+        *(bound, measures, unit, answers, texts, settings.direction == "denoise", settings.top),
+        written=partial(decode_output, tokenizer),
     )
 
 

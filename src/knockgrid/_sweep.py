@@ -76,9 +76,9 @@ def sweep(
         n_tokens: tokens to measure; token 0 is the one after the prompt, later ones are measured
             on the clean greedy continuation.
         mode: `"prompt_only"` edits prompt positions only; with `"persistent"` knockouts and edge
-            patches also bind every later query. Patches are the same in both, as they are not put
-            again. `"free_run"` is persistent, and the intervened model writes its own tokens;
-            the column `diverged` names the first that differs.
+            patches also bind every later query. Patches are the same in both, as they are applied
+            once. `"free_run"` is persistent, and the intervened model writes its own tokens;
+            the column `diverged` names the first that differs, and `written` holds the text.
         metrics: measures from `knockgrid.divergences`, by name; those of the answer read the first
             tokens of its aliases.
         unit: `"nats"` or `"bits"`.
