@@ -178,12 +178,12 @@ def tabled(setup: Setup, found: Collected) -> pd.DataFrame:
     """The table of a sweep.
 
     Raises:
-        InputError: no prompt could take part in any row.
+        InputError: no row has a usable prompt.
     """
     rows = found.in_order()
     reasons = [reason for some in found.dropped.values() for reason in some.values()]
     if not rows and reasons:
-        raise InputError(f"no prompt could take part in any row: {reasons[0]}")
+        raise InputError(f"no row has a usable prompt: {reasons[0]}")
     place = {one.prompt.id: i for i, one in enumerate(setup.ready)}
     known = {
         "dropped": found.dropped,
