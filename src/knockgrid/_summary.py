@@ -9,7 +9,7 @@ import pandas as pd
 from knockgrid._display import listing
 from knockgrid._errors import InputError
 from knockgrid._floor import floor_of
-from knockgrid._table import REQUIRED, metadata_of, metrics
+from knockgrid._table import COLUMNS, REQUIRED, metadata_of, metrics
 
 FEW = 6
 
@@ -41,7 +41,7 @@ def summary(table: pd.DataFrame) -> Summary:
         prompts  1
         rows     1: subject
         layers   1: 3
-        values   1 in nats: js
+        values   1: js in nats
 
     The counts are those of the rows that are there, so those of a filtered table too; model,
     executor and noise floor are those of the sweep. A dropped prompt has no row in an intervention,
@@ -78,7 +78,7 @@ def _of_rows(table: pd.DataFrame) -> dict[str, str]:
         "layers": f"{len(layers)}: {_some(_ranges(layers))}",
         "tokens": f"{tokens}" if tokens > 1 else "",
         "sources": _some(list(dict.fromkeys(str(one["source"]) for one in there))),
-        "values": f"{valued} in {_unit(table)}: {', '.join(metrics(table))}",
+        "values": f"{valued}: {'; '.join(_units(table))}",
     }
 
 
@@ -107,6 +107,21 @@ def _of_trust(table: pd.DataFrame) -> dict[str, str]:
         "noise floor": "" if floor is None else f"JS {_span(floor)} {_unit(table)}",
         "executor": str(receipt.get("executor", "")),
     }
+
+
+def _units(table: pd.DataFrame) -> list[str]:
+    """The measures with the unit of each: only some have that of the table.
+
+    Example:
+        >>> _units(pd.DataFrame({"js": [0.1], "tv": [0.1], "rank_clean": [0.0]}))
+        ['js in an unknown unit', 'tv as fractions', 'rank_clean as ranks']
+    """
+    units = {column.name: column.unit for column in COLUMNS}
+    said = {"information": f" in {_unit(table)}", "fraction": " as fractions", "rank": " as ranks"}
+    kinds: dict[str, list[str]] = {}
+    for name in metrics(table):
+        kinds.setdefault(said.get(units.get(name, ""), ""), []).append(name)
+    return [f"{', '.join(names)}{unit}" for unit, names in kinds.items()]
 
 
 def _unit(table: pd.DataFrame) -> str:

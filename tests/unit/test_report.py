@@ -204,7 +204,7 @@ def test_words_on_the_page(path):
     text = " ".join(" ".join(Parts(path.read_text("utf-8")).text).split())
     assert "4 rows × 4 layers edited in made-up (None, 30 layers), over 12 prompts" in text
     assert "Row 'last': 1 of 12 prompts took no part (no partner)." in text
-    assert "over 12 prompts: 192 values, in nats" in text
+    assert "over 12 prompts: 188 rows of values, divergences in nats" in text
     assert "missing values 4" in text
     assert "weights_digest" in text
     assert "0" * 64 in text

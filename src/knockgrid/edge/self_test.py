@@ -20,7 +20,7 @@ from knockgrid._prompt import Prompt
 from knockgrid.interventions import information_flow, patch
 from knockgrid.sources import corrupted_run, donor, fixed, swap
 
-REINSTALL = "install the versions that it names into a fresh environment: pip install knockgrid"
+REINSTALL = "install knockgrid into a fresh environment, from where you got it"
 EXACT = 1e-9
 """Nats between two ways to the same number in float64: far above rounding, far below an effect."""
 NOTHING = 1e-12

@@ -29,13 +29,14 @@ def headline(run: Opened) -> str:
     if run.table is None:
         n, values = run.manifest["plan"]["prompts"], 0
     else:
-        n, values = run.table["prompt"].nunique(), len(run.table)
+        n, values = run.table["prompt"].nunique(), int((run.table["status"] == "ok").sum())
     what = "restored in corrupted runs of" if told["direction"] == "denoise" else "edited in"
     planned = " planned" if run.table is None else ""
     return (
         f"{_count(len(rows), 'row')} × {_count(len(layers), 'layer')} {what} {model['name']} "
         f"({model['architecture']}, {model['n_layers']} layers), over "
-        f"{_count(n, 'prompt')}{planned}: {_count(values, 'value')}, in {told['unit']}"
+        f"{_count(n, 'prompt')}{planned}: {_count(values, 'row')} of values, divergences in "
+        f"{told['unit']}"
     )
 
 
