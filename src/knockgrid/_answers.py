@@ -71,8 +71,10 @@ class Known(Sequence[Prompt]):
         if str(prompt.id) not in self.said:
             return ""
         right = f" instead of {shown(prompt.answers[0], 30)}" if prompt.answers else ""
-        end, said = shown(f"…{prompt.text[-30:]}"), shown(self.said[str(prompt.id)], 30)
-        return f", such as {end} with {said}{right}"
+        end = prompt.text if len(prompt.text) <= 40 else f"…{prompt.text[-40:]}"
+        said = self.said[str(prompt.id)]
+        said = shown(said if len(said) <= 25 else f"{said[:25]}…")
+        return f", such as {shown(end)} with {said}{right}"
 
     def __repr__(self) -> str:
         total = len(self.prompts) + len(self.dropped)

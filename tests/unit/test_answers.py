@@ -82,7 +82,7 @@ def test_known_prompts_of_the_demo_model(demo_model):
     assert found[1] is every["tower"]
     assert found.said["italy"].startswith(" Rome")
     assert (
-        "3 of 6 prompts dropped: 2 answered wrong, such as '…The capital of Spain is' with ' "
+        "3 of 6 prompts dropped: 2 answered wrong, such as 'The capital of Spain is' with ' "
         in (found.why)
     )
     assert found.said["lie"][:10] in found.why

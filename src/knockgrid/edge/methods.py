@@ -187,7 +187,8 @@ def _selection(manifest: Mapping[str, Any]) -> str:
         f"begins with an answer for {chosen['known']}, of which {chosen['known_kept']} were kept"
         + (f", beside {chosen['unknown_kept']} of the others" if chosen["unknown_kept"] else "")
         + (
-            f", and {number_of(chosen['without_answers'], 'prompt')} without answers left out"
+            f", and {number_of(chosen['without_answers'], 'prompt')} without answers "
+            f"{'was' if chosen['without_answers'] == 1 else 'were'} left out"
             if chosen.get("without_answers")
             else ""
         )

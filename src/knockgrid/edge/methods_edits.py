@@ -95,8 +95,8 @@ def _source(label: str, manifest: Mapping[str, Any]) -> tuple[str, Sequence[str]
         )
     if inner.startswith("swap("):
         return (
-            "the activation of a run over each prompt's swap partner, whose subject has the same "
-            "tokens' places and another answer",
+            "the activation of a run over each prompt's swap partner, whose subject lies at the "
+            "same token positions and whose answer differs",
             ["zhang2023"],
         )
     plain = {"zero()": "zeros", "mean()": "its mean over the prompt set at the same position name"}
