@@ -1,6 +1,7 @@
 """Summary: what a table is, in a glance: model, prompts, rows, layers, unit, what is missing."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,17 +86,20 @@ def _of_rows(table: pd.DataFrame) -> dict[str, str]:
 def _of_what_is_missing(table: pd.DataFrame) -> dict[str, str]:
     metadata = metadata_of(table)
     reasons = Counter(str(one) for one in _status(table) if one != "ok")
-    dropped = {str(p) for some in metadata.get("dropped", {}).values() for p in some}
-    rows = [name for name, some in metadata.get("dropped", {}).items() if some]
-    why = {why for some in metadata.get("dropped", {}).values() for why in some.values()}
+    # rows that a filter took away are not told of; those that no prompt could enter are
+    there, n = set(table["intervention"]), len(metadata.get("prompts", ()))
+    given = (metadata.get("dropped") or {}).items()
+    lost = {name: some for name, some in given if some and (name in there or len(some) == n)}
+    dropped = {str(p) for some in lost.values() for p in some}
+    why = {why for some in lost.values() for why in some.values()}
     failed, unfinished = metadata.get("failed") or {}, metadata.get("unfinished") or {}
     done = "{finished} of {shards} shards are there".format(**unfinished) if unfinished else ""
     return {
         "without a value": _some([f"{n} ({reason})" for reason, n in reasons.items()]),
-        "dropped": f"{len(dropped)} prompts, from {_some(rows)} ({_some(sorted(map(str, why)))})"
+        "dropped": f"{_prompts(dropped)}, from {_some(list(lost))} ({_some(sorted(map(str, why)))})"
         if dropped
         else "",
-        "failed": f"{len(failed)} prompts: {_some(list(map(str, failed)))}" if failed else "",
+        "failed": f"{_prompts(failed)}: {_some(list(map(str, failed)))}" if failed else "",
         "unfinished": done,
     }
 
@@ -143,6 +147,10 @@ def _status(table: pd.DataFrame) -> pd.Series:
     if "status" not in table:
         return pd.Series("ok", index=table.index)
     return table["status"].fillna("ok")
+
+
+def _prompts(some: Collection[str]) -> str:
+    return f"{len(some)} prompt{'s' * (len(some) != 1)}"
 
 
 def _some(names: list[str]) -> str:

@@ -128,7 +128,7 @@ class TestSummary:
         ]  # fmt: skip
         assert units["tv"] == "fractions"
         assert {units[name] for name in ("js", "kl", "logp_clean")} == {"bits"}
-        assert said["dropped"].startswith("1 prompts, from subject, last (")
+        assert said["dropped"].startswith("1 prompt, from subject, last (")
         (why,) = {
             why for some in table.attrs["knockgrid"]["dropped"].values() for why in some.values()
         }
@@ -161,6 +161,9 @@ class TestSummary:
         table = self.table(sweep, prompts)
         said = dict(kg.summary(table[(table["intervention"] == "last")]).entries)
         assert (said["prompts"], said["rows"]) == ("2", "1: last")
+        assert said["dropped"].startswith("1 prompt, from last (")
+        rest = table[table["intervention"] == "attention"]
+        assert "dropped" not in dict(kg.summary(rest).entries)
         assert said["sources"] == "corrupted_run(swap())"
 
     def test_text_and_page_say_the_same(self, sweep, prompts):
