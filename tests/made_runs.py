@@ -57,6 +57,8 @@ class Made:
     unit: str = "nats"
     sigma: float = 0.1
     metrics: tuple[str, ...] = METRICS
+    wrote: bool = False
+    """Whether it is a free run, which keeps what the edited model wrote."""
     places: dict[str, list[dict]] = field(default_factory=dict)
     """Labels of a row, as `head` or `module`, once for every cell that it has at a layer."""
 
@@ -135,7 +137,7 @@ def manifest_of(made: Made, folder: Path, shards: int) -> dict:
         "begun_by": sha256(str(folder).encode()).hexdigest()[:8],
         "finished": None,
         "hardware": {"machine": "x", "system": "y", "cpus": 1, "threads": 1, "gpu": None},
-        "mode": "prompt_only",
+        "mode": "free_run" if made.wrote else "prompt_only",
         "unit": made.unit,
         "metrics": list(made.metrics),
         "direction": "noise",
@@ -168,7 +170,11 @@ def manifest_of(made: Made, folder: Path, shards: int) -> dict:
         "plan": {
             "prompts": made.n,
             "shards": shards,
-            "columns": [*made.metrics, *(("top_tokens", "top_logp") if made.top else ())],
+            "columns": [
+                *made.metrics,
+                *(("written",) if made.wrote else ()),
+                *(("top_tokens", "top_logp") if made.top else ()),
+            ],
             "digests": {name: file_digest(folder / name) for name in (PLAN, STATISTICS)},
         },
     }
@@ -207,7 +213,12 @@ def rows_of(made: Made, prompt: Prompt, i: int):
                 js = made.js(i, r, layer, token) if "ulp" not in name else 1e-10
                 said = {"js": js, "kl": 3 * js, "kl_reverse": 2 * js, "tv": js / 2}
                 said |= {"logp_clean": -1 - js, "rank_clean": float(layer)}
+                answered = bool(prompt.answers) and token == 0
+                said["logp_answer"] = -2 - js if answered else math.nan
+                said["rank_answer"] = float(layer + 1) if answered else None
                 row |= {name: said[name] for name in made.metrics}
+                if made.wrote and token == 0:
+                    row["written"] = f"{made.words[(i + layer) % len(made.words)]} of {name}"
                 if made.top:
                     ids, logp = made.tops(i, r, layer)
                     row |= {"top_tokens": ids, "top_logp": logp}

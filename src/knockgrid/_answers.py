@@ -3,8 +3,8 @@
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
 
 from torch import Tensor
@@ -139,10 +139,15 @@ def first_answers(tokenizer: Any, one: Placed, clean: Tensor) -> list[Answer]:
 
 @dataclass(frozen=True)
 class Known(Sequence[Prompt]):
-    """The prompts a model answers right, and those it does not; a sequence of the former."""
+    """The prompts a model answers right, and those it does not; a sequence of the former.
+
+    `said` holds what the model said to each prompt that could be judged, by its id; `why` counts
+    what was dropped, with an example.
+    """
 
     prompts: tuple[Prompt, ...]
     dropped: tuple[Prompt, ...]
+    said: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -157,9 +162,30 @@ class Known(Sequence[Prompt]):
     def __iter__(self) -> Iterator[Prompt]:
         return iter(self.prompts)
 
+    @property
+    def why(self) -> str:
+        """How many prompts were dropped, and why; empty where none was."""
+        wrong = [p for p in self.dropped if p.answers or str(p.id) in self.said]
+        without = len(self.dropped) - len(wrong)
+        parts = [f"{len(wrong)} answered wrong{self._example(wrong[0])}"] if wrong else []
+        parts += [f"{without} without answers"] if without else []
+        total = len(self.prompts) + len(self.dropped)
+        return f"{len(self.dropped)} of {total} prompts dropped: {'; '.join(parts)}" * bool(parts)
+
+    def _example(self, prompt: Prompt) -> str:
+        if str(prompt.id) not in self.said:
+            return ""
+        right = f" instead of {shown(prompt.answers[0], 30)}" if prompt.answers else ""
+        end = prompt.text if len(prompt.text) <= 40 else f"…{prompt.text[-40:]}"
+        said = self.said[str(prompt.id)]
+        said = shown(said if len(said) <= 25 else f"{said[:25]}…")
+        return f", such as {shown(end)} with {said}{right}"
+
     def __repr__(self) -> str:
         total = len(self.prompts) + len(self.dropped)
-        return f"Known({len(self.prompts)} of {total} prompts, {len(self.dropped)} dropped)"
+        why = self.why.partition(": ")[2]
+        why = f": {why}" if why else ""
+        return f"Known({len(self.prompts)} of {total} prompts, {len(self.dropped)} dropped{why})"
 
 
 def answer_length(tokenizer: Any, placed: Sequence[Placed]) -> int:
@@ -215,18 +241,19 @@ def known(
         >>> import knockgrid as kg
         >>> rome = kg.Prompt("The capital of Italy is", answers=["Rome"])
         >>> lie = kg.Prompt("The capital of France is", answers=["Berlin"])
-        >>> kg.known("demo", [rome, lie])
-        Known(1 of 2 prompts, 1 dropped)
+        >>> found = kg.known("demo", [rome, lie])
+        >>> print(found.why[:49])
+        1 of 2 prompts dropped: 1 answered wrong, such as
 
     A prompt is known when the greedy continuation begins with one of its answers as whole words;
     case, articles, quotes and accents do not count. A `judge` of your own, `(prompt, text) ->
     bool`, takes the place of that rule, and reads `n_tokens` of output (by default as many as the
     longest answer needs, and a few more). Filtering by correctness selects; the dropped prompts
-    are in `.dropped`, so that they can be run and shown as well.
+    are in `.dropped`, so that they can be run and shown as well, and `.why` counts them.
 
     Raises:
-        InputError: an empty prompt set, a prompt that does not fit the model, or a judge that
-            gives neither True nor False.
+        InputError: an empty prompt set, one without any answers or judge, a prompt that does not
+            fit the model, or a judge that gives neither True nor False.
     """
     model = load(model)
     prompts = [prompts] if isinstance(prompts, Prompt) else list(prompts)
@@ -260,9 +287,11 @@ def sorted_out(
     """What `known` gives, and of known prompts whose answer is not what the model says first."""
     check_ready(model)
     ready = prepare(model, prompts, default_bos(model, prepend_bos), 1)
-    right, odd = set[str](), list[str]()
+    right, odd, outputs = set[str](), list[str](), dict[str, str]()
     for one, ids in _continued(model, ready, n_tokens):
         prompt, said = one.prompt, decode_output(model.tokenizer, ids)
+        if judge is not None or prompt.answers:
+            outputs[str(prompt.id)] = said
         if not judged(prompt, said, judge):
             continue
         right.add(str(prompt.id))
@@ -274,7 +303,7 @@ def sorted_out(
             )
     keep = [one.prompt for one in ready]
     known = tuple(p for p in keep if p.id in right)
-    return Known(known, tuple(p for p in keep if p.id not in right)), odd
+    return Known(known, tuple(p for p in keep if p.id not in right), outputs), odd
 
 
 def warn_of(odd: Sequence[str], n_known: int) -> None:

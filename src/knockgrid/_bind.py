@@ -56,7 +56,7 @@ def check_spec(model: TransformerBridge, run: Run, spec: RunSpec, settings: Sett
     mine = resolve(run.prompt, run.tokens, "subject")
     if len(other) != run.n_prompt or resolve(spec.prompt, other, "subject") != mine:
         raise Unavailable(
-            f"the swap partner of {run.prompt.id!r} has another token length or subject position"
+            f"the swap partner of {run.prompt.id!r} differs in token length or subject position"
         )
 
 

@@ -96,7 +96,7 @@ def _automatic(prompts: tuple[str, ...], relation: list, subject: list) -> Clust
         pairs = set(zip(filled, whole, strict=True))
         crossed = max(Counter(who for _, who in pairs).values()) > 1
         labels = {"relation": filled} | ({"subject": whole} if crossed else {})
-        return _made(prompts, labels)
+        return _made(prompts, labels, without=None in relation)
     name = "subject" if len(set(whole)) < len(prompts) else "prompt"
     if relation and relation[0] is not None and name == "prompt" and None not in subject:
         name = "subject"  # the same clusters, by the name of what they sample
@@ -105,11 +105,15 @@ def _automatic(prompts: tuple[str, ...], relation: list, subject: list) -> Clust
     return Clusters(prompts, made.labels, made.words + within)
 
 
-def _made(prompts: tuple[str, ...], labels: Mapping[str, Sequence]) -> Clusters:
+def _made(
+    prompts: tuple[str, ...], labels: Mapping[str, Sequence], without: bool = False
+) -> Clusters:
     kept = {name: tuple(map(str, one)) for name, one in labels.items()}
-    return Clusters(
-        prompts, kept, " × ".join(counted(len(set(one)), name) for name, one in kept.items())
-    )
+    words = [counted(len(set(one)), name) for name, one in kept.items()]
+    if without:
+        n = len(set(kept["relation"])) - 1
+        words[0] = f"{counted(n, 'relation')} + the prompts without one"
+    return Clusters(prompts, kept, " × ".join(words))
 
 
 def counted(n: int, name: str) -> str:

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid._answers import first_answers
+from knockgrid._answers import decode_output, first_answers
 from knockgrid._bind import Bound, bind
 from knockgrid._bounds import (
     AT_ONCE,
@@ -167,8 +167,8 @@ def meter_of(
     answers = [tuple(dict.fromkeys(one.ids[0] for one in some)) for some in found]
     separators = [some[0].separator if some else None for some in found]
     texts = [token_texts(tokenizer, run.generated) for run in bound.clean]
-    denoise = settings.direction == "denoise"
-    return Meter(bound, measures, unit, answers, separators, texts, denoise, settings.top)
+    denoise, written = settings.direction == "denoise", partial(decode_output, tokenizer)
+    return Meter(bound, measures, unit, answers, separators, texts, denoise, settings.top, written)
 
 
 def side(

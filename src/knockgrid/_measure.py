@@ -1,7 +1,8 @@
 """Measure: from outcomes to rows of the table."""
 
+import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Any
@@ -32,6 +33,7 @@ class Gathered:
     values: list[Values] = field(default_factory=list)
     mean: Tensor | None = None
     diverged: list[int] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ class Meter:
     `answers` holds the tokens of every prompt that count as its answer, the best first,
     `separators` what stands between prompt and best answer, `texts` the texts of its measured
     tokens, `unit` as in `sweep`; so many of the most probable tokens (`top`) go into every row.
+    `written` gives the text of what an intervened model wrote itself.
     """
 
     bound: Bound
@@ -51,6 +54,7 @@ class Meter:
     texts: Sequence[Sequence[str]]
     denoise: bool
     top: int = 0
+    written: Callable[[Sequence[int]], str] = str
     _open: dict[int, Gathered] = field(default_factory=dict)
 
     def rows(self, outcomes: Iterable[Outcome], at_once: int) -> Iterator[tuple[Cell, list[Row]]]:
@@ -134,11 +138,13 @@ class Meter:
     def _add(self, outcome: Outcome, values: Values, tops: Sequence[Top]) -> list[Row]:
         cell = outcome.cell
         apart = self._diverged(outcome)
+        text = self.written(outcome.generated) if outcome.generated else None
         if len(cell.samples) == 1:
-            return self._finish(cell, [values], values.get("js"), apart, tops)
+            return self._finish(cell, [values], values.get("js"), apart, tops, text)
         gathered = self._open.setdefault(cell.index, Gathered())
         gathered.values.append(values)
         gathered.diverged += apart
+        gathered.written += [] if text is None else [text]
         share = outcome.logits.double().softmax(-1) / len(cell.samples)
         gathered.mean = share if gathered.mean is None else gathered.mean + share
         if len(gathered.values) < len(cell.samples):
@@ -148,12 +154,13 @@ class Meter:
         clean = self.bound.clean[cell.prompt].logits if self.denoise else outcome.null
         of_mean = in_unit(evaluate([js], clean, mean)["js"], js, self.unit)
         tops = top_tokens(mean, self.top) if self.top else []
+        text = json.dumps(gathered.written, ensure_ascii=False) if gathered.written else None
         return self._finish(
-            cell, gathered.values, dict(enumerate(of_mean.tolist())), gathered.diverged, tops
+            cell, gathered.values, dict(enumerate(of_mean.tolist())), gathered.diverged, tops, text
         )
 
     def _diverged(self, outcome: Outcome) -> list[int]:
-        """The first token that the intervened model wrote otherwise, if there is one."""
+        """The first token that the intervened model wrote differently, if there is one."""
         run = self.bound.clean[outcome.cell.prompt]
         clean = run.generated[: run.n_valid]
         pairs = enumerate(zip(outcome.generated, clean, strict=False))
@@ -166,6 +173,7 @@ class Meter:
         of_mean: Mapping[int, float] | None,
         diverged: Sequence[int],
         tops: Sequence[Top],
+        text: str | None,
     ) -> list[Row]:
         prompt = cell.prompt
         run, rows = self.bound.clean[prompt], []
@@ -182,6 +190,8 @@ class Meter:
                     row["js_mean_dist"] = of_mean[token]
                 row.update(columns_of(tops[token]) if tops else {})
             rows.append(row)
+        if text is not None:
+            rows[0]["written"] = text
         return rows
 
     def skipped(self) -> Iterator[tuple[Cell, list[Row]]]:

@@ -72,7 +72,8 @@ class Setup:
         """Columns of values that a run has whatever happens in its cells."""
         names = [measure.name for measure in self.measures]
         mean = ["js_mean_dist"] if "js" in names else []
-        return [*names, "js_to_source", *mean, *(LISTS if self.settings.top else ())]
+        wrote = ["written"] if self.mode == "free_run" else []
+        return [*names, "js_to_source", *mean, *wrote, *(LISTS if self.settings.top else ())]
 
     @property
     def n_cells(self) -> int:

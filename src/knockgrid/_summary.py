@@ -1,6 +1,7 @@
 """Summary: what a table is, in a glance: model, prompts, rows, layers, unit, what is missing."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from knockgrid._display import listing
 from knockgrid._errors import InputError
 from knockgrid._floor import floor_of
-from knockgrid._table import REQUIRED, metadata_of, metrics
+from knockgrid._table import COLUMNS, REQUIRED, metadata_of, metrics
 
 FEW = 6
 
@@ -41,7 +42,7 @@ def summary(table: pd.DataFrame) -> Summary:
         prompts  1
         rows     1: subject
         layers   1: 3
-        values   1 in nats: js
+        values   1: js in nats
 
     The counts are those of the rows that are there, so those of a filtered table too; model,
     executor and noise floor are those of the sweep. A dropped prompt has no row in an intervention,
@@ -78,24 +79,27 @@ def _of_rows(table: pd.DataFrame) -> dict[str, str]:
         "layers": f"{len(layers)}: {_some(_ranges(layers))}",
         "tokens": f"{tokens}" if tokens > 1 else "",
         "sources": _some(list(dict.fromkeys(str(one["source"]) for one in there))),
-        "values": f"{valued} in {_unit(table)}: {', '.join(metrics(table))}",
+        "values": f"{valued}: {'; '.join(_units(table))}",
     }
 
 
 def _of_what_is_missing(table: pd.DataFrame) -> dict[str, str]:
     metadata = metadata_of(table)
     reasons = Counter(str(one) for one in _status(table) if one != "ok")
-    dropped = {str(p) for some in metadata.get("dropped", {}).values() for p in some}
-    rows = [name for name, some in metadata.get("dropped", {}).items() if some]
-    why = {why for some in metadata.get("dropped", {}).values() for why in some.values()}
+    # rows that a filter took away are not told of; those that no prompt could enter are
+    there, n = set(table["intervention"]), len(metadata.get("prompts", ()))
+    given = (metadata.get("dropped") or {}).items()
+    lost = {name: some for name, some in given if some and (name in there or len(some) == n)}
+    dropped = {str(p) for some in lost.values() for p in some}
+    why = {why for some in lost.values() for why in some.values()}
     failed, unfinished = metadata.get("failed") or {}, metadata.get("unfinished") or {}
     done = "{finished} of {shards} shards are there".format(**unfinished) if unfinished else ""
     return {
         "without a value": _some([f"{n} ({reason})" for reason, n in reasons.items()]),
-        "dropped": f"{len(dropped)} prompts, from {_some(rows)} ({_some(sorted(map(str, why)))})"
+        "dropped": f"{_prompts(dropped)}, from {_some(list(lost))} ({_some(sorted(map(str, why)))})"
         if dropped
         else "",
-        "failed": f"{len(failed)} prompts: {_some(list(map(str, failed)))}" if failed else "",
+        "failed": f"{_prompts(failed)}: {_some(list(map(str, failed)))}" if failed else "",
         "unfinished": done,
     }
 
@@ -107,6 +111,21 @@ def _of_trust(table: pd.DataFrame) -> dict[str, str]:
         "noise floor": "" if floor is None else f"JS {_span(floor)} {_unit(table)}",
         "executor": str(receipt.get("executor", "")),
     }
+
+
+def _units(table: pd.DataFrame) -> list[str]:
+    """The measures with the unit of each: only some have that of the table.
+
+    Example:
+        >>> _units(pd.DataFrame({"js": [0.1], "tv": [0.1], "rank_clean": [0.0]}))
+        ['js in an unknown unit', 'tv as fractions', 'rank_clean as ranks']
+    """
+    units = {column.name: column.unit for column in COLUMNS}
+    said = {"information": f" in {_unit(table)}", "fraction": " as fractions", "rank": " as ranks"}
+    kinds: dict[str, list[str]] = {}
+    for name in metrics(table):
+        kinds.setdefault(said.get(units.get(name, ""), ""), []).append(name)
+    return [f"{', '.join(names)}{unit}" for unit, names in kinds.items()]
 
 
 def _unit(table: pd.DataFrame) -> str:
@@ -128,6 +147,10 @@ def _status(table: pd.DataFrame) -> pd.Series:
     if "status" not in table:
         return pd.Series("ok", index=table.index)
     return table["status"].fillna("ok")
+
+
+def _prompts(some: Collection[str]) -> str:
+    return f"{len(some)} prompt{'s' * (len(some) != 1)}"
 
 
 def _some(names: list[str]) -> str:

@@ -13,6 +13,7 @@ from knockgrid._errors import InputError
 from knockgrid._exclusive import exclusive
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention
+from knockgrid._left_out import warn_left_out
 from knockgrid._model import load
 from knockgrid._progress import bar
 from knockgrid._prompt import Prompt
@@ -75,9 +76,9 @@ def sweep(
         n_tokens: tokens to measure; token 0 is the one after the prompt, later ones are measured
             on the clean greedy continuation.
         mode: `"prompt_only"` edits prompt positions only; with `"persistent"` knockouts and edge
-            patches also bind every later query. Patches are the same in both, as they are not put
-            again. `"free_run"` is persistent, and the intervened model writes its own tokens;
-            the column `diverged` names the first that differs.
+            patches also bind every later query. Patches are the same in both, as they are applied
+            once. `"free_run"` is persistent, and the intervened model writes its own tokens;
+            the column `diverged` names the first that differs, and `written` holds the text.
         metrics: measures from `knockgrid.divergences`, by name; those of the answer read the first
             tokens of its aliases.
         unit: `"nats"` or `"bits"`.
@@ -107,7 +108,8 @@ def sweep(
 
     Returns:
         The tidy table, one row per prompt, intervention, layer and measured token; its settings
-        are in `table.attrs["knockgrid"]`.
+        are in `table.attrs["knockgrid"]`. One warning counts, row by row, the prompts and values
+        that are missing, with the reasons.
 
     Raises:
         InputError: bad input, in one sentence, before anything is computed or written; a folder
@@ -135,7 +137,9 @@ def sweep(
         # Inside a function, as all that lasts is at the edge, and nothing else here needs it.
         from knockgrid.edge.resumable import resumable
 
-        return resumable(out, model, prompts, interventions, options, shard, progress, engine)
+        return warn_left_out(
+            resumable(out, model, prompts, interventions, options, shard, progress, engine)
+        )
     if shard is not None:
         raise InputError(f"shard is {shard!r}, but there is no folder to share; give out=")
     if engine != "single":
@@ -145,7 +149,7 @@ def sweep(
     bridge = loaded(model)
     with exclusive(bridge, "sweep"):
         setup = set_up(bridge, prompts, interventions, **options)
-        return tabled(setup, collected(setup, progress))
+        return warn_left_out(tabled(setup, collected(setup, progress)))
 
 
 def loaded(model: Model, device: str | None = None) -> TransformerBridge:
@@ -174,12 +178,12 @@ def tabled(setup: Setup, found: Collected) -> pd.DataFrame:
     """The table of a sweep.
 
     Raises:
-        InputError: no prompt could take part in any row.
+        InputError: no row has a usable prompt.
     """
     rows = found.in_order()
     reasons = [reason for some in found.dropped.values() for reason in some.values()]
     if not rows and reasons:
-        raise InputError(f"no prompt could take part in any row: {reasons[0]}")
+        raise InputError(f"no row has a usable prompt: {reasons[0]}")
     place = {one.prompt.id: i for i, one in enumerate(setup.ready)}
     known = {
         "dropped": found.dropped,

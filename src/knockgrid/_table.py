@@ -14,7 +14,7 @@ KEY = "knockgrid"  # of the metadata, in DataFrame.attrs and in the Parquet sche
 
 
 class Column(NamedTuple):
-    """One column of the table; `unit` is label, index, information, fraction or rank.
+    """One column of the table; `unit` is label, index, information, fraction, rank or text.
 
     The unit "information" stands for the table's own unit, nats or bits (metadata key `unit`).
 
@@ -55,7 +55,8 @@ COLUMNS = (
     Column("rank_answer", "Float64", "rank of the answer", "rank"),
     Column("js_mean_dist", "float64", "JS divergence of the mean distribution", "information"),
     Column("js_to_source", "float64", "JS divergence to the source run", "information"),
-    Column("diverged", "Int64", "first token that free_run wrote otherwise, NA: none", "index"),
+    Column("diverged", "Int64", "first token that free_run wrote differently, NA: none", "index"),
+    Column("written", "string", "text that free_run wrote, on the cell's first row", "text"),
     Column("samples", "Int64", "number of samples behind the row", "index"),
     Column("status", "string", "'ok', or the reason why there is no value", "label"),
 )

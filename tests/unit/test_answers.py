@@ -207,7 +207,26 @@ def test_known_prompts_of_the_demo_model(demo_model):
     assert [prompt.id for prompt in found.dropped] == ["lie", "begin", "none"]
     assert len(found) == 3
     assert found[1] is every["tower"]
-    assert repr(found) == "Known(3 of 6 prompts, 3 dropped)"
+    assert found.said["italy"].startswith(" Rome")
+    assert (
+        "3 of 6 prompts dropped: 2 answered wrong, such as 'The capital of Spain is' with ' "
+        in (found.why)
+    )
+    assert found.said["lie"][:10] in found.why
+    assert found.why.endswith(" instead of 'Berlin'; 1 without answers")
+    assert repr(found).startswith("Known(3 of 6 prompts, 3 dropped: 2 answered wrong, such as ")
+    assert kg.known(demo_model, [every["tower"]]).why == ""
+
+
+def test_prompts_without_any_answers_cannot_be_known(tiny_llama):
+    """With a judge they can: it needs none."""
+    import knockgrid as kg
+
+    bare = [kg.Prompt("The capital of Japan is", id="none")]
+    with pytest.raises(kg.InputError, match="none of the 1 prompts has answers"):
+        kg.known(tiny_llama, bare)
+    judged = kg.known(tiny_llama, bare, judge=lambda *_: False).why
+    assert judged.startswith("1 of 1 prompts dropped: 1 answered wrong, such as ")
 
 
 def test_no_prompts(tiny_llama):

@@ -245,8 +245,7 @@ def test_prompts_that_can_take_part_in_nothing(tiny_llama, tower):
     with pytest.raises(kg.InputError) as caught:
         kg.sweep(tiny_llama, tower, row, layers=[0], progress=False)
     assert str(caught.value) == (
-        "no prompt could take part in any row: prompt 'tower' has no swap partner; give "
-        "Prompt(..., swap=)"
+        "no row has a usable prompt: prompt 'tower' has no swap partner; give Prompt(..., swap=)"
     )
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import knockgrid as kg
+from knockgrid._left_out import LeftOut
 from knockgrid.edge import choose
 from knockgrid.edge.carry_out import carry_out
 from knockgrid.edge.choose import choose_prompts, in_turn
@@ -129,3 +130,20 @@ def test_forms(file, tiny_llama):
         choose_prompts(config(file, form="chat"), tiny_llama)
     with pytest.raises(kg.InputError, match="unknown form 'chatt'; did you mean 'chat'"):
         choose_prompts(config(file, form="chatt"), tiny_llama)
+
+
+def test_what_known_drops_is_said_with_counts(file, knows, tiny_llama, tmp_path):
+    """Prompts without answers are asked nothing, and count on their own."""
+    lines = file.read_text().splitlines()
+    bare = [json.dumps({"id": f"d{i}", "text": f"d {i} is", "subject": str(i)}) for i in (0, 2)]
+    mixed = tmp_path / "mixed.jsonl"
+    mixed.write_text("\n".join([*lines, *bare]))
+    with pytest.warns(
+        LeftOut, match="8 of 14 prompts dropped: 6 answered wrong; 2 without answers"
+    ):
+        chosen = choose_prompts(config(mixed, known=True), tiny_llama)
+    assert chosen.selection["without_answers"] == 2
+    assert not [prompt for prompt in knows if not prompt.answers]
+    mixed.write_text("\n".join(bare))
+    with pytest.raises(kg.InputError, match="none of the 2 prompts has answers"):
+        choose_prompts(config(mixed, known=True), tiny_llama)

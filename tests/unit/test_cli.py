@@ -219,6 +219,6 @@ def test_prompts_that_took_no_part_in_a_row_are_told(capsys, folder, tmp_path):
             *("--prompts", tmp_path / f"{name}.jsonl", "--out", tmp_path / name),
         )
         assert code == 0
-    assert "knockgrid: row 'subject': 1 of 3 prompts took no part (" in said["some"]
-    assert "row 'subject': none of 2 prompts could take part, so it is not there (" in said["none"]
-    assert "row 'attention'" not in said["none"]
+    assert "knockgrid: rows 'subject', 'last': 1 of 3 prompts took no part (" in said["some"]
+    assert "rows 'subject', 'last' skipped: no usable prompt among 2 (" in said["none"]
+    assert "'attention'" not in said["none"]

@@ -147,7 +147,9 @@ class TestPlantedFaults:
         assert "no-such-package is not there" in one.advice
         assert "numpy" not in one.advice
         assert "sphinx" not in one.advice
-        assert one.advice.endswith('; pip install "torch>=99" "no-such-package"')
+        # knockgrid itself may be on no index; what is lacking is
+        assert 'pip install "torch>=99" "no-such-package"' in one.advice
+        assert "knockgrid" not in one.advice
 
     def test_a_cache_that_cannot_be_written(self, monkeypatch, tmp_path):
         monkeypatch.setenv("KNOCKGRID_CACHE", str(tmp_path / "cache"))

@@ -56,13 +56,11 @@ def test_token_heatmap_marks_the_first_token_that_differs():
     ax = kg.token_heatmap(tokens(diverged=1))
     lines = [line for line in ax.lines if line.get_gid() == "diverged"]
     assert [list(line.get_xdata()) for line in lines] == [[1, 1]] * 3
-    assert texts(ax.get_legend().get_texts()) == ["first token written otherwise"]
+    assert texts(ax.get_legend().get_texts()) == ["first diverging token"]
     assert not [line for line in kg.token_heatmap(tokens()).lines if line.get_gid() == "diverged"]
     many = kg.token_heatmap(tokens(("rome", "oslo"), diverged=2))
     assert texts(many.get_xticklabels()) == ["Gen0", "Gen1", "Gen2"]
-    assert texts(many.get_legend().get_texts()) == [
-        "first token written otherwise in half of the prompts"
-    ]
+    assert texts(many.get_legend().get_texts()) == ["first diverging token in half of the prompts"]
 
 
 def test_token_heatmap_wants_one_intervention():

@@ -235,7 +235,7 @@ RELATIONS = [f"r{i // 2}" for i in range(16)]
         (["r"] * 16, [f"s{i}" for i in range(16)], "16 subjects within one relation", (16,)),
         (["r"] * 16, [f"s{i % 8}" for i in range(16)], "8 subjects within one relation", (8,)),
         (["r"] * 16, None, "16 prompts within one relation", (16,)),
-        (["r"] * 8 + [None] * 8, None, "2 relations", (2,)),
+        (["r"] * 8 + [None] * 8, None, "1 relation + the prompts without one", (2,)),
     ],
 )
 def test_what_clusters_are_taken_by_themselves(relations, subjects, words, counts):

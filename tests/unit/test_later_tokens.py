@@ -1,8 +1,13 @@
 """Measured tokens after the first: teacher forcing, modes, and where the text ends."""
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+
+from knockgrid._escape import spreadsheet
 
 LOWEST = torch.finfo(torch.float64).min
 
@@ -142,3 +147,86 @@ def test_free_run_names_the_first_token_that_differs(sweep, tower):
     same = free.token <= (3 if at is None or at != at else int(at))
     np.testing.assert_allclose(free.js[same], teacher.js[same.to_numpy()], rtol=0, atol=1e-9)
     assert side["generated"] == free.token_text.tolist()
+
+
+@pytest.fixture
+def wrote(plain, ids_of, tiny_tokenizer):
+    """What the plain model writes under zeros in place of one position after a block, greedily."""
+
+    def write(text, pos, layer, n):
+        def put(module, args, output):
+            resid = (output[0] if isinstance(output, tuple) else output).clone()
+            resid[:, pos] = 0
+            return (resid, *output[1:]) if isinstance(output, tuple) else resid
+
+        ids = ids_of(text)
+        handle = plain.model.layers[layer].register_forward_hook(put)
+        try:
+            for _ in range(n):
+                out = plain(ids, use_cache=False).logits[:, -1:].argmax(-1)
+                ids = torch.cat([ids, out], dim=1)
+        finally:
+            handle.remove()
+        return ids[0, -n:].tolist()
+
+    return write
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_free_run_keeps_what_the_edited_model_wrote(
+    sweep, prompts, wrote, tiny_tokenizer, tmp_path, folder
+):
+    """Once per prompt, row and layer, equal to a plain loop with raw hooks; in folders as well."""
+    import knockgrid as kg
+
+    rows = [kg.patch("resid_post", "last", kg.zero()), kg.knockout(window=99)]
+    options = {"out": tmp_path / "run", "batch": 2} if folder else {}
+    table = sweep(prompts, rows, layers=[1, 3], n_tokens=5, mode="free_run", **options)
+    assert table.groupby(["prompt", "intervention", "layer"]).written.count().eq(1).all()
+    first = table[(table.intervention == rows[0].name) & (table.token == 0)]
+    texts = {}
+    for row in first.itertuples():
+        prompt = next(one for one in prompts if one.id == row.prompt)
+        own = wrote(prompt.text, last_of(tiny_tokenizer, prompt), row.layer, 5)
+        texts[row.prompt, row.layer] = tiny_tokenizer.decode(own)
+    assert first.set_index(["prompt", "layer"]).written.to_dict() == texts
+    clean = {side["id"]: "".join(side["generated"]) for side in table.attrs["knockgrid"]["prompts"]}
+    assert any(texts[prompt, layer] != clean[prompt] for prompt, layer in texts)
+    if folder:
+        kg.export(tmp_path / "run", tmp_path / "run.csv")
+        kept = set(pd.read_csv(tmp_path / "run.csv").written.dropna())
+        assert kept >= {spreadsheet(text) for text in texts.values() if text.strip()}
+    assert "written" not in sweep(prompts[0], rows, layers=[1], n_tokens=2, mode="persistent")
+
+
+def last_of(tokenizer, prompt):
+    return len(tokenizer(prompt.text)["input_ids"]) - 1
+
+
+def test_every_sample_keeps_its_text(sweep, tower):
+    """Of several samples there is a list."""
+    import knockgrid as kg
+
+    row, options = kg.patch("resid_post", "subject"), {"n_tokens": 4, "mode": "free_run"}
+    many = sweep(tower, row, layers=[0], samples=3, **options)
+    alone = sweep(tower, row, layers=[0], **options)
+    texts = json.loads(many.written.dropna().iloc[0])
+    assert len(texts) == 3
+    assert texts[0] == alone.written.iloc[0]
+    assert len(set(texts)) > 1
+
+
+def test_a_written_text_stops_before_its_end_token(sweep, tower, wrote, tiny_tokenizer):
+    import knockgrid as kg
+
+    last = last_of(tiny_tokenizer, tower)
+    own = {layer: wrote(tower.text, last, layer, 4) for layer in range(4)}
+    layer, ids = next((layer, ids) for layer, ids in own.items() if ids[2] not in ids[:2])
+    before = tiny_tokenizer.eos_token
+    tiny_tokenizer.eos_token = tiny_tokenizer.convert_ids_to_tokens(ids[2])
+    try:
+        row = kg.patch("resid_post", "last", kg.zero())
+        table = sweep(tower, row, layers=[layer], n_tokens=4, mode="free_run")
+    finally:
+        tiny_tokenizer.eos_token = before
+    assert table.written.iloc[0] == tiny_tokenizer.decode(ids[:2])

@@ -120,8 +120,15 @@ class TestSummary:
         assert said["layers"] == "3: 0-1, 3"
         assert said["sources"] == "corrupted_run(swap()), corrupted_run(noise(3.0))"
         valued = int((table["status"] == "ok").sum())
-        assert said["values"].startswith(f"{valued} in bits: js, kl, ")
-        assert said["dropped"].startswith("1 prompts, from subject, last (")
+        assert said["values"].startswith(f"{valued}: js, kl, ")
+        parts = [part.rsplit(" ", 2) for part in said["values"].split(": ")[1].split("; ")]
+        units = {name: unit for names, _, unit in parts for name in names.split(", ")}
+        assert [name for name, unit in units.items() if unit == "ranks"] == [
+            "rank_clean", "rank_answer",
+        ]  # fmt: skip
+        assert units["tv"] == "fractions"
+        assert {units[name] for name in ("js", "kl", "logp_clean")} == {"bits"}
+        assert said["dropped"].startswith("1 prompt, from subject, last (")
         (why,) = {
             why for some in table.attrs["knockgrid"]["dropped"].values() for why in some.values()
         }
@@ -146,7 +153,7 @@ class TestSummary:
         assert said["unfinished"] == "2 of 5 shards are there"
         assert said["without a value"] == "3 (NA: planted)"
         assert said["noise floor"] == "JS 0.25 bits"
-        assert said["values"].startswith(f"{len(table) - 3} in")
+        assert said["values"].startswith(f"{len(table) - 3}: ")
 
     def test_the_counts_are_those_of_the_rows_that_are_there(self, sweep, prompts):
         import knockgrid as kg
@@ -154,6 +161,9 @@ class TestSummary:
         table = self.table(sweep, prompts)
         said = dict(kg.summary(table[(table["intervention"] == "last")]).entries)
         assert (said["prompts"], said["rows"]) == ("2", "1: last")
+        assert said["dropped"].startswith("1 prompt, from last (")
+        rest = table[table["intervention"] == "attention"]
+        assert "dropped" not in dict(kg.summary(rest).entries)
         assert said["sources"] == "corrupted_run(swap())"
 
     def test_text_and_page_say_the_same(self, sweep, prompts):

@@ -64,6 +64,7 @@ ROOMS = (
     "_table",
     "_parquet",
     "_floor",
+    "_left_out",
     "_summary",
     "_treatments",
     "_by_prompt",

@@ -144,6 +144,24 @@ def test_means_and_intervals_are_those_of_the_table(path):
         assert layers == found["layer"].tolist()
 
 
+def test_what_free_runs_wrote_is_that_of_the_table(tmp_path, path):
+    """By prompt and cell, each text once; in other modes there is none."""
+    assert data_of(path)["written"] is None
+    made_run(tmp_path / "free", Made(n=5, tokens=2, wrote=True, words=("<b>", " b", "c\n")))
+    data, table = data_of(report(tmp_path / "free")), opened(tmp_path / "free").table
+    cells, texts = data["cells"], data["written"]["texts"]
+    codes = unpacked(data["written"]["data"], "<u2").reshape(5, len(cells["row"]))
+    assert len(texts) == len(set(texts)) == table["written"].nunique()
+    found = {
+        (prompt["id"], data["rows"][row]["intervention"], data["layers"][layer]): texts[code - 1]
+        for prompt, of_prompt in zip(data["prompts"], codes, strict=True)
+        for code, row, layer in zip(of_prompt, cells["row"], cells["layer"], strict=True)
+        if code
+    }
+    first = table[table["token"] == 0].set_index(["prompt", "intervention", "layer"])
+    assert found == first["written"].to_dict()
+
+
 def test_every_value_is_that_of_its_row(path):
     run, data = opened(path.parent), data_of(path)
     order = {one["id"]: i for i, one in enumerate(data["prompts"])}
@@ -203,8 +221,8 @@ def test_ids_are_unique_and_found(path):
 def test_words_on_the_page(path):
     text = " ".join(" ".join(Parts(path.read_text("utf-8")).text).split())
     assert "4 rows × 4 layers edited in made-up (None, 30 layers), over 12 prompts" in text
-    assert "1 prompt could not take part in row 'last' (no partner)" in text
-    assert "over 12 prompts: 192 values, in nats" in text
+    assert "Row 'last': 1 of 12 prompts took no part (no partner)." in text
+    assert "over 12 prompts: 188 rows of values, divergences in nats" in text
     assert "missing values 4" in text
     assert "weights_digest" in text
     assert "0" * 64 in text

@@ -458,8 +458,11 @@ def test_ten_million_rows_stay_queryable(tmp_path, folder):
     assert counted == [(10 * per,)]
 
 
-def test_the_recipe_of_the_documentation(folder, undisturbed):
-    """The SQL of docs/runs.md, as it stands there."""
+@pytest.mark.parametrize("compact", [False, True])
+def test_the_recipe_of_the_documentation(folder, undisturbed, compact):
+    """The SQL of docs/runs.md, as it stands there, before and after `compact`."""
+    if compact:
+        kg.compact(folder)
     page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text(encoding="utf-8")
     recipe = re.search(r"```sql\n(.*?)```", page, re.DOTALL)
     assert recipe is not None

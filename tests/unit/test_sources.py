@@ -196,8 +196,8 @@ def test_prompts_without_a_fitting_partner_are_dropped_and_counted(sweep, prompt
     assert set(dropped) == {"swap"}
     assert set(dropped["swap"]) == {"tower", "long", "early", "same"}
     assert dropped["swap"]["tower"].startswith("prompt 'tower' has no swap partner")
-    assert "another token length or subject position" in dropped["swap"]["long"]
-    assert "another token length or subject position" in dropped["swap"]["early"]
+    assert "differs in token length or subject position" in dropped["swap"]["long"]
+    assert "differs in token length or subject position" in dropped["swap"]["early"]
     assert dropped["swap"]["same"] == "the swap partner of 'same' has the same answer 'paris'"
 
 

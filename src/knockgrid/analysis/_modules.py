@@ -16,6 +16,7 @@ from knockgrid._checks import check_edits, check_places
 from knockgrid._edit import Edit, formula, taken
 from knockgrid._errors import InputError, unknown
 from knockgrid._layers import layer_list
+from knockgrid._left_out import warn_left_out
 from knockgrid._model import check_ready, describe, load, n_layers
 from knockgrid._positions import At
 from knockgrid._prepared import batches, default_bos, prepare, token_texts
@@ -165,7 +166,7 @@ def module_statistics(
         "versions": versions(),
         "dropped": dropped,
     }
-    return build(found, metadata)
+    return warn_left_out(build(found, metadata))
 
 
 def _wanted(statistics: str | Sequence[str], compared: bool) -> list[str]:

@@ -15,6 +15,7 @@ from knockgrid._checks import check_edits, check_places
 from knockgrid._errors import InputError, unknown
 from knockgrid._intervention import Cell, Intervention, check_names
 from knockgrid._layers import layer_list, layer_set
+from knockgrid._left_out import warn_left_out
 from knockgrid._measure import label
 from knockgrid._memory import Memory
 from knockgrid._model import check_ready, describe, has_hook, hook_name, load, n_layers
@@ -159,7 +160,7 @@ def off_manifold(
         "receipt": receipt,
         "dropped": dropped,
     }
-    return build(found, metadata)
+    return warn_left_out(build(found, metadata))
 
 
 def sample(ready: Sequence[Prepared], n: int, seed: int) -> list[Prepared]:

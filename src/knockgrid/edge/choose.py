@@ -1,5 +1,6 @@
 """Which prompts a run takes: those that the settings name, and what the model knows of them."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -8,8 +9,9 @@ from typing import Any
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid import datasets
-from knockgrid._answers import check_answered, sorted_out, warn_of
+from knockgrid._answers import Known, check_answered, sorted_out, warn_of
 from knockgrid._errors import InputError
+from knockgrid._left_out import LeftOut
 from knockgrid._prompt import Prompt
 from knockgrid.edge.config import SweepConfig, check_form
 
@@ -45,7 +47,7 @@ def choose_prompts(config: SweepConfig, model: TransformerBridge) -> Chosen:
         if config.known and found:
             raise InputError(
                 f"no prompt is left: the model answers none of the {len(found)} right; leave out "
-                "--known, or look at what it says with kg.known(model, prompts).dropped"
+                "--known, or look at what it says with kg.known(model, prompts).said"
             )
         raise InputError(NO_PROMPT)
     return chosen
@@ -97,12 +99,15 @@ def by_knowledge(
     """Known prompts, relation by relation in turn, until the limit, and unknown ones if asked."""
     right: list[Prompt] = []
     wrong: list[Prompt] = []
-    turns, tried, odd = in_turn(prompts), 0, list[str]()
+    said, odd = dict[str, str](), list[str]()
+    check_answered(prompts)
+    turns, tried = in_turn([prompt for prompt in prompts if prompt.answers]), 0
     for i in range(0, len(turns), CHUNK):
         chunk = turns[i : i + CHUNK]
-        some, others = sorted_out(model, chunk, prepend_bos=config.prepend_bos)
-        odd += others
+        some, odd_ones = sorted_out(model, chunk, prepend_bos=config.prepend_bos)
+        odd += odd_ones
         right, wrong, tried = [*right, *some], [*wrong, *some.dropped], min(i + CHUNK, len(turns))
+        said |= some.said
         enough = config.limit is not None and len(right) >= config.limit
         if enough and len(wrong) >= config.unknown:
             break
@@ -114,6 +119,12 @@ def by_knowledge(
         "known_kept": len(kept),
         "unknown_kept": len(others),
     }
+    without = [prompt for prompt in prompts if not prompt.answers]
+    if without:
+        counts["without_answers"] = len(without)
+    told = Known(tuple(right), (*wrong, *without), said)
+    if told.why:
+        warnings.warn(f"left out of this run: {told.why}", LeftOut, stacklevel=2)
     return Chosen([*kept, *others], counts)
 
 

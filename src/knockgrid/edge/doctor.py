@@ -212,7 +212,7 @@ def environment() -> Iterator[tuple[str, str]]:
 
 def requirements() -> Iterator[Check]:
     """Whether the packages are those that this version was written for."""
-    wrong, lines = [], []
+    wrong, lacking = [], []
     for line in requires("knockgrid") or ():
         one = Requirement(line)
         if one.marker is not None and not one.marker.evaluate({"extra": ""}):
@@ -220,13 +220,9 @@ def requirements() -> Iterator[Check]:
         found = _version(one.name)
         if found is None or not one.specifier.contains(found, prereleases=True):
             wrong.append(f"{one.name} {found or 'is not there'} (needs {one.specifier})")
-            lines.append(f'"{one.name}{one.specifier}"')
-    fix = f"; pip install {' '.join(lines)}"
-    yield Check(
-        "its packages are there in the versions it needs",
-        not wrong,
-        ", ".join(wrong) + fix * bool(wrong),
-    )
+            lacking.append(f'"{one.name}{one.specifier}"')
+    advice = f"{', '.join(wrong)}; pip install {' '.join(lacking)}" if wrong else ""
+    yield Check("its packages are there in the versions it needs", not wrong, advice)
 
 
 def writable_cache() -> Check:

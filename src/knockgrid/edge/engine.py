@@ -1,4 +1,4 @@
-"""Engines: where a run is set up and its shards are computed. The folder is not their affair."""
+"""Engines: where a run is set up and its shards are computed; they never touch the run folder."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager

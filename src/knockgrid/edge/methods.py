@@ -6,50 +6,29 @@ from typing import Any
 
 import pandas as pd
 
-from knockgrid._clusters import clusters
+from knockgrid._clusters import FEWEST, clusters, counted, fewest
 from knockgrid._errors import InputError
-from knockgrid._escape import latex
+from knockgrid._left_out import some_of
 from knockgrid._parquet import read_table
-from knockgrid._table import metadata_of
+from knockgrid._table import COLUMNS, UNDEFINED, metadata_of
 from knockgrid.edge.config import SweepConfig, config_of
 from knockgrid.edge.manifest import read_manifest
+from knockgrid.edge.methods_edits import Text, number_of, row_of, say_edits, say_partners
 from knockgrid.edge.plan import interventions_of
 from knockgrid.edge.references import bibtex
 from knockgrid.edge.run_folder import LABELS, RunFolder
 from knockgrid.edge.store import is_whole, open_run
-from knockgrid.interventions._knockout import Knockout
-from knockgrid.interventions._patch import Patch
 
-WINDOWS = {
-    "only": "that layer alone",
-    "all_but": "all layers but that one",
-    "from": "that layer and all later ones",
-    "up_to": "that layer and all earlier ones",
-}
 RULES = {
     "mean_fa": "the mean of the right answers",
     "median_fa": "the median of the right answers",
 }
 MODES = {
     "prompt_only": "edits touch prompt positions only; the context is the clean continuation",
-    "persistent": "knockouts also bind every generated query, patches are not put again; the "
+    "persistent": "knockouts also bind every generated query, patches are applied once; the "
     "context is the clean continuation",
     "free_run": "edits persist and the edited model writes its own tokens",
 }
-
-
-class Text:
-    """Sentences, and the works they cite in the order of their first mention."""
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-        self.keys: list[str] = []
-
-    def say(self, sentence: str, *keys: str) -> None:
-        """Add a sentence and what it cites."""
-        self.keys += [key for key in keys if key not in self.keys]
-        marks = f" \\citep{{{','.join(keys)}}}" if keys else ""
-        self.sentences.append(f"{latex(sentence)}{marks}.")
 
 
 def methods(folder: str | Path) -> str:
@@ -78,13 +57,15 @@ def methods(folder: str | Path) -> str:
     text = Text()
     _model(text, manifest, config)
     _prompts(text, manifest, table)
+    _missing(text, manifest, table)
     _labels(text, folder)
     rows = interventions_of(config)
-    _interventions(text, rows, manifest)
-    _others(text, {one.name for one in rows}, manifest)
-    _measure(text, manifest)
+    say_edits(text, rows, manifest)
+    say_partners(text, {one.name for one in rows}, manifest)
+    _measure(text, manifest, table)
     _statistics(text, table)
     _trust(text, manifest)
+    _elsewhere(text, run, manifest)
     return " ".join(text.sentences) + "\n\n" + bibtex(text.keys, manifest["versions"]) + "\n"
 
 
@@ -117,22 +98,36 @@ def _device(manifest: Mapping[str, Any], config: SweepConfig) -> str:
 def _prompts(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> None:
     sides = metadata_of(table)["prompts"]
     relations = list(dict.fromkeys(side["relation"] for side in sides if side["relation"]))
-    over = f" over {_count(len(relations), 'relation')} ({', '.join(relations)})"
+    without = sum(not side["relation"] for side in sides)
+    none = f"; {number_of(without, 'prompt')} without one" if without else ""
+    over = f" over {number_of(len(relations), 'relation')} ({', '.join(relations)}{none})"
     groups = pd.Series([side["group"] for side in sides], dtype=object).dropna()
     parts = [f"{n} {name}" for name, n in groups.value_counts(sort=False).items()]
     text.say(
-        f"The prompt set ({manifest['config']['prompts']}) holds {_count(len(sides), 'prompt')}"
+        f"The prompt set ({manifest['config']['prompts']}) holds {number_of(len(sides), 'prompt')}"
         + (over if relations else "")
         + (f", of them {', '.join(parts)}" if parts else "")
         + _form(manifest["config"]["form"])
         + _selection(manifest)
         + f"; BOS was {'' if manifest['prepend_bos'] else 'not '}prepended"
     )
+
+
+def _missing(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> None:
+    """Prompts and values that are not there."""
+    failed = len(manifest["failed"])
+    if failed:
+        text.say(f"{number_of(failed, 'further prompt')} failed with an error and enter nothing")
     rows: dict[tuple, list[str]] = {}
     for name, reasons in manifest["dropped"].items():
-        rows.setdefault(tuple(sorted(reasons)), []).append(_row(manifest, name))
+        if reasons:
+            rows.setdefault(tuple(sorted(reasons)), []).append(row_of(manifest, name))
     for prompts, names in rows.items():
-        text.say(f"{_count(len(prompts), 'prompt')} could not take part in {', '.join(names)}")
+        text.say(f"{number_of(len(prompts), 'prompt')} could not take part in {', '.join(names)}")
+    gone = table.loc[table["status"] != "ok", "status"].str.removeprefix("NA: ")
+    if len(gone):
+        why = some_of([f"{n}: {why}" for why, n in gone.value_counts().items()], "; ")
+        text.say(f"{len(gone)} of {len(table)} rows of the table have no value ({why})")
 
 
 def _labels(text: Text, folder: Path) -> None:
@@ -157,8 +152,16 @@ def _statistics(text: Text, table: pd.DataFrame) -> None:
     if groups.too_few:
         text.say(f"With {groups.words} there is no interval and no test")
         return
+    name = fewest(groups)
+    label = dict(zip(groups.prompts, groups.labels[name], strict=True))
+    valued = table[table["status"] == "ok"].groupby("intervention")["prompt"]
+    least = int(valued.agg(lambda some: len({label[p] for p in some})).min())
+    fewer = f" (in rows that lack prompts, down to {counted(least, name)}"
+    fewer += f"; below {FEWEST} there is no interval)" if least < FEWEST else ")"
+    fewer *= least < min(groups.counts)
     text.say(
-        f"Bands are 95 % bootstrap-t intervals over {groups.words}, simultaneous over layers; "
+        f"Bands are 95 % bootstrap-t intervals over {groups.words}{fewer}, simultaneous over "
+        "layers; "
         "differences were tested by flipping the signs of whole clusters and corrected over layers "
         "by the largest t",
         "cameron2008",
@@ -170,8 +173,9 @@ def _form(form: str) -> str:
     """In which form the prompts were put, where it is not their own."""
     if form == "plain":
         return ""
-    where = "as the beginning of a chat model's own turn" if form == "chat" else f"behind {form!r}"
-    return f"; the prompts stood {where}"
+    if form == "chat":
+        return "; the prompts began a chat model's own turn"
+    return f"; the prompts were preceded by {form!r}"
 
 
 def _selection(manifest: Mapping[str, Any]) -> str:
@@ -182,83 +186,16 @@ def _selection(manifest: Mapping[str, Any]) -> str:
         f"; of {chosen['considered']} prompts that were tried, the model's greedy continuation "
         f"begins with an answer for {chosen['known']}, of which {chosen['known_kept']} were kept"
         + (f", beside {chosen['unknown_kept']} of the others" if chosen["unknown_kept"] else "")
+        + (
+            f", and {number_of(chosen['without_answers'], 'prompt')} without answers "
+            f"{'was' if chosen['without_answers'] == 1 else 'were'} left out"
+            if chosen.get("without_answers")
+            else ""
+        )
     )
 
 
-def _interventions(text: Text, rows: Sequence[Any], manifest: Mapping[str, Any]) -> None:
-    """One sentence for all rows that differ in their place only."""
-    groups: dict[tuple, list[Any]] = {}
-    for one in rows:
-        groups.setdefault(_alike(one), []).append(one)
-    for group in groups.values():
-        one, window = group[0], _window(group[0].window)
-        if isinstance(one, Knockout):
-            where = [f"from {_place(each.to)} to {_place(each.src)}" for each in group]
-            text.say(
-                f"Attention was blocked in {_heads(one.heads)} at {window}, by setting the scores "
-                "to the smallest number of their dtype before the softmax, which shares the weight "
-                f"among the rest: {_listed(group, where, manifest)}",
-                "geva2023",
-            )
-        elif isinstance(one, Patch):
-            how, keys = _source(one.source.label, manifest)
-            part = "" if one.alpha == 1 else f"{one.alpha:g} of the way from the clean value to "
-            of = "" if one.heads is None else f" of {_heads(one.heads)}"
-            where = [f"at {_place(each.at)}" for each in group]
-            what = f"The activation {one.act_name}{of} was replaced at {window} by {part}{how}"
-            if manifest["direction"] == "denoise":
-                run = how.removeprefix("the activation of ")
-                what = f"In {run}, the activation {one.act_name}{of} was restored at {window}"
-            text.say(f"{what}: {_listed(group, where, manifest)}", *keys)
-        else:
-            text.say(f"The edit {one.kind} was made at {window}: {_listed(group, None, manifest)}")
-
-
-def _others(text: Text, told: set[str], manifest: Mapping[str, Any]) -> None:
-    """Rows that depend on the prompts: subjects exchanged for ones with the same answer."""
-    names = [one["name"] for one in manifest["interventions"] if one["name"] not in told]
-    if names:
-        text.say(
-            "The subject was exchanged for another one of the prompt set with the same answer, "
-            f"relation, template and token length in {', '.join(_row(manifest, n) for n in names)}"
-        )
-
-
-def _alike(one: Any) -> tuple:
-    source = None if one.source is None else one.source.label
-    return (one.kind, one.window, source, one.heads, getattr(one, "alpha", None))
-
-
-def _listed(group: Sequence[Any], where: Sequence[str] | None, manifest: Mapping[str, Any]) -> str:
-    rows = [_row(manifest, one.name) for one in group]
-    if where is None:
-        return ", ".join(rows)
-    return ", ".join(f"{place} in {row}" for place, row in zip(where, rows, strict=True))
-
-
-def _source(label: str, manifest: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
-    """What a source puts in place of an activation, and who proposed it."""
-    sigma = " and ".join(f"{v:.4g} over the {k} tokens" for k, v in manifest["sigma"].items())
-    draws = _count(manifest["samples"], "draw")
-    inner = label.removeprefix("corrupted_run(").removesuffix(")")
-    if inner.startswith("noise(") and inner != label:
-        return (
-            f"the activation of a run with Gaussian noise on the embeddings, {inner}, in standard "
-            f"deviations of the embedding activation ({sigma}), with {draws} (seed "
-            f"{manifest['seed']})",
-            ["meng2022"],
-        )
-    if inner.startswith("swap("):
-        return (
-            "the activation of a run over each prompt's swap partner, whose subject has the same "
-            "tokens' places and another answer",
-            ["zhang2023"],
-        )
-    plain = {"zero()": "zeros", "mean()": "its mean over the prompt set at the same position name"}
-    return plain.get(label, f"the value of {label}"), []
-
-
-def _measure(text: Text, manifest: Mapping[str, Any]) -> None:
+def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> None:
     if manifest["direction"] == "denoise":
         text.say(
             "Restored are the values of the clean run (denoising), and divergences are those of "
@@ -271,13 +208,52 @@ def _measure(text: Text, manifest: Mapping[str, Any]) -> None:
         tokens = f"the first {n} tokens after the prompt ({MODES[manifest['mode']]})"
     layers = manifest["layer_order"]
     every = layers == list(range(manifest["model"]["n_layers"]))
+    names = manifest["metrics"]
     text.say(
-        f"Effects are divergences between the distributions of {tokens} with and without the edit, "
-        f"in {manifest['unit']} ({', '.join(manifest['metrics'])}; the Jensen-Shannon divergence "
-        f"is js), at {'every layer' if every else 'layers ' + ', '.join(map(str, layers))}",
-        "lin1991",
+        f"Effects were measured on the distributions of {tokens} with and without the edit, at "
+        f"{'every layer' if every else 'layers ' + ', '.join(map(str, layers))}: "
+        + "; ".join(_measures(names, manifest["unit"])),
+        *(["lin1991"] if "js" in names else []),
         "cheang2025",
     )
+    of_answer = [name for name in names if name in UNDEFINED]
+    if of_answer:
+        sides = metadata_of(table)["prompts"]
+        n = sum(bool(side["answers"]) for side in sides)
+        text.say(
+            f"Measures of the answer ({', '.join(of_answer)}) take the first token of the answers, "
+            f"which {n} of {number_of(len(sides), 'prompt')} {'has' if n == 1 else 'have'}"
+        )
+    if table["samples"].max() > 1:
+        text.say(f"Values of random edits are means over {table['samples'].max()} draws")
+
+
+def _measures(names: Sequence[str], unit: str) -> Iterator[str]:
+    """What each measure is, and its unit."""
+    units = {column.name: column.unit for column in COLUMNS}
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kind = units.get(name, "of its own")
+        kinds.setdefault("logp" if name.startswith("logp") else kind, []).append(name)
+    said = {
+        "information": f"divergences in {unit} (%s)",
+        "fraction": "the total variation, a fraction (%s)",
+        "logp": f"log-probabilities in the edited run, in {unit} (%s)",
+        "rank": "ranks in the edited run, 0 for the likeliest token (%s)",
+    }
+    for kind, ones in kinds.items():
+        js = "; the Jensen-Shannon divergence is js" if "js" in ones else ""
+        yield said.get(kind, "measures of the user's own (%s)") % f"{', '.join(ones)}{js}"
+
+
+def _listing(names: Sequence[str]) -> str:
+    """Names as a sentence lists them.
+
+    Example:
+        >>> _listing(["js", "kl", "tv"]), _listing(["js"])
+        ('js, kl and tv', 'js')
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _trust(text: Text, manifest: Mapping[str, Any]) -> None:
@@ -288,10 +264,10 @@ def _trust(text: Text, manifest: Mapping[str, Any]) -> None:
     least = min(receipt["maximal_effects"].values(), default=None)
     reach = "" if least is None else f" and maximal edits moved JS by {least:.2g} or more"
     text.say(
-        f"Cells were carried out by the {receipt['executor']} executor{agree} nats of JS on trial "
+        f"Cells were computed with the {receipt['executor']} executor{agree} nats of JS on trial "
         f"cells of this model{reach}"
         if agree
-        else f"Cells were carried out by the {receipt['executor']} executor{reach}"
+        else f"Cells were computed with the {receipt['executor']} executor{reach}"
     )
     for line in _floor(manifest):
         text.say(line)
@@ -309,26 +285,17 @@ def _floor(manifest: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _row(manifest: Mapping[str, Any], name: str) -> str:
-    label = manifest["labels"].get(name, name)
-    return f"row {name!r}" if label == name else f"row {name!r} ({label})"
-
-
-def _place(at: Any) -> str:
-    return repr(at) if isinstance(at, str) else str(at)
-
-
-def _heads(heads: Sequence[int] | None) -> str:
-    return "all heads" if heads is None else f"heads {', '.join(map(str, heads))}"
-
-
-def _window(window: int | str) -> str:
-    if isinstance(window, str):
-        return WINDOWS[window]
-    if window == 1:
-        return "one layer"
-    return f"a window of {window} layers centred on the layer and clipped at the ends"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
+def _elsewhere(text: Text, run: RunFolder, manifest: Mapping[str, Any]) -> None:
+    """Versions and machines of shards that were computed in another place, as far as they say."""
+    found: dict[str, None] = {}
+    for about in () if manifest.get("compact") else run.abouts(manifest):
+        computed = about.get("computed", {})
+        for name, value in computed.get("versions", {}).items():
+            if value != manifest["versions"].get(name):
+                found[f"{name} {value}"] = None
+        machine = computed.get("hardware", manifest["hardware"])
+        named = machine["gpu"] or f"{machine['machine']} CPU"
+        if named != (manifest["hardware"]["gpu"] or f"{manifest['hardware']['machine']} CPU"):
+            found[named] = None
+    if found:
+        text.say(f"Parts of the run were computed with {_listing(list(found))}")

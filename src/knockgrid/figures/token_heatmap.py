@@ -41,7 +41,7 @@ def token_heatmap(
 
     Gen0 is the token right after the prompt. One prompt has the clean run's tokens under the
     columns. The mode is in the title; in mode `free_run` a line stands left of the first token that
-    the intervened model wrote otherwise (for several prompts: in at least half of them), and what
+    the intervened model wrote differently (for several prompts: in at least half of them), and what
     lies right of it mixes the edit with the changed text. `intervention` picks one of several.
 
     Raises:
@@ -91,7 +91,7 @@ def _names(table: pd.DataFrame, tokens: list[int]) -> list[str]:
 
 
 def _mark_divergence(ax: Axes, table: pd.DataFrame, layers: list[int], tokens: list[int]) -> None:
-    """A line before the first token that at least half of the prompts wrote otherwise."""
+    """A line before the first token at which at least half of the prompts diverge."""
     first = table.drop_duplicates(["prompt", "layer"]).set_index("layer")["diverged"]
     drawn = False
     for y, layer in enumerate(layers):
@@ -103,5 +103,5 @@ def _mark_divergence(ax: Axes, table: pd.DataFrame, layers: list[int], tokens: l
             drawn = True
     if drawn:
         few = table["prompt"].nunique() == 1
-        text = "first token written otherwise" + ("" if few else " in half of the prompts")
+        text = "first diverging token" + ("" if few else " in half of the prompts")
         add_note(ax, Line2D([], [], color="#0072B2", linewidth=2.5, label=text), DROP)

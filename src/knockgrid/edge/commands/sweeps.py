@@ -1,6 +1,5 @@
 """Commands that compute a run: demo, sweep."""
 
-from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +43,7 @@ def carried(
     from knockgrid.edge.config import read_config
 
     settings = read_config(config, flags)
+    from knockgrid._left_out import left_out
     from knockgrid._table import metadata_of
     from knockgrid.edge.carry_out import carry_out
     from knockgrid.edge.draw import draw
@@ -62,7 +62,7 @@ def carried(
     table = carry_out(settings, out, load, shard=shard, engine=engine)
     written = [out / "manifest.json"]
     said.add(run=str(out), **counts(table))
-    for line in left_out(metadata_of(table)):
+    for line in left_out(table):
         said.note(line)
     if "unfinished" in metadata_of(table):
         done = metadata_of(table)["unfinished"]
@@ -90,17 +90,6 @@ def counts(table: Any) -> dict[str, Any]:
         "dropped": {name: len(reasons) for name, reasons in metadata["dropped"].items()},
         "executor": metadata["receipt"]["executor"],
     }
-
-
-def left_out(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """Per row the prompts that took no part in it, and why, which no picture shows."""
-    n = len(metadata["prompts"])
-    for row, reasons in metadata["dropped"].items():
-        if reasons:
-            why = "; ".join(sorted(set(reasons.values()))[:2])
-            some = f"{len(reasons)} of {n}" if len(reasons) < n else f"none of {n}"
-            what = "took no part" if len(reasons) < n else "could take part, so it is not there"
-            yield f"row {row!r}: {some} prompts {what} ({why})"
 
 
 def demo(

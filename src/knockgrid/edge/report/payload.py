@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from knockgrid._table import metadata_of
 from knockgrid.edge.report.cells import Cells, cells_of, rows_of, summary, told_metrics
 from knockgrid.edge.report.opened import Opened
-from knockgrid.edge.report.packing import coded, packed
+from knockgrid.edge.report.packing import LARGEST, coded, packed
 from knockgrid.edge.report.tokens import tokens_of
 
 FOR_NUMBERS = 450_000
@@ -56,7 +56,13 @@ def payload(run: Opened, *, prompts: bool = True) -> dict[str, Any]:
         one["values"] = values if taken <= FOR_NUMBERS else None
     tokens = tokens_of(run, cells)
     found["prompts"] = _prompts(run, tokens["clean"])
-    return {**found, "statuses": _statuses(cells), "words": tokens["words"], "tops": tokens["tops"]}
+    return {
+        **found,
+        "statuses": _statuses(cells),
+        "written": _written(cells),
+        "words": tokens["words"],
+        "tops": tokens["tops"],
+    }
 
 
 def ramp(name: str) -> list[str]:
@@ -77,6 +83,21 @@ def _prompts(run: Opened, clean: list[Any]) -> list[dict[str, Any]]:
         | {"swap": (side.get("swap") or {}).get("text"), "clean": tokens}
         for side, tokens in zip(run.prompts, clean, strict=True)
     ]
+
+
+def _written(cells: Cells) -> dict[str, Any] | None:
+    """What free runs wrote, each text once, and the number of its text in every cell; 0 for none.
+
+    None in other modes, and where the texts are more than the page has room for.
+    """
+    if "written" not in cells.table:
+        return None
+    codes, texts = pd.factorize(cells.table["written"].astype(object))
+    if len(texts) > LARGEST or sum(map(len, texts)) > FOR_NUMBERS:
+        return None
+    where = np.zeros((len(cells.prompts), len(cells.labels)), dtype="<u2")
+    where[cells.who, cells.place] = codes + 1
+    return {"texts": list(map(str, texts)), "data": packed(where)}
 
 
 def _statuses(cells: Cells) -> dict[str, Any]:

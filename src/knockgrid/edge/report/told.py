@@ -1,9 +1,11 @@
 """Told: what the page says of a run in words: headline, warnings, settings, methods."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from knockgrid._errors import InputError
+from knockgrid._left_out import left_out
 from knockgrid.edge.methods import methods
 from knockgrid.edge.report.opened import Opened
 
@@ -27,13 +29,14 @@ def headline(run: Opened) -> str:
     if run.table is None:
         n, values = run.manifest["plan"]["prompts"], 0
     else:
-        n, values = run.table["prompt"].nunique(), len(run.table)
+        n, values = run.table["prompt"].nunique(), int((run.table["status"] == "ok").sum())
     what = "restored in corrupted runs of" if told["direction"] == "denoise" else "edited in"
     planned = " planned" if run.table is None else ""
     return (
         f"{_count(len(rows), 'row')} × {_count(len(layers), 'layer')} {what} {model['name']} "
         f"({model['architecture']}, {model['n_layers']} layers), over "
-        f"{_count(n, 'prompt')}{planned}: {_count(values, 'value')}, in {told['unit']}"
+        f"{_count(n, 'prompt')}{planned}: {_count(values, 'row')} of values, divergences in "
+        f"{told['unit']}"
     )
 
 
@@ -66,10 +69,10 @@ def warnings_of(run: Opened) -> Iterator[str]:
     if failed:
         some = "; ".join(f"{id}: {error}" for id, error in list(failed.items())[:LONGEST])
         yield f"{_count(len(failed), 'prompt')} failed and {_is(len(failed))} missing ({some})."
-    dropped = run.metadata.get("dropped") or {}
-    for name, reasons in list(dropped.items())[:LONGEST]:
-        why = ", ".join(sorted(set(reasons.values()))[:3])
-        yield f"{_count(len(reasons), 'prompt')} could not take part in row {name!r} ({why})."
+    if run.table is not None:
+        yield from (
+            f"{line[0].upper()}{line[1:]}." for line in islice(left_out(run.table), LONGEST)
+        )
     if run.table is not None and "top_tokens" not in run.tops:
         yield (
             "This run keeps no tokens, so prompts have numbers only; sweep with `--top 10` (or "

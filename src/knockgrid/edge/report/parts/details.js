@@ -74,7 +74,9 @@ function drawPrompt() {
     ["rank of the answer, clean", prompt.rank_answer_clean]];
   $("prompt-facts").replaceChildren(...facts.filter(([, v]) => v !== null && v !== "" && v !== undefined)
     .flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, make("bdi", {}, String(value)))]));
-  $("prompt-numbers").replaceChildren(...run.metrics.filter((m) => m.values && cell !== null).flatMap((m) => {
+  const text = writtenIn(state.prompt, cell);
+  const wrote = text ? [make("dt", {}, "the edited model wrote"), make("dd", {}, make("bdi", {}, text))] : [];
+  $("prompt-numbers").replaceChildren(...wrote, ...run.metrics.filter((m) => m.values && cell !== null).flatMap((m) => {
     const value = valueAt(m, state.prompt, cell);
     return Number.isNaN(value) ? [] : [make("dt", {}, m.name), make("dd", {}, said(value))];
   }));

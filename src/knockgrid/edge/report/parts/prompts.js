@@ -74,7 +74,7 @@ function sortBy(name) {
 }
 
 // the run, its numbers as they are asked for, and what is open
-let run, tops, shares, wordIds, reasons;
+let run, tops, shares, wordIds, reasons, writtenCodes;
 const state = { cell: null, prompt: null, all: false, allRows: false, sort: { by: null, down: false } };
 const unpacked = new Map();
 
@@ -95,6 +95,17 @@ function reasonOf(prompt, cell) {
   const code = reasons[prompt * run.cells.row.length + cell];
   const words = code === 255 ? "this prompt has no such cell" : run.statuses.names[code];
   return words === "ok" ? "" : words;
+}
+
+// what a free run wrote under a row's edit at a layer; it stands at the first of its tokens
+function writtenIn(prompt, cell) {
+  if (!run.written || cell === null) return "";
+  const { row, layer } = run.cells;
+  for (let i = 0; i < row.length; i++) {
+    const code = row[i] === row[cell] && layer[i] === layer[cell] ? writtenCodes[prompt * row.length + i] : 0;
+    if (code) return run.written.texts[code - 1];
+  }
+  return "";
 }
 
 const LABELS = ["head", "module", "position"], SELECTORS = ["token", "role", ...LABELS];
@@ -189,6 +200,7 @@ function markOpen() {
 function startRun(data) {
   run = data;
   reasons = bytesOf(run.statuses.data);
+  if (run.written) writtenCodes = new Uint16Array(bytesOf(run.written.data).buffer);
   wordIds = new Uint32Array(bytesOf(run.words.ids).buffer);
   if (run.tops && run.tops.depth) {
     const bytes = bytesOf(run.tops.ids);
