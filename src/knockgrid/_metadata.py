@@ -9,7 +9,7 @@ pandas also drops the `attrs` of tables that it puts together, unless they are e
 them instead.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -80,17 +80,20 @@ class Table(pd.DataFrame):
         return Table
 
     def __finalize__(self, other: Any, method: str | None = None, **more: Any) -> "Table":
-        made = super().__finalize__(other, method=method, **more)
+        parent: Any = super()
+        made = parent.__finalize__(other, method=method, **more)
         tables = _put_together(other, method)
         if tables:
             below = method == "concat" and len(self.columns) < sum(len(t.columns) for t in tables)
-            whole = _joined([t.attrs[KEY] for t in tables], self.columns if below else None)
+            whole = _joined([t.attrs[KEY] for t in tables], self.columns if below else LABELLED)
             made.attrs = {**tables[0].attrs, KEY: shared(whole)}
         return made
 
 
 def _put_together(other: Any, method: str | None) -> list[pd.DataFrame]:
     """The tables with metadata that pandas puts together; pandas 2 has other names for them."""
+    if isinstance(other, pd.DataFrame | pd.Series):  # which may have columns of these names
+        return []
     given = getattr(other, "input_objs", None) or getattr(other, "objs", None)
     if given is None and method and "merge" in method:
         given = [other.left, other.right]
@@ -98,8 +101,8 @@ def _put_together(other: Any, method: str | None) -> list[pd.DataFrame]:
     return [one for one in given or () if KEY in getattr(one, "attrs", {})]
 
 
-def _joined(several: Sequence[Mapping[str, Any]], columns: Any = None) -> dict[str, Any]:
-    """The metadata of tables that were put together; with `columns`, below each other.
+def _joined(several: Sequence[Mapping[str, Any]], columns: Collection[str]) -> dict[str, Any]:
+    """The metadata of tables that were put together, whose rows these columns tell apart.
 
     Raises:
         InputError: tables whose numbers must not stand in one column.
@@ -110,7 +113,7 @@ def _joined(several: Sequence[Mapping[str, Any]], columns: Any = None) -> dict[s
     units = list(dict.fromkeys(str(one["unit"]) for one in several if "unit" in one))
     if len(units) > 1:
         raise InputError(f"the tables are in {' and '.join(units)}; sweep both in one unit")
-    for name in () if columns is None else LABELLED:
+    for name in LABELLED:
         found = list(dict.fromkeys(str(one[name]) for one in several if name in one))
         if len(found) > 1 and name not in columns:
             raise InputError(

@@ -365,7 +365,7 @@ STEPS = {
     "concat": lambda t: pd.concat([t[t.layer == 0], t[t.layer > 0]]),
     "named": lambda t: pd.concat({"A": t}, names=["model"]).reset_index("model"),
     "rows": lambda t: pd.concat([t, pd.DataFrame([{**t.iloc[0], "prompt": "more"}])]),
-    "assign": lambda t: t.assign(twice=t.js * 2),
+    "assign": lambda t: t.assign(twice=t.js * 2, objs="a", left="b").copy(),
     "apply": lambda t: t.groupby("layer", group_keys=False)[list(t)].apply(lambda part: part),
     "drop": lambda t: t.drop(columns="group").drop_duplicates(),
 }

@@ -22,6 +22,8 @@ BUSY = "not settled"
 """Label of a figure whose texts are fitted later, or that is only a sketch."""
 NARROW, SMALL = 5.0, 7.0
 """Axes that have less width for them, in inches, have letters of so many points."""
+WORD = re.compile(r"(?:\$[^$]*\$|\([^()]*\)|\S)+")
+"""What no line break divides: a formula, what stands in brackets, or a word."""
 LEAST = 5.0
 """Points under which no text is made smaller."""
 
@@ -168,8 +170,8 @@ def lettering(ax: Axes, fontsize: float | None = None) -> Iterator[None]:
 def letter(ax: Axes) -> None:
     """Give an Axes, which may be older, the size of letters that holds now."""
     for axis in (ax.xaxis, ax.yaxis):
-        kind = f"{axis.axis_name}tick.labelsize"
-        axis.label.set_size(matplotlib.rcParams["axes.labelsize"])
+        kind: Any = f"{axis.axis_name}tick.labelsize"
+        axis.label.set_fontsize(matplotlib.rcParams["axes.labelsize"])
         # in points, as tick labels are made later, under another size
         size = FontProperties(size=matplotlib.rcParams[kind]).get_size_in_points()
         axis.set_tick_params(labelsize=size)
@@ -197,7 +199,7 @@ def slot(ax: Axes) -> tuple[float, float, float, float]:
         left, right = spec.colspan.start / columns, spec.colspan.stop / columns
         low, high = 1 - spec.rowspan.stop / rows, 1 - spec.rowspan.start / rows
     if isinstance(whole, SubFigure):
-        (x, y), (w, h) = (whole.bbox.min, whole.bbox.size) / root(ax).bbox.size
+        (x, y), (w, h) = np.array([whole.bbox.min, whole.bbox.size]) / root(ax).bbox.size
         left, right, low, high = x + w * left, x + w * right, y + h * low, y + h * high
     return left, right, low, high
 
@@ -213,7 +215,7 @@ def fit(axes: Sequence[Axes]) -> None:
 
     A figure that may grow has room for all but the titles of panels beside each other.
     """
-    whole = root(axes[0])
+    whole: Any = root(axes[0])
     free = whole.get_label() == FREE
     beside = any(slot(ax)[:2] != (0.0, 1.0) for ax in axes)
     if whole.get_label() == BUSY or (free and not beside):
@@ -252,8 +254,7 @@ def _fit_labels(ax: Axes) -> None:
     names = ax.get_yticklabels()
     widest, most = max((n.get_window_extent().width for n in names), default=0.0), right - left
     if widest > 0.45 * most:
-        points = names[0].get_fontsize() * 0.45 * most / widest
-        ax.yaxis.set_tick_params(labelsize=max(LEAST, points))
+        ax.yaxis.set_tick_params(labelsize=_smaller(names[0], 0.45 * most / widest))
 
 
 def bars_of(ax: Axes) -> list[Axes]:
@@ -263,12 +264,12 @@ def bars_of(ax: Axes) -> list[Axes]:
 
 
 def _fit(text: Text, room: float, dimension: int = 0) -> None:
-    """Break a text between words, brackets being one, then shrink it, until it has room."""
+    """Break a text between words, then shrink it, until it has room."""
 
     def extent() -> float:
         return text.get_window_extent().size[dimension] + 2
 
-    words = re.split(r" (?![^(]*\))", text.get_text())
+    words = WORD.findall(text.get_text())
     if not text.get_text() or extent() <= room:
         return
     lines = [words[0]]
@@ -279,7 +280,12 @@ def _fit(text: Text, room: float, dimension: int = 0) -> None:
         else:
             lines.append(word)
     text.set_text("\n".join(lines))
-    text.set_size(max(LEAST, min(1.0, room / extent()) * text.get_fontsize()))
+    text.set_fontsize(_smaller(text, room / extent()))
+
+
+def _smaller(text: Text, share: float) -> float:
+    points = float(text.get_fontsize())
+    return min(points, max(LEAST, share * points))
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
+from matplotlib.ticker import MaxNLocator
 
 from knockgrid.figures._canvas import heatmap_size, letter, root
 
@@ -46,7 +46,7 @@ def one_colour_bar(places: Sequence[Axes]) -> None:
     look = {"label": label, "pad": 0.02, "aspect": aspect, "extend": ends}
     shared = whole.colorbar(meshes[0], ax=list(places), **look)
     shared.outline.set_linewidth(0)
-    shared.locator = matplotlib.ticker.MaxNLocator(5, steps=[1, 2, 5, 10])
+    shared.locator = MaxNLocator(5, steps=[1, 2, 5, 10])
     letter(shared.ax)
 
 
