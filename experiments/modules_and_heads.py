@@ -37,8 +37,10 @@ def main():
     agree = kg.rank_agreement(tables["statistics"], tables["modules"])
     print(f"Spearman's rank agreement of {ESTIMATE} with the exact JS: {agree:.2f}")
     drawn = {
-        "module_heatmap_js": kg.module_heatmap(tables["modules"]),
-        f"module_heatmap_{ESTIMATE}": kg.module_heatmap(tables["statistics"], ESTIMATE),
+        "module_heatmap_js": kg.module_heatmap(tables["modules"], diverging=True),
+        f"module_heatmap_{ESTIMATE}": kg.module_heatmap(
+            tables["statistics"], ESTIMATE, diverging=True
+        ),
         "head_heatmap_js": kg.head_heatmap(tables["heads"]),
     }
     for name, ax in drawn.items():

@@ -10,7 +10,7 @@ from knockgrid._errors import InputError, unknown
 from knockgrid._table import CELL as LABELS
 from knockgrid._table import UNDEFINED, metrics, numbers
 
-CELL = tuple(name for name in LABELS if name not in ("samples", "mode"))
+CELL = tuple(name for name in LABELS if name not in ("samples", "mode", "direction"))
 
 
 @dataclass(frozen=True, eq=False)

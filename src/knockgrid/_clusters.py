@@ -72,9 +72,8 @@ def clusters(table: pd.DataFrame, by: By = "auto") -> Clusters:
     prompts = tuple(map(str, dict.fromkeys(table["prompt"])))
     if isinstance(by, Mapping):
         return _mapped(prompts, by)
-    sides = {str(one["id"]): one for one in metadata_of(table).get("prompts", []) if "id" in one}
-    relation = [sides.get(p, {}).get("relation") for p in prompts]
-    subject = [_folded(sides.get(p, {}).get("subject")) for p in prompts]
+    relation = _of_prompts(table, prompts, "relation")
+    subject = [_folded(one) for one in _of_prompts(table, prompts, "subject")]
     if by == "auto":
         return _automatic(prompts, relation, subject)
     names = (by,) if isinstance(by, str) else tuple(by)
@@ -87,6 +86,16 @@ def clusters(table: pd.DataFrame, by: By = "auto") -> Clusters:
     for name in names:
         _refuse_unlabelled(prompts, known[name], name)
     return _made(prompts, {name: known[name] for name in names})
+
+
+def _of_prompts(table: pd.DataFrame, prompts: tuple[str, ...], name: str) -> list:
+    """A label of every prompt: that of its first row, else that of its side entry, else None."""
+    sides = {str(one["id"]): one for one in metadata_of(table).get("prompts", []) if "id" in one}
+    found = {prompt: sides.get(prompt, {}).get(name) for prompt in prompts}
+    if name in table:
+        told = table[["prompt", name]].dropna().drop_duplicates("prompt").astype(str)
+        found |= dict(zip(told["prompt"], told[name], strict=True))
+    return list(found.values())
 
 
 def _automatic(prompts: tuple[str, ...], relation: list, subject: list) -> Clusters:

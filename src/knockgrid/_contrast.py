@@ -11,6 +11,8 @@ from knockgrid._errors import InputError
 from knockgrid._mean_interval import mean_interval
 from knockgrid._table import KEY, build, metadata_of, metrics, numbers
 
+LABELS = ("prompt", "group", "relation", "subject", "layer", "layers", "token")
+
 
 def _numbered(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The rows that have a value, with their cell as one key."""
@@ -158,7 +160,7 @@ def redundancy(table: pd.DataFrame, singles: str, joint: str, metric: str = "js"
                 f"layer {absent[0]} of the set at layer {row['layer']} has no cell of {singles!r}; "
                 "sweep layers='all'"
             )
-        labels = {name: row[name] for name in ("prompt", "group", "layer", "layers", "token")}
+        labels = {name: row[name] for name in LABELS if name in row}
         value = sum(single[key] for key in wanted) - row["value"]
         status = "ok" if value == value else "NA: a layer of the set, or the set, has no value"
         name = f"redundancy {joint}"

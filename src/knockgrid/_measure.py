@@ -215,6 +215,8 @@ def label(cell: Cell, run: Run, token: int, text: str) -> Row:
     return {
         "prompt": run.prompt.id,
         "group": run.prompt.group,
+        "relation": run.prompt.relation,
+        "subject": run.prompt.span_text("subject"),
         "intervention": one.name,
         "layer": cell.layer,
         "layers": ",".join(map(str, cell.layers)),

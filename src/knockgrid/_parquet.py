@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from knockgrid._errors import InputError
-from knockgrid._metadata import shared
+from knockgrid._metadata import Table, shared
 from knockgrid._table import COLUMNS, KEY
 
 
@@ -108,7 +108,7 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
         raise InputError(f"{str(path)!r} is Parquet, but not a table that knockgrid has written")
     try:
         table = arrow.to_pandas()
-        table = table.astype({c.name: c.dtype for c in COLUMNS if c.name in table})
+        table = Table(table.astype({c.name: c.dtype for c in COLUMNS if c.name in table}))
         table.attrs = {KEY: shared(json.loads(text))}
     except (ValueError, TypeError, RecursionError, pa.ArrowException) as error:
         raise InputError(

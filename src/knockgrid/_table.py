@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 
 from knockgrid._errors import InputError, unknown
-from knockgrid._metadata import shared
-
-KEY = "knockgrid"  # of the metadata, in DataFrame.attrs and in the Parquet schema
+from knockgrid._metadata import KEY, Table, shared
 
 
 class Column(NamedTuple):
@@ -32,6 +30,8 @@ class Column(NamedTuple):
 COLUMNS = (
     Column("prompt", "string", "id of the prompt", "label"),
     Column("group", "string", "group of the prompt, the panel of a figure", "label"),
+    Column("relation", "string", "relation of the prompt", "label"),
+    Column("subject", "string", "text of the prompt's subject", "label"),
     Column("intervention", "string", "name of the intervention", "label"),
     Column("layer", "Int64", "layer the cell stands for, 0-based", "index"),
     Column("layers", "string", "exact set of edited layers, as '3,4,5'", "label"),
@@ -67,7 +67,7 @@ REQUIRED = ("prompt", "intervention", "layer")
 DEFAULTS = {"token": 0, "samples": 1, "status": "ok"}
 CELL = (
     *("intervention", "layer", "layers", "head", "module", "position", "alpha", "token"),
-    *("samples", "mode"),
+    *("samples", "mode", "direction"),
 )
 UNDEFINED = (  # need a source run, or an answer
     *("js_to_source", "logp_answer", "rank_answer"),
@@ -105,7 +105,7 @@ def build(rows: Sequence[Mapping], metadata: Mapping, also: Sequence[str] = ()) 
     series |= {name: _inferred(name, rows) for name in given if name not in known}
     floats = [name for name in also if name not in known and name not in LISTS]
     series |= {name: series[name].astype("float64") for name in floats}
-    table = pd.DataFrame(series)
+    table = Table(series)
     table.attrs = {KEY: shared({str(k): plain(v, f"metadata[{k!r}]") for k, v in metadata.items()})}
     return table
 

@@ -16,7 +16,7 @@ from knockgrid._errors import InputError
 from knockgrid._mean_interval import mean_interval
 from knockgrid._table import build, grid
 from knockgrid.figures import layer_curve, layer_heatmap, panels, save
-from knockgrid.figures._heatmap import tick_places
+from knockgrid.figures._ticks import tick_places
 
 NAMES = ("subject", "attention", "last")
 

@@ -100,14 +100,16 @@ def test_head_heatmap():
 
 def test_module_heatmap_has_layer_0_at_the_bottom_and_a_scale_around_the_middle():
     table = family("module", ["attn. q", "mlp. up"])
-    ax = kg.module_heatmap(table)
+    assert kg.module_heatmap(table).collections[0].cmap.name == "Blues"  # unless asked
+    ax = kg.module_heatmap(table, diverging=True)
     values, limits = array(ax)
     np.testing.assert_allclose(values[:, 1], [0.1, 0.11, 0.12, 0.13])
     assert ax.get_ylim()[0] < ax.get_ylim()[1]  # the first row is drawn lowest
     assert limits == pytest.approx((0.0, 0.13))
     above = table[table["module"] == "mlp. up"]
     above.attrs = table.attrs
-    assert array(kg.module_heatmap(above))[1] == pytest.approx((0.1, 0.13))  # not from 0
+    assert array(kg.module_heatmap(above))[1] == (0.0, pytest.approx(0.13))
+    assert array(kg.module_heatmap(above, diverging=True))[1] == pytest.approx((0.1, 0.13))
     assert np.allclose(ax.collections[0].cmap(0.5), 1.0, atol=0.01)  # white in the middle
     assert texts(ax.get_xticklabels()) == ["attn. q", "mlp. up"]
     assert ax.get_title() == "Avg. JS divergence (nats) (n = 1 prompt)"

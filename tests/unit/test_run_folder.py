@@ -16,6 +16,7 @@ from knockgrid._table import metadata_of
 from knockgrid.edge.run_folder import DamagedShard, OtherVersions
 from knockgrid.edge.shard import arrow_of, schema, write_rows
 from knockgrid.edge.store import UnfinishedRun
+from knockgrid.edge.verify import verify
 
 TEXTS = {
     "france": ("The capital of France is", "France"),
@@ -458,11 +459,14 @@ def test_ten_million_rows_stay_queryable(tmp_path, folder):
     assert counted == [(10 * per,)]
 
 
-@pytest.mark.parametrize("compact", [False, True])
-def test_the_recipe_of_the_documentation(folder, undisturbed, compact):
-    """The SQL of docs/runs.md, as it stands there, before and after `compact`."""
-    if compact:
+@pytest.mark.parametrize("state", ["shards", "compact", "other files beside"])
+def test_the_recipe_of_the_documentation(folder, undisturbed, state, tmp_path):
+    """The SQL of docs/runs.md, as it stands there."""
+    folder = shutil.copytree(folder, tmp_path / "copy")
+    if state != "shards":
         kg.compact(folder)
+    if state == "other files beside":
+        shutil.copy(folder / "prompts.parquet", folder / "labels.parquet")
     page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text(encoding="utf-8")
     recipe = re.search(r"```sql\n(.*?)```", page, re.DOTALL)
     assert recipe is not None
@@ -473,6 +477,48 @@ def test_the_recipe_of_the_documentation(folder, undisturbed, compact):
     np.testing.assert_allclose(both["js"], both["mean"], rtol=1e-12)
     assert (both["n"] == both["size"]).all()
     assert len(both) == len(there)
+
+
+def test_relation_and_subject_are_columns_of_rows_and_exports(run, tmp_path):
+    given = [
+        kg.Prompt("Rome is in", spans={"subject": "Rome"}, id="rome", relation="in", group="g"),
+        kg.Prompt("Oslo is in", id="oslo"),
+    ]
+    rows = [kg.patch("resid_post", "last", kg.zero())]
+    made = run(tmp_path / "run", prompts=given, rows=rows)
+    assert equal(made, run(prompts=given, rows=rows))
+    kg.export(tmp_path / "run", tmp_path / "a.csv")
+    kg.export(tmp_path / "run", tmp_path / "a.jsonl", "jsonl")
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    scanned = kg.scan_run(tmp_path / "run").to_table().to_pandas()
+    read = pd.read_csv(tmp_path / "a.csv")
+    for back in (made, scanned, read, pd.DataFrame(map(json.loads, lines))):
+        labels = back.drop_duplicates("prompt").set_index("prompt")[
+            ["relation", "subject", "group"]
+        ]
+        assert labels.loc["rome"].tolist() == ["in", "Rome", "g"]
+        assert labels.loc["oslo"].isna().all()
+
+
+def test_a_run_of_the_layout_before_is_read_exported_and_continued(run, tmp_path, monkeypatch):
+    """Its rows have no relation and no subject, which stand in the side table."""
+    given = [
+        kg.Prompt(t, spans={"subject": s}, id=i, relation=f"of {i}") for i, (t, s) in TEXTS.items()
+    ]
+    out = tmp_path / "run"
+    with monkeypatch.context() as before:
+        before.setattr("knockgrid.edge.resumable.SCHEMA", 2)
+        run(out, prompts=given)
+    assert not {"relation", "subject"} & set(kg.scan_run(out).schema.names)
+    (out / "shards" / "00001.parquet").unlink()
+    assert equal(run(out, prompts=given), run(prompts=given))
+    assert not {"relation", "subject"} & set(kg.scan_run(out).schema.names)
+    assert set(kg.open_run(out, columns=["relation"])["relation"]) == {f"of {i}" for i in TEXTS}
+    kg.export(out, tmp_path / "a.csv")
+    assert set(pd.read_csv(tmp_path / "a.csv")["subject"]) == {s for _, s in TEXTS.values()}
+    assert not verify(out).mismatches
+    kg.compact(out)
+    assert equal(kg.open_run(out), run(prompts=given))
 
 
 class Raising:

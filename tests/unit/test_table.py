@@ -196,6 +196,7 @@ MIXED = {
     "samples": (1, 10),
     "layers": ("3", "2,3,4"),
     "mode": ("prompt_only", "persistent"),
+    "direction": ("noise", "denoise"),
 }
 
 
@@ -284,6 +285,111 @@ def test_cells_are_the_rows_behind_the_grid():
     long = cells(table(), "js", "intervention", "layer")
     assert list(long.columns) == ["row", "column", "prompt", "value", "status"]
     assert long.value.sum() == table().js.sum()
+
+
+# put together by pandas
+
+
+def told(prompt, unit="nats", **more):
+    """A table of one prompt with a relation, a subject and metadata of its own."""
+    side = {"id": prompt, "relation": f"of {prompt}", "subject": prompt.title()}
+    labels = {"relation": side["relation"], "subject": side["subject"], "group": f"group {prompt}"}
+    metadata = {"unit": unit, "mode": "prompt_only", "direction": "noise", "prompts": [side]}
+    return build([{**row, **labels} for row in rows((prompt,))], {**metadata, **more})
+
+
+def test_a_table_has_the_prompts_relation_and_subject():
+    made = told("rome")
+    assert list(made.columns[:4]) == ["prompt", "group", "relation", "subject"]
+    assert set(made.relation) == {"of rome"}
+    both = pd.concat([made, told("oslo")])
+    assert list(grid(both[both.intervention == "last"], rows="relation").index) == [
+        "of rome",
+        "of oslo",
+    ]
+
+
+def test_concat_joins_what_tables_say_of_themselves():
+    one = told("rome", seed=0, layer_order=[2, 0], dropped={"last": {"x": "short"}})
+    other = told("oslo", seed=1, layer_order=[2, 1], dropped={"last": {"y": "long"}})
+    made = pd.concat([one, other], ignore_index=True)
+    kept = made.attrs["knockgrid"]
+    assert kept["unit"] == "nats"
+    assert kept["layer_order"] == [2, 0, 1]
+    assert [side["id"] for side in kept["prompts"]] == ["rome", "oslo"]
+    assert kept["dropped"] == {"last": {"x": "short", "y": "long"}}
+    assert "seed" not in kept  # it is no longer one
+    assert one.attrs["knockgrid"]["seed"] == 0
+    pd.testing.assert_frame_equal(made[made.prompt == "oslo"].reset_index(drop=True), other)
+
+
+def test_the_higher_noise_floor_counts():
+    floors = [
+        {"js": {"overall": f, "cells": {"last": {"0": f, n: f}}}} for f, n in [(1, "1"), (2, "2")]
+    ]
+    made = pd.concat([told("rome", noise_floor=floors[0]), told("oslo", noise_floor=floors[1])])
+    cells = {"0": 2, "1": 1, "2": 2}
+    assert made.attrs["knockgrid"]["noise_floor"] == {
+        "js": {"overall": 2, "cells": {"last": cells}}
+    }
+    bare = pd.concat([told("rome", noise_floor=0.1), told("oslo", noise_floor=0.3)])
+    assert bare.attrs["knockgrid"]["noise_floor"] == 0.3
+
+
+@pytest.mark.parametrize("together", [pd.concat, lambda two: two[0].merge(two[1], on="prompt")])
+def test_nats_and_bits_do_not_come_together(together):
+    with pytest.raises(InputError, match="nats and bits"):
+        together([told("rome"), told("rome", "bits")])
+
+
+@pytest.mark.parametrize(("name", "value"), [("mode", "persistent"), ("direction", "denoise")])
+def test_modes_come_together_under_a_column_only(name, value):
+    one, other = told("rome"), told("oslo", **{name: value})
+    with pytest.raises(InputError, match=rf"differ in {name} .*{value}.*assign\({name}="):
+        pd.concat([one, other])
+    made = pd.concat([t.assign(**{name: t.attrs["knockgrid"][name]}) for t in (one, other)])
+    with pytest.raises(InputError, match=f"mix several values of '{name}'"):
+        grid(made)
+    assert grid(made[made[name] == value]).shape == (2, 3)
+
+
+STEPS = {
+    "merge": lambda t: t.merge(pd.DataFrame({"prompt": ["rome"], "year": [753]}), on="prompt"),
+    "left merge": lambda t: pd.merge(t, pd.DataFrame({"layer": [0], "site": ["a"]}), how="left"),
+    "join": lambda t: t.join(pd.DataFrame({"mine": [1.0] * len(t)})),
+    "query": lambda t: t.query("layer > 0"),
+    "filter": lambda t: t.groupby("layer").filter(lambda part: part.js.mean() > 0),
+    "sort": lambda t: t.sort_values("js", ascending=False),
+    "copy": lambda t: t.copy(),
+    "reset": lambda t: t.set_index("prompt").reset_index(),
+    "concat": lambda t: pd.concat([t[t.layer == 0], t[t.layer > 0]]),
+    "named": lambda t: pd.concat({"A": t}, names=["model"]).reset_index("model"),
+    "rows": lambda t: pd.concat([t, pd.DataFrame([{**t.iloc[0], "prompt": "more"}])]),
+    "assign": lambda t: t.assign(twice=t.js * 2, objs="a", left="b").copy(),
+    "apply": lambda t: t.groupby("layer", group_keys=False)[list(t)].apply(lambda part: part),
+    "drop": lambda t: t.drop(columns="group").drop_duplicates(),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_what_pandas_does_keeps_what_a_figure_needs(name):
+    made = STEPS[name](told("rome", layer_order=[2, 1, 0], labels={"last": "L"}))
+    kept = made.attrs["knockgrid"]
+    assert (kept["unit"], kept["labels"]) == ("nats", {"last": "L"})
+    assert list(grid(made).columns)[:2] == [2, 1]
+
+
+def test_tables_without_metadata_are_as_pandas_has_them():
+    bare = told("rome")
+    bare.attrs = {}
+    assert pd.concat([bare, bare]).attrs == {}
+    assert pd.concat([bare, told("oslo")]).attrs["knockgrid"]["unit"] == "nats"
+
+
+def test_putting_together_copies_nothing_of_the_tables():
+    one = told("rome")
+    pd.concat([one, told("oslo")]).attrs["knockgrid"]["prompts"].append("x")
+    assert len(one.attrs["knockgrid"]["prompts"]) == 1
 
 
 # Parquet

@@ -13,7 +13,9 @@ from knockgrid._errors import InputError
 from knockgrid._parquet import whole_file
 
 MANIFEST = "manifest.json"
-SCHEMA = 2
+SCHEMA = 3
+"""The layout that is written."""
+READ = (2, SCHEMA)
 DECIDED = (
     *("schema", "config", "config_digest", "plan", "selection", "data", "mode", "unit", "metrics"),
     *("direction", "samples", "seed", "prepend_bos", "n_tokens", "layer_order", "labels"),
@@ -64,8 +66,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise InputError(f"{path} is damaged (it holds no settings); run the sweep again elsewhere")
     schema = manifest.get("schema", 0)
-    if schema != SCHEMA:
-        found = f"{folder} has the layout {schema}, this knockgrid reads {SCHEMA}"
+    if schema not in READ:
+        found = (
+            f"{folder} has the layout {schema}, this knockgrid reads {' and '.join(map(str, READ))}"
+        )
         newer = isinstance(schema, int) and schema > SCHEMA
         versions = manifest.get("versions")
         since = versions.get("knockgrid") if isinstance(versions, dict) else "a version that is"

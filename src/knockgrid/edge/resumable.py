@@ -31,7 +31,7 @@ from knockgrid.edge.identity import digest, digest_of, identity
 from knockgrid.edge.interrupt import Stopped, asked_to_stop
 from knockgrid.edge.manifest import SCHEMA, hardware, now
 from knockgrid.edge.run_folder import Plan, RunFolder
-from knockgrid.edge.shard import pandas_of, schema
+from knockgrid.edge.shard import Shard, pandas_of, schema, schema_of
 from knockgrid.edge.split import local_device, mine, part_of
 from knockgrid.edge.start import Start, start_of
 from knockgrid.edge.store import open_run
@@ -229,7 +229,9 @@ def keep(
         cells = sum(map(task.cells, wanted))
         with bar(cells, " cells", "sweep", progress) as done:
             for shard in engine.shards(task, missing, done.update):
-                folder.write(shard)
+                # a run that an older version has begun keeps its columns
+                rows = shard.table.select(schema_of(manifest).names)
+                folder.write(Shard(rows, shard.about))
                 kept += 1
         if asked.number is not None and kept < len(wanted):
             raise Stopped(

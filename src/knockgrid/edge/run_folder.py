@@ -34,7 +34,7 @@ from knockgrid.edge.shard import (
     file_name,
     read_about,
     read_shard,
-    schema,
+    schema_of,
     write_shard,
 )
 from knockgrid.edge.start import Start
@@ -288,7 +288,7 @@ class RunFolder:
 
     def _failed(self, path: Path, number: int, manifest: Mapping[str, Any]) -> Mapping[str, str]:
         """The prompts of a shard that have failed, once all of its rows were looked at."""
-        columns = schema(manifest["plan"]["columns"])
+        columns = schema_of(manifest)
         shard = read_shard(path, manifest["run_digest"], columns)
         check_number(shard.about, number)
         return shard.failed
@@ -334,7 +334,7 @@ class RunFolder:
         Raises:
             InputError: one of them is not what was written.
         """
-        columns = schema(manifest["plan"]["columns"])
+        columns = schema_of(manifest)
         for path in self.shards(manifest):
             with damaged_shard_said(path):
                 shard = read_shard(path, manifest["run_digest"], columns)

@@ -13,11 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from knockgrid._parquet import coding_of, whole_file
-from knockgrid._table import COLUMNS, KEY, LABELS, Column
+from knockgrid._table import COLUMNS, KEY, LABELS, Column, Table
 from knockgrid.edge.digests import row_digests
+from knockgrid.edge.manifest import SCHEMA
 
 DIGEST = b"knockgrid_digest"
 LIST_OF = {"top_tokens": pa.list_(pa.int32()), "top_logp": pa.list_(pa.float32())}
+SINCE = {"relation": 3, "subject": 3}
+"""Columns that shards of an older layout lack."""
 ARROW = {"string": pa.string(), "Int64": pa.int64(), "float64": pa.float64()}
 
 
@@ -44,7 +47,7 @@ class Shard:
         return self.about["failed"]
 
 
-def schema(measures: Sequence[str]) -> pa.Schema:
+def schema(measures: Sequence[str], layout: int = SCHEMA) -> pa.Schema:
     """The one schema of a run's shards: all labels, then the numbers that it measures.
 
     Example:
@@ -52,10 +55,15 @@ def schema(measures: Sequence[str]) -> pa.Schema:
         ['samples', 'status', 'mine']
     """
     known = {column.name: column for column in COLUMNS}
-    always = {column.name for column in COLUMNS if column.unit in LABELS}
+    always = {c.name for c in COLUMNS if c.unit in LABELS and SINCE.get(c.name, 0) <= layout}
     fields = [(c.name, _arrow(c)) for c in COLUMNS if c.name in always or c.name in measures]
     fields += [(n, LIST_OF.get(n, pa.float64())) for n in measures if n not in known]
     return pa.schema(fields)
+
+
+def schema_of(manifest: Mapping[str, Any]) -> pa.Schema:
+    """The schema of a run's shards, as its layout has it."""
+    return schema(manifest["plan"]["columns"], manifest["schema"])
 
 
 def _arrow(column: Column) -> pa.DataType:
@@ -76,7 +84,7 @@ def arrow_of(frame: pd.DataFrame | None, columns: pa.Schema) -> pa.Table:
 def pandas_of(table: pa.Table) -> pd.DataFrame:
     """Rows of shards with the dtypes of the table."""
     frame = table.replace_schema_metadata().to_pandas()
-    return frame.astype({c.name: c.dtype for c in COLUMNS if c.name in frame})
+    return Table(frame.astype({c.name: c.dtype for c in COLUMNS if c.name in frame}))
 
 
 def file_name(number: int) -> str:

@@ -22,7 +22,15 @@ from knockgrid._table import KEY, LISTS
 from knockgrid.edge.digests import file_digest, footer_digest
 from knockgrid.edge.finish import merged, sides_of
 from knockgrid.edge.run_folder import COMPACT, SIDES, RunFolder
-from knockgrid.edge.shard import Damaged, damage_said, pandas_of, rows_writer, schema
+from knockgrid.edge.shard import (
+    SINCE,
+    Damaged,
+    damage_said,
+    pandas_of,
+    rows_writer,
+    schema,
+    schema_of,
+)
 from knockgrid.edge.sides import read_sides
 
 OF_THE_RUN = (
@@ -82,16 +90,17 @@ def read_run(
     """As `open_run`, of a run whose files may have been written again since it ended."""
     manifest = run.manifest
     rows = scan_run(run.path)
-    wanted = names_of(rows.schema, columns)
+    wanted = names_of(schema(manifest["plan"]["columns"]), columns)
     chosen = _filter(rows.schema, where or {})
     check_shards(run, manifest)
     with damage_refused(run):
-        names = [*dict.fromkeys([*wanted, "prompt"])]
+        names = [name for name in dict.fromkeys([*wanted, "prompt"]) if name in rows.schema.names]
         arrow = rows.to_table(columns=names, filter=chosen)
     metadata = _metadata(run, manifest)
     order = {str(one["id"]): i for i, one in enumerate(metadata["prompts"])}
     place = pd.Series(arrow["prompt"].to_pandas()).map(order).to_numpy()
-    table = pandas_of(arrow.take(pa.array(np.argsort(place, kind="stable"))))[wanted]
+    arrow = arrow.take(pa.array(np.argsort(place, kind="stable")))
+    table = pandas_of(with_sides(arrow, metadata["prompts"]))[wanted]
     table.attrs = {KEY: shared(metadata)}
     return table
 
@@ -119,8 +128,17 @@ def scan_run(folder: str | Path) -> ds.Dataset:
         raise InputError(
             f"{folder} holds a run of which no shard is finished; the command that began it goes on"
         )
-    columns = schema(manifest["plan"]["columns"])
+    columns = schema_of(manifest)
     return ds.dataset([str(path) for path in files], format=CHECKED, schema=columns)
+
+
+def with_sides(rows: pa.Table, sides: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows with the columns that an older layout keeps in the side table only."""
+    for name in (name for name in SINCE if name not in rows.column_names):
+        of = {str(side["id"]): side[name] for side in sides}
+        values = pa.array([of.get(prompt) for prompt in rows["prompt"].to_pylist()], pa.string())
+        rows = rows.add_column(rows.column_names.index("prompt") + 1, name, values)
+    return rows
 
 
 @contextmanager
@@ -266,7 +284,7 @@ def compact(folder: str | Path) -> Path:
         )
     path = run.path / COMPACT
     if not manifest.get("compact"):
-        columns = schema(manifest["plan"]["columns"])
+        columns = schema_of(manifest)
         digests: dict[str, Any] = {}
         with whole_file(path) as file, rows_writer(columns, file) as writer:
             for shard in run.read(manifest):
@@ -312,7 +330,8 @@ def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
     check_shards(run, run.manifest)
     warn_unfinished(run, run.manifest)
     with damage_refused(run), whole_file(target) as handle:
-        for i, part in enumerate(parts(folder)):
+        sides = _metadata(run, run.manifest)["prompts"]
+        for i, part in enumerate(with_sides(part, sides) for part in parts(folder)):
             text = as_csv(part, header=i == 0) if format == "csv" else as_lines(part)
             handle.write(text.encode("utf-8"))
     return target

@@ -1,24 +1,76 @@
 """The heatmap that all grid figures are made of."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
-from knockgrid._errors import InputError
+from knockgrid._errors import InputError, unknown
 from knockgrid._floor import floor_grid
 from knockgrid._table import cells, grid
-from knockgrid.figures._canvas import heatmap_size, new_axes
+from knockgrid.figures._canvas import (
+    LEAST,
+    Size,
+    bars_of,
+    drawing,
+    heatmap_size,
+    letter,
+    scale,
+    width_of,
+)
 from knockgrid.figures._marks import mark
+from knockgrid.figures._ticks import Shown, chosen, name_layers, relabelled
 from knockgrid.figures._words import metric_label, prompt_count, titled
 
 Limits = tuple[float | int, float | int]
+# Blue and orange are told apart by readers who are colour-blind; white is the middle.
+DIVERGING = LinearSegmentedColormap.from_list(
+    "blue_white_orange", ["#2166ac", "#92c5de", "#ffffff", "#fdb863", "#e66101"]
+)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a heatmap is drawn: the options that all of them have, see `layer_heatmap`."""
+
+    ax: Axes | None = None
+    figsize: Size | None = None
+    fontsize: float | int | None = None
+    row_order: Shown | None = None
+    column_order: Shown | None = None
+    ticks: int | Iterable[Any] | None = None
+    limits: Limits | None = None
+    cmap: str | Colormap | None = None
+    diverging: bool = False
+    colorbar: bool | str = True
+    annotate: bool = False
+    title: str | None = None
+
+
+def style_of(options: Mapping[str, Any], cmap: str = "Blues") -> Style:
+    """The options of a heatmap, once their names are known to be ones.
+
+    Example:
+        >>> style_of({"figsize": (3.25, 1.2)}).cmap
+        'Blues'
+
+    Raises:
+        InputError: another name.
+    """
+    allowed = list(Style.__dataclass_fields__)
+    for name in options:
+        if name not in allowed:
+            raise unknown("option", name, allowed)
+    style = Style(**options)
+    own = DIVERGING if style.diverging else cmap
+    return style if style.cmap is not None else replace(style, cmap=own)
 
 
 @dataclass(frozen=True)
@@ -31,100 +83,138 @@ class Grid:
     floor: pd.DataFrame | None
 
 
-def grid_of(table: pd.DataFrame, metric: str, rows: str, columns: str) -> Grid:
-    """The grid of a table.
+def grid_of(table: pd.DataFrame, metric: str, rows: str, columns: str, style: Style) -> Grid:
+    """The grid of a table, with the rows and columns that are asked for, in that order.
 
     Raises:
-        InputError: as `grid`.
+        InputError: as `grid`, or a row or column that is not there.
     """
     values, parts = grid(table, metric, rows, columns), cells(table, metric, rows, columns)
     floor = floor_grid(table, metric, values, parts)
+    if style.row_order is not None or style.column_order is not None:
+        index = chosen(rows, list(values.index), style.row_order)
+        names = chosen(columns, list(values.columns), style.column_order)
+        values = values.loc[index, names]
+        floor = None if floor is None else floor.loc[index, names]
+        parts = parts[parts["row"].isin(index) & parts["column"].isin(names)]
     return Grid(values, parts, metric_label(table, metric), floor)
+
+
+@dataclass(frozen=True)
+class Side:
+    """What stands along one side of a heatmap: names, or layers, which may be too many to name."""
+
+    label: str
+    names: Sequence[str] | None = None
+    step: int = 2
+    slanted: bool = False
 
 
 def draw(
     made: Grid,
+    style: Style,
+    x: Side,
+    y: Side,
     *,
-    ax: Axes | None,
-    cmap: str | Colormap,
-    limits: Limits | None = None,
-    centred: bool = False,
-    names: list[str],
-    annotate: bool = False,
-    title: str | None = None,
-    drop: float = 0.5,
+    upward: bool = False,
+    words: str | None = None,
+    more: Callable[[Axes], object] | None = None,
 ) -> Axes:
-    """Draw a grid with its colour bar, marks and number of prompts; ticks are the caller's.
+    """Draw a grid with its colour bar, marks, ticks and number of prompts.
 
-    `drop` is how far below the cells the notes begin, in inches: below ticks and axis label.
+    `words` are the title's, `upward` puts the first row at the bottom, `more` draws what is added.
     """
     values = made.values
-    low, high = limits_of(values.to_numpy(float), limits, centred)
-    ax = ax or new_axes(*heatmap_size(*values.shape, max(map(len, names))))
+    columns = _names(values.columns, x, style.column_order)
+    rows = _names(values.index, y, style.row_order)
+    size = heatmap_size(*values.shape, max(map(len, rows)))
+    drop = 0.6 + 0.05 * max(map(len, columns)) if x.slanted else 0.5
+    drop += 0.22 * max(name.count("\n") for name in columns)  # a second line of tick labels
+    with drawing(*size, style.ax, style.figsize, style.fontsize) as ax:
+        _cells(ax, made, style)
+        slanted = {"rotation": 40, "ha": "right"} if x.slanted else {}
+        _ticks(ax.xaxis, values.columns, columns, x, style, **slanted)
+        _ticks(ax.yaxis, values.index, rows, y, style, rotation=0)
+        ax.set(xlabel=x.label, ylabel=y.label)
+        mark(ax, values, made.parts, made.floor, drop)
+        if upward:
+            ax.invert_yaxis()
+        if more is not None:
+            more(ax)
+        said = titled(style.title if words is None else words, prompt_count(made.parts))
+        ax.set_title("" if style.title == "" else said, fontsize="medium")
+    return ax
+
+
+def _cells(ax: Axes, made: Grid, style: Style) -> None:
+    values = made.values.to_numpy(float)
+    low, high = limits_of(values, style.limits, style.diverging)
+    finite = values[np.isfinite(values)]
+    under, over = finite.min(initial=low) < low, finite.max(initial=high) > high
+    bar = {
+        "label": style.colorbar if isinstance(style.colorbar, str) else made.label,
+        "ticks": MaxNLocator(5, steps=[1, 2, 5, 10]),
+        "pad": 0.02,
+        "extend": {(1, 0): "min", (0, 1): "max", (1, 1): "both"}.get((under, over), "neither"),
+    }
     sns.heatmap(
-        values,
+        made.values,
         ax=ax,
         vmin=low,
         vmax=high,
-        cmap=cmap,
-        annot=values.map(short).to_numpy() if annotate else False,
+        cmap=style.cmap,
+        annot=made.values.map(short).to_numpy() if style.annotate else False,
         fmt="",
-        annot_kws={"fontsize": 6},
-        linewidths=0.4,
-        cbar_kws={
-            "label": made.label,
-            "ticks": MaxNLocator(5, steps=[1, 2, 5, 10]),
-            "pad": 0.02,
-        },
+        annot_kws={"fontsize": max(LEAST, 6 * scale())},
+        linewidths=0.4 * min(1.0, 5 * width_of(ax) / made.values.shape[1]),
+        cbar=bool(style.colorbar),
+        cbar_kws=bar,
         xticklabels=False,
         yticklabels=False,
     )
-    mark(ax, values, made.parts, made.floor, drop)
-    ax.set_title(titled(title, prompt_count(made.parts)), fontsize="medium")
-    return ax
+    for beside in bars_of(ax):
+        letter(beside)
 
 
-def over_layers(made: Grid, names: list[str], **style: Any) -> Axes:
-    """Draw a grid whose columns are layers, its rows under their names."""
-    layers = list(map(int, made.values.columns))
-    ax = draw(made, names=names, **style)
-    name_ticks(ax.xaxis, tick_places(layers), list(map(str, layers)))
-    name_ticks(ax.yaxis, list(range(len(names))), names, rotation=0)
-    ax.set(xlabel="Layer", ylabel="")
-    return ax
+def _names(axis: pd.Index, side: Side, wanted: Shown | None) -> list[str]:
+    """The names of the cells of one side; those that the user gives may hold a formula."""
+    names = [str(int(layer)) for layer in axis] if side.names is None else side.names
+    return relabelled(list(axis), names, wanted)
 
 
-def layers_down(made: Grid, names: list[str], step: int = 2, **style: Any) -> Axes:
-    """Draw a grid whose rows are layers, its columns under slanted names."""
-    layers = list(map(int, made.values.index))
-    numbers = list(map(str, layers))
-    ax = draw(made, names=numbers, drop=below_slanted(names), **style)
-    name_ticks(ax.xaxis, list(range(len(names))), names, rotation=40, ha="right")
-    name_ticks(ax.yaxis, tick_places(layers, step), numbers, rotation=0)
-    ax.set(ylabel="Layer")
-    return ax
+def _ticks(
+    axis: Any, of: pd.Index, names: list[str], side: Side, style: Style, **text: Any
+) -> None:
+    """Name cells in their middle: all that have names of their own, some of the layers."""
+    if side.names is not None:
+        axis.set_ticks([place + 0.5 for place in range(len(names))], names, **text)
+    else:
+        at = [place + 0.5 for place in range(len(names))]
+        name_layers(axis, at, list(map(int, of)), style.ticks, side.step, names)
+        axis.set_tick_params(**{k: v for k, v in text.items() if k == "rotation"})
+    axis.set_tick_params(length=2 if scale() >= 1 else 1.5)
 
 
-def name_ticks(axis, places: list[int], names: list[str], **text) -> None:
-    """Name some cells of one axis of a heatmap, in their middle."""
-    axis.set_ticks([place + 0.5 for place in places], [names[place] for place in places], **text)
-    axis.set_tick_params(length=2)
+def limits_of(values: np.ndarray, given: tuple | None, diverging: bool = False) -> tuple:
+    """The ends of the colour scale: as given, else from 0, or without the outermost cells.
 
+    A diverging scale leaves out two cells at each end, or 2 % of them, which would bleach the rest.
 
-def below_slanted(names: list[str]) -> float:
-    """How far below the cells slanted tick labels and the axis label end, in inches."""
-    return 0.6 + 0.05 * max(map(len, names))
-
-
-def limits_of(values: np.ndarray, given: tuple | None, centred: bool = False) -> tuple:
-    """The ends of the colour scale: as given, else from 0, or around the middle of the grid."""
+    Example:
+        >>> values = np.array([*range(30), 1000.0, 2000.0])
+        >>> [tuple(map(int, limits_of(values, None, diverging=d))) for d in (False, True)]
+        [(0, 2000), (2, 29)]
+    """
     if given is not None:
         if not (len(given) == 2 and all(map(math.isfinite, given)) and given[0] < given[1]):
             raise InputError(f"limits {given!r} are not (low, high) with low < high")
         return given
-    finite = values[np.isfinite(values)]
-    if centred and finite.size:
-        return (finite.min(), finite.max()) if finite.min() < finite.max() else (0.0, 1.0)
+    finite = np.sort(values[np.isfinite(values)])
+    if diverging and finite.size:
+        out = max(2, math.ceil(0.02 * finite.size)) if finite.size >= 20 else 0
+        inner = finite[out : finite.size - out]
+        inner = inner if inner[0] < inner[-1] else finite
+        return (inner[0], inner[-1]) if inner[0] < inner[-1] else (0.0, 1.0)
     # 0 is "no effect": a scale that starts elsewhere makes noise look like one
     low = finite.min(initial=0.0)
     high = finite.max() if low < 0 else finite.max(initial=0.0)
@@ -147,21 +237,6 @@ def short(value: float) -> str:
     return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
 
 
-def tick_places(layers: list, step: int = 2) -> list[int]:
-    """Which of the layers get a label: every second of a long consecutive run, else all of them.
-
-    Example:
-        >>> tick_places(list(range(10)))
-        [0, 2, 4, 6, 8]
-        >>> tick_places([0, 15, 16, 27])
-        [0, 1, 2, 3]
-    """
-    consecutive = all(b == a + 1 for a, b in zip(layers, layers[1:], strict=False))
-    # beyond 48 layers, every second label would no longer fit
-    step = step * math.ceil(len(layers) / 48) if consecutive and len(layers) > 8 else 1
-    return list(range(0, len(layers), step))
-
-
 def only(table: pd.DataFrame, intervention: str | None, column: str) -> pd.DataFrame:
     """The rows of one intervention, or of the only family that fills a column.
 
@@ -173,6 +248,4 @@ def only(table: pd.DataFrame, intervention: str | None, column: str) -> pd.DataF
     kept = table if intervention is None else table[table["intervention"] == intervention]
     if kept.empty:
         raise InputError(f"the table has no intervention {intervention!r}")
-    kept = kept[kept[column].notna()] if column in kept else kept
-    kept.attrs = table.attrs
-    return kept
+    return kept[kept[column].notna()] if column in kept else kept

@@ -1,15 +1,17 @@
 """Marks on heatmap cells that have no colour of their own, or whose colour must not be trusted."""
 
 import re
+import textwrap
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import Transform
 
 from knockgrid._floor import floor_text
+from knockgrid.figures._canvas import NARROW, below, scale, width_of
 from knockgrid.figures._words import SENTENCE, plain
 
 HATCH = {"facecolor": "0.93", "edgecolor": "0.6", "hatch": "/////", "linewidth": 0.0}
@@ -44,23 +46,23 @@ def mark(
     if floor is not None:
         notes += _below(ax, values, floor.to_numpy(float))
     if notes:
-        _legend(ax, notes, drop)
+        _legend(ax, notes, below(ax, drop))
 
 
-def add_note(ax: Axes, note: Line2D, drop: float = 0.5) -> None:
+def add_note(ax: Axes, note: Line2D, drop: float = 0.72) -> None:
     """Add a line to the legend below the heatmap."""
     legend = ax.get_legend()
     before = list(legend.legend_handles) if legend else []
-    _legend(ax, [*before, note], drop)
+    _legend(ax, [*before, note], below(ax, drop))
 
 
-def _legend(ax: Axes, notes: list, drop: float) -> None:
-    # in inches, because the height of ticks and axis label does not grow with the Axes
-    below = ScaledTranslation(0, -drop, ax.figure.dpi_scale_trans)
-    place = {"bbox_to_anchor": (0, 0), "bbox_transform": ax.transAxes + below}
-    ax.legend(
-        handles=notes, loc="upper left", frameon=False, fontsize="small", borderaxespad=0, **place
-    )
+def _legend(ax: Axes, notes: list, corner: Transform) -> None:
+    if width_of(ax) < NARROW:
+        letters = int(13 * width_of(ax) / scale())
+        for note in notes:
+            note.set_label(textwrap.fill(str(note.get_label()), letters))
+    place = {"bbox_to_anchor": (0, 0), "bbox_transform": corner, "borderaxespad": 0}
+    ax.legend(handles=notes, loc="upper left", frameon=False, fontsize="small", **place)
 
 
 def _hatch(ax: Axes, grid: pd.DataFrame, cells: pd.DataFrame) -> list:

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knockgrid.figures._canvas import new_figure
-from knockgrid.figures._scale import common, size_of
+from knockgrid.figures._canvas import several, sketch_axes
+from knockgrid.figures._scale import common, inner_names_away, one_colour_bar, size_of
 
 Panel = tuple[str, pd.DataFrame, Mapping[str, Any]]
 
@@ -28,7 +28,9 @@ def in_a_row(
     options: Mapping[str, Any],
 ) -> Figure:
     """Draw panels side by side; tables of a contrast count no prompts in their title."""
-    sketches = [figure(part, metric, ax=Figure().subplots(), **options) for _, part, _ in shared]
+    whole_options = {name: options.get(name) for name in ("ax", "figsize", "fontsize")}
+    options = {name: value for name, value in options.items() if name not in whole_options}
+    sketches = [figure(part, metric, ax=sketch_axes(), **options) for _, part, _ in shared]
     scale = {"limits": common(sketches), **options}
     panels = [(name, part, {**scale, **more}) for name, part, more in shared]
     if own is not None:
@@ -36,11 +38,15 @@ def in_a_row(
     width, height = size_of(sketches)
     n = len(panels)
     flat = width > 1.5 * height  # wide grids lie under each other, so that layers line up
+    if whole_options["figsize"] is not None:
+        flat = whole_options["figsize"][0] < whole_options["figsize"][1]
     size = (width, height * n) if flat else (min(width * n, 24.0), height)
-    whole = new_figure(*size)
-    places = whole.subplots(n if flat else 1, 1 if flat else n, squeeze=False).ravel()
-    for (name, part, more), ax in zip(panels, places, strict=True):
-        figure(part, metric, ax=ax, title=name, **more)
-        if set(part["prompt"]) <= {"difference", "interval"}:
-            ax.set_title(name, fontsize="medium")
+    rows, columns = (n, 1) if flat else (1, n)
+    with several(rows, columns, n, size, **whole_options) as (whole, places):
+        for (name, part, more), ax in zip(panels, places, strict=True):
+            figure(part, metric, ax=ax, **{**more, "title": name})
+            if set(part["prompt"]) <= {"difference", "interval"}:
+                ax.set_title(name, fontsize="medium")
+        inner_names_away(places)
+        one_colour_bar(places[: len(shared)])
     return whole

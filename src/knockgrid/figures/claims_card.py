@@ -9,7 +9,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from knockgrid._errors import InputError
 from knockgrid._table import metadata_of
-from knockgrid.figures._canvas import new_figure
+from knockgrid.figures._canvas import Size, scale, several
 from knockgrid.figures._words import SENTENCE, plain
 
 # From Okabe and Ito's palette, pale enough to print black on, each with a sign of its own
@@ -24,7 +24,14 @@ COLUMNS = ("claim", "form", "corruption", "window", "value", "confirmed", "outco
 CELL = (1.55, 0.27)  # inches
 
 
-def claims_card(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
+def claims_card(
+    frame: pd.DataFrame,
+    *,
+    ax: Axes | None = None,
+    figsize: Size | None = None,
+    fontsize: float | int | None = None,
+    title: str | None = None,
+) -> Figure:
     """Draw claims under each corruption and window (rows) in each form of the prompts (columns).
 
     Example:
@@ -35,7 +42,7 @@ def claims_card(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
         ['✓ 22.5 → 22.4']
 
     A cell reads "value on the half it was found on → value on the other half". Signs say the same
-    as colours.
+    as colours. `figsize`, `fontsize` and `ax` are as in `layer_heatmap`.
 
     Raises:
         InputError: not a frame of `claims`, or one without lines.
@@ -53,21 +60,21 @@ def claims_card(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
     places = keyed.groupby("claim", sort=False)["said"].unique()
     claims = [said for those in places for said in those]
     size = (3.6 + CELL[0] * len(forms), 1.1 + CELL[1] * len(claims))
-    whole = new_figure(*size)
-    ax = whole.subplots()
-    for line in keyed.to_dict("records"):
-        _cell(ax, forms.index(line["form"]), claims.index(line["said"]), line)
-    _frame(ax, forms, claims)
-    outcomes = [name for name in STYLES if name in set(frame["outcome"])]
-    handles = [
-        Patch(facecolor=STYLES[name][0], edgecolor="0.6", label=f"{STYLES[name][1]} {name}")
-        for name in outcomes
-    ]
-    if len(frame) < len(forms) * len(claims):
-        handles.append(Patch(facecolor=UNSWEPT, edgecolor="0.6", label="not swept"))
-    place = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.01), "ncols": len(handles)}
-    ax.legend(handles=handles, frameon=False, fontsize="small", borderaxespad=0, **place)
-    whole.suptitle(title or _title(frame), fontsize="medium")
+    with several(1, 1, 1, size, ax, figsize, fontsize) as (whole, (place,)):
+        for line in keyed.to_dict("records"):
+            _cell(place, forms.index(line["form"]), claims.index(line["said"]), line)
+        _frame(place, forms, claims)
+        outcomes = [name for name in STYLES if name in set(frame["outcome"])]
+        handles = [
+            Patch(facecolor=STYLES[name][0], edgecolor="0.6", label=f"{STYLES[name][1]} {name}")
+            for name in outcomes
+        ]
+        if len(frame) < len(forms) * len(claims):
+            handles.append(Patch(facecolor=UNSWEPT, edgecolor="0.6", label="not swept"))
+        under = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.01), "ncols": len(handles)}
+        place.legend(handles=handles, frameon=False, fontsize="small", borderaxespad=0, **under)
+        if title != "" and ax is None:
+            whole.suptitle(title or _title(frame), fontsize="medium")
     return whole
 
 
@@ -83,13 +90,17 @@ def _cell(ax: Axes, x: int, y: int, line: dict) -> None:
     ax.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5))
     values = " → ".join(plain(v) for v in (line["value"], line["confirmed"]) if v)
     said = textwrap.fill(f"{sign} {values}".strip(), 30)
-    ax.text(x + 0.5, y + 0.5, said, ha="center", va="center", fontsize=6.5, linespacing=0.95)
+    ax.text(
+        x + 0.5, y + 0.5, said, ha="center", va="center", fontsize=6.5 * scale(), linespacing=0.95
+    )
 
 
 def _frame(ax: Axes, forms: list[str], claims: list[str]) -> None:
     ax.set(xlim=(0, len(forms)), ylim=(len(claims), 0))
-    ax.set_xticks([i + 0.5 for i in range(len(forms))], list(map(plain, forms)), fontsize=8)
-    ax.set_yticks([i + 0.5 for i in range(len(claims))], claims, fontsize=7)
+    ax.set_xticks(
+        [i + 0.5 for i in range(len(forms))], list(map(plain, forms)), fontsize=8 * scale()
+    )
+    ax.set_yticks([i + 0.5 for i in range(len(claims))], claims, fontsize=7 * scale())
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)

@@ -13,8 +13,8 @@ from knockgrid._floor import floor_of
 from knockgrid._mean_interval import mean_interval
 from knockgrid._table import metadata_of
 from knockgrid._treatments import only_prompts, only_rows
-from knockgrid.figures._canvas import new_figure
-from knockgrid.figures._heatmap import tick_places
+from knockgrid.figures._canvas import Size, below, several
+from knockgrid.figures._ticks import name_layers
 from knockgrid.figures._words import metric_label, plain, row_labels
 from knockgrid.figures.layer_curve import COLOURS, STYLES, VISIBLE
 
@@ -29,6 +29,10 @@ def contrast_curves(
     order: Sequence[str] | None = None,
     level: float = 0.95,
     seed: int = 0,
+    ticks: Any = None,
+    ax: Any = None,
+    figsize: Size | None = None,
+    fontsize: float | int | None = None,
     title: str | None = None,
 ) -> Figure:
     """Draw treatments (columns) with their contrasts over the layers, one row of panels per group.
@@ -51,33 +55,36 @@ def contrast_curves(
     (`mean_interval`), and there is none with fewer than six of them. Contrasts are drawn without
     bands: whether a difference is more than chance is for `exceeds` to say, which pairs them. The
     largest noise floor of the panel is a dotted line where the axis shows it. All panels share
-    their axes; `by` is a column such as "group", `order` its values in order.
+    their axes; `by` is a column such as "group", `order` its values in order. `figsize`, `fontsize`
+    and `ax` are as in `panels`, `ticks` as in `layer_heatmap`.
 
     Raises:
         InputError: a table without contrasts, an unknown column or value, and as `mean_interval`.
     """
     columns = _pairs(table)
     groups = _groups(table, by, order)
-    size = (PANEL[0] * len(columns), PANEL[1] * len(groups) + 1.2)
-    whole = new_figure(*size)
-    places = whole.subplots(len(groups), len(columns), squeeze=False, sharex=True, sharey=True)
-    for (name, part), row in zip(groups, places, strict=True):
-        for (treatment, contrasts), ax in zip(columns, row, strict=True):
-            _panel(ax, part, metric, treatment, contrasts, level, seed)
-            ax.set_title(f"{name}n = {part['prompt'].nunique()}", fontsize="small", loc="left")
-    places[0, 0].set_ylim(0.0, places[0, 0].get_ylim()[1])  # shared, once all bands are there
-    for ax in places[-1]:
-        ax.set_xlabel("Layer")
-        ax.legend(
-            frameon=False,
-            fontsize="x-small",
-            loc="upper left",
-            bbox_to_anchor=(0.0, -0.28),
-            ncols=2,
-        )
-    whole.supylabel(metric_label(table, metric), fontsize="medium")
-    if title:
-        whole.suptitle(title, fontsize="medium")
+    count, size = (
+        len(groups) * len(columns),
+        (PANEL[0] * len(columns), PANEL[1] * len(groups) + 1.2),
+    )
+    same = {"sharex": True, "sharey": True}
+    shape = len(groups), len(columns)
+    with several(*shape, count, size, ax, figsize, fontsize, **same) as (whole, flat):
+        places = np.reshape(np.array(flat, dtype=object), shape)
+        for (name, part), row in zip(groups, places, strict=True):
+            for (treatment, contrasts), place in zip(columns, row, strict=True):
+                _panel(place, part, metric, treatment, contrasts, level, seed, ticks)
+                said = f"{name}n = {part['prompt'].nunique()}"
+                place.set_title(said, fontsize="small", loc="left")
+        places[0, 0].set_ylim(0.0, places[0, 0].get_ylim()[1])  # shared, once all bands are there
+        for place in places[-1]:
+            place.set_xlabel("Layer")
+            under = {"bbox_to_anchor": (0.0, 0.0), "bbox_transform": below(place, 0.52)}
+            under |= {"loc": "upper left", "borderaxespad": 0, "ncols": 2}
+            place.legend(frameon=False, fontsize="x-small", **under)
+        whole.supylabel(metric_label(table, metric), fontsize="medium")
+        if title:
+            whole.suptitle(title, fontsize="medium")
     return whole
 
 
@@ -116,6 +123,7 @@ def _panel(
     contrasts: list[str],
     level: float,
     seed: int,
+    ticks: Any,
 ) -> None:
     part = only_rows(table, [treatment, *contrasts])
     found = mean_interval(part, metric, level=level, seed=seed)
@@ -139,6 +147,5 @@ def _panel(
     floor = 0.0 if floors is None else float(np.nanmax(floors))
     if floor > VISIBLE * float(np.nanmax(found["mean"])):
         ax.axhline(floor, color="0.3", linewidth=0.9, linestyle=":", label="noise floor")
-    ticks = tick_places(layers, 5)
-    ax.set_xticks(ticks, [str(layers[i]) for i in ticks])
+    name_layers(ax.xaxis, list(range(len(layers))), list(map(int, layers)), ticks, 5)
     ax.spines[["top", "right"]].set_visible(False)

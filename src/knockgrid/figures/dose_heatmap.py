@@ -1,23 +1,18 @@
 """dose_heatmap: layer × share of the way to the source."""
 
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
 
-from knockgrid.figures._heatmap import Limits, grid_of, only, over_layers
+from knockgrid.figures._heatmap import Side, draw, grid_of, only, style_of
 
 
 def dose_heatmap(
     table: pd.DataFrame,
     metric: str = "js",
-    *,
-    ax: Axes | None = None,
-    limits: Limits | None = None,
-    cmap: str | Colormap | None = None,
-    annotate: bool = False,
-    title: str | None = None,
+    **style: Any,
 ) -> Axes:
     """Draw `metric` over layers (columns) and doses (rows, the least at the bottom).
 
@@ -34,17 +29,17 @@ def dose_heatmap(
         ['0.5', '1']
 
     The table comes from a sweep over `per_alpha()`; a dose is the share of the way from the clean
-    value (0) to the source's (1).
+    value (0) to the source's (1). Options are those of `layer_heatmap`.
 
     Raises:
         InputError: as `grid`, or a table without doses.
     """
     table = only(table, None, "alpha")
-    made = grid_of(table, metric, "alpha", "layer")
-    made = replace(made, values=made.values.sort_index())
+    look = style_of(style)
+    made = grid_of(table, metric, "alpha", "layer", look)
+    if look.row_order is None:
+        values = made.values.sort_index()
+        floor = None if made.floor is None else made.floor.loc[values.index]
+        made = replace(made, values=values, floor=floor)
     names = [f"{dose:g}" for dose in made.values.index]
-    style = {"ax": ax, "limits": limits, "annotate": annotate, "title": title}
-    ax = over_layers(made, names, cmap=cmap or "Blues", **style)
-    ax.invert_yaxis()
-    ax.set_ylabel("Dose (alpha)")
-    return ax
+    return draw(made, look, Side("Layer"), Side("Dose (alpha)", names), upward=True)

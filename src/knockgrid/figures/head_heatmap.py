@@ -1,21 +1,17 @@
 """head_heatmap: head × layer."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
 
-from knockgrid.figures._heatmap import Limits, grid_of, only, over_layers
+from knockgrid.figures._heatmap import Side, draw, grid_of, only, style_of
 
 
 def head_heatmap(
     table: pd.DataFrame,
     metric: str = "js",
-    *,
-    ax: Axes | None = None,
-    limits: Limits | None = None,
-    cmap: str | Colormap | None = None,
-    annotate: bool = False,
-    title: str | None = None,
+    **style: Any,
 ) -> Axes:
     """Draw `metric` over layers (columns) and attention heads (rows).
 
@@ -31,7 +27,7 @@ def head_heatmap(
         >>> [label.get_text() for label in head_heatmap(table).get_yticklabels()]
         ['0', '3']
 
-    The table comes from a sweep over `per_head()`.
+    The table comes from a sweep over `per_head()`; options are those of `layer_heatmap`.
 
     Raises:
         InputError: as `grid`, or a table without heads.
@@ -39,9 +35,7 @@ def head_heatmap(
     Limit: heads that do the same work cover for each other, so single heads can look idle.
     """
     table = only(table, None, "head")
-    made = grid_of(table, metric, "head", "layer")
+    look = style_of(style)
+    made = grid_of(table, metric, "head", "layer", look)
     names = [str(int(head)) for head in made.values.index]
-    style = {"ax": ax, "limits": limits, "annotate": annotate, "title": title}
-    ax = over_layers(made, names, cmap=cmap or "Blues", **style)
-    ax.set_ylabel("Head")
-    return ax
+    return draw(made, look, Side("Layer"), Side("Head", names))

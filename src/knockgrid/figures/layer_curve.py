@@ -1,5 +1,7 @@
 """layer_curve: one line per intervention over the layers, with a band that knows the clusters."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,8 +12,8 @@ from knockgrid._clusters import Clusters, clusters, counted, fewest
 from knockgrid._floor import floor_grid
 from knockgrid._mean_interval import mean_interval, per_cluster
 from knockgrid._table import cells, grid
-from knockgrid.figures._canvas import new_axes
-from knockgrid.figures._heatmap import tick_places
+from knockgrid.figures._canvas import Size, drawing, legend_beside, scale
+from knockgrid.figures._ticks import Shown, chosen, name_layers, relabelled
 from knockgrid.figures._words import metric_label, prompt_count, row_labels, titled
 
 # Okabe and Ito's palette, told apart also by readers who are colour-blind; yellow is too pale
@@ -26,6 +28,10 @@ def layer_curve(
     metric: str = "js",
     *,
     ax: Axes | None = None,
+    figsize: Size | None = None,
+    fontsize: float | int | None = None,
+    row_order: Shown | None = None,
+    ticks: Any = None,
     level: float = 0.95,
     seed: int = 0,
     limits: tuple[float | int, float | int] | None = None,
@@ -52,7 +58,8 @@ def layer_curve(
     Layers that do not increase stand in the user's order at equal distances. Infinite means are
     not drawn, the legend counts them, and their line has no band. A noise floor in the metadata
     that can be seen on this scale is a thin dotted line, in the colour of its row where rows
-    differ. `limits` bounds the axis, in the metric's unit.
+    differ. `limits` bounds the axis, in the metric's unit; `figsize`, `fontsize`, `row_order` and
+    `ticks` are as in `layer_heatmap`. On a narrow figure the legend stands below.
 
     Raises:
         InputError: as `grid`, or a level outside (0, 1).
@@ -61,28 +68,32 @@ def layer_curve(
     """
     check_level(level)
     means = grid(table, metric)
+    rows = chosen("intervention", list(means.index), row_order)
+    table = table[table["intervention"].isin(rows)]
+    means = means.loc[rows]
     parts = cells(table, metric, "intervention", "layer")
-    names = row_labels(table, list(means.index))
-    groups = clusters(table)
-    ax = ax or new_axes(7.0 + 0.06 * max(map(len, names)), 3.4)
-    layers = list(means.columns)
-    x = _places(layers)
-    for i, name in enumerate(means.index):
-        _line(ax, i, x, means.loc[name].to_numpy(float), names[i])
-    infinite = [name for name, row in means.iterrows() if np.isinf(row.to_numpy(float)).any()]
-    finite = table[~table["intervention"].isin(infinite)]
-    if len(finite) and not groups.too_few:
-        found = mean_interval(finite, metric, level=level, seed=seed)
-        _bands(ax, x, list(means.index), layers, found)
-    elif len(finite) and min(groups.counts) > 1:
-        found = per_cluster(finite, metric)
-        found = found[found["dimension"] == fewest(groups)]
-        _threads(ax, x, list(means.index), layers, found)
-    _floor(ax, x, means, floor_grid(table, metric, means, parts))
-    _finish(ax, x, means, limits)
-    ax.set_ylabel(metric_label(table, metric))
-    ax.set_title(titled(title, prompt_count(parts)), fontsize="medium")
-    _legend(ax, _band_text(parts, groups, level))
+    names = relabelled(rows, row_labels(table, rows), row_order)
+    with drawing(7.0 + 0.06 * max(map(len, names)), 3.4, ax, figsize, fontsize) as ax:
+        groups = clusters(table)
+        layers = list(means.columns)
+        x = _places(layers)
+        for i, name in enumerate(rows):
+            _line(ax, i, x, means.loc[name].to_numpy(float), names[i])
+        infinite = [name for name, row in means.iterrows() if np.isinf(row.to_numpy(float)).any()]
+        finite = table[~table["intervention"].isin(infinite)]
+        if len(finite) and not groups.too_few:
+            found = mean_interval(finite, metric, level=level, seed=seed)
+            _bands(ax, x, rows, layers, found)
+        elif len(finite) and min(groups.counts) > 1:
+            found = per_cluster(finite, metric)
+            found = found[found["dimension"] == fewest(groups)]
+            _threads(ax, x, rows, layers, found)
+        _floor(ax, x, means, floor_grid(table, metric, means, parts))
+        _finish(ax, x, means, limits, ticks)
+        ax.set_ylabel(metric_label(table, metric))
+        said = titled(title, prompt_count(parts))
+        ax.set_title("" if title == "" else said, fontsize="medium")
+        legend_beside(ax, title=_band_text(parts, groups, level))
     return ax
 
 
@@ -115,9 +126,16 @@ def _colour(i: int) -> str:
 def _line(ax: Axes, i: int, x: np.ndarray, y: np.ndarray, label: str) -> None:
     infinite = int(np.isinf(y).sum())
     note = f" (infinite at {infinite} layer{'s' * (infinite > 1)})" if infinite else ""
-    style = {"color": _colour(i), "marker": MARKERS[i % len(MARKERS)], "markersize": 3.5}
+    style = {"color": _colour(i), "marker": MARKERS[i % len(MARKERS)], "markersize": 3.5 * scale()}
     drawn = np.where(np.isinf(y), np.nan, y)
-    ax.plot(x, drawn, linestyle=STYLES[i % len(STYLES)], linewidth=1.4, label=label + note, **style)
+    ax.plot(
+        x,
+        drawn,
+        linestyle=STYLES[i % len(STYLES)],
+        linewidth=1.4 * scale(),
+        label=label + note,
+        **style,
+    )
 
 
 def _floor(ax: Axes, x: np.ndarray, means: pd.DataFrame, floor: pd.DataFrame | None) -> None:
@@ -133,23 +151,14 @@ def _floor(ax: Axes, x: np.ndarray, means: pd.DataFrame, floor: pd.DataFrame | N
         ax.plot(x, row, label=label, gid="floor", **style)
 
 
-def _finish(ax: Axes, x: np.ndarray, means: pd.DataFrame, limits: tuple | None) -> None:
-    layers = list(means.columns)
-    places = tick_places(layers)
-    ax.set_xticks(x[places], [str(layers[place]) for place in places])
+def _finish(ax: Axes, x: np.ndarray, means: pd.DataFrame, limits: tuple | None, ticks: Any) -> None:
+    name_layers(ax.xaxis, x.tolist(), list(map(int, means.columns)), ticks)
     ax.set_xlabel("Layer")
     ax.spines[["top", "right"]].set_visible(False)
     if limits is not None:
         ax.set_ylim(limits)
     elif np.nanmin(means.to_numpy(float), initial=0.0) >= 0:
         ax.set_ylim(bottom=0.0)
-
-
-def _legend(ax: Axes, title: str) -> None:
-    # beside the lines: wherever it stood among them it would cover some table's band
-    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
-    legend = ax.legend(title=title, frameon=False, fontsize="small", alignment="left", **place)
-    legend.get_title().set_fontsize("small")
 
 
 def _band_text(parts: pd.DataFrame, groups: Clusters, level: float) -> str:

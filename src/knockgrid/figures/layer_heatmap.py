@@ -1,22 +1,18 @@
 """layer_heatmap: layer × intervention, the published figure with the rows Subj., Attn. and Last."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
 
-from knockgrid.figures._heatmap import Limits, grid_of, over_layers
+from knockgrid.figures._heatmap import Side, draw, grid_of, style_of
 from knockgrid.figures._words import row_labels
 
 
 def layer_heatmap(
     table: pd.DataFrame,
     metric: str = "js",
-    *,
-    ax: Axes | None = None,
-    limits: Limits | None = None,
-    cmap: str | Colormap | None = None,
-    annotate: bool = False,
-    title: str | None = None,
+    **style: Any,
 ) -> Axes:
     """Draw `metric`, averaged over prompts, as a heatmap of interventions (rows) × layers.
 
@@ -34,18 +30,34 @@ def layer_heatmap(
         >>> [label.get_text() for label in ax.get_yticklabels()]
         ['Subj.', 'Attn.', 'Last.']
 
-    Rows and layers keep the user's order. The colours run from 0 (or the least value, where some
-    are negative) to the largest value, or over `limits`, in the metric's unit, which the colour
-    bar names. Cells without a value are hatched and the reason is given below; infinite ones carry
-    ∞; cells below the metadata's `noise_floor` are hatched with dots. `annotate` writes numbers.
+    Rows and layers keep the user's order. Cells without a value are hatched and the reason is given
+    below; infinite ones carry ∞; cells below the metadata's `noise_floor` are hatched with dots.
+
+    Args:
+        table: a table, or a part of one.
+        metric: a number column of it.
+        style: how it is drawn. All heatmaps have these options:
+            `figsize` – width and height in inches, which `save` keeps; else what labels need.
+            `ax` – an Axes of your own to draw on.
+            `fontsize` – of labels, in points; else that of rcParams, or 7 where a panel has less
+            than 5 inches of width and rcParams say nothing.
+            `row_order`, `column_order` – those to show, in this order; a dict gives labels too.
+            `ticks` – the layers to name, or a step; else as many as have room.
+            `limits` – ends of the colours; else from 0, or the least value where some are negative.
+            `cmap` – a colour map of matplotlib's.
+            `diverging` – blue, white in the middle, orange; leaves out the outermost 2 %.
+            `colorbar` – False for none, a text for its label.
+            `annotate` – write numbers into the cells.
+            `title` – stands before the number of prompts; "" for none at all.
 
     Raises:
-        InputError: as `grid`, or limits that are not finite and increasing.
+        InputError: as `grid`, an unknown option, row, column or tick, a size that is none, or
+            limits that are not finite and increasing.
 
     Source: Cheang et al., arXiv 2510.09033, figures 2 and 12.
     Limit: an average over prompts hides how far they differ; `layer_curve` shows that.
     """
-    made = grid_of(table, metric, "intervention", "layer")
+    look = style_of(style)
+    made = grid_of(table, metric, "intervention", "layer", look)
     names = row_labels(table, list(made.values.index))
-    style = {"ax": ax, "limits": limits, "annotate": annotate, "title": title}
-    return over_layers(made, names, cmap=cmap or "Blues", **style)
+    return draw(made, look, Side("Layer"), Side("", names))

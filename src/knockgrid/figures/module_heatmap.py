@@ -1,28 +1,19 @@
 """module_heatmap: layer × module."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 from knockgrid._table import metadata_of
-from knockgrid.figures._heatmap import Limits, grid_of, layers_down, only
+from knockgrid.figures._heatmap import Side, draw, grid_of, only, style_of
 from knockgrid.figures._words import metric_label, plain
-
-# Blue and orange are told apart by readers who are colour-blind; white is the grid's middle.
-BLUE_WHITE_ORANGE = LinearSegmentedColormap.from_list(
-    "blue_white_orange", ["#2166ac", "#92c5de", "#ffffff", "#fdb863", "#e66101"]
-)
 
 
 def module_heatmap(
     table: pd.DataFrame,
     metric: str = "js",
-    *,
-    ax: Axes | None = None,
-    limits: Limits | None = None,
-    cmap: str | Colormap | None = None,
-    annotate: bool = False,
-    title: str | None = None,
+    **style: Any,
 ) -> Axes:
     """Draw a statistic over modules (columns) and layers (rows, the first at the bottom).
 
@@ -39,23 +30,20 @@ def module_heatmap(
         >>> ax.get_title()
         'Avg. JS divergence (nats) (n = 1 prompt)'
 
-    The table comes from a sweep over `per_module()`, or from `module_statistics()`. The colours run
-    over the grid's own range, white being its middle, not zero; title and colour bar name the
-    statistic.
+    The table comes from a sweep over `per_module()`, or from `module_statistics()`; title and
+    colour bar name the statistic. Options are those of `layer_heatmap`. With `diverging=True` white
+    is the grid's middle, not zero, and the outermost cells do not stretch the scale.
 
     Raises:
         InputError: as `grid`, or a table without modules.
     """
     table = only(table, None, "module")
-    made = grid_of(table, metric, "layer", "module")
+    look = style_of(style)
+    made = grid_of(table, metric, "layer", "module", look)
     names = [plain(module) for module in made.values.columns]
-    words = " · ".join(filter(None, [title, short_label(table, metric)]))
-    style = {"ax": ax, "limits": limits, "annotate": annotate, "title": words}
-    cmap = cmap or BLUE_WHITE_ORANGE
-    ax = layers_down(made, names, step=3, cmap=cmap, centred=True, **style)
-    ax.invert_yaxis()
-    ax.set_xlabel("Module")
-    return ax
+    words = " · ".join(filter(None, [look.title, short_label(table, metric)]))
+    x, y = Side("Module", names, slanted=True), Side("Layer", step=3)
+    return draw(made, look, x, y, upward=True, words=words)
 
 
 def short_label(table: pd.DataFrame, metric: str) -> str:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from knockgrid._errors import InputError, unknown
 from knockgrid._table import grid
 from knockgrid._treatments import Treatment, only_rows, treatments
-from knockgrid.figures._canvas import new_figure
-from knockgrid.figures._heatmap import tick_places
+from knockgrid.figures._canvas import Size, several
+from knockgrid.figures._ticks import name_layers
 from knockgrid.figures._words import ROWS, metric_label, plain
 from knockgrid.figures.layer_curve import COLOURS, MARKERS, STYLES
 
@@ -22,6 +22,10 @@ def normalised_curves(
     metric: str = "js",
     *,
     rows: Sequence[str] | None = None,
+    ticks: Any = None,
+    ax: Any = None,
+    figsize: Size | None = None,
+    fontsize: float | int | None = None,
     title: str | None = None,
 ) -> Figure:
     """Draw one panel per row of the figure with one line per source, each divided by its largest.
@@ -41,6 +45,7 @@ def normalised_curves(
 
     The legend gives what 1 stands for, in the metric's unit. A rank correlation of such curves can
     be 0.99 while a step turns into a ramp, so look at where they rise and fall, and how steeply.
+    `figsize`, `fontsize` and `ax` are as in `panels`, `ticks` as in `layer_heatmap`.
 
     Raises:
         InputError: as `grid`, an unknown row, or a table in which no row has a source.
@@ -53,17 +58,20 @@ def normalised_curves(
         if row not in names:
             raise unknown("row", row, names)
     wanted = list(rows or names)
-    whole = new_figure(4.6 * len(wanted), 3.2)
-    places = whole.subplots(1, len(wanted), squeeze=False, sharey=True)[0]
-    for row, ax in zip(wanted, places, strict=True):
-        _panel(ax, table, metric, [one for one in found if one.row == row])
-        ax.set_title(ROWS.get(row, plain(row)), fontsize="medium")
-    places[0].set_ylabel("share of the largest mean")
-    whole.suptitle(title or metric_label(table, metric), fontsize="medium")
+    n = len(wanted)
+    with several(1, n, n, (4.6 * n, 3.2), ax, figsize, fontsize, sharey=True) as (whole, places):
+        for row, place in zip(wanted, places, strict=True):
+            _panel(place, table, metric, [one for one in found if one.row == row], ticks)
+            place.set_title(ROWS.get(row, plain(row)), fontsize="medium")
+        places[0].set_ylabel("share of the largest mean")
+        if title != "" and ax is None:
+            whole.suptitle(title or metric_label(table, metric), fontsize="medium")
     return whole
 
 
-def _panel(ax: Axes, table: pd.DataFrame, metric: str, found: Sequence[Treatment]) -> None:
+def _panel(
+    ax: Axes, table: pd.DataFrame, metric: str, found: Sequence[Treatment], ticks: Any
+) -> None:
     values = grid(only_rows(table, [one.name for one in found]), metric)
     layers = [int(layer) for layer in values.columns]
     for i, one in enumerate(found):
@@ -76,8 +84,7 @@ def _panel(ax: Axes, table: pd.DataFrame, metric: str, found: Sequence[Treatment
         text = f"{plain(one.source)}: {top:.2f} at most"
         marker = MARKERS[i % len(MARKERS)]
         ax.plot(curve / top, label=text, marker=marker, markersize=3, linewidth=1.3, **style)
-    ticks = tick_places(layers, 4)
-    ax.set_xticks(ticks, [str(layers[i]) for i in ticks])
+    name_layers(ax.xaxis, list(range(len(layers))), layers, ticks, 4)
     ax.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
     ax.set(xlabel="Layer", ylim=(0, 1.05))
     ax.spines[["top", "right"]].set_visible(False)

@@ -1,23 +1,19 @@
 """position_heatmap: layer × token position."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
 
 from knockgrid._table import metadata_of
-from knockgrid.figures._heatmap import Limits, grid_of, layers_down, only
+from knockgrid.figures._heatmap import Side, draw, grid_of, only, style_of
 from knockgrid.figures._words import plain
 
 
 def position_heatmap(
     table: pd.DataFrame,
     metric: str = "js",
-    *,
-    ax: Axes | None = None,
-    limits: Limits | None = None,
-    cmap: str | Colormap | None = None,
-    annotate: bool = False,
-    title: str | None = None,
+    **style: Any,
 ) -> Axes:
     """Draw `metric` over named positions (columns) and layers (rows, the first on top).
 
@@ -35,7 +31,8 @@ def position_heatmap(
 
     The table comes from a sweep over `per_position()`, averaged over prompts by name. Where the
     positions are the tokens of one prompt, columns carry their text, and those of the subject a
-    star. With `direction="denoise"` and `metric="logp_answer"` this is causal tracing.
+    star. With `direction="denoise"` and `metric="logp_answer"` this is causal tracing. Options are
+    those of `layer_heatmap`.
 
     Raises:
         InputError: as `grid`, or a table without positions.
@@ -45,12 +42,10 @@ def position_heatmap(
     of the answer are about later tokens than those of the prompt.
     """
     table = only(table, None, "position")
-    made = grid_of(table, metric, "layer", "position")
+    look = style_of(style)
+    made = grid_of(table, metric, "layer", "position", look)
     names = _names(table, list(map(str, made.values.columns)))
-    style = {"ax": ax, "limits": limits, "annotate": annotate, "title": title}
-    ax = layers_down(made, names, cmap=cmap or "Blues", **style)
-    ax.set_xlabel("Token position")
-    return ax
+    return draw(made, look, Side("Token position", names, slanted=True), Side("Layer"))
 
 
 def _names(table: pd.DataFrame, positions: list[str]) -> list[str]:

@@ -1,13 +1,16 @@
 """probe_twin: what a probe can read beside what the model uses."""
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from knockgrid._errors import InputError
-from knockgrid.figures._canvas import heatmap_size, new_figure
-from knockgrid.figures._heatmap import Grid, layers_down
+from knockgrid.figures._canvas import Size, heatmap_size, several
+from knockgrid.figures._heatmap import Grid, Side, Style, draw
+from knockgrid.figures._scale import inner_names_away, mesh_of
 from knockgrid.figures._words import plain
 from knockgrid.figures.position_heatmap import position_heatmap
 
@@ -21,13 +24,18 @@ def probe_twin(
     *,
     metric: str = "js",
     diverging: bool = False,
+    ax: Any = None,
+    figsize: Size | None = None,
+    fontsize: float | int | None = None,
+    **style: Any,
 ) -> Figure:
     """Draw probe AUC, its shuffled control and the divergence on the same layers and positions.
 
     `probes` comes from `probe_auc()`, `table` from a sweep over `per_position()` of the same
     places, `apart` from `readable_not_used()`: with it a fourth panel shows what is readable but
     not used. The AUC runs from 0.5 to 1 in the published Blues; cells below 0.5 carry a minus sign,
-    or, with `diverging`, a colour of their own around 0.5.
+    or, with `diverging`, a colour of their own around 0.5. `figsize`, `fontsize` and `ax` are as in
+    `panels`, other options those of `layer_heatmap`.
 
     Example:
         >>> from knockgrid._table import build
@@ -50,27 +58,28 @@ def probe_twin(
     width, height = heatmap_size(rows, columns, 4)
     wide = 2 if count == 4 else count
     size = (min(width * wide, 26.0), (height + 1.6) * -(-count // wide))
-    whole = new_figure(*size)
-    places = list(whole.subplots(-(-count // wide), wide).flat)
     seeds = probes["prompt"].nunique()
     said = f"{seeds} seed{'s' * (seeds > 1)}"
-    cmap, low = ("RdBu_r", 0.0) if diverging else (None, CHANCE)
-    for ax, name, words in zip(
-        places, ("auc", "auc_shuffled"), ("probe", "shuffled labels"), strict=False
-    ):
-        position_heatmap(probes, name, ax=ax, cmap=cmap, limits=(low, 1.0))
-        ax.set_title(f"{words} ({said})", fontsize="medium")
-        _mark_below_chance(ax)
-    position_heatmap(table, metric, ax=places[2], title="divergence")
-    if apart is not None:
-        _difference(apart, places[3])
+    auc = {**style, **({"cmap": "RdBu_r"} if diverging else {})}
+    auc["limits"] = (0.0 if diverging else CHANCE, 1.0)
+    with several(-(-count // wide), wide, count, size, ax, figsize, fontsize) as (whole, places):
+        for place, name, words in zip(
+            places, ("auc", "auc_shuffled"), ("probe", "shuffled labels"), strict=False
+        ):
+            position_heatmap(probes, name, ax=place, **auc)
+            place.set_title(f"{words} ({said})", fontsize="medium")
+            _mark_below_chance(place)
+        position_heatmap(table, metric, ax=places[2], title="divergence", **style)
+        if apart is not None:
+            _difference(apart, places[3])
+        inner_names_away(places)
     return whole
 
 
 def _mark_below_chance(ax: Axes) -> None:
-    mesh = next(item for item in ax.collections if isinstance(item, QuadMesh))
-    values = mesh.get_array()
-    assert values is not None
+    mesh = mesh_of(ax)
+    assert mesh is not None
+    values = np.asarray(mesh.get_array())
     for y, row in enumerate(values):
         for x, value in enumerate(row):
             if value < CHANCE:
@@ -84,6 +93,6 @@ def _difference(apart: pd.DataFrame, ax: Axes) -> None:
     parts = parts.assign(prompt="difference", status="NA: no value in one of the two")
     made = Grid(apart, parts, "readable − used (shares, −1 … 1)", None)
     names = [plain(position) for position in apart.columns]
-    layers_down(made, names, ax=ax, cmap="RdBu_r", limits=(-1.0, 1.0))
+    style = Style(ax=ax, cmap="RdBu_r", limits=(-1.0, 1.0))
+    draw(made, style, Side("Token position", names, slanted=True), Side("Layer"))
     ax.set_title("readable but not used", fontsize="medium")
-    ax.set_xlabel("Token position")

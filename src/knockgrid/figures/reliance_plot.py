@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 
 from knockgrid._errors import InputError
 from knockgrid._table import metadata_of
-from knockgrid.figures._canvas import new_axes
+from knockgrid.figures._canvas import Size, drawing, legend_beside
+from knockgrid.figures._ticks import Shown, chosen, relabelled
 from knockgrid.figures._words import plain, titled
 from knockgrid.figures.layer_curve import COLOURS
 
@@ -18,6 +19,9 @@ def reliance_plot(
     *,
     by: str = "relation",
     ax: Axes | None = None,
+    figsize: Size | None = None,
+    fontsize: float | int | None = None,
+    row_order: Shown | None = None,
     seed: int = 0,
     title: str | None = None,
 ) -> Axes:
@@ -36,6 +40,7 @@ def reliance_plot(
     the order of their mean, the smallest on top, and name how many prompts are correct + wrong; the
     last row is all prompts. A bar marks the mean of each side. Points are jittered in height
     (`seed`) so that they can be told apart. Prompts without a reliance are counted in the title.
+    `figsize`, `fontsize`, `ax` and `row_order` are as in `layer_heatmap`.
 
     Raises:
         InputError: not a frame of `reliance`, nothing to draw, or an unknown column `by`.
@@ -48,26 +53,29 @@ def reliance_plot(
         raise InputError("no prompt has a reliance; the column 'note' says why")
     groups = kept[by].astype(object).where(kept[by].notna(), "none")
     order = list(kept.groupby(groups)["reliance"].mean().sort_values(kind="stable").index)
-    parts = [(str(name), kept[groups == name]) for name in order]
+    order = chosen(by, order, row_order)
+    parts = [kept[groups == name] for name in order]
+    labels = relabelled(order, list(map(plain, order)), row_order)
     if len(parts) > 1:
-        parts.append(("all", kept))
-    names = [_row_name(name, part) for name, part in parts]
-    ax = ax or new_axes(6.5 + 0.07 * max(map(len, names)), 1.1 + 0.34 * len(parts))
+        parts.append(kept)
+        labels.append("all")
+    names = [_row_name(name, part) for name, part in zip(labels, parts, strict=True)]
+    size = 6.5 + 0.07 * max(map(len, names)), 1.1 + 0.34 * len(parts)
     draw = np.random.default_rng(seed)
-    for y, (_, part) in enumerate(parts):
-        for side in SIDES:
-            _points(ax, y, part, side, draw)
-    _threshold(ax, frame)
-    ax.set_yticks(range(len(parts)), names, fontsize="small")
-    ax.set_ylim(len(parts) - 0.5, -0.5)
-    ax.set_xlim(left=min(0.0, float(kept["reliance"].min())))
-    if len(parts) > 1:
-        ax.axhline(len(parts) - 1.5, color="0.8", linewidth=0.8)
-    ax.set_xlabel("Reliance on the subject: JS divergence (nats)")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.set_title(titled(title, _count(frame)), fontsize="medium")
-    legend = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
-    ax.legend(frameon=False, fontsize="small", **legend)
+    with drawing(*size, ax, figsize, fontsize) as ax:
+        for y, part in enumerate(parts):
+            for side in SIDES:
+                _points(ax, y, part, side, draw)
+        _threshold(ax, frame)
+        ax.set_yticks(range(len(parts)), names)
+        ax.set_ylim(len(parts) - 0.5, -0.5)
+        ax.set_xlim(left=min(0.0, float(kept["reliance"].min())))
+        if len(parts) > 1:
+            ax.axhline(len(parts) - 1.5, color="0.8", linewidth=0.8)
+        ax.set_xlabel("Reliance on the subject: JS divergence (nats)")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_title("" if title == "" else titled(title, _count(frame)), fontsize="medium")
+        legend_beside(ax)
     return ax
 
 
@@ -85,7 +93,7 @@ def _points(ax: Axes, y: int, part: pd.DataFrame, side: tuple, draw: np.random.G
 
 def _row_name(name: str, part: pd.DataFrame) -> str:
     right = int(part["correct"].sum())
-    return f"{plain(name)} ({right} + {len(part) - right})"
+    return f"{name} ({right} + {len(part) - right})"
 
 
 def _threshold(ax: Axes, frame: pd.DataFrame) -> None:

@@ -1,8 +1,7 @@
 """save: a figure as PDF, SVG and PNG, the same bytes each time."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 
 from knockgrid._errors import unknown
 from knockgrid._parquet import whole_file
+from knockgrid.figures._canvas import FREE, in_place
 
 # dates and random ids are all that differs between two runs
 METADATA = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
@@ -19,7 +19,10 @@ SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "knockgrid",
     "svg.fonttype": "path",  # looks the same where the font is not installed
     "pdf.fonttype": 42,  # whole fonts, as journals ask
+    "savefig.bbox": "standard",
 }
+SPARE = 0.02
+"""Inches that may stick out: nobody sees them."""
 
 
 def save(figure: Figure | Axes, path: str | os.PathLike) -> tuple[Path, ...]:
@@ -31,6 +34,9 @@ def save(figure: Figure | Axes, path: str | os.PathLike) -> tuple[Path, ...]:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     [path.name for path in save(Figure().subplots(), f"{folder}/figures/flow")]
         ['flow.pdf', 'flow.svg', 'flow.png']
+
+    A figure with `figsize=`, or of your own, is written in exactly that size, with a warning where
+    something sticks out of it; others get as much room as their labels need.
 
     The same figure gives the same bytes each time (with the same matplotlib and fonts). The folder
     is created, and a file is there whole or not at all. PNG has 300 dots per inch.
@@ -44,23 +50,30 @@ def save(figure: Figure | Axes, path: str | os.PathLike) -> tuple[Path, ...]:
     suffixes = [target.suffix] if target.suffix else list(METADATA)
     # by way of the canvas, because the Axes of a subfigure would give only that
     whole = (figure.figure if isinstance(figure, Axes) else figure).canvas.figure
+    if whole.get_label() != FREE:
+        _warn_of_cuts(whole)
     return tuple(_write(whole, target.with_suffix(suffix)) for suffix in suffixes)
 
 
 def _write(figure: Figure, path: Path) -> Path:
     kind = path.suffix
-    with matplotlib.rc_context(SETTINGS), _in_place(figure), whole_file(path) as file:
-        figure.savefig(file, format=kind[1:], dpi=300, metadata=METADATA[kind], bbox_inches="tight")
+    box = "tight" if figure.get_label() == FREE else None
+    with matplotlib.rc_context(SETTINGS), in_place(figure), whole_file(path) as file:
+        figure.savefig(file, format=kind[1:], dpi=300, metadata=METADATA[kind], bbox_inches=box)
     return path
 
 
-@contextmanager
-def _in_place(figure: Figure) -> Iterator[None]:
-    """Undo what drawing does to the layout, which starts from where the last one ended."""
-    kept = [(ax, ax.get_position(True).frozen(), ax.get_in_layout()) for ax in figure.axes]
-    try:
-        yield
-    finally:
-        for ax, place, in_layout in kept:
-            ax.set_position(place, which="both")
-            ax.set_in_layout(in_layout)  # `set_position` takes it out
+def _warn_of_cuts(figure: Figure) -> None:
+    """Say so where something sticks out of a figure that keeps its size."""
+    with in_place(figure):
+        figure.draw_without_rendering()
+        inner, outer = figure.bbox_inches, figure.get_tightbbox()
+    over = max(inner.x0 - outer.x0, outer.x1 - inner.x1, inner.y0 - outer.y0, outer.y1 - inner.y1)
+    if over > SPARE:
+        width, height = figure.get_size_inches()
+        warnings.warn(
+            f"something sticks out of the figure of {width:g} × {height:g} inches by {over:.2f}, "
+            "which is cut off; give a larger figsize or a smaller fontsize, or make your own "
+            'figure with layout="constrained"',
+            stacklevel=3,
+        )

@@ -1,6 +1,7 @@
 """side_by_side: two tables on one scale, and their difference."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ def side_by_side(
     figure: Callable[..., Axes] = layer_heatmap,
     *,
     metric: str = "js",
-    **options,
+    **options: Any,
 ) -> Figure:
     """Draw `figure` for two tables on a shared scale, and their difference on a diverging one.
 
@@ -35,7 +36,8 @@ def side_by_side(
 
     The tables are two groups, two models with the same layers, or two treatments. The third panel
     is the second minus the first: cell by cell over the prompts that both have, or of their means
-    where they share none. Works with every grid figure.
+    where they share none. Works with every grid figure, whose options are passed on; `figsize`,
+    `fontsize` and `ax` are as in `panels`.
 
     Raises:
         InputError: not two tables, or what `difference` and `figure` refuse.
@@ -62,7 +64,7 @@ def interval(
     metric: str = "js",
     level: float = 0.95,
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> Figure:
     """Draw the lower end, the mean and the upper end of every cell's interval on one scale.
 

@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from knockgrid._errors import InputError
 from knockgrid._table import metadata_of
-from knockgrid.figures._canvas import new_axes
+from knockgrid.figures._canvas import Size, drawing, legend_beside, letter
 from knockgrid.figures._words import plain, titled
 from knockgrid.figures.layer_curve import COLOURS, STYLES
 
@@ -15,7 +15,12 @@ RULES = {"mean_fa": ("mean of correct", "-"), "median_fa": ("median of correct",
 
 
 def threshold_curve(
-    sensitivity: pd.DataFrame, *, ax: Axes | None = None, title: str | None = None
+    sensitivity: pd.DataFrame,
+    *,
+    ax: Axes | None = None,
+    figsize: Size | None = None,
+    fontsize: float | int | None = None,
+    title: str | None = None,
 ) -> Axes:
     """Draw the number of prompts per label over the threshold, with the usual thresholds marked.
 
@@ -28,7 +33,8 @@ def threshold_curve(
         'n = 3 correct + 2 wrong'
 
     The frame comes from `threshold_sensitivity`. The grey line, on the right axis, is the share of
-    prompts that keep the label that the mean of the correct ones gives.
+    prompts that keep the label that the mean of the correct ones gives. `figsize`, `fontsize` and
+    `ax` are as in `layer_heatmap`.
 
     Raises:
         InputError: another frame.
@@ -37,34 +43,37 @@ def threshold_curve(
     if missing or sensitivity.empty:
         what = f"no column {missing[0]!r}" if missing else "no rows"
         raise InputError(f"the frame has {what}; make it with threshold_sensitivity")
-    ax = ax or new_axes(7.4, 3.4)
-    x = sensitivity["threshold"].to_numpy(float)
-    for name, (colour, style) in LABELS.items():
-        line = {"color": COLOURS[colour], "linestyle": STYLES[style], "linewidth": 1.5}
-        ax.plot(x, sensitivity[name].to_numpy(float), drawstyle="steps-post", label=name, **line)
-    for rule, value in metadata_of(sensitivity).get("marks", {}).items():
-        told, style = RULES.get(rule, (plain(rule), "-"))
-        line = {"color": "black", "linestyle": style, "linewidth": 1.0}
-        ax.axvline(value, label=f"{told}: {value:.3g}", gid=plain(rule), **line)
-    ax.set_ylim(bottom=0)
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel("Threshold on reliance (nats)")
-    ax.set_ylabel("Prompts")
-    ax.spines["top"].set_visible(False)
-    _agreement(ax, x, sensitivity)
-    first = sensitivity.iloc[0]
-    right, wrong = int(first["FA-high"] + first["FA-low"]), int(first["AH"] + first["UH"])
-    ax.set_title(titled(title, f"n = {right} correct + {wrong} wrong"), fontsize="medium")
+    with drawing(7.4, 3.4, ax, figsize, fontsize) as ax:
+        x = sensitivity["threshold"].to_numpy(float)
+        for name, (colour, style) in LABELS.items():
+            line = {"color": COLOURS[colour], "linestyle": STYLES[style], "linewidth": 1.5}
+            ax.plot(
+                x, sensitivity[name].to_numpy(float), drawstyle="steps-post", label=name, **line
+            )
+        for rule, value in metadata_of(sensitivity).get("marks", {}).items():
+            told, style = RULES.get(rule, (plain(rule), "-"))
+            line = {"color": "black", "linestyle": style, "linewidth": 1.0}
+            ax.axvline(value, label=f"{told}: {value:.3g}", gid=plain(rule), **line)
+        ax.set_ylim(bottom=0)
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel("Threshold on reliance (nats)")
+        ax.set_ylabel("Prompts")
+        ax.spines["top"].set_visible(False)
+        _agreement(ax, x, sensitivity)
+        first = sensitivity.iloc[0]
+        right, wrong = int(first["FA-high"] + first["FA-low"]), int(first["AH"] + first["UH"])
+        said = titled(title, f"n = {right} correct + {wrong} wrong")
+        ax.set_title("" if title == "" else said, fontsize="medium")
     return ax
 
 
 def _agreement(ax: Axes, x, sensitivity: pd.DataFrame) -> None:
     other = ax.twinx()
+    letter(other)
     other.plot(x, sensitivity["agreement"], color="0.6", linewidth=1.2, label="same label (right)")
     other.set_ylim(0, 1.02)
     other.set_ylabel("Share with the label of the mean", color="0.45")
     other.tick_params(colors="0.45")
     other.spines["top"].set_visible(False)
     handles = [*ax.get_legend_handles_labels()[0], *other.get_legend_handles_labels()[0]]
-    place = {"loc": "upper left", "bbox_to_anchor": (1.12, 1.0), "borderaxespad": 0}
-    ax.legend(handles=handles, frameon=False, fontsize="small", **place)
+    legend_beside(ax, handles=handles, bbox_to_anchor=(1.12, 1.0))

@@ -1,16 +1,16 @@
 """token_heatmap: layer × generated token."""
 
+from functools import partial
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
 from matplotlib.lines import Line2D
 
 from knockgrid._errors import InputError
-from knockgrid.figures._heatmap import Limits, draw, grid_of, name_ticks
+from knockgrid.figures._heatmap import Side, draw, grid_of, style_of
 from knockgrid.figures._marks import add_note
 from knockgrid.figures._words import mode_of, plain
-
-DROP = 0.72  # two lines of tick labels
 
 
 def token_heatmap(
@@ -18,11 +18,7 @@ def token_heatmap(
     metric: str = "kl",
     *,
     intervention: str | None = None,
-    ax: Axes | None = None,
-    limits: Limits | None = None,
-    cmap: str | Colormap | None = None,
-    annotate: bool = False,
-    title: str | None = None,
+    **style: Any,
 ) -> Axes:
     r"""Draw `metric` over generated tokens (columns) and layers (rows, in the user's order).
 
@@ -42,7 +38,8 @@ def token_heatmap(
     Gen0 is the token right after the prompt. One prompt has the clean run's tokens under the
     columns. The mode is in the title; in mode `free_run` a line stands left of the first token that
     the intervened model wrote differently (for several prompts: in at least half of them), and what
-    lies right of it mixes the edit with the changed text. `intervention` picks one of several.
+    lies right of it mixes the edit with the changed text. `intervention` picks one of several; the
+    other options are those of `layer_heatmap`.
 
     Raises:
         InputError: as `grid`, or several interventions and none picked.
@@ -50,24 +47,14 @@ def token_heatmap(
     Limit: tokens after the text has ended are NA, so later columns hold fewer prompts.
     """
     table = _one(table, intervention)
-    made = grid_of(table, metric, "layer", "token")
+    look = style_of(style, "YlOrRd")
+    made = grid_of(table, metric, "layer", "token", look)
     layers, tokens = (list(map(int, axis)) for axis in (made.values.index, made.values.columns))
-    words = " · ".join(filter(None, [title, plain(table["intervention"].iloc[0]), mode_of(table)]))
-    ax = draw(
-        made,
-        ax=ax,
-        cmap=cmap or "YlOrRd",
-        limits=limits,
-        names=list(map(str, layers)),
-        annotate=annotate,
-        title=words,
-        drop=DROP,
-    )
-    name_ticks(ax.xaxis, list(range(len(tokens))), _names(table, tokens))
-    name_ticks(ax.yaxis, list(range(len(layers))), list(map(str, layers)), rotation=0)
-    ax.set(xlabel="Generated Token", ylabel="Layer")
-    _mark_divergence(ax, table, layers, tokens)
-    return ax
+    name = plain(table["intervention"].iloc[0])
+    words = " · ".join(filter(None, [look.title, name, mode_of(table)]))
+    x, y = Side("Generated Token", _names(table, tokens)), Side("Layer", step=1)
+    marks = partial(_mark_divergence, table=table, layers=layers, tokens=tokens)
+    return draw(made, look, x, y, words=words, more=marks)
 
 
 def _one(table: pd.DataFrame, intervention: str | None) -> pd.DataFrame:
@@ -78,9 +65,7 @@ def _one(table: pd.DataFrame, intervention: str | None) -> pd.DataFrame:
         )
     if intervention is not None and intervention not in names:
         raise InputError(f"the table has no intervention {intervention!r}; it has {names}")
-    kept = table[table["intervention"] == (intervention or names[0])]
-    kept.attrs = table.attrs
-    return kept
+    return table[table["intervention"] == (intervention or names[0])]
 
 
 def _names(table: pd.DataFrame, tokens: list[int]) -> list[str]:
@@ -104,4 +89,4 @@ def _mark_divergence(ax: Axes, table: pd.DataFrame, layers: list[int], tokens: l
     if drawn:
         few = table["prompt"].nunique() == 1
         text = "first diverging token" + ("" if few else " in half of the prompts")
-        add_note(ax, Line2D([], [], color="#0072B2", linewidth=2.5, label=text), DROP)
+        add_note(ax, Line2D([], [], color="#0072B2", linewidth=2.5, label=text))

@@ -19,10 +19,11 @@ def _draw(tables):
     exact, statistics = tables["f5_patch"], tables["f5_statistics"]
     agree = rank_agreement(statistics, exact)
     title = f"estimate; Spearman {agree:.2f} with the exact JS"
-    drawn = {"f5_module_heatmap_js": module_heatmap(exact)}
+    drawn = {"f5_module_heatmap_js": module_heatmap(exact, diverging=True)}
     for name in STATISTICS:
         words = title if name == "attribution_size" else None
-        drawn[f"f5_module_heatmap_{name}"] = module_heatmap(statistics, name, title=words)
+        ax = module_heatmap(statistics, name, title=words, diverging=True)
+        drawn[f"f5_module_heatmap_{name}"] = ax
     return drawn
 
 
