@@ -10,7 +10,7 @@ from torch import Tensor
 
 from knockgrid._errors import InputError
 from knockgrid.divergences._answer_set import AnswerSet
-from knockgrid.divergences._distribution import Distribution
+from knockgrid.divergences._distribution import Distribution, summed
 
 # From here on |tanh(d/2)| is exactly 1, in float64 too, so a longer gap changes no bracket that it
 # is cut in; it only keeps infinity minus infinity out of them.
@@ -147,7 +147,7 @@ class Pair:
 
     def total(self, bracket: Float[Tensor, "*row d_vocab"]) -> Float[Tensor, "*row"]:
         """Sum over the vocabulary of m times a bracket."""
-        return (self.mass * bracket).sum(-1) / 2
+        return summed(self.mass * bracket) / 2
 
     @cached_property
     def kl(self) -> Float[Tensor, "*row"]:
