@@ -2,8 +2,8 @@
 
     python experiments/benchmark_contention.py
 
-Every sweep runs in a process of its own, which loads the model first; median of `--rounds`.
-Prints a table in Markdown, and the two ratios that the default is held to.
+Every sweep has a process of its own. Prints a table in Markdown, the medians of `--rounds`, and the
+two ratios that the default is held to.
 """
 
 import argparse
@@ -23,7 +23,6 @@ began = time.perf_counter()
 table = kg.sweep(model, prompts, kg.information_flow(), threads=threads or None, progress=False)
 print(time.perf_counter() - began, *table.attrs["knockgrid"]["threads"]["used"])
 """
-BUSY = "while True: pass"
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 WAYS = {
@@ -46,7 +45,7 @@ def seconds(prompts: int, threads: int, environment: dict[str, str]) -> tuple[fl
 
 def beside(busy: int, given: argparse.Namespace) -> dict[str, tuple[float, str]]:
     """Every way beside so many busy processes: the median, and the threads of every round."""
-    others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(busy)]
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
     try:
         rounds = range(given.rounds)
         every = [{way: seconds(given.prompts, *WAYS[way]) for way in WAYS} for _ in rounds]

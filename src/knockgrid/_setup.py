@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
@@ -32,7 +33,7 @@ from knockgrid._settings import Settings
 from knockgrid._source import Unavailable
 from knockgrid._statistics import embedding_std, site_statistics
 from knockgrid._table import LISTS
-from knockgrid._threads import Threads
+from knockgrid._threads import Look, Threads
 from knockgrid.divergences._divergence import Divergence
 from knockgrid.executors._free_run import FreeRun
 
@@ -167,7 +168,8 @@ def set_up(
         rows, chosen, n_tokens, samples, direction, persistent, bos, seed, keep_kv=False, top=top
     )
     check_enough(model, ready, settings, memory)
-    share = Threads(threads, small_pass(model, ready, settings, memory))
+    last = _LOOKS.setdefault(model, Look())
+    share = Threads(threads, small_pass(model, ready, settings, memory), last)
     with share.at_work():
         if set_level is None:
             settings = measured(model, ready, settings, memory)
@@ -195,9 +197,11 @@ def small_pass(
         return None
     ids = ids_of(model, [min(ready, key=lambda one: len(one.tokens))])
     rows = min(max(1, SMALL // ids.shape[1]), memory.most_rows or SMALL)
-    return lambda: record(
-        model, ids.expand(rows, -1), measured=slice(-1, None), sites=(), keep_kv=False
-    )
+    ids = ids.repeat(rows, 1)
+    return lambda: record(model, ids, measured=slice(-1, None), keep_kv=False)
+
+
+_LOOKS: "WeakKeyDictionary[TransformerBridge, Look]" = WeakKeyDictionary()
 
 
 def tried(

@@ -16,10 +16,20 @@ import torch
 SLOWER = 1.5
 """Times the usual time per cell, from which it is worth another look."""
 MINUTE = 60.0
-"""Seconds after which fewer threads than there are get another look: others may have gone."""
+"""Seconds that a look is good for in a new sweep, or with one thread: others may have gone."""
 SHARE = 20
 """Times what a look took that must pass before the next, so that looking stays below 5 %."""
 ROUNDS = 3
+
+
+@dataclass(eq=False)
+class Look:
+    """What was found when it was last measured: when, what it took, and the better of how many."""
+
+    at: float = 0.0
+    took: float = 0.0
+    most: int = 0
+    best: int = 0
 
 
 @dataclass(eq=False)
@@ -29,6 +39,7 @@ class Threads:
     Args:
         given: what the user fixed; None to measure.
         small_pass: what is timed; None where measuring is not worth it.
+        last: the last look, which all sweeps of a model share.
         clock: seconds of wall clock.
 
     Example:
@@ -42,13 +53,11 @@ class Threads:
 
     given: int | None = None
     small_pass: Callable[[], Any] | None = None
+    last: Look = field(default_factory=Look)
     clock: Callable[[], float] = time.perf_counter
     used: list[int] = field(default_factory=list)
-    _best: int | None = None
     _usual: float | None = None
     _slower: bool = False
-    _looked: float = 0.0
-    _took: float = 0.0
 
     def describe(self) -> dict[str, Any]:
         """What was given, and every number that was computed with, in turn."""
@@ -61,13 +70,14 @@ class Threads:
         `cells` says how many cells, times their tokens, are computed meanwhile: if they took half
         as long again as usual, the next work begins with another look.
         """
-        before = torch.get_num_threads()
+        before = n = torch.get_num_threads()
         try:
-            if self._due(before):
-                self._look(before)
-            n = self._best or before
             if self.given is not None:  # more than there are processors would only wait in turn
                 n = min(self.given, os.cpu_count() or self.given)
+            elif self.small_pass is not None and before > 1:
+                if self._due(before):
+                    self._look(before, self.small_pass)
+                n = self.last.best
             torch.set_num_threads(n)
             if self.used[-1:] != [n]:
                 self.used.append(n)
@@ -79,34 +89,32 @@ class Threads:
             torch.set_num_threads(before)
 
     def _due(self, most: int) -> bool:
-        if self.given is not None or self.small_pass is None or most == 1:
-            return False
-        if self._best is None:
+        if self.last.most != most:
             return True
-        since = self.clock() - self._looked
-        again = self._slower or (self._best < most and since > MINUTE)
-        return again and since > SHARE * self._took
+        since = self.clock() - self.last.at
+        old = since > MINUTE and (self.last.best < most or not self.used)
+        return (self._slower or old) and since > SHARE * self.last.took
 
     def _note(self, rate: float) -> None:
         self._usual = rate if self._usual is None else min(rate, self._usual)
         self._slower = rate > SLOWER * self._usual
 
-    def _look(self, most: int) -> None:
+    def _look(self, most: int, small_pass: Callable[[], Any]) -> None:
         """Time the small pass with one thread and with all, until two of three rounds agree."""
+
+        def seconds(n: int) -> float:
+            torch.set_num_threads(n)
+            began = self.clock()
+            small_pass()
+            return self.clock() - began
+
         began = self.clock()
-        self._timed(most)  # what is first only once
+        seconds(most)  # what is first only once
         won = 0
         for _ in range(ROUNDS):
-            won += 1 if self._timed(most) < self._timed(1) else -1
+            won += 1 if seconds(most) < seconds(1) else -1
             if abs(won) == 2:
                 break
-        self._best, self._usual, self._slower = most if won > 0 else 1, None, False
-        self._looked = self.clock()
-        self._took = self._looked - began
-
-    def _timed(self, n: int) -> float:
-        assert self.small_pass is not None
-        torch.set_num_threads(n)
-        began = self.clock()
-        self.small_pass()
-        return self.clock() - began
+        self._usual, self._slower, now = None, False, self.clock()
+        found = Look(now, now - began, most, most if won > 0 else 1)
+        vars(self.last).update(vars(found))

@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import pytest
 import torch
 
 from knockgrid._errors import InputError
-from knockgrid._threads import MINUTE, SHARE, Threads
+from knockgrid._threads import MINUTE, SHARE, Look, Threads
 
 ALL = 3
 
@@ -103,6 +104,17 @@ def test_one_thread_is_reconsidered_after_a_while():
     assert machine.work(threads, 30 * MINUTE, cells=10**6) == ALL  # there are no more to gain
 
 
+def test_sweeps_of_a_model_share_a_look_for_a_minute():
+    machine, last = Machine(0.1, 0.06), Look()
+    for seconds, looks in ((5, 1), (MINUTE, 1), (5, 2), (5, 2)):
+        assert machine.work(machine.threads(last=last), seconds) == ALL
+        assert len(machine.passes) == 5 * looks
+    torch.set_num_threads(2)
+    machine.takes[2] = 0.05
+    assert machine.work(machine.threads(last=last), 5) == 2
+    assert len(machine.passes) == 15  # of other threads nothing is known
+
+
 def test_nothing_is_measured_where_there_is_no_choice():
     machine = Machine(1.0, 0.1)
     assert machine.work(machine.threads(given=2), 1) == 2
@@ -157,6 +169,7 @@ def busy(monkeypatch):
 
     monkeypatch.setattr(_setup, "small_pass", small_pass)
     monkeypatch.setattr(_setup, "WORTH", 1)
+    monkeypatch.setattr(_setup, "_LOOKS", WeakKeyDictionary())
     return had
 
 
@@ -256,6 +269,26 @@ def test_a_run_goes_on_with_other_threads(sweep, prompts, busy, tmp_path):
     used = [about["computed"]["threads"] for about in RunFolder(out).abouts(again)]
     assert used.count({"given": 2, "used": [2]}) == 1
     assert used.count({"given": None, "used": [1]}) == len(used) - 1 > 0
+
+
+def test_settings_with_other_threads_begin_the_same_run(tiny_llama, tmp_path):
+    from knockgrid.edge.carry_out import carry_out
+    from knockgrid.edge.config import SweepConfig
+
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"text": "The capital of Italy is", "subject": "Italy", "id": "italy"}\n')
+    begun = []
+    for given in (1, 2, None):
+        out = tmp_path / str(given)
+        more = {"threads": given, "noise_floor": False, "executor": "reference", "layers": (0,)}
+        config = SweepConfig(prompts=str(file), source=("zero",), **more)
+        carry_out(config, out, lambda: tiny_llama, progress=False)
+        carry_out(SweepConfig(**{**config.model_dump(), "threads": 3}), out, None, progress=False)
+        begun.append(json.loads((out / "manifest.json").read_text("utf-8")))
+    assert [one["threads"]["given"] for one in begun] == [1, 2, None]
+    for name in ("run_digest", "config_digest", "config"):
+        assert begun[0][name] == begun[1][name] == begun[2][name]
+    assert torch.get_num_threads() == ALL
 
 
 def test_settings_with_other_threads_are_the_same_run():
