@@ -21,25 +21,20 @@ def nan_rows(logits: Float[Tensor, "*row d_vocab"]) -> Bool[Tensor, "*row"]:
     return ~logits.amax(-1).isfinite()
 
 
-_BLOCK = 2**13
-
-
 def summed(terms: Float[Tensor, "*row d_vocab"]) -> Float[Tensor, "*row"]:
-    """Sum over the vocabulary, to the last digits and in the same order whatever else goes on.
+    """Sum over the vocabulary, to the last digits and in the same order alone and in a batch.
 
-    Torch adds up in a tree of many lanes, which keeps float32's digits, but it cuts the sum of a
-    single row to its threads; no block here is long enough for that.
+    Torch adds up in a tree of many lanes, which keeps float32's digits; but it cuts the sum of a
+    single row to its threads, so that such a row is given to it twice.
 
     Example:
         >>> row = torch.rand(1, 50_257)
         >>> bool(summed(row)[0] == summed(row.expand(3, -1))[0])
         True
     """
-    n = terms.shape[-1] // _BLOCK
-    if n < 2:
+    if terms.numel() > terms.shape[-1] or torch.get_num_threads() == 1:
         return terms.sum(-1)
-    blocks = terms[..., : n * _BLOCK].unflatten(-1, (n, _BLOCK))
-    return blocks.sum(-1).sum(-1) + terms[..., n * _BLOCK :].sum(-1)
+    return terms.expand(2, *terms.shape).sum(-1)[0]
 
 
 class Distribution:
@@ -64,18 +59,19 @@ class Distribution:
         self._split: tuple[AnswerSet, Distribution, Distribution] | None = None
 
     @cached_property
-    def _softmax(self) -> Float[Tensor, "*row d_vocab"]:
+    def softmax(self) -> Float[Tensor, "*row d_vocab"]:
+        """Probabilities up to a factor: torch adds them up in eight lanes on a CPU, and rounds."""
         return self.logits.softmax(-1)
 
     @cached_property
-    def _whole(self) -> Float[Tensor, "*row 1"]:
-        """What torch's softmax sums to: it adds up in eight lanes on a CPU, so 1.00003 and more."""
-        return summed(self._softmax)[..., None]
+    def whole(self) -> Float[Tensor, "*row"]:
+        """What they sum to, 1.00003 or so."""
+        return summed(self.softmax)
 
     @cached_property
     def p(self) -> Float[Tensor, "*row d_vocab"]:
         """Probability of every token."""
-        return self._softmax / self._whole
+        return self.softmax / self.whole[..., None]
 
     @cached_property
     def top_logit(self) -> Float[Tensor, "*row"]:
@@ -85,7 +81,7 @@ class Distribution:
     @cached_property
     def top_logp(self) -> Float[Tensor, "*row"]:
         """Log-probability of the most likely token, in nats."""
-        return (self._softmax.amax(-1) / self._whole[..., 0]).log()
+        return (self.softmax.amax(-1) / self.whole).log()
 
     @cached_property
     def logp(self) -> Float[Tensor, "*row d_vocab"]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from knockgrid._errors import InputError
 from knockgrid.divergences._answer_set import AnswerSet
-from knockgrid.divergences._distribution import Distribution, summed
+from knockgrid.divergences._distribution import Distribution
 
 # From here on |tanh(d/2)| is exactly 1, in float64 too, so a longer gap changes no bracket that it
 # is cut in; it only keeps infinity minus infinity out of them.
@@ -143,11 +143,12 @@ class Pair:
     @cached_property
     def mass(self) -> Float[Tensor, "*row d_vocab"]:
         """2m = p + q, above 0 so that a token too rare for the dtype keeps an infinite KL."""
-        return self.p.clamp(min=torch.finfo(self.p.dtype).tiny) + self.q
+        p, q = self.p.clamp(min=torch.finfo(self.p.dtype).tiny), self.intervened
+        return torch.addcdiv(p, q.softmax, q.whole[..., None])
 
     def total(self, bracket: Float[Tensor, "*row d_vocab"]) -> Float[Tensor, "*row"]:
         """Sum over the vocabulary of m times a bracket."""
-        return summed(self.mass * bracket) / 2
+        return (self.mass * bracket).sum(-1) / 2
 
     @cached_property
     def kl(self) -> Float[Tensor, "*row"]:
