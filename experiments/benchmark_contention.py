@@ -2,8 +2,7 @@
 
     python experiments/benchmark_contention.py
 
-Every sweep has a process of its own. Prints a table in Markdown, the medians of `--rounds`, and the
-two ratios that the default is held to.
+Every sweep has its own process. Prints medians as Markdown, and what the default is held to.
 """
 
 import argparse
