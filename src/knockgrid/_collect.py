@@ -30,7 +30,7 @@ from knockgrid._settings import Settings
 from knockgrid._setup import Setup
 from knockgrid._top_tokens import top_tokens
 from knockgrid.divergences import js
-from knockgrid.divergences._divergence import UNITS, Divergence
+from knockgrid.divergences._divergence import UNITS, Divergence, in_unit
 from knockgrid.divergences._evaluate import evaluate
 from knockgrid.executors._rows import widest
 
@@ -68,10 +68,10 @@ def collect(
     Raises:
         TooLittleMemory: nothing could be made smaller.
     """
-    rest, found = Rest(setup, batch, places, done), Collected()
-    while rest.at < len(batch):
-        of = f"prompts of {len(batch[0].tokens)} tokens"
-        found += until_it_fits(rest.carried_out, rest.less, of)
+    rest, found, length = Rest(setup, batch, places, done), Collected(), len(batch[0].tokens)
+    with setup.threads.at_work(len(batch) * setup.n_cells * length):
+        while rest.at < len(batch):
+            found += until_it_fits(rest.carried_out, rest.less, f"prompts of {length} tokens")
     return found
 
 
@@ -178,7 +178,7 @@ def side(
     run = bound.clean[index]
     clean, answer = run.logits[0].double().log_softmax(-1), next(iter(meter.answers[index]), -1)
     moved = {
-        name: float(evaluate([js], run.logits[0], source.logits[:1])["js"][0]) * UNITS[unit]
+        name: in_unit(float(evaluate([js], run.logits[0], source.logits[:1])["js"][0]), js, unit)
         for (at, name, sample), source in bound.sources.items()
         if at == index and sample == 0
     }

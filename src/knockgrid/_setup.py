@@ -1,10 +1,11 @@
 """Setup: everything that a sweep decides and measures before its first cell."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
@@ -26,17 +27,23 @@ from knockgrid._layers import layer_list, layer_set
 from knockgrid._memory import TRIAL, Memory, bytes_of, check_rows, until_it_fits
 from knockgrid._model import check_ready, describe, n_layers
 from knockgrid._preflight import choose
-from knockgrid._prepared import Prepared, batches, default_bos, prepare
+from knockgrid._prepared import Prepared, batches, default_bos, ids_of, prepare
 from knockgrid._prompt import Prompt
+from knockgrid._run import input_device, record
 from knockgrid._settings import Settings
 from knockgrid._source import Unavailable
 from knockgrid._statistics import embedding_std, site_statistics
 from knockgrid._table import LISTS
+from knockgrid._threads import Look, Threads
 from knockgrid.divergences._divergence import Divergence
 from knockgrid.executors._free_run import FreeRun
 
 PACKAGES = ("knockgrid", "transformer-lens", "transformers", "pandas")
 BATCH = 32
+SMALL = 48
+"""Tokens of the pass that finds the better number of threads: as many as a pass of cells has."""
+WORTH = 500
+"""Cells from which on it is worth to look for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +68,7 @@ class Setup:
     mode: str
     batch: int = BATCH
     memory: Memory = field(default_factory=Memory)
+    threads: Threads = field(default_factory=Threads)
 
     @property
     def set_level(self) -> SetLevel:
@@ -107,6 +115,7 @@ class Setup:
             "sigma": dict(settings.sigma),
             "model": describe(self.model),
             "receipt": self.receipt,
+            "threads": self.threads.describe(),
             "versions": versions(),
         }
 
@@ -129,6 +138,7 @@ def set_up(
     batch: int = BATCH,
     max_rows: int | None = None,
     max_memory: int | str | None = None,
+    threads: int | None = None,
     top: int = 0,
     set_level: SetLevel | None = None,
 ) -> Setup:
@@ -147,6 +157,7 @@ def set_up(
     check_rows(max_rows)
     memory = Memory(max_rows, bytes_of(max_memory))
     check_counts(least=0, top=top)
+    check_counts(**({} if threads is None else {"threads": threads}))
     measures = check_options(mode, metrics, unit, direction)
     check_names(rows)
     chosen = layer_list(layers, n_layers(model))
@@ -160,19 +171,40 @@ def set_up(
         rows, chosen, n_tokens, samples, direction, persistent, bos, seed, keep_kv=False, top=top
     )
     check_enough(model, ready, settings, memory)
-    if set_level is None:
-        settings = measured(model, ready, settings, memory)
-    else:
-        settings = replace(settings, **vars(set_level))
-    if mode == "free_run":
-        check_free_run(rows, executor)
-        trial, stepwise = replace(settings, n_tokens=1), FreeRun(cached=executor != "reference")
-        carry_out, receipt = tried(model, ready, trial, stepwise, memory)
-    else:
-        carry_out, receipt = tried(model, ready, settings, executor, memory)
+    last = _LOOKS.setdefault(model, Look())
+    share = Threads(threads, small_pass(model, ready, settings, memory), last)
+    with share.at_work():
+        if set_level is None:
+            settings = measured(model, ready, settings, memory)
+        else:
+            settings = replace(settings, **vars(set_level))
+        if mode == "free_run":
+            check_free_run(rows, executor)
+            trial, stepwise = replace(settings, n_tokens=1), FreeRun(cached=executor != "reference")
+            carry_out, receipt = tried(model, ready, trial, stepwise, memory)
+        else:
+            carry_out, receipt = tried(model, ready, settings, executor, memory)
     settings = replace(settings, keep_kv=carry_out.needs_kv)
     check_enough(model, ready, settings, memory)
-    return Setup(model, ready, settings, carry_out, receipt, measures, unit, mode, batch, memory)
+    return Setup(
+        model, ready, settings, carry_out, receipt, measures, unit, mode, batch, memory, share
+    )
+
+
+def small_pass(
+    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, memory: Memory
+) -> Callable[[], Any] | None:
+    """A pass over copies of the shortest prompt; None where threads matter little or not at all."""
+    cells = len(ready) * len(settings.interventions) * len(settings.layers) * settings.n_tokens
+    if cells < WORTH or input_device(model).type != "cpu":
+        return None
+    ids = ids_of(model, [min(ready, key=lambda one: len(one.tokens))])
+    rows = min(max(1, SMALL // ids.shape[1]), memory.most_rows or SMALL)
+    ids = ids.repeat(rows, 1)
+    return lambda: record(model, ids, measured=slice(-1, None), keep_kv=False)
+
+
+_LOOKS: "WeakKeyDictionary[TransformerBridge, Look]" = WeakKeyDictionary()
 
 
 def tried(

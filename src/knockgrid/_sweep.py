@@ -51,6 +51,7 @@ def sweep(
     batch: int = BATCH,
     max_rows: int | None = None,
     max_memory: int | str | None = None,
+    threads: int | None = None,
     top: int = 0,
     out: str | Path | None = None,
     shard: str | None = None,
@@ -95,6 +96,9 @@ def sweep(
             out all the same, they are halved, with a warning.
         max_memory: what may be allocated beside the weights and the table, such as `"4GB"`,
             `"800MiB"` or a number of bytes. Both bounds change results by rounding only.
+        threads: CPU threads, at most one per processor; by default one or all that torch has,
+            whichever is faster beside what else runs. They change results by rounding only, and
+            what you had set is back afterwards.
         top: with `out`, so many of the most probable tokens of every row are kept for
             `knockgrid report`, with their log-probabilities (`open_run(columns=...)` reads them).
         out: a run folder. Finished batches are kept there as they come; the same call again does
@@ -131,6 +135,7 @@ def sweep(
         "batch": batch,
         "max_rows": max_rows,
         "max_memory": max_memory,
+        "threads": threads,
         "top": top,
     }
     if out is not None:

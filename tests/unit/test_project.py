@@ -32,6 +32,7 @@ ROOMS = (
     "_errors",
     "_escape",
     "_memory",
+    "_threads",
     "_progress",
     "_display",
     "_layers",

@@ -21,6 +21,22 @@ def nan_rows(logits: Float[Tensor, "*row d_vocab"]) -> Bool[Tensor, "*row"]:
     return ~logits.amax(-1).isfinite()
 
 
+def summed(terms: Float[Tensor, "*row d_vocab"]) -> Float[Tensor, "*row"]:
+    """Sum over the vocabulary, to the last digits and in the same order alone and in a batch.
+
+    Torch adds up in a tree of many lanes, which keeps float32's digits; but it cuts the sum of a
+    single row to its threads, so that such a row is given to it twice.
+
+    Example:
+        >>> row = torch.rand(1, 50_257)
+        >>> bool(summed(row)[0] == summed(row.expand(3, -1))[0])
+        True
+    """
+    if terms.numel() > terms.shape[-1] or torch.get_num_threads() == 1:
+        return terms.sum(-1)
+    return terms.expand(2, *terms.shape).sum(-1)[0]
+
+
 class Distribution:
     """The next-token distributions of one run, a row each; every term is computed once.
 
@@ -43,9 +59,19 @@ class Distribution:
         self._split: tuple[AnswerSet, Distribution, Distribution] | None = None
 
     @cached_property
+    def softmax(self) -> Float[Tensor, "*row d_vocab"]:
+        """Probabilities up to a factor: torch adds them up in eight lanes on a CPU, and rounds."""
+        return self.logits.softmax(-1)
+
+    @cached_property
+    def whole(self) -> Float[Tensor, "*row"]:
+        """What they sum to, 1.00003 or so."""
+        return summed(self.softmax)
+
+    @cached_property
     def p(self) -> Float[Tensor, "*row d_vocab"]:
         """Probability of every token."""
-        return self.logits.softmax(-1)
+        return self.softmax / self.whole[..., None]
 
     @cached_property
     def top_logit(self) -> Float[Tensor, "*row"]:
@@ -54,12 +80,8 @@ class Distribution:
 
     @cached_property
     def top_logp(self) -> Float[Tensor, "*row"]:
-        """Log-probability of the most likely token, in nats.
-
-        Read off the softmax, so that a row gives the same bits alone and inside a batch: a sum of
-        its own would be split differently over threads, and identical inputs would differ.
-        """
-        return self.p.amax(-1).log()
+        """Log-probability of the most likely token, in nats."""
+        return (self.softmax.amax(-1) / self.whole).log()
 
     @cached_property
     def logp(self) -> Float[Tensor, "*row d_vocab"]:

@@ -88,13 +88,30 @@ class Divergence:
 
 
 def in_unit(value: Value, measure: Divergence, unit: str) -> Value:
-    """A value in nats, in another unit; unchanged where the measure has no unit.
+    """A value in nats, in another unit if the measure has one, without a bound's rounding errors.
 
     Example:
         >>> from knockgrid.divergences import js, total_variation
-        >>> in_unit(js.upper, js, "bits"), in_unit(1.0, total_variation, "bits")
+        >>> in_unit(js.upper, js, "bits"), in_unit(1.0 + 1e-7, total_variation, "bits")
         (1.0, 1.0)
     """
     if unit not in UNITS:
         raise unknown("unit", unit, UNITS)
-    return value * UNITS[unit] if measure.logarithmic else value
+    scale = UNITS[unit] if measure.logarithmic else 1.0
+    value = value * scale
+    if measure.upper is None:
+        return value
+    if isinstance(value, Tensor):
+        return value.clamp(max=_not_above(measure.upper * scale, value.dtype))
+    return min(value, measure.upper * scale)
+
+
+def _not_above(bound: float, dtype: torch.dtype) -> float:
+    """The largest number of a dtype that does not exceed a bound: float32's nearest to ln 2 does.
+
+    Example:
+        >>> _not_above(math.log(2), torch.float32) <= math.log(2) < float(torch.tensor(2).log())
+        True
+    """
+    near = torch.tensor(bound, dtype=dtype)
+    return float(near if float(near) <= bound else near.nextafter(torch.zeros((), dtype=dtype)))

@@ -143,7 +143,8 @@ class Pair:
     @cached_property
     def mass(self) -> Float[Tensor, "*row d_vocab"]:
         """2m = p + q, above 0 so that a token too rare for the dtype keeps an infinite KL."""
-        return self.p.clamp(min=torch.finfo(self.p.dtype).tiny) + self.q
+        p, q = self.p.clamp(min=torch.finfo(self.p.dtype).tiny), self.intervened
+        return torch.addcdiv(p, q.softmax, q.whole[..., None])
 
     def total(self, bracket: Float[Tensor, "*row d_vocab"]) -> Float[Tensor, "*row"]:
         """Sum over the vocabulary of m times a bracket."""

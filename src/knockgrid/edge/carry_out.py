@@ -55,7 +55,7 @@ def carry_out(
     # What can be refused is refused before a model is loaded.
     treatments_of(config)
     part = part_of(shard)
-    settings = config.model_dump(mode="json")
+    settings = config.model_dump(mode="json", exclude={"threads"})  # each shard records its own
     folder = RunFolder(out)
     folder.check(settings)
     folder.check_data(data_digest(config))

@@ -45,6 +45,8 @@ What went wrong is one line on standard error. With --json standard output is on
 """
 
 
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+"""Threads that wait leave the processor to others: GNU's OpenMP, and Intel's and LLVM's."""
 CLOSED_PIPE = 141
 CODES = {"PromptsFailed": 3, "TooLittleMemory": 4}
 """Errors by name, since the rooms that raise them are imported inside commands only."""
@@ -121,8 +123,19 @@ def asked() -> str:
     return " ".join(["knockgrid", *[one for one in sys.argv[1:] if one in names][:1]])
 
 
+def wait_passively() -> None:
+    """Let OpenMP's threads sleep while they wait, unless the user has said how they wait.
+
+    They read it when torch is loaded; after that it is too late.
+    """
+    said = {*WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY"} & os.environ.keys()
+    if not said and "torch" not in sys.modules:
+        os.environ.update(WAITING)
+
+
 def main() -> None:
     """The entry point: what went wrong is one line on standard error and an exit code."""
+    wait_passively()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = told

@@ -15,8 +15,8 @@ from knockgrid.edge.closed import CLOSED
 SOURCES = ("noise", "noise:K", "swap", "zero", "mean")
 ROWS = ("subject", "attention", "last")
 FORMS = ("plain", "chat")
-BOUNDS = ("max_rows", "max_memory")
-"""Settings that bound memory, and decide nothing of a run but the last digits of its numbers.
+BOUNDS = ("max_rows", "max_memory", "threads")
+"""Settings that bound memory and threads, and decide nothing of a run but its last digits.
 
 Two runs that differ in them only are the same one, so that what was begun on a large machine can go
 on where less fits at once.
@@ -74,6 +74,7 @@ class SweepConfig(BaseModel):
     top: int = Field(10, ge=0)
     max_rows: int | None = Field(None, ge=LEAST)
     max_memory: int | str | None = None
+    threads: int | None = Field(None, ge=1)
 
     @field_validator("max_memory")
     @classmethod

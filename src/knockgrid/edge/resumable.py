@@ -60,7 +60,7 @@ def resumable(
     rows = list(interventions) if isinstance(interventions, Sequence) else [interventions]
     executor = options["executor"]
     named = executor.name if isinstance(executor, Executor) else executor
-    # Bounds of memory are no part of what a run is: it may go on where there is less of it.
+    # Bounds are no part of what a run is: it may go on where there is less memory.
     deciding = {name: value for name, value in options.items() if name not in BOUNDS}
     given = [prompts] if isinstance(prompts, Prompt) else list(prompts)
     config = identity(rows, {**deciding, "executor": named})

@@ -92,7 +92,11 @@ class Work:
             "sides": sorted(sides, key=lambda side: self.place[side["id"]]),
             "dropped": found.dropped,
             "failed": failed,
-            "computed": {**self.computed, "memory": self.setup.memory.describe()},
+            "computed": {
+                **self.computed,
+                "memory": self.setup.memory.describe(),
+                "threads": self.setup.threads.describe(),
+            },
             **(self._texts(rows, sides) if self.setup.settings.top else {}),
         }
         return Shard(arrow_of(frame, schema(self.setup.columns)), about)

@@ -165,6 +165,9 @@ def sweep(
     max_memory: Annotated[
         str | None, typer.Option(help="Beside the weights, at most: 4GB, 800MiB.")
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; by default one or all, as is faster.")
+    ] = None,
     top: Annotated[
         int | None, typer.Option(help="Most probable tokens kept of every row, for the report.")
     ] = None,
@@ -197,7 +200,7 @@ def sweep(
         "model prompts template known limit unknown labels label_form "
         "contrasts nulls noise_floor form noise act_name n_tokens mode unit samples "
         "direction executor dtype device device_map revision prepend_bos seed batch "
-        "max_rows max_memory top"
+        "max_rows max_memory threads top"
     )
     given = locals()
     run(
