@@ -1,9 +1,14 @@
 """Prompts, plain Hugging Face copies and an own JS divergence for the equivalence tests."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
+
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: `stored` is ours
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,8 +1,9 @@
-"""Every executor equals the reference executor, for one kind of edit at a time."""
+"""Every executor equals the reference executor and the stored tables, edit by edit."""
 
 import numpy as np
 import pytest
 import torch
+from stored import assert_stored
 
 LAST = {"n_tokens": 3}
 
@@ -92,9 +93,14 @@ OPTIONS = {
     "denoise edge": ("edge noise", {"direction": "denoise"}),
     "denoise elsewhere": ("noise at BOS", {"direction": "denoise"}),
     "denoise edge elsewhere": ("edge noise at rest", {"direction": "denoise"}),
+    "denoise heads": ("edge heads", {"direction": "denoise"}),
+    "denoise swap": ("edge swap", {"direction": "denoise"}),
+    "denoise last": ("resid_post last", {**LAST, "direction": "denoise"}),
     "without BOS": ("resid_post", {"prepend_bos": False}),
     "without BOS blocked": ("knockout 5", {"prepend_bos": False}),
+    "bits": ("resid_post", {"unit": "bits"}),
 }
+FREE = ("resid_post", "zero", "knockout 1", "knockout from", "edge noise", "edge heads")
 
 
 def tables(model, prompts, row, **options):
@@ -107,9 +113,10 @@ def tables(model, prompts, row, **options):
     }
 
 
-def assert_equal(found, effect=1e-5):
+def assert_equal(found, stored, effect=1e-5):
     truth = found.pop("reference")
     assert truth.js.max() > effect
+    assert_stored(stored, truth)
     for name, table in found.items():
         assert table.attrs["knockgrid"]["receipt"]["executor"] == name
         for metric in ("js", "kl", "tv", "js_to_source"):
@@ -122,14 +129,14 @@ def assert_equal(found, effect=1e-5):
 def test_executors_agree(tiny_llama, prompts, case):
     import knockgrid as kg
 
-    assert_equal(tables(tiny_llama, prompts, CASES[case](kg, prompts)))
+    assert_equal(tables(tiny_llama, prompts, CASES[case](kg, prompts)), f"llama {case}")
 
 
 @pytest.mark.parametrize("case", ON_GPT2)
 def test_executors_agree_on_gpt2(tiny_gpt2, prompts, case):
     import knockgrid as kg
 
-    assert_equal(tables(tiny_gpt2, prompts, CASES[case](kg, prompts)))
+    assert_equal(tables(tiny_gpt2, prompts, CASES[case](kg, prompts)), f"gpt2 {case}")
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -137,7 +144,19 @@ def test_executors_agree_with(tiny_llama, prompts, option):
     import knockgrid as kg
 
     case, options = OPTIONS[option]
-    assert_equal(tables(tiny_llama, prompts, CASES[case](kg, prompts), **options))
+    found = tables(tiny_llama, prompts, CASES[case](kg, prompts), **options)
+    assert_equal(found, f"llama with {option}")
+
+
+@pytest.mark.parametrize("case", FREE)
+def test_free_runs_are_as_stored(tiny_llama, prompts, case):
+    import knockgrid as kg
+
+    options = {"layers": [2, 0], "mode": "free_run", "progress": False, **LAST}
+    row = CASES[case](kg, prompts)
+    found = kg.sweep(tiny_llama, prompts, row, executor="reference", **options)
+    assert found.js.max() > 1e-5
+    assert_stored(f"llama free {case}", found)
 
 
 @pytest.mark.parametrize("max_rows", [2, 5])
