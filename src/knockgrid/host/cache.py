@@ -8,7 +8,7 @@ block around it hands on.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature, unwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,14 +18,16 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.host.hooks import full_name, points
 
-try:
+if TYPE_CHECKING:
     from transformers.cache_utils import Cache, DynamicCache
     from transformers.cache_utils import DynamicLayer as Layer
-
-    THERE = True
-except ImportError:  # of a later version
-    Cache = DynamicCache = Layer = object  # pyright: ignore[reportAssignmentType]
-    THERE = False
+else:
+    try:
+        from transformers.cache_utils import Cache, DynamicCache
+        from transformers.cache_utils import DynamicLayer as Layer
+    except ImportError:  # of a later version
+        Cache = DynamicCache = Layer = object
+THERE = Layer is not object
 
 NEW, OLD = "cache", "past_key_values"
 NAMES = (NEW, OLD)  # of the argument; where a model takes both, the older is deprecated
