@@ -177,7 +177,7 @@ class TestSlow:
     def test_a_kind_of_model_without_cache_asks_for_nothing(self, boot, prompts, monkeypatch):
         monkeypatch.setattr(_slower, "passed", lambda model, ids: 60.0 + len(ids))
         with pytest.warns(FallbackWarning, match="no version or option changes that"):
-            kg.sweep(boot(BY_NAME["OpenAI GPT"]), prompts[0], ROWS[0], progress=False)
+            kg.sweep(boot(BY_NAME["Mamba"]), prompts[0], ROWS[0], progress=False)
 
     def test_the_estimate_follows_from_the_passes(self, boot, prompts, monkeypatch):
         """A pass costs 1 s and 1 s a row: 3 cells are 6 s, or 1 + 2.5 s as a staircase."""
