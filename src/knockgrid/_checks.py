@@ -1,6 +1,6 @@
 """What a sweep refuses before anything is computed or written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
 from typing import SupportsIndex
 
@@ -70,7 +70,8 @@ def check_options(mode: str, metrics: Sequence[str], unit: str, direction: str) 
     ):
         if given not in allowed:
             raise unknown(name, given, allowed)
-    wanted = [metrics] if isinstance(metrics, str) else list(metrics or ())
+    several = isinstance(metrics, Iterable) and not isinstance(metrics, str)
+    wanted = list(metrics) if several else [metrics] if metrics else []
     if not wanted:
         raise InputError("no metrics given; name at least one, such as 'js'")
     return list({m.name: m for m in map(by_name, wanted)}.values())

@@ -15,13 +15,13 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities import get_act_name
 
-from knockgrid._errors import InputError, unknown
+from knockgrid._errors import InputError, shown, unknown
 
 
 def load(
     model: str | Path | TransformerBridge,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     device: str | torch.device | None = None,
     revision: str | None = None,
     device_map: str | dict[str, str | int] | None = None,
@@ -50,10 +50,14 @@ def load(
     if isinstance(model, TransformerBridge):
         return model
     if not isinstance(model, str | Path):
+        wrapped = hasattr(model, "config") and isinstance(model, torch.nn.Module)
+        how = "TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer)"
         raise InputError(
             f"model is a {type(model).__name__}; give a name, a folder or a TransformerBridge"
+            + (f": {how}" if wrapped else "")
         )
     check_device(device)
+    dtype = dtype_of(dtype)
     if str(model) == "demo":
         from knockgrid._demo import demo_folder
 
@@ -72,12 +76,39 @@ def load(
             f"model {str(model)!r} has weights in a pickle that holds more than tensors, or is "
             "damaged, so it was not loaded; save it as safetensors where it is trusted"
         ) from error
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        kind = " is quantised and" if _is_quantised(model) else ""
         raise InputError(
-            f"model {str(model)!r} could not be loaded ({first}); give 'demo', a folder with a "
-            "saved model, or a hub name that this machine can reach"
+            f"model {str(model)!r}{kind} could not be loaded ({first}); give 'demo', a folder with "
+            "a saved model, or a hub name that this machine can reach"
         ) from error
+
+
+def dtype_of(given: object) -> torch.dtype:
+    """A dtype, or its name.
+
+    Example:
+        >>> dtype_of("float16"), dtype_of("torch.bfloat16"), dtype_of(torch.float32)
+        (torch.float16, torch.bfloat16, torch.float32)
+
+    Raises:
+        InputError: no dtype that a model can have.
+    """
+    name = given.removeprefix("torch.") if isinstance(given, str) else ""
+    dtype = getattr(torch, name, given) if name else given
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        allowed = "float32, float64, bfloat16 or float16"
+        raise InputError(f"dtype is {shown(given)}; give {allowed}, as torch.float32 or its name")
+    return dtype
+
+
+def _is_quantised(model: str | Path) -> bool:
+    """Whether the configuration in a folder says so."""
+    try:
+        return '"quantization_config"' in (Path(model) / "config.json").read_text("utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 def check_device(device: str | torch.device | None) -> None:
@@ -167,8 +198,8 @@ def hook_name(model: TransformerBridge, act_name: str, layer: int | None = None)
     """
     name, points = get_act_name(act_name, layer), hook_names(model)
     if name not in points:
-        ends = {n.rpartition("hook_")[2] for n in points}
-        near = [end for end in ends if end and get_act_name(end, layer) in points]
+        ends = {n.rpartition("hook_")[2] for n in points} - {"", "in", "out"}
+        near = [end for end in ends if get_act_name(end, layer) in points]
         raise unknown(f"activation at layer {layer}", act_name, sorted(near))
     reason = model._gated_hook_reason(points[name])
     if reason is not None:
