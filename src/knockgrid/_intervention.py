@@ -87,7 +87,7 @@ class Place:
         return taken(k, pos, 1).transpose(0, 1), taken(v, pos, 1).transpose(0, 1)
 
 
-def heads_of(given: object) -> tuple[int, ...] | None:
+def heads_of(given: Any) -> tuple[int, ...] | None:
     """Heads as a user writes them: one, several, or None for all.
 
     Example:

@@ -47,8 +47,9 @@ def as_int(value: object) -> Any:
         >>> as_int(np.int64(3)), as_int(3.5), as_int("from")
         (3, 3.5, 'from')
     """
-    own = isinstance(value, bool | Sized) or not isinstance(value, SupportsIndex)
-    return value if own else index(value)
+    if isinstance(value, bool | Sized) or not isinstance(value, SupportsIndex):
+        return value
+    return index(value)
 
 
 def _layer(given: object, n_layers: int) -> int:

@@ -144,7 +144,7 @@ def place_of(given: object) -> At:
     if isinstance(at, str | int) and not isinstance(at, bool):
         return at
     if isinstance(at, Iterable) and not isinstance(at, Mapping | bytes):
-        found = [place_of(one) for one in at]
+        found: list[Any] = [place_of(one) for one in at]
         return tuple(found) if isinstance(at, tuple) else found
     raise InputError(
         f"place {shown(given)} is neither a name nor an index; write one such as 'subject', 'last' "

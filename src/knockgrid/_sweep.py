@@ -160,7 +160,7 @@ def loaded(model: Model, device: str | None = None) -> TransformerBridge:
     """
     if callable(model) and not isinstance(model, Module):
         return load(model())
-    return load(model, device=device)
+    return load(model, device=device)  # type: ignore[arg-type]
 
 
 def collected(setup: Setup, progress: bool) -> Collected:
