@@ -1,8 +1,8 @@
 """What a sweep refuses before anything is computed or written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 from transformer_lens.model_bridge import TransformerBridge
@@ -70,7 +70,8 @@ def check_options(mode: str, metrics: Sequence[str], unit: str, direction: str) 
     ):
         if given not in allowed:
             raise unknown(name, given, allowed)
-    wanted = [metrics] if isinstance(metrics, str) else list(metrics or ())
+    several = isinstance(metrics, Iterable) and not isinstance(metrics, str)
+    wanted: list[Any] = list(metrics) if several else [metrics] if metrics else []
     if not wanted:
         raise InputError("no metrics given; name at least one, such as 'js'")
     return list({m.name: m for m in map(by_name, wanted)}.values())
@@ -111,8 +112,9 @@ def check_edits(
                     f"intervention {one.name!r} names head {head}, and the model has heads 0 to "
                     f"{n_heads - 1}"
                 )
-        for act_name, _ in one.sites if one.source is not None else ():
-            one.source.check(act_name, n_layers(model))
+        for act_name, _ in one.sites:
+            if one.source is not None:
+                one.source.check(act_name, n_layers(model))
         for layer in layers:
             for inside in layer_set(one.window, layer, n_layers(model)):
                 if one.edges is None or has_hook(model, "attn_scores", inside):

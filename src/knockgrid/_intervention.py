@@ -1,8 +1,10 @@
 """Intervention: what is blocked, where, with what. Cell: one intervention at one layer."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -10,9 +12,9 @@ from torch import Tensor
 from knockgrid._answer_positions import positions_in
 from knockgrid._display import listing
 from knockgrid._edit import Edit, taken
-from knockgrid._errors import InputError, unknown
-from knockgrid._layers import Window, check_window
-from knockgrid._positions import At
+from knockgrid._errors import InputError, shown, unknown
+from knockgrid._layers import Window, as_int, check_window
+from knockgrid._positions import At, place_of
 from knockgrid._prompt import Prompt
 from knockgrid._run import Run
 from knockgrid._source import Source, Where, aligned
@@ -85,6 +87,26 @@ class Place:
         return taken(k, pos, 1).transpose(0, 1), taken(v, pos, 1).transpose(0, 1)
 
 
+def heads_of(given: Any) -> tuple[int, ...] | None:
+    """Heads as a user writes them: one, several, or None for all.
+
+    Example:
+        >>> heads_of(3), heads_of([0, 2]), heads_of(None)
+        ((3,), (0, 2), None)
+
+    Raises:
+        InputError: something that is no whole number.
+    """
+    if given is None:
+        return None
+    several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
+    heads = tuple(as_int(head) for head in (given if several else [given]))
+    wrong = next((h for h in heads if isinstance(h, bool) or not isinstance(h, int)), None)
+    if wrong is not None:
+        raise InputError(f"heads are {shown(given)}; give whole numbers, such as heads=[0, 3]")
+    return heads
+
+
 @dataclass(frozen=True, kw_only=True)
 class Intervention(ABC):
     """A frozen description of what is blocked: a formula, not an action.
@@ -110,6 +132,16 @@ class Intervention(ABC):
     """Batch rows one cell needs."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "window", as_int(self.window))
+        for place in ("at", "to", "src"):
+            if hasattr(self, place):
+                object.__setattr__(self, place, place_of(getattr(self, place)))
+        alpha = getattr(self, "alpha", 1.0)
+        if isinstance(alpha, bool) or not isinstance(alpha, Real) or not math.isfinite(alpha):
+            raise InputError(f"alpha is {shown(alpha)}; give a share of the way, such as 0.5")
+        for text in ("name", "label"):
+            if not isinstance(getattr(self, text), str):
+                raise InputError(f"{text} is {shown(getattr(self, text))}, which is no text")
         check_window(self.window)
         if self.role not in ROLES:
             raise unknown("role", self.role, ROLES)
@@ -212,6 +244,12 @@ def not_a_distribution(cell: Cell, prompt: Prompt) -> InputError:
     )
 
 
+def listed(interventions: Iterable[Intervention] | Intervention) -> list[Intervention]:
+    """One intervention, or several, as a list."""
+    several = isinstance(interventions, Iterable) and not isinstance(interventions, str | Mapping)
+    return list(interventions) if several else [interventions]  # type: ignore[list-item]
+
+
 def check_names(interventions: Sequence[Intervention]) -> None:
     """Refuse an empty list, or two interventions that would share a row of the table.
 
@@ -223,7 +261,7 @@ def check_names(interventions: Sequence[Intervention]) -> None:
     for one in interventions:
         if not isinstance(one, Intervention):
             raise InputError(
-                f"{one!r} is not an intervention; use patch(), knockout(), edge_patch() or "
+                f"{shown(one)} is not an intervention; use patch(), knockout(), edge_patch() or "
                 "information_flow()"
             )
     names = [one.name for one in interventions]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence, Sized
 from operator import index
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 from knockgrid._errors import InputError, unknown
 
@@ -37,6 +37,19 @@ def layer_list(layers: str | int | Sequence[int], n_layers: int) -> tuple[int, .
     if repeated:
         raise InputError(f"layer {repeated[0]} is given more than once; name each layer once")
     return chosen
+
+
+def as_int(value: object) -> Any:
+    """A number of NumPy's as Python's own, since labels and keys show it; all else as it is.
+
+    Example:
+        >>> import numpy as np
+        >>> as_int(np.int64(3)), as_int(3.5), as_int("from")
+        (3, 3.5, 'from')
+    """
+    if isinstance(value, bool | Sized) or not isinstance(value, SupportsIndex):
+        return value
+    return index(value)
 
 
 def _layer(given: object, n_layers: int) -> int:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch.nn.modules import module
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid._errors import InputError, unknown
+from knockgrid._errors import InputError, shown, unknown
 from knockgrid._progress import without_bars
 from knockgrid.host.hooks import HookPoint, full_name, gated, origin, points, wired
 from knockgrid.host.models import attention_of
@@ -22,7 +22,7 @@ from knockgrid.host.models import attention_of
 def load(
     model: str | Path | TransformerBridge,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     device: str | torch.device | None = None,
     revision: str | None = None,
     device_map: str | dict[str, str | int] | None = None,
@@ -51,10 +51,14 @@ def load(
     if isinstance(model, TransformerBridge):
         return model
     if not isinstance(model, str | Path):
+        wrapped = hasattr(model, "config") and isinstance(model, torch.nn.Module)
+        how = "TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer)"
         raise InputError(
             f"model is a {type(model).__name__}; give a name, a folder or a TransformerBridge"
+            + (f": {how}" if wrapped else "")
         )
     check_device(device)
+    dtype = dtype_of(dtype)
     if str(model) == "demo":
         from knockgrid._demo import demo_folder
 
@@ -75,12 +79,39 @@ def load(
             f"model {str(model)!r} has weights in a pickle that holds more than tensors, or is "
             "damaged, so it was not loaded; save it as safetensors where it is trusted"
         ) from error
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        kind = " is quantised and" if _is_quantised(model) else ""
         raise InputError(
-            f"model {str(model)!r} could not be loaded ({first}); give 'demo', a folder with a "
-            "saved model, or a hub name that this machine can reach"
+            f"model {str(model)!r}{kind} could not be loaded ({first}); give 'demo', a folder with "
+            "a saved model, or a hub name that this machine can reach"
         ) from error
+
+
+def dtype_of(given: object) -> torch.dtype:
+    """A dtype, or its name.
+
+    Example:
+        >>> dtype_of("float16"), dtype_of("torch.bfloat16"), dtype_of(torch.float32)
+        (torch.float16, torch.bfloat16, torch.float32)
+
+    Raises:
+        InputError: no dtype that a model can have.
+    """
+    name = given.removeprefix("torch.") if isinstance(given, str) else ""
+    dtype = getattr(torch, name, given) if name else given
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        allowed = "float32, float64, bfloat16 or float16"
+        raise InputError(f"dtype is {shown(given)}; give {allowed}, as torch.float32 or its name")
+    return dtype
+
+
+def _is_quantised(model: str | Path) -> bool:
+    """Whether the configuration in a folder says so."""
+    try:
+        return '"quantization_config"' in (Path(model) / "config.json").read_text("utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 def check_device(device: str | torch.device | None) -> None:
@@ -157,8 +188,8 @@ def hook_name(model: TransformerBridge, act_name: str, layer: int | None = None)
     """
     name, names = full_name(act_name, layer), points(model)
     if name not in names:
-        ends = {n.rpartition("hook_")[2] for n in names}
-        near = [end for end in ends if end and full_name(end, layer) in names]
+        ends = {n.rpartition("hook_")[2] for n in names} - {"", "in", "out"}
+        near = [end for end in ends if full_name(end, layer) in names]
         raise unknown(f"activation at layer {layer}", act_name, sorted(near))
     switch = gated(model, names[name])
     if switch is not None:

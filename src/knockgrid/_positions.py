@@ -5,11 +5,12 @@ of the sequence the model sees, BOS included.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from knockgrid._errors import InputError, shown, unknown
+from knockgrid._layers import as_int
 from knockgrid._prompt import Prompt
 
 Position = str | int
@@ -128,6 +129,29 @@ def _lot(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "replace")).digest()
 
 
+def place_of(given: object) -> At:
+    """A place as a user writes it, with Python's own integers.
+
+    Example:
+        >>> import numpy as np
+        >>> place_of(np.array([2, 3])), place_of("last")
+        ([2, 3], 'last')
+
+    Raises:
+        InputError: neither a name, nor an index, nor a list of these.
+    """
+    at = as_int(given)
+    if isinstance(at, str | int) and not isinstance(at, bool):
+        return at
+    if isinstance(at, Iterable) and not isinstance(at, Mapping | bytes):
+        found: list[Any] = [place_of(one) for one in at]
+        return tuple(found) if isinstance(at, tuple) else found
+    raise InputError(
+        f"place {shown(given)} is neither a name nor an index; write one such as 'subject', 'last' "
+        "or -1, or a list of them"
+    )
+
+
 def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
     """Token indices of a position name, an index (negative from the end), or several of them.
 
@@ -226,8 +250,9 @@ def token_positions(
         InputError: unknown name, index out of range, a tokenizer without offsets, or one with a BOS
             token and no word on `prepend_bos`.
     """
+    if not isinstance(prompt, Prompt):
+        raise InputError(f"{shown(prompt)} is not a Prompt; write Prompt(text, spans={{...}})")
     bos = default_bos(tokenizer, prepend_bos)
     of_model = getattr(tokenizer, "cfg", None) is not None
-    return resolve(
-        prompt, tokenize(prompt.text, tokenizer.tokenizer if of_model else tokenizer, bos), at
-    )
+    tokens = tokenize(prompt.text, tokenizer.tokenizer if of_model else tokenizer, bos)
+    return resolve(prompt, tokens, place_of(at))

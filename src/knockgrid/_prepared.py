@@ -1,6 +1,6 @@
 """Prompts made ready for a model: token ids, equal-length batches, source runs by key."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid._errors import InputError
+from knockgrid._errors import InputError, shown
 from knockgrid._positions import Tokens, tokenize
 from knockgrid._positions import default_bos as default_bos
 from knockgrid._prompt import Prompt
@@ -31,6 +31,11 @@ def prepare(
     Raises:
         InputError: no prompts, two with the same id, one too long, a tokenizer without offsets.
     """
+    if isinstance(prompts, str | Mapping) or not isinstance(prompts, Iterable | Prompt):
+        raise InputError(
+            f"prompts are {shown(prompts)}; give Prompt objects, Prompt(text, spans={{...}}), or "
+            "what read_prompts(file) returns"
+        )
     prompts = [prompts] if isinstance(prompts, Prompt) else list(prompts)
     if not prompts:
         raise InputError("the prompt set is empty; give at least one Prompt")
@@ -38,7 +43,7 @@ def prepare(
     ready = []
     for prompt in prompts:
         if not isinstance(prompt, Prompt):
-            raise InputError(f"{prompt!r} is not a Prompt; write Prompt(text, spans={{...}})")
+            raise InputError(f"{shown(prompt)} is not a Prompt; write Prompt(text, spans={{...}})")
         if prompt.id in seen:
             raise InputError(f"two prompts share the id {prompt.id!r}; give each its own id=")
         seen.add(str(prompt.id))

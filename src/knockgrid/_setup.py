@@ -22,7 +22,7 @@ from knockgrid._checks import (
     yes_or_no,
 )
 from knockgrid._executor import Executor
-from knockgrid._intervention import Intervention, Statistics, check_names
+from knockgrid._intervention import Intervention, Statistics, check_names, listed
 from knockgrid._layers import layer_list, layer_set
 from knockgrid._memory import TRIAL, Memory, bytes_of, check_rows, until_it_fits
 from knockgrid._model import check_ready, describe, n_layers
@@ -151,7 +151,7 @@ def set_up(
         InputError: bad input, in one sentence.
     """
     check_ready(model)
-    rows = list(interventions) if isinstance(interventions, Sequence) else [interventions]
+    rows = listed(interventions)
     check_counts(n_tokens=n_tokens, samples=samples, batch=batch)
     seed, prepend_bos = whole_number("seed", seed), yes_or_no("prepend_bos", prepend_bos)
     check_rows(max_rows)

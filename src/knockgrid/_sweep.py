@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch.nn import Module
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._checks import whole_number, yes_or_no
 from knockgrid._collect import Collected, collect
-from knockgrid._errors import InputError
+from knockgrid._errors import InputError, shown
 from knockgrid._exclusive import exclusive
 from knockgrid._executor import Executor
 from knockgrid._intervention import Intervention
+from knockgrid._layers import as_int
 from knockgrid._left_out import warn_left_out
 from knockgrid._model import load
 from knockgrid._progress import bar
@@ -123,21 +125,23 @@ def sweep(
     """
     options: dict[str, Any] = {
         "layers": list(layers) if isinstance(layers, Iterator) else layers,
-        "n_tokens": n_tokens,
+        "n_tokens": as_int(n_tokens),
         "mode": mode,
         "metrics": metrics,
         "unit": unit,
-        "samples": samples,
+        "samples": as_int(samples),
         "direction": direction,
         "executor": executor,
         "prepend_bos": yes_or_no("prepend_bos", prepend_bos),
         "seed": whole_number("seed", seed),
-        "batch": batch,
-        "max_rows": max_rows,
-        "max_memory": max_memory,
-        "threads": threads,
-        "top": top,
+        "batch": as_int(batch),
+        "max_rows": as_int(max_rows),
+        "max_memory": as_int(max_memory),
+        "threads": as_int(threads),
+        "top": as_int(top),
     }
+    if not isinstance(out, str | Path | None):
+        raise InputError(f"out is {shown(out)}; give the path of a run folder")
     if out is not None:
         # Inside a function, as all that lasts is at the edge, and nothing else here needs it.
         from knockgrid.edge.resumable import resumable
@@ -163,9 +167,9 @@ def loaded(model: Model, device: str | None = None) -> TransformerBridge:
     Raises:
         InputError: it cannot be loaded.
     """
-    if callable(model) and not isinstance(model, TransformerBridge):
+    if callable(model) and not isinstance(model, Module):
         return load(model())
-    return load(model, device=device)
+    return load(model, device=device)  # type: ignore[arg-type]
 
 
 def collected(setup: Setup, progress: bool) -> Collected:

@@ -253,6 +253,8 @@ def numbers(table: pd.DataFrame, metric: str) -> np.ndarray:
 
 
 def _check(table: pd.DataFrame, metric: str, rows: str, columns: str) -> None:
+    if not isinstance(table, pd.DataFrame):
+        raise InputError(f"table is a {type(table).__name__}; give what sweep or open_run returns")
     absent = [name for name in (*REQUIRED, "status") if name not in table]
     if absent:
         raise InputError(f"this is no knockgrid table: it has no column {absent[0]!r}")

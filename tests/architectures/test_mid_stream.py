@@ -23,7 +23,8 @@ READS = {
 }
 PARALLEL = ("GPT-J", "CodeGen", "GPT-NeoX, Pythia", "Phi", "Falcon (rotary)", "Cohere", "Cohere 2")
 ELSEWHERE = ("Falcon-H1", "Qwen 3-Next", "Qwen 3.5", "RWKV", "Mamba", "Mamba 2", "OpenAI GPT")
-SEQUENTIAL = [f for f in FAMILIES if f.name not in (*PARALLEL, *ELSEWHERE)]
+MIXED = ("LFM 2", "Jamba", "Bamba")  # attention in some layers only
+SEQUENTIAL = [f for f in FAMILIES if f.name not in (*PARALLEL, *ELSEWHERE, *MIXED)]
 EXECUTORS = {one.name: one for one in (kg.staircase, kg.rectangle, kg.reference)}
 
 

@@ -15,7 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid._errors import InputError, unknown
 from knockgrid._exclusive import exclusive
 from knockgrid._executor import Executor
-from knockgrid._intervention import Intervention
+from knockgrid._intervention import Intervention, listed
 from knockgrid._model import describe
 from knockgrid._progress import bar
 from knockgrid._prompt import Prompt
@@ -57,7 +57,7 @@ def resumable(
     """
     part = part_of(shard)
     folder = RunFolder(Path(out))
-    rows = list(interventions) if isinstance(interventions, Sequence) else [interventions]
+    rows = listed(interventions)
     executor = options["executor"]
     named = executor.name if isinstance(executor, Executor) else executor
     # Bounds are no part of what a run is: it may go on where there is less memory.

@@ -6,7 +6,7 @@ from typing import final
 
 from knockgrid._edit import Edit
 from knockgrid._errors import InputError
-from knockgrid._intervention import Intervention, Place
+from knockgrid._intervention import Intervention, Place, heads_of
 from knockgrid._layers import Window
 from knockgrid._positions import At
 from knockgrid._source import Source, check_source
@@ -76,7 +76,7 @@ def edge_patch(
     src: At = "subject",
     source: Source | None = None,
     window: Window = 5,
-    heads: Sequence[int] | None = None,
+    heads: int | Sequence[int] | None = None,
     *,
     alpha: float = 1.0,
     name: str = "",
@@ -103,7 +103,7 @@ def edge_patch(
             f"edge_patch needs keys and values of a run, and {source.label!r} has none; "
             "use corrupted_run() or donor()"
         )
-    head_index = None if heads is None else tuple(heads)
+    head_index = heads_of(heads)
     return EdgePatch(
         to=to,
         src=src,

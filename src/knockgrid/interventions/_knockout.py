@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 from knockgrid._edit import Edit
-from knockgrid._intervention import Intervention, Place
+from knockgrid._intervention import Intervention, Place, heads_of
 from knockgrid._layers import Window
 from knockgrid._positions import At
 from knockgrid._source import Source
@@ -58,7 +58,7 @@ def knockout(
     to: At = "last",
     src: At = "subject",
     window: Window = 5,
-    heads: Sequence[int] | None = None,
+    heads: int | Sequence[int] | None = None,
     *,
     name: str = "",
     label: str = "",
@@ -80,5 +80,5 @@ def knockout(
     Limits: a query that could see nothing else is refused, and an edge that no layer of the set
     can see (sliding window, linear attention) is NA, not 0.
     """
-    head_index = None if heads is None else tuple(heads)
+    head_index = heads_of(heads)
     return Knockout(to=to, src=src, window=window, head_index=head_index, name=name, label=label)

@@ -6,7 +6,7 @@ from typing import final
 
 from knockgrid._act_names import act_name_of
 from knockgrid._edit import Edit
-from knockgrid._intervention import Intervention, Place
+from knockgrid._intervention import Intervention, Place, heads_of
 from knockgrid._layers import Window
 from knockgrid._positions import At
 from knockgrid._source import Source, check_source
@@ -64,7 +64,7 @@ def patch(
     window: Window = 1,
     *,
     alpha: float = 1.0,
-    heads: Sequence[int] | None = None,
+    heads: int | Sequence[int] | None = None,
     name: str = "",
     label: str = "",
 ) -> Patch:
@@ -88,7 +88,7 @@ def patch(
     """
     source = corrupted_run() if source is None else source
     check_source(source)
-    head_index = None if heads is None else tuple(heads)
+    head_index = heads_of(heads)
     return Patch(
         act_name=act_name,
         at=at,

@@ -1,6 +1,6 @@
 """per_alpha: one intervention at several doses."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -27,6 +27,8 @@ def per_alpha(intervention: Dosed, alphas: Sequence[float]) -> list[Dosed]:
     """
     if not isinstance(intervention, Patch | EdgePatch):
         raise InputError(f"{intervention!r} has no alpha; use patch() or edge_patch()")
+    if isinstance(alphas, str) or not isinstance(alphas, Iterable):
+        raise InputError(f"alphas are {alphas!r}; give a list of them")
     if not len(alphas) or len(set(alphas)) < len(alphas):
         raise InputError(f"alphas are {list(alphas)!r}; give shares of the way, each once")
     return [

@@ -1,6 +1,6 @@
 """per_window: one intervention over several sets of layers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -25,6 +25,8 @@ def per_window(intervention: Kind, windows: Sequence[Window] = RULES) -> list[Ki
     Raises:
         InputError: no windows, one given twice, or one that is not a window.
     """
+    if isinstance(windows, str) or not isinstance(windows, Iterable):
+        raise InputError(f"windows are {windows!r}; give a list of them")
     if not len(windows) or len(set(windows)) < len(windows):
         raise InputError(f"windows are {list(windows)!r}; give sets of layers, each once")
     return [

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar, final
 
 from torch import Tensor
 
 from knockgrid._errors import InputError, shown, unknown
-from knockgrid._positions import At
+from knockgrid._positions import At, place_of
 from knockgrid._prompt import Prompt
 from knockgrid._source import RunSpec, Source, Where, normal
 
@@ -27,12 +28,12 @@ class Noise(Source):
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.k, int | float) and math.isfinite(self.k) and self.k > 0):
+        if not (isinstance(self.k, Real) and math.isfinite(self.k) and self.k > 0):
             raise InputError(f"noise({self.k!r}) needs a positive number of standard deviations")
         if self.scale_from not in SCALES:
             raise unknown("scale_from", self.scale_from, SCALES)
-        if not isinstance(self.at, str | int):
-            object.__setattr__(self, "at", tuple(self.at))
+        at = place_of(self.at)
+        object.__setattr__(self, "at", at if isinstance(at, str | int) else tuple(at))
 
     @property
     def label(self) -> str:
