@@ -178,7 +178,7 @@ def side(
     run = bound.clean[index]
     clean, answer = run.logits[0].double().log_softmax(-1), next(iter(meter.answers[index]), -1)
     moved = {
-        name: in_unit(float(evaluate([js], run.logits[0], source.logits[:1])["js"][0]), js, unit)
+        name: float(in_unit(evaluate([js], run.logits[0], source.logits[:1])["js"], js, unit))
         for (at, name, sample), source in bound.sources.items()
         if at == index and sample == 0
     }

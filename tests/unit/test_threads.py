@@ -282,8 +282,9 @@ def test_settings_with_other_threads_begin_the_same_run(tiny_llama, tmp_path):
         out = tmp_path / str(given)
         more = {"threads": given, "noise_floor": False, "executor": "reference", "layers": (0,)}
         config = SweepConfig(prompts=str(file), source=("zero",), **more)
-        carry_out(config, out, lambda: tiny_llama, progress=False)
-        carry_out(SweepConfig(**{**config.model_dump(), "threads": 3}), out, None, progress=False)
+        other = SweepConfig(**{**config.model_dump(), "threads": 3})
+        for settings in (config, other):
+            carry_out(settings, out, lambda: tiny_llama, progress=False)
         begun.append(json.loads((out / "manifest.json").read_text("utf-8")))
     assert [one["threads"]["given"] for one in begun] == [1, 2, None]
     for name in ("run_digest", "config_digest", "config"):

@@ -88,22 +88,24 @@ class Divergence:
 
 
 def in_unit(value: Value, measure: Divergence, unit: str) -> Value:
-    """A value in nats, in another unit if the measure has one, without a bound's rounding errors.
+    """A value in nats, in another unit if the measure has one.
+
+    Measured values, which are tensors, lose what rounding adds beyond the measure's bound.
 
     Example:
         >>> from knockgrid.divergences import js, total_variation
-        >>> in_unit(js.upper, js, "bits"), in_unit(1.0 + 1e-7, total_variation, "bits")
+        >>> in_unit(js.upper, js, "bits"), in_unit(1.0, total_variation, "bits")
         (1.0, 1.0)
+        >>> in_unit(torch.tensor([0.2, 0.6931473]), js, "bits")
+        tensor([0.2885, 1.0000])
     """
     if unit not in UNITS:
         raise unknown("unit", unit, UNITS)
     scale = UNITS[unit] if measure.logarithmic else 1.0
     value = value * scale
-    if measure.upper is None:
+    if measure.upper is None or not isinstance(value, Tensor):
         return value
-    if isinstance(value, Tensor):
-        return value.clamp(max=_not_above(measure.upper * scale, value.dtype))
-    return min(value, measure.upper * scale)
+    return value.clamp(max=_not_above(measure.upper * scale, value.dtype))
 
 
 def _not_above(bound: float, dtype: torch.dtype) -> float:
