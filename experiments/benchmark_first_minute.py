@@ -23,7 +23,6 @@ PROMPTS = [
     kg.Prompt(f"The city of {city} lies in the country of", spans={"subject": city})
     for city in ("Paris", "Rome", "London")
 ]
-RECEIPTS = "KNOCKGRID_RECEIPTS"
 
 
 def billion(dtype):
@@ -40,10 +39,7 @@ def billion(dtype):
 
 
 def seconds(call):
-    """CPU seconds of a call."""
-    before = process_time()
-    call()
-    return process_time() - before
+    return -process_time() + (call(), process_time())[1]
 
 
 def plain(model, times=5):
@@ -69,13 +65,13 @@ def main():
     parser.add_argument("--billion", choices=["float32", "bfloat16"])
     given = parser.parse_args()
     torch.set_num_threads(1)
-    os.environ[RECEIPTS] = "off"
+    os.environ["KNOCKGRID_RECEIPTS"] = "off"
     model = billion(getattr(torch, given.billion)) if given.billion else kg.load("demo")
     print(f"one prompt, first call    {units(model, PROMPTS[0]):6.1f}")
     print(f"one prompt, warm          {units(model, PROMPTS[0], 5):6.1f}")
     if not given.billion:
         print(f"three prompts, first call {units(kg.load('demo'), PROMPTS):6.1f}")
-        os.environ[RECEIPTS] = tempfile.mkdtemp()
+        os.environ["KNOCKGRID_RECEIPTS"] = tempfile.mkdtemp()
         kg.sweep(kg.load("demo"), PROMPTS[0], kg.information_flow(), progress=False)
         print(f"one prompt, kept receipt  {units(kg.load('demo'), PROMPTS[0]):6.1f}")
 
