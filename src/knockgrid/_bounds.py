@@ -70,7 +70,7 @@ def need_of(
     chunk = min(at_once, chunk_rows(sizes.d_vocab, torch.device(device))) * TERMS * term
     return Need(
         kept=kept,
-        cache=sizes.cache(length) if keep_kv else 0,
+        cache=sizes.cache(length) * (1 + n_runs) if keep_kv else 0,
         recording=sizes.row(length, length, n_tokens) + sizes.cache(length),
         runs=n_runs,
         row=sizes.row(length, length, n_tokens),

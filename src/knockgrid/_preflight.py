@@ -9,9 +9,9 @@ must equal the reference executor, all in the one pass in which a sweep would ca
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -144,6 +144,7 @@ def _found(
     receipt = kept(model, wanted)
     for one in asked if receipt is not None else ():
         if one.name == receipt["executor"]:
+            one = _versions(one)[0 if receipt["lift"] else -1]
             made.append((wanted, (one, receipt)))
             return one, receipt
     return None
@@ -195,23 +196,32 @@ def _try(
         "heads": _heads(trial.runs[0]),
         "tried": [],
     }
-    for candidate in asked:
+    for candidate in [version for one in asked for version in _versions(one)]:
         try:
             if no_cache is not None and candidate.needs_kv:
                 raise Refused(no_cache)
             within = bounded(candidate, memory, bytes_left)
             kinds = _check(model, trial, expected, within)
         except Refused as reason:
-            receipt["tried"].append({"executor": candidate.name, "refused": str(reason)})
+            if not getattr(candidate, "lift", False):
+                receipt["tried"].append({"executor": candidate.name, "refused": str(reason)})
         else:
             receipt["tried"].append({"executor": candidate.name, "kinds": kinds})
-            return candidate, {"executor": candidate.name, **receipt}
+            lift = bool(getattr(candidate, "lift", False))
+            return candidate, {"executor": candidate.name, "lift": lift, **receipt}
     last = receipt["tried"][-1]
     advice = "; use executor='auto' or 'reference'" if forced and asked != [reference] else ""
     raise InputError(
         f"executor {last['executor']!r} cannot be used on {model.cfg.architecture}: "
         f"{last['refused']}{advice}"
     )
+
+
+def _versions(executor: Executor) -> list[Executor]:
+    """An executor, and itself without the step that not every architecture bears."""
+    if is_dataclass(executor) and getattr(executor, "lift", False):
+        return [executor, cast(Executor, replace(cast(Any, executor), lift=False))]
+    return [executor]
 
 
 def _check_other_length(model: TransformerBridge, prompt: Prepared, settings: Settings) -> None:

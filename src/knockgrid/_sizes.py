@@ -80,6 +80,7 @@ def pass_tokens(model: TransformerBridge) -> float:
     sizes = sizes_of(model)
     reading, starting = PASS.get(str(model.cfg.device).split(":")[0], (150, 1e12))
     width = 4 * sizes.n_heads * sizes.d_head + 3 * sizes.d_mlp
+    reading *= min(4, sizes.itemsize) / 4
     return reading + starting / (sizes.n_layers * sizes.d_model * width)
 
 
