@@ -142,8 +142,8 @@ def _found(
         if before.holds_for(wanted):
             return found
     receipt = kept(model, wanted)
-    for one in asked if receipt is not None else ():
-        if one.name == receipt["executor"]:
+    for one in asked:
+        if receipt is not None and one.name == receipt["executor"]:
             one = _versions(one)[0 if receipt["lift"] else -1]
             made.append((wanted, (one, receipt)))
             return one, receipt

@@ -173,7 +173,7 @@ def run_hooked(
     are on the model for as long as the pass lasts, and no longer.
     """
     own: Any = [(name, of_this_thread(hook_fn)) for name, hook_fn in hooks]
-    stop = {} if stop_at_layer is None else {"stop_at_layer": stop_at_layer}
+    stop: dict[str, Any] = {} if stop_at_layer is None else {"stop_at_layer": stop_at_layer}
     with exclusive(model, "a forward pass"), handed(model, past) as given:
         return model.run_with_hooks(ids, fwd_hooks=own, **given, **stop)
 

@@ -74,7 +74,7 @@ def empty_cache(model: TransformerBridge) -> Cache:
     past = DynamicCache(config=getattr(model.original_model, "config", None))
     for layer in past.layers:
         if hasattr(layer, "sliding_window"):
-            layer.sliding_window = torch.iinfo(torch.int32).max
+            vars(layer)["sliding_window"] = torch.iinfo(torch.int32).max
     return past
 
 
