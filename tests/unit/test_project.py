@@ -79,6 +79,7 @@ ROOMS = (
     "datasets",
     "figures",
     "_trial",
+    "_oracle",
     "_preflight",
     "_checks",
     "_setup",
