@@ -7,10 +7,8 @@ before a sweep every kind of edit in it is made on this very model: its activati
 must equal the reference executor, all in the one pass in which a sweep would carry them out.
 """
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass, replace
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -21,10 +19,11 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid._answer_positions import is_answer_position
 from knockgrid._bounds import bounded, bytes_held
 from knockgrid._errors import InputError, unknown
-from knockgrid._executor import Executor, Outcome
+from knockgrid._executor import Executor
 from knockgrid._intervention import Cell, not_a_distribution
 from knockgrid._memory import TRIAL, Memory, is_out_of_memory
 from knockgrid._model import user_hooks
+from knockgrid._oracle import SINGLE, Seen, expected_of, largest, measure, tolerance_of
 from knockgrid._prepared import Prepared, ids_of
 from knockgrid._receipts import Asked, Receipt, are_ignored, keep, kept, state_of
 from knockgrid._record import check_heads, record_full
@@ -38,42 +37,19 @@ from knockgrid._trial import (
     make_trial,
     partner_of,
 )
-from knockgrid.divergences import js
 from knockgrid.divergences._distribution import nan_rows
-from knockgrid.divergences._evaluate import evaluate
 from knockgrid.executors import rectangle, reference, staircase
-from knockgrid.executors._reference import forward, in_rows
 
 
 class Refused(Exception):
     """Why an executor cannot be used; it ends up in the receipt."""
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """How far an executor may be from the reference, in nats of JS, by dtype."""
-
-    agree: float
-    no_op: float
-
-
-SINGLE = Tolerance(agree=5e-6, no_op=1e-9)
-TOLERANCES = {torch.float64: Tolerance(agree=1e-8, no_op=1e-12), torch.float32: SINGLE}
-HALF = Tolerance(agree=1e-2, no_op=1e-4)
 ROUNDED = 1e-5
 """Relative difference of logits that is no more than the rounding of float32 parts in float64.
 
 Routers of experts and some attention modules compute in float32 whatever the model's dtype is.
 """
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One cell, measured: its logits and effect, and how far its null row is from the clean run."""
-
-    logits: Tensor
-    effect: float
-    null: float
 
 
 def choose(
@@ -142,8 +118,10 @@ def _found(
         if before.holds_for(wanted):
             return found
     receipt = kept(model, wanted)
+    if receipt is None:
+        return None
     for one in asked:
-        if receipt is not None and one.name == receipt["executor"]:
+        if one.name == receipt["executor"]:
             one = _versions(one)[0 if receipt["lift"] else -1]
             made.append((wanted, (one, receipt)))
             return one, receipt
@@ -186,7 +164,7 @@ def _try(
     trial, no_cache = _recorded(model, prompts, short, any(each.needs_kv for each in asked))
     # Nothing but the passes can be made smaller here, so they get what the runs leave.
     bytes_left = None if memory.max_bytes is None else memory.max_bytes - bytes_held(trial.runs)
-    expected = _expected(model, trial, memory.most_rows or TRIAL)
+    expected = expected_of(model, trial, memory.most_rows or TRIAL)
     _refuse_nan(trial, expected)
     receipt: Receipt = {
         "prompts": [one.prompt.id for one in prompts],
@@ -240,28 +218,6 @@ def _heads(run: Run) -> dict[str, int]:
     return found
 
 
-def _expected(model: TransformerBridge, trial: Trial, max_rows: int) -> dict[int, Seen]:
-    """What the cells must give, by the reference executor.
-
-    They are rows of whole passes, which may do for passes of their own where the cell of the
-    greatest effect is, to the same tolerance, what it is alone.
-    """
-    tried = [*trial.edited(*trial.kinds), *trial.pair]
-    agree = _tolerance(model).agree
-    try:
-        seen = _measure(model, trial.runs, tried, partial(in_rows, max_rows=max_rows))
-        cell = max(tried, key=lambda cell: seen[cell.index].effect)
-        alone = forward(model, trial.runs[cell.runs[0]], cell.samples[0], cell.n_rows)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-    else:
-        null = _largest(one.null for one in seen.values())
-        if null <= agree and _js(alone, seen[cell.index].logits) <= agree:
-            return seen
-    return _measure(model, trial.runs, tried, reference)
-
-
 def _refuse_nan(trial: Trial, expected: Mapping[int, Seen]) -> None:
     """Name a cell of the sweep whose logits are no distribution: no executor is to blame.
 
@@ -305,31 +261,6 @@ def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _measure(
-    model: TransformerBridge,
-    runs: Sequence[Run],
-    cells: Sequence[Cell],
-    carry_out: Callable[..., Iterable[Outcome]],
-) -> dict[int, Seen]:
-    """Every cell by index: the largest values over its measured tokens."""
-    found: dict[int, Seen] = {}
-    with warnings.catch_warnings():
-        # A bridge that discards an edit warns once per hook; the refusal says it once, with a name.
-        warnings.filterwarnings("ignore", message=".*edit is discarded.*")
-        for outcome in carry_out(model, runs, cells):
-            clean = runs[outcome.cell.runs[outcome.sample]].logits
-            found[outcome.cell.index] = Seen(
-                logits=outcome.logits,
-                effect=_js(outcome.null, outcome.logits),
-                null=_js(clean, outcome.null),
-            )
-    return found
-
-
-def _js(one: Tensor, other: Tensor) -> float:
-    return float(evaluate([js], one, other)["js"].max())
-
-
 def _apart(mine: Tensor, theirs: Tensor) -> float:
     """The largest difference of logits, relative to the largest logit."""
     return float((mine - theirs).abs().max() / theirs.abs().max())
@@ -366,22 +297,22 @@ def _check(
         Refused: it failed, moved a no-op, or differs from the reference.
     """
     seen = _carried_out(model, trial, expected, executor)
-    dtype, tolerance = next(model.original_model.parameters()).dtype, _tolerance(model)
-    rounding = _largest(_apart(seen[i].logits, expected[i].logits) for i in expected)
+    dtype, tolerance = next(model.original_model.parameters()).dtype, tolerance_of(model)
+    rounding = largest(_apart(seen[i].logits, expected[i].logits) for i in expected)
     if dtype == torch.float64 and rounding <= ROUNDED:
         tolerance = replace(SINGLE, no_op=tolerance.no_op)
     kinds: Receipt = {}
     together = {cell.index for cell in trial.pair}
-    null = _largest(seen[i].null for i in seen.keys() - together)
+    null = largest(seen[i].null for i in seen.keys() - together)
     if not null <= tolerance.agree:
         raise Refused(f"its unedited pass is {null:.1e} in JS away from the clean run")
-    pair = max(_distance(seen, expected, trial.pair), _largest(seen[i].null for i in together))
+    pair = max(_distance(seen, expected, trial.pair), largest(seen[i].null for i in together))
     if not pair <= tolerance.agree:
         raise Refused(
             f"with two prompts in one pass it is {pair:.1e} in JS away from the reference"
         )
     for kind in trial.kinds:
-        no_op = _largest(seen[cell.index].effect for cell in trial.idle(kind))
+        no_op = largest(seen[cell.index].effect for cell in trial.idle(kind))
         apart = _distance(seen, expected, trial.edited(kind))
         if not no_op <= tolerance.no_op:
             raise Refused(f"a no-op of kind {kind!r} moves JS by {no_op:.1e}")
@@ -391,14 +322,10 @@ def _check(
     return kinds
 
 
-def _tolerance(model: TransformerBridge) -> Tolerance:
-    return TOLERANCES.get(next(model.original_model.parameters()).dtype, HALF)
-
-
 def _distance(
     seen: Mapping[int, Seen], expected: Mapping[int, Seen], cells: Sequence[Cell]
 ) -> float:
-    return _largest(abs(seen[c.index].effect - expected[c.index].effect) for c in cells)
+    return largest(abs(seen[c.index].effect - expected[c.index].effect) for c in cells)
 
 
 def _carried_out(
@@ -406,11 +333,11 @@ def _carried_out(
 ) -> dict[int, Seen]:
     """All cells in one go; if that fails, kind by kind, to be able to say which it was."""
     if executor is reference:
-        return {**expected, **_measure(model, trial.runs, trial.idle(*trial.kinds), reference)}
+        return {**expected, **measure(model, trial.runs, trial.idle(*trial.kinds), reference)}
 
     def measured(*kinds: str) -> dict[int, Seen]:
         cells = [*trial.edited(*kinds), *trial.idle(*kinds), *trial.pair]
-        return _measure(model, trial.runs, cells, executor)
+        return measure(model, trial.runs, cells, executor)
 
     try:
         return measured(*trial.kinds)
@@ -425,8 +352,3 @@ def _carried_out(
                     raise
                 raise Refused(f"{kind!r} raised {_line(error)}") from error
         raise Refused(f"all kinds together raised {_line(together)}") from together
-
-
-def _largest(values: Iterable[float]) -> float:
-    """The largest value, NaN if there is one, 0 if there are none."""
-    return max(values, key=lambda value: (value != value, value), default=0.0)

@@ -84,6 +84,7 @@ ROOMS = (
     "figures",
     "_slower",
     "_trial",
+    "_oracle",
     "_preflight",
     "_checks",
     "_setup",
