@@ -12,6 +12,7 @@ from knockgrid._answer_positions import answer_positions
 from knockgrid._errors import InputError
 from knockgrid._intervention import Intervention
 from knockgrid._layers import layer_set
+from knockgrid._memory import is_out_of_memory, release
 from knockgrid._model import has_hook, hook_name, n_layers
 from knockgrid._positions import Tokens, resolve, tokenize
 from knockgrid._prepared import Prepared, ids_of
@@ -214,13 +215,21 @@ def record_runs(
     long as it takes to read the weights.
     """
     given = [_source_ids(model, one, settings.prepend_bos) for one in wanted]
-    both = _in_one_pass(model, clean, wanted, given, settings)
+    both = bool(wanted) and _in_one_pass(model, clean, wanted, given, settings)
     some = list(wanted) if both else []
     ids = torch.stack([*(run.ids for run in clean), *(own for _, own in given[: len(some)])])
     noise = _noise_of(model, some, settings, ids)
     if noise is not None:
         noise = torch.cat([noise.new_zeros(len(clean), *noise.shape[1:]), noise])
-    recording = record_full(model, ids, clean[0].n_prompt, settings, noise)
+    try:
+        recording = record_full(model, ids, clean[0].n_prompt, settings, noise)
+    except Exception as error:
+        if not both or not is_out_of_memory(error):
+            raise
+        recording = None
+    if recording is None:  # only here is the traceback gone, whose frames hold what failed
+        release()
+        return record_runs(model, clean, wanted, replace(settings, rows_recorded=len(clean)))
     runs = unbatch(
         recording,
         [*(run.prompt for run in clean), *(one.spec.prompt for one in some)],
@@ -231,7 +240,7 @@ def record_runs(
     )
     pairs = zip(clean, runs, strict=False)
     found = [replace(run, named=one.named, noise=None) for one, run in pairs]
-    if both:
+    if both or not wanted:
         return found, list(map(_placed, runs[len(clean) :], wanted))
     place = {id(run): i for i, run in enumerate(clean)}
     told = [replace(one, run=found[place[id(one.run)]]) for one in wanted]
