@@ -18,7 +18,7 @@ from knockgrid._table import build
 from knockgrid.edge.config import SweepConfig
 from knockgrid.edge.digests import file_digest
 from knockgrid.edge.finish import finish
-from knockgrid.edge.manifest import create_manifest, run_digest
+from knockgrid.edge.manifest import SCHEMA, create_manifest, run_digest
 from knockgrid.edge.prompt_lines import line_of
 from knockgrid.edge.run_folder import PLAN, SHARDS, STATISTICS, RunFolder
 from knockgrid.edge.set_level import write_set_level
@@ -130,7 +130,7 @@ def manifest_of(made: Made, folder: Path, shards: int) -> dict:
     floor = {"overall": 1e-9, "cells": {}}
     settings = config.model_dump(mode="json")
     whole = {
-        "schema": 2,
+        "schema": SCHEMA,
         "config": {"interventions": {}, "seed": 0} if made.python else settings,
         "config_digest": config.digest(),
         "started": "2026-01-01T00:00:00+00:00",

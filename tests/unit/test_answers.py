@@ -223,7 +223,7 @@ def test_prompts_without_any_answers_cannot_be_known(tiny_llama):
     import knockgrid as kg
 
     bare = [kg.Prompt("The capital of Japan is", id="none")]
-    with pytest.raises(kg.InputError, match="none of the 1 prompts has answers"):
+    with pytest.raises(kg.InputError, match="none of the 1 prompts has an answer"):
         kg.known(tiny_llama, bare)
     judged = kg.known(tiny_llama, bare, judge=lambda *_: False).why
     assert judged.startswith("1 of 1 prompts dropped: 1 answered wrong, such as ")

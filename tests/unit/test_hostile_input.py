@@ -316,7 +316,7 @@ def test_parquet_text_that_is_not_utf8(read):
     assert "is not a Parquet file" in refused(read, "a.parquet", pa.table({"text": bad}))
 
 
-@pytest.mark.filterwarnings("ignore:.*not read")
+@pytest.mark.filterwarnings("ignore:numbered", "ignore:.*not read")
 def test_parquet_that_unpacks_to_too_much(read, monkeypatch):
     """A kilobyte of file can stand for a gigabyte of rows."""
     table = pa.table({"text": ["Rome is in" * 1000] * 1000, "x": ["y" * 10**6] * 1000})

@@ -73,13 +73,18 @@ def texts_of(abouts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def merged(abouts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Dropped and failed prompts, and the number of rows, over shards."""
+    """Dropped and failed prompts, the number of rows, and the threads used, over shards."""
     dropped: dict[str, dict[str, str]] = {}
     failed: dict[str, str] = {}
-    rows = 0
+    rows, threads = 0, dict[str, Any]()
     for about in abouts:
         rows += about["rows"]
+        own = about.get("computed", {}).get("threads", {})  # older shards say nothing of them
+        if own:
+            used = dict.fromkeys([*threads.get("used", ()), *own["used"]])
+            threads = {"given": own["given"], "used": list(used)}
         failed |= about["failed"]
         for name, reasons in about["dropped"].items():
             dropped.setdefault(name, {}).update(reasons)
-    return {"rows": rows, "dropped": dropped, "failed": failed}
+    also = {"threads": threads} if threads else {}
+    return {"rows": rows, "dropped": dropped, "failed": failed, **also}

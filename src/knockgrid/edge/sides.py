@@ -22,6 +22,7 @@ COLUMNS = pa.schema(
         ("relation", pa.string()),
         ("group", pa.string()),
         ("answers", TEXTS),
+        ("separator", pa.string()),
         ("n_prompt", pa.int64()),
         ("subject_tokens", NUMBERS),
         ("tokens", TEXTS),

@@ -33,6 +33,8 @@ from knockgrid.edge.shard import (
 )
 from knockgrid.edge.sides import read_sides
 
+MERGED = ("failed", "dropped", "threads")
+"""What the manifest of a run that has ended gathers from its shards."""
 OF_THE_RUN = (
     *("mode", "unit", "metrics", "direction", "samples", "seed", "prepend_bos", "n_tokens"),
     *("layer_order", "intervention_order", "labels", "interventions", "sigma", "model", "receipt"),
@@ -220,7 +222,7 @@ def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
     if ended and is_whole(run, manifest):
         with damage_refused(run):
             sides = read_sides(run.path / SIDES)
-        found = {"dropped": manifest["dropped"], "failed": manifest["failed"]}
+        found = {name: manifest[name] for name in MERGED if name in manifest}
         return _told(metadata, found, sides)
     abouts = list(run.abouts(manifest))
     sides = sides_of(run, abouts)
@@ -252,8 +254,8 @@ def is_whole(run: RunFolder, manifest: Mapping[str, Any]) -> bool:
 def _told(
     metadata: dict[str, Any], found: Mapping[str, Any], sides: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    failed = {"failed": found["failed"]} if found["failed"] else {}
-    return {**metadata, **failed, "dropped": found["dropped"], "prompts": sides}
+    also = {name: found[name] for name in MERGED if found.get(name)}
+    return {**metadata, "dropped": {}, **also, "prompts": sides}
 
 
 def compact(folder: str | Path) -> Path:
