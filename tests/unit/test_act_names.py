@@ -1,4 +1,4 @@
-"""Activations named as TransformerLens prints them, and sources that are given as text."""
+"""Activations named as TransformerLens prints them."""
 
 import inspect
 from importlib import import_module
@@ -57,15 +57,3 @@ def test_analyses_take_the_name_of_a_hook():
     for module in ("last_similarity", "subject_norm"):
         source = inspect.getsource(import_module(f"knockgrid.analysis.{module}"))
         assert "act_name_of(act_name)" in source
-
-
-@pytest.mark.parametrize(
-    ("given", "written"), [("zero", "zero()"), ("mean()", "mean()"), ("noise(2.0)", "noise(2.0)")]
-)
-@pytest.mark.parametrize(
-    "make", [lambda s: kg.patch("z", "last", s), lambda s: kg.edge_patch(source=s)]
-)
-def test_a_source_given_as_text_says_how_to_write_it(given, written, make):
-    with pytest.raises(kg.InputError) as refusal:
-        make(given)
-    assert f"write {written}" in str(refusal.value)

@@ -149,8 +149,9 @@ def boxes(figure):
         labels = [ax.xaxis.label, ax.yaxis.label]
         for axis in (ax.xaxis, ax.yaxis):
             low, high = sorted(axis.get_view_interval())
-            ticks = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
-            labels += [label for at, label in ticks if low <= at <= high]  # others are not drawn
+            for tick in axis.get_major_ticks():
+                if low <= tick.get_loc() <= high:  # others are not drawn
+                    labels += [tick.label1, tick.label2]
         labels += [ax.title, *(ax.get_legend().get_texts() if ax.get_legend() else [])]
         found += [text for text in labels if text.get_text() and text.get_visible()]
     return [(text.get_text(), text.get_window_extent()) for text in found]

@@ -40,7 +40,7 @@ taken = [
                        batch=n(3), max_rows=n(9)),
                  sweep(model, p, kg.patch("resid_post", "subject"), samples=2, seed=1)),
     lambda: same(sweep(model, p, iter([k])), sweep(model, p, k)),
-    lambda: kg.token_positions(p, n(3), model.tokenizer),
+    lambda: kg.token_positions(p, n(3), model),
     lambda: kg.noise(np.float32(3), at=np.array([1])),
     lambda: kg.load(model, dtype="float16"),
 ]
@@ -66,6 +66,12 @@ refused = {{
     "'knockout'|knockout()": lambda: sweep(model, p, "knockout"),
     "metric 3|js": lambda: sweep(model, p, k, metrics=3),
     "out is 3|folder": lambda: sweep(model, p, k, out=3),
+    "the text 'zero'|write zero(),": lambda: kg.patch("z", "last", "zero"),
+    "the text 'mean()'|write mean(),": lambda: kg.patch("z", "last", "mean()"),
+    "the text 'noise(2.0)'|write noise(2.0),": lambda: kg.patch("z", "last", "noise(2.0)"),
+    "'zero'|write zero(),": lambda: kg.edge_patch(source="zero"),
+    "'mean()'|write mean(),": lambda: kg.edge_patch(source="mean()"),
+    "'noise(2.0)'|write noise(2.0),": lambda: kg.edge_patch(source="noise(2.0)"),
     "alphas are 0.5|list": lambda: kg.per_alpha(r, 0.5),
     "windows are 3|list": lambda: kg.per_window(k, 3),
     "'river'|Prompt( ": lambda: kg.token_positions("river", "last", model.tokenizer),
@@ -90,7 +96,7 @@ def test_every_one_is_taken_or_refused_in_a_sentence():
     script = CALLS.format(architectures=architectures)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split()[-3:] == ["all", "9", "25"]
+    assert done.stdout.split()[-3:] == ["all", "9", "31"]
 
 
 def test_a_quantised_model_that_cannot_be_loaded_is_called_so(tmp_path):
