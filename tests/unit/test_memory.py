@@ -133,7 +133,7 @@ def test_rows_are_halved_until_passes_fit(sweep, four, rows, wall, executor, err
 def test_the_warning_gives_both_numbers(sweep, four, rows, wall):
     sweep(four, rows)  # so that preflight, whose passes are small, is not in the way
     wall(20)
-    with pytest.warns(LessMemory, match="up to 36 rows now have at most 18"):
+    with pytest.warns(LessMemory, match="up to 52 rows now have at most 26"):
         sweep(four, rows)
 
 
@@ -143,9 +143,9 @@ def test_what_was_learned_lasts(sweep, four, rows, wall):
     met = wall(5)
     with pytest.warns(LessMemory):
         sweep(four, rows, batch=1)
-    assert met.hit == 1  # nine rows, then four
-    assert max(met.seen) == 6  # the staircase grew to six rows when it was stopped
-    assert max(met.seen[met.seen.index(6) + 1 :]) <= 5
+    assert met.hit == 1  # thirteen rows, then six
+    assert max(met.seen) == 7  # the staircase grew to seven rows when it was stopped
+    assert max(met.seen[met.seen.index(7) + 1 :]) <= 5
 
 
 def test_memory_that_runs_out_while_runs_are_recorded_halves_the_prompts(
@@ -178,7 +178,7 @@ def test_memory_that_runs_out_in_the_divergences_halves_the_rows(sweep, four, ro
         return right(*given, **options)
 
     monkeypatch.setattr(measure, "evaluate", evaluate)
-    with pytest.warns(LessMemory, match="36 rows now have at most 18"):
+    with pytest.warns(LessMemory, match="52 rows now have at most 26"):
         cut = sweep(four, rows)
     assert compared(whole, cut) < 1e-12
 
@@ -199,8 +199,9 @@ def test_prompts_follow_where_rows_are_at_their_least(sweep, four, rows, monkeyp
     with pytest.warns(LessMemory) as said:
         cut = sweep(four, rows)
     assert compared(whole, cut) < 1e-12
-    # With two rows two prompts are recorded at once, as each of them is a row there.
-    assert seen == [*((4, rows) for rows in (None, 18, 9, 4)), (2, 2), *[(1, 2)] * 4]
+    # With three rows three prompts are recorded at once, as each of them is a row there.
+    fewer = [*((4, rows) for rows in (None, 26, 13, 6)), (3, 3), (2, 2)]
+    assert seen == [*fewer, *[(1, 2)] * 4]
     assert len(said) == 1
 
 
