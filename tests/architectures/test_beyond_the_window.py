@@ -131,7 +131,7 @@ def test_knockouts_are_those_of_raw_hooks_on_a_recomputed_text(name, mode, local
     model, tokenizer = local_family(name).build(), bridge.tokenizer
     prompt = torch.tensor([tokenizer(long.text)["input_ids"]])
     n, every = prompt.shape[1], range(bridge.cfg.n_layers)
-    src = list(kg.token_positions(long, ["subject", "near"], tokenizer))
+    src = list(kg.token_positions(long, ["subject", "near"], bridge, True))
     clean, edited, ids, own = [], [], prompt, prompt
     for _ in range(4):
 

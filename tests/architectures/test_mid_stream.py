@@ -62,7 +62,7 @@ def test_the_stream_is_that_of_raw_hooks(name, fast, boot, prompts):
         model, prompt, row, layers=[1], executor=executor, prepend_bos=True, progress=False
     )
     ids = torch.tensor([model.tokenizer(prompt.text)["input_ids"]])
-    pos = kg.token_positions(prompt, at, model.tokenizer)
+    pos = kg.token_positions(prompt, at, model, True)
     clean, edited = raw_logits(family, ids, 1, list(pos), value)
     expected = float(kg.divergences.js(clean[None], edited[None])[0])
     assert expected > 1e-3
