@@ -10,7 +10,8 @@ from mixtures import FAMILIES
 import knockgrid as kg
 from knockgrid._memory import Memory
 from knockgrid._model import user_hooks
-from knockgrid._preflight import FallbackWarning, choose
+from knockgrid._preflight import choose
+from knockgrid._slower import FallbackWarning
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 TRIED = ("patch resid_post", "patch mlp_out", "patch z", "patch v", "knockout", "edge_patch")
