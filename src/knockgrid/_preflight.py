@@ -7,6 +7,7 @@ before a sweep every kind of edit in it is made on this very model: its activati
 must equal the reference executor, all in the one pass in which a sweep would carry them out.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -101,7 +102,11 @@ _RECEIPTS: "WeakKeyDictionary[TransformerBridge, Kept]" = WeakKeyDictionary()
 
 def _asked(prompts: Sequence[Prepared], settings: Settings, executors: Sequence[Executor]) -> Asked:
     """What a receipt has to hold for."""
-    kinds = {kind: len(ones) for kind, ones in grouped(prompts[0], settings.interventions).items()}
+    groups = grouped(prompts[0], settings.interventions)
+    # A source or place of its own can be refused where another of the same kind is not.
+    kinds = Counter(
+        f"{kind} at {one.places!r} from {one.source!r}" for kind in groups for one in groups[kind]
+    )
     more = (settings.n_tokens > 1, settings.persistent, settings.prepend_bos, settings.direction)
     executed = tuple(map(repr, executors))
     return Asked(kinds, len(prompts), _some(settings.layers), (*more, *executed))
