@@ -256,11 +256,15 @@ def _in_one_pass(
 ) -> bool:
     """Whether source runs are as long as the clean ones, and cost less in their pass."""
     length, n_prompt, most = len(clean[0].ids), clean[0].n_prompt, settings.rows_recorded
+    pairs = list(zip(wanted, given, strict=True))
     if any((len(ids), len(tokens)) != (length, n_prompt) for tokens, ids in given):
         return False
     if most is not None and len(clean) + len(wanted) > most:
         return False
-    starts = [_suffix_start(one, *own) for one, own in zip(wanted, given, strict=True)]
+    # Experts round by what else is in the batch, and a run over the same tokens is to be the same.
+    if any(not one.spec.scale and torch.equal(ids, one.run.ids) for one, (_, ids) in pairs):
+        return False
+    starts = [_suffix_start(one, *own) for one, own in pairs]
     saved = sum(starts) if settings.keep_kv else 0
     return saved <= len(set(starts)) * pass_tokens(model)
 
