@@ -86,7 +86,7 @@ def test_an_unknown_activation(tiny_llama):
     with pytest.raises(kg.InputError) as caught:
         hook_name(tiny_llama, "resid_pots", 1)
     assert "'resid_pots'" in str(caught.value)
-    assert "did you mean 'hook_resid_post'?" in str(caught.value)
+    assert "did you mean 'resid_post'?" in str(caught.value)
 
 
 def test_a_digest_tells_models_apart(boot, tiny_llama):
