@@ -39,7 +39,7 @@ def rows_of(table: pd.DataFrame) -> pd.DataFrame:
 def assert_stored(case: str, table: pd.DataFrame) -> None:
     """Fails where a table differs from the one stored under its case.
 
-    A softmax of TransformerLens is float32 inside, so another processor rounds at 1e-8.
+    A softmax of TransformerLens is float32 inside, so another processor rounds at 4e-8.
     """
     path, rows = FOLDER / f"{case.replace(' ', '_')}.csv", rows_of(table)
     if os.environ.get("KNOCKGRID_STORE") == "1":
@@ -51,5 +51,5 @@ def assert_stored(case: str, table: pd.DataFrame) -> None:
         assert list(map(str, rows[name])) == list(map(str, kept[name])), f"{case}: {name}"
     for name in VALUES:
         np.testing.assert_allclose(
-            rows[name].astype(float), kept[name], rtol=0, atol=1e-8, err_msg=f"{case}: {name}"
+            rows[name].astype(float), kept[name], rtol=0, atol=1e-7, err_msg=f"{case}: {name}"
         )
