@@ -94,8 +94,8 @@ def test_token_0_does_not_depend_on_later_ones(sweep, prompts, executor):
     many = sweep(prompts, rows, layers=[0, 2], executor=executor, n_tokens=3)
     first = many[many.token == 0]
     assert one.js.max() > 1e-3
-    # A softmax of TransformerLens is float32 inside, and here the keys are fewer: 4e-8 apart on some
-    # processors, on others nothing.
+    # A softmax of TransformerLens is float32 inside, and here the keys are fewer: on some
+    # processors that is 4e-8, on others nothing.
     np.testing.assert_allclose(first.js, one.js, rtol=0, atol=1e-7)
     assert len(many) == 3 * len(one)
 
