@@ -1,6 +1,9 @@
 """Measured tokens after the first: teacher forcing, modes, and where the text ends."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -94,9 +97,18 @@ def test_token_0_does_not_depend_on_later_ones(sweep, prompts, executor):
     many = sweep(prompts, rows, layers=[0, 2], executor=executor, n_tokens=3)
     first = many[many.token == 0]
     assert one.js.max() > 1e-3
-    # A softmax of TransformerLens is float32 inside, and here the keys are fewer: on some
-    # processors that is 4e-8, on others nothing.
-    np.testing.assert_allclose(first.js, one.js, rtol=0, atol=1e-7)
+    # A softmax of TransformerLens is float32 inside. PyTorch's kernel for AVX2 sums fewer keys in
+    # another order (4e-8 here), so that the bound is held with the plain kernel, in a process of
+    # its own where this one has another.
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":
+        test = f"{__file__}::test_token_0_does_not_depend_on_later_ones[{executor}]"
+        own = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+        plain = {**own, "ATEN_CPU_CAPABILITY": "default"}
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+        done = subprocess.run(command, env=plain, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+    else:
+        np.testing.assert_allclose(first.js, one.js, rtol=0, atol=1e-12)
     assert len(many) == 3 * len(one)
 
 
