@@ -99,7 +99,7 @@ def test_free_run_is_a_step_by_step_run_without_any_cache(family, cached, boot, 
     model, prompt, n = boot(family), prompts[0], 4
     rows = [kg.knockout(window=1), kg.patch("resid_post", "subject_last", kg.zero())]
     (batch,) = bound(model, [prompt], rows, n_tokens=n, persistent=True)
-    src = list(kg.token_positions(prompt, "subject", model))
+    src = list(kg.token_positions(prompt, "subject", model, True))
     length, seen = batch.runs[0].n_prompt, set()
     ids = batch.runs[0].ids[None, :length]
     for outcome in FreeRun(cached=cached)(model, batch.runs, batch.cells):

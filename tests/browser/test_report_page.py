@@ -572,7 +572,7 @@ def test_one_prompt_is_one(show, tmp_path):
     assert "mean of 1 prompt;" in page.cell(0, 0).get_attribute("aria-label") + ";"
     assert page.one("#cell-count").text == "1 prompt, largest first"
     assert page.one("#prompt-count").text == "1 of 1 prompt"
-    assert "over 1 prompt: 16 values" in page.one(".headline").text
+    assert "over 1 prompt: 16 rows of values" in page.one(".headline").text
 
 
 def test_runs_that_share_no_prompt_are_not_subtracted(show, tmp_path):

@@ -88,7 +88,7 @@ def test_probabilities_sum_to_one(rows, d_vocab):
     wide = widened(rows[:40], d_vocab)
     naive = (wide.softmax(-1).double().sum(-1) - 1).abs().max()
     run = Distribution(wide)
-    assert naive > 2e-5  # of torch's own softmax: there is something to mend
+    assert naive > 5e-6  # of torch's own softmax: there is something to mend
     assert (run.p.double().sum(-1) - 1).abs().max() < 5e-7
     exact = scipy.special.log_softmax(wide.double().numpy(), axis=-1)
     np.testing.assert_allclose(run.logp.numpy(), exact, atol=4e-6)

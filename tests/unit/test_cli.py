@@ -177,6 +177,7 @@ def test_check_fails_where_the_executor_is_slow(capsys, folder, monkeypatch):
     code, printed, _ = run(capsys, "check", folder / "model")
     assert code == 1
     assert "failed  the sweep runs on the reference executor" in printed
+    printed = " ".join(printed.split())  # however it is wrapped
     assert "models of this kind have a cache, but transformers" in printed
     assert 'pip install "transformers==' in printed
 
