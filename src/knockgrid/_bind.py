@@ -1,7 +1,7 @@
 """Bind: from prompts and interventions to runs and cells, one equal-length batch at a time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -167,6 +167,30 @@ class Binder:
             )
         )
 
+    def _lifted(
+        self, index: int, one: Intervention, edits: tuple[Edit, ...], values: Run | None
+    ) -> tuple[Edit, ...]:
+        """Edits that leave nothing to compute at their positions, marked with the run that has it.
+
+        Given the residuals of another run at all positions from the first noisy one on, a block
+        computes what it computes in that run there.
+        """
+        run, spec = self.clean[index], self.specs.get((index, one.name))
+        if spec is None or values is None or one.source is None or not edits or not run.kv:
+            return edits
+        pos, noisy = edits[0].pos, resolve(run.prompt, run.tokens, spec.at) if spec.scale else ()
+        if not (noisy and pos and one.source.from_run and spec.prompt is run.prompt and values.kv):
+            return edits
+        whole = pos[0] <= min(noisy) and pos == tuple(range(pos[0], pos[-1] + 1))
+        plain = all(
+            (edit.pos, edit.alpha, edit.add, edit.head_index) == (pos, 1.0, False, None)
+            and edit.act_name in ("resid_pre", "resid_post")
+            for edit in edits
+        )
+        if not (whole and plain) or pos[-1] >= run.n_prompt - 1:
+            return edits
+        return tuple(replace(edit, prefix=values) for edit in edits)
+
     def cell(self, number: int, index: int, one: Intervention, layer: int) -> Cell | None:
         """One cell, or None where the prompt is dropped from this intervention."""
         sources = self.source_runs(index, one)
@@ -175,7 +199,8 @@ class Binder:
         layers = self.layers(one, layer)
         bases = [self._base(index, run) for run in sources]
         samples = [
-            self._edits(one, layers, base, values, i) for i, (base, values) in enumerate(bases)
+            self._lifted(index, one, self._edits(one, layers, base, values, i), values)
+            for i, (base, values) in enumerate(bases)
         ]
         runs = tuple(base for base, _ in bases)
         token = measured_token(self.clean[index], one)

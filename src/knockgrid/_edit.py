@@ -7,6 +7,7 @@ suffixes. Activations are copied, never written in place: the user's tensors sta
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class Edit:
     `from_row` takes the value from another row of the same cell instead (an edge patch computes
     its attention in a second row). `cached` is the same value as the K/V cache holds it, after
     the rotary embedding; an `optional` edit leaves positions before the pass to that cache.
+    `prefix` is the run whose keys and values these positions and all before them have from here on.
     """
 
     act_name: str
@@ -38,6 +40,7 @@ class Edit:
     add: bool = False
     cached: Tensor | None = None
     optional: bool = False
+    prefix: Any = None
 
     @property
     def anchors(self) -> tuple[int, ...]:

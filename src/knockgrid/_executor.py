@@ -65,6 +65,11 @@ class Item:
         """The first position that the pass must contain."""
         return min(pos for edit in self.edits for pos in edit.anchors)
 
+    def lifted(self, start: int) -> bool:
+        """Whether a pass from `start` on leaves out positions that this item edits."""
+        edit = self.edits[0] if self.edits else None
+        return edit is not None and edit.prefix is not None and start > edit.pos[0]
+
 
 def items(cells: Sequence[Cell]) -> list[Item]:
     """All samples of all cells."""

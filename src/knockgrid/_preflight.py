@@ -9,8 +9,8 @@ must equal the reference executor, all in the one pass in which a sweep would ca
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import is_dataclass, replace
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -127,6 +127,7 @@ def _found(
         return None
     for one in asked:
         if one.name == receipt["executor"]:
+            one = _versions(one)[0 if receipt["lift"] else -1]
             made.append((wanted, (one, receipt)))
             return one, receipt
     return None
@@ -178,23 +179,32 @@ def _try(
         "heads": _heads(trial.runs[0]),
         "tried": [],
     }
-    for candidate in asked:
+    for candidate in [version for one in asked for version in _versions(one)]:
         try:
             if no_cache is not None and candidate.needs_kv:
                 raise Refused(no_cache)
             within = bounded(candidate, memory, bytes_left)
             kinds = _check(model, trial, expected, within)
         except Refused as reason:
-            receipt["tried"].append({"executor": candidate.name, "refused": str(reason)})
+            if not getattr(candidate, "lift", False):
+                receipt["tried"].append({"executor": candidate.name, "refused": str(reason)})
         else:
             receipt["tried"].append({"executor": candidate.name, "kinds": kinds})
-            return candidate, {"executor": candidate.name, **receipt}
+            lift = bool(getattr(candidate, "lift", False))
+            return candidate, {"executor": candidate.name, "lift": lift, **receipt}
     last = receipt["tried"][-1]
     advice = "; use executor='auto' or 'reference'" if forced and asked != [reference] else ""
     raise InputError(
         f"executor {last['executor']!r} cannot be used on {model.cfg.architecture}: "
         f"{last['refused']}{advice}"
     )
+
+
+def _versions(executor: Executor) -> list[Executor]:
+    """An executor, and itself without the step that not every architecture bears."""
+    if is_dataclass(executor) and getattr(executor, "lift", False):
+        return [executor, cast(Executor, replace(cast(Any, executor), lift=False))]
+    return [executor]
 
 
 def _check_other_length(model: TransformerBridge, prompt: Prepared, settings: Settings) -> None:
@@ -326,13 +336,21 @@ def _distance(
 def _carried_out(
     model: TransformerBridge, trial: Trial, expected: Mapping[int, Seen], executor: Executor
 ) -> dict[int, Seen]:
-    """All cells in one go; if that fails, kind by kind, to be able to say which it was."""
+    """All cells in one go, and those that can be taken from another run once more by themselves.
+
+    If that fails, kind by kind, to be able to say which it was.
+    """
     if executor is reference:
         return {**expected, **measure(model, trial.runs, trial.idle(*trial.kinds), reference)}
 
     def measured(*kinds: str) -> dict[int, Seen]:
         cells = [*trial.edited(*kinds), *trial.idle(*kinds), *trial.pair]
-        return measure(model, trial.runs, cells, executor)
+        seen = measure(model, trial.runs, cells, executor)
+        if getattr(executor, "lift", False):
+            # Maximal edits begin early, and a pass with them in it takes no edit from a cache.
+            lifted = [cell for cell in cells if any(one.prefix for one in cell.samples[0])]
+            seen |= measure(model, trial.runs, lifted, executor) if lifted else {}
+        return seen
 
     try:
         return measured(*trial.kinds)

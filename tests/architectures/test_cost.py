@@ -4,7 +4,8 @@ With L layers, a suffix of n tokens and P prompts of equal length and first posi
 the table costs, next to the L P n of the null rows,
 
     knockout, window w      P n sum over l of (L - max(0, l - w // 2)):   L (L + 1) / 2 for w = 1
-    patch `resid_post`      P n L (L - 1) / 2, as the fork comes after the block
+    patch `resid_post`      P n L (L - 1) / 2, as the fork comes after the block; with noise on the
+                            subject, n counts from the position after it
     patch inside a block    P n L (L + 1) / 2
     edge patch              twice that of a knockout, as every cell has two rows
 
@@ -79,8 +80,8 @@ def counted(model, prompts, kinds, executor, **options) -> Blocks:
 ROWS = {
     "knockout": (kg.knockout(window=1), 1, L * (L + 1) // 2),
     "knockout, window 5": (kg.knockout(window=5), 1, L * L),  # at three layers all enter at 0
-    "resid_post": (kg.patch("resid_post", "subject"), 7, L * (L - 1) // 2),
-    "resid_pre": (kg.patch("resid_pre", "subject"), 7, L * (L + 1) // 2),
+    "resid_post": (kg.patch("resid_post", "subject"), 4, L * (L - 1) // 2),
+    "resid_pre": (kg.patch("resid_pre", "subject"), 4, L * (L + 1) // 2),
     "mlp_out": (kg.patch("mlp_out", "subject"), 7, L * (L + 1) // 2),
     "edge_patch": (kg.edge_patch(window=1), 1, 2 * L * (L + 1) // 2),
 }
@@ -114,22 +115,22 @@ def test_rows_that_begin_at_the_same_position_share_a_pass(boot, prompts):
     one = counted(boot(LLAMA), prompts[:1], flow, kg.staircase)
     assert one.passes == 2
     attention, last, subject = L * (L + 1) // 2, L * (L - 1) // 2, L * (L - 1) // 2
-    assert sum(one.tokens) == (L + attention + last) + 7 * (L + subject)
+    assert sum(one.tokens) == (L + attention + last) + 4 * (L + subject)
     both = counted(boot(LLAMA), prompts, flow, kg.staircase)
     assert both.passes == 3
-    assert sum(both.tokens) == 2 * (L + attention + last) + (7 + 6) * (L + subject)
+    assert sum(both.tokens) == 2 * (L + attention + last) + (4 + 3) * (L + subject)
 
 
 def test_passes_are_joined_where_that_saves_more_than_it_costs(boot, prompts, monkeypatch):
-    """Six more tokens for L + attention + last rows, against one more reading of the weights."""
-    flow, starts = kg.information_flow(window=1), (2, 8)
+    """Three more tokens for L + attention + last rows, against one more reading of the weights."""
+    flow, starts = kg.information_flow(window=1), (5, 8)
     more = (9 - starts[0] - 1) * (L * (L + 1) // 2 + L * (L - 1) // 2) / L
     for each, n in ((more - 1.1, 2), (more + 1.1, 1)):
         monkeypatch.setattr(_rows, "passing", lambda model, each=each: each)
         got = counted(boot(LLAMA), prompts[:1], flow, kg.staircase)
         assert got.passes == n
     rows = L * (L + 1) // 2 + L * (L - 1)
-    assert sum(got.tokens) == 7 * (L + rows)
+    assert sum(got.tokens) == 4 * (L + rows)
 
 
 def test_the_reference_costs_whole_sequences(boot, prompts):

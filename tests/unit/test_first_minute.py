@@ -84,6 +84,65 @@ class TestPasses:
         assert (one.js - other.js).abs().max() < 1e-12
 
 
+class TestLift:
+    """Positions that another run has computed are taken from it, and change nothing."""
+
+    @pytest.mark.parametrize("direction", ["noise", "denoise"])
+    @pytest.mark.parametrize("each", [0, 1e9], ids=["apart", "joined"])
+    @pytest.mark.parametrize("name", ["tiny_llama", "tiny_gpt2"])
+    def test_it_agrees_with_the_reference(
+        self, request, prompts, monkeypatch, name, each, direction
+    ):
+        """A joined pass may begin between the positions of an edit."""
+        from knockgrid.executors import _rows, _staircase
+
+        model, starts = request.getfixturevalue(name), set()
+        rows = [
+            kg.patch("resid_post", "subject", name="post"),
+            kg.patch("resid_pre", "subject", window=3, name="pre"),
+            kg.patch("resid_post", [0, "subject"], window="all_but", name="more"),
+            kg.patch("resid_post", "subject", alpha=0.5, name="half"),
+            kg.patch("resid_post", "subject_last", name="a part"),
+            kg.patch("resid_post", "last", name="last"),
+        ]
+        right = _staircase.run_pass
+
+        def seen(model, runs, plan, grow):
+            starts.add((plan.start, any(item.lifted(plan.start) for item in plan.items)))
+            return right(model, runs, plan, grow)
+
+        if each:  # whole edits alone, so that a pass begins between the positions of one
+            rows = [one for one in rows if one.name in ("post", "pre", "last")]
+            text = prompts[1].text
+            prompts = [*prompts, kg.Prompt(text, spans={"subject": "Tower is located"}, id="late")]
+        monkeypatch.setattr(_rows, "passing", lambda model: each)
+        monkeypatch.setattr(_staircase, "run_pass", seen)
+        given = {"n_tokens": 2, "samples": 2, "direction": direction}
+        fast = swept(model, prompts, rows, **given)
+        assert each or {lifted for _, lifted in starts} == {True, False}
+        slow = swept(model, prompts, rows, executor="reference", **given)
+        assert fast.attrs["knockgrid"]["receipt"]["lift"]
+        assert (slow.groupby("intervention").js.max() > 1e-6).all()
+        assert (fast.js - slow.js).abs().max() < 1e-12
+
+    def test_a_model_that_cannot_bear_it_goes_without(self, boot, prompts, monkeypatch):
+        from knockgrid.executors import _staircase
+
+        right = _staircase.prefixes
+
+        def wrong(chosen, plan):
+            found, row_prefix = right(chosen, plan)
+            return found, row_prefix.clamp(max=len(chosen) - 1)
+
+        monkeypatch.setattr(_staircase, "prefixes", wrong)
+        model = boot()
+        table = swept(model, prompts[1])
+        receipt = table.attrs["knockgrid"]["receipt"]
+        assert (receipt["executor"], receipt["lift"]) == ("staircase", False)
+        slow = swept(model, prompts[1], executor="reference")
+        assert (table.js - slow.js).abs().max() < 1e-12
+
+
 class TestReceipts:
     def test_one_is_kept_and_says_so(self, boot, prompts, folder, passes, forget):
         model = boot()

@@ -56,13 +56,15 @@ def plans(
     todo: Sequence[Item],
     max_rows: int | None,
     max_bytes: int | None = None,
+    lift: bool = False,
 ) -> Iterator[Plan]:
     """Group items by length and first position, and cut the groups to the memory budget."""
     groups: dict[tuple[int, int], dict[int, list[Item]]] = {}
     for item in todo:
         run = runs[item.run]
         # A pass measures from the last prompt token on, so it begins there at the latest.
-        start = min(item.start, run.n_prompt - 1)
+        start = item.edits[0].pos[-1] + 1 if lift and item.edits[0].prefix else item.start
+        start = min(start, run.n_prompt - 1)
         groups.setdefault((len(run.ids), run.n_prompt), {}).setdefault(start, []).append(item)
     for (length, _), by_start in groups.items():
         n_tokens = runs[next(iter(by_start.values()))[0].run].n_tokens

@@ -67,7 +67,7 @@ class SharedPrefixLayer(Layer):
 
 
 def shared_prefix(
-    runs: Sequence[Run], start: int, row_prompt: Tensor, placed: Sequence[Placed]
+    runs: Sequence[Run], row_prompt: Tensor, start: int, placed: Sequence[Placed]
 ) -> Cache:
     """A `transformers` cache over the positions before `start` of some runs."""
     layers = []

@@ -39,7 +39,8 @@ class Staircase:
     instead of L * L over the whole sequence. `max_rows` bounds the rows of one pass, `max_bytes`
     what it allocates; without them they follow free memory. With `grow=False` all rows are there
     from the first block on (the rectangle), for models that build tensors per batch row before
-    their blocks.
+    their blocks. Where an edit puts the residuals of a noisy run at all positions from the first
+    noisy one on, that run has all that is computed there; with `lift` the pass begins after them.
 
     Limits: needs a model that takes a `transformers` cache; `sweep` checks that it agrees with
     the reference executor before it is used.
@@ -50,6 +51,7 @@ class Staircase:
     grow: bool = True
     needs_kv: bool = True
     max_bytes: int | None = None
+    lift: bool = True
 
     def __call__(
         self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
@@ -62,7 +64,8 @@ class Staircase:
         self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
     ) -> Iterator[Plan]:
         """The passes that cells are carried out in."""
-        return plans(model, runs, items(cells), self.max_rows, self.max_bytes)
+        lift = self.lift and self.grow
+        return plans(model, runs, items(cells), self.max_rows, self.max_bytes, lift)
 
 
 def outcomes(plan: Plan, logits: Tensor) -> Iterator[Outcome]:
@@ -95,11 +98,25 @@ def run_pass(model: TransformerBridge, runs: Sequence[Run], plan: Plan, grow: bo
         hooks.setdefault(name, []).append(apply)
     measured = slice(chosen[0].n_prompt - 1 - start, None)
     hooks["unembed.hook_in"] = [keep_measured(measured)]
-    past = shared_prefix(chosen, start, row_prompt, placed)
+    past = shared_prefix(*prefixes(chosen, plan), start, placed)
     named = [(name, as_hook(f)) for name, group in hooks.items() for f in group]
     rows = ids[:1] if grow else ids.index_select(0, row_prompt)
     with torch.inference_mode():
         return run_hooked(model, rows, named, past)
+
+
+def prefixes(chosen: Sequence[Run], plan: Plan) -> tuple[list[Run], Tensor]:
+    """The runs whose keys and values come before a pass, and for every row which of them it is."""
+    found, row_prefix = list(chosen), list(plan.row_prompt)
+    place = {id(run): i for i, run in enumerate(found)}
+    for item in plan.items:
+        if item.lifted(plan.start):
+            run, row = item.edits[0].prefix, plan.row[id(item)]
+            if id(run) not in place:
+                place[id(run)] = len(found)
+                found.append(run)
+            row_prefix[row : row + item.cell.n_rows] = [place[id(run)]] * item.cell.n_rows
+    return found, torch.tensor(row_prefix)
 
 
 def _row_noise(chosen: Sequence[Run], start: int, row_prompt: Tensor) -> Tensor | None:
@@ -128,4 +145,4 @@ def _fork(null_rows: Tensor) -> Apply:
 
 
 staircase = Staircase()
-rectangle = Staircase(name="rectangle", grow=False)
+rectangle = Staircase(name="rectangle", grow=False, lift=False)
