@@ -88,10 +88,18 @@ def gpt2() -> PreTrainedModel:
 
 
 def boot(build, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> TransformerBridge:
-    """A bridge in float64 around a random model that depends on the seed alone."""
+    """A bridge in float64 around a random model that depends on the seed alone.
+
+    Weights are drawn in float64: PyTorch draws float32 by kernels that differ between processors.
+    """
+    single = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build().to(torch.float64).eval()
+        torch.set_default_dtype(torch.float64)
+        try:
+            model = build().to(torch.float64).eval()
+        finally:
+            torch.set_default_dtype(single)
     return TransformerBridge.boot_transformers(
         f"tiny-{build.__name__}",
         hf_model=model,

@@ -117,7 +117,7 @@ def normal(shape: Sequence[int], key: Sequence[object]) -> Tensor:
         (True, False)
 
     They are drawn in float32 on the CPU, whatever PyTorch's defaults are, so that every device and
-    dtype sees the same draw.
+    dtype sees the same draw; another kind of processor rounds it differently in the last bit.
     """
     digest = hashlib.sha256(repr(tuple(key)).encode("utf-8", "replace")).digest()
     generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:7], "big"))

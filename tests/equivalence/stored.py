@@ -37,10 +37,7 @@ def rows_of(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def assert_stored(case: str, table: pd.DataFrame) -> None:
-    """Fails where a table differs from the one stored under its case.
-
-    A softmax of TransformerLens is float32 inside, so another processor rounds at 4e-8.
-    """
+    """Fails where a table differs from the one stored under its case."""
     path, rows = FOLDER / f"{case.replace(' ', '_')}.csv", rows_of(table)
     if os.environ.get("KNOCKGRID_STORE") == "1":
         FOLDER.mkdir(exist_ok=True, parents=True)
@@ -51,5 +48,5 @@ def assert_stored(case: str, table: pd.DataFrame) -> None:
         assert list(map(str, rows[name])) == list(map(str, kept[name])), f"{case}: {name}"
     for name in VALUES:
         np.testing.assert_allclose(
-            rows[name].astype(float), kept[name], rtol=0, atol=1e-7, err_msg=f"{case}: {name}"
+            rows[name].astype(float), kept[name], rtol=0, atol=1e-12, err_msg=f"{case}: {name}"
         )
