@@ -155,8 +155,9 @@ def models_are_left_alone(booted):
             name for name, point in model.hook_dict.items() if point.fwd_hooks or point.bwd_hooks
         ]
         training = model.training or model.original_model.training
-        model.reset_hooks(including_permanent=True)
-        model.eval()
+        if left or training:  # both walk all modules, which takes longer than most tests
+            model.reset_hooks(including_permanent=True)
+            model.eval()
         assert not left, f"hooks left behind at {left}"
         assert not training, "a model was left in training mode"
         now = configuration(model)

