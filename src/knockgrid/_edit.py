@@ -7,6 +7,7 @@ suffixes. Activations are copied, never written in place: the user's tensors sta
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -136,36 +137,36 @@ def _on(index: Sequence[Tensor], like: Tensor) -> tuple[Tensor, ...]:
 
 def _set(group: Sequence[Placed], index: list[Tensor]) -> Apply:
     value = torch.cat([_value(p) for p in group])
-    alpha, add = group[0].edit.alpha, group[0].edit.add
+    return partial(_write, index, value, group[0].edit.alpha, group[0].edit.add)
 
-    def apply(activation: Tensor) -> Tensor:
-        where, out = _on(index, activation), activation.clone()
-        out[where] = formula(activation[where], value, alpha, add)
-        return out
 
-    return apply
+def _write(
+    index: list[Tensor], value: Tensor, alpha: float, add: bool, activation: Tensor
+) -> Tensor:
+    where, out = _on(index, activation), activation.clone()
+    out[where] = formula(activation[where], value, alpha, add)
+    return out
 
 
 def _copy(group: Sequence[Placed], index: list[Tensor]) -> Apply:
-    alpha, n = group[0].edit.alpha, len(index[0]) // 2
+    n = len(index[0]) // 2
     to, source = [i[:n] for i in index], [i[n:] for i in index]
+    return partial(_write_rows, to, source, group[0].edit.alpha)
 
-    def apply(activation: Tensor) -> Tensor:
-        where, out = _on(to, activation), activation.clone()
-        out[where] = formula(activation[where], activation[_on(source, activation)], alpha)
-        return out
 
-    return apply
+def _write_rows(to: list[Tensor], source: list[Tensor], alpha: float, activation: Tensor) -> Tensor:
+    return _write(to, activation[_on(source, activation)], alpha, False, activation)
 
 
 def _block(group: Sequence[Placed], index: list[Tensor]) -> Apply:
-    def apply(scores: Tensor) -> Tensor:
-        row, query, key, *head = _on(index, scores)
-        where, out = (row, head[0] if head else slice(None), query, key), scores.clone()
-        out[where] = torch.finfo(scores.dtype).min
-        return out
+    return partial(_mask, index)
 
-    return apply
+
+def _mask(index: list[Tensor], scores: Tensor) -> Tensor:
+    row, query, key, *head = _on(index, scores)
+    where, out = (row, head[0] if head else slice(None), query, key), scores.clone()
+    out[where] = torch.finfo(scores.dtype).min
+    return out
 
 
 def _kind(placed: Placed) -> tuple[object, ...]:
@@ -201,10 +202,10 @@ def compile_edits(placed: Iterable[Placed], device: torch.device | str) -> Apply
         if slots:
             index = torch.tensor(slots, dtype=torch.long).to(device).unbind(1)
             steps.append(make[form](group, list(index)))
+    return partial(_in_turn, steps)
 
-    def apply(activation: Tensor) -> Tensor:
-        for step in steps:
-            activation = step(activation)
-        return activation
 
-    return apply
+def _in_turn(steps: list[Apply], activation: Tensor) -> Tensor:
+    for step in steps:
+        activation = step(activation)
+    return activation

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -86,14 +87,15 @@ def of_this_thread(hook_fn: Callable[..., Any]) -> Callable[..., Any]:
         >>> of_this_thread(lambda activation, hook: activation + 1)(1, hook=None)
         2
     """
-    owner = threading.current_thread()
+    return partial(_checked, hook_fn, threading.current_thread())
 
-    def checked(activation: Any, hook: Any) -> Any:
-        if threading.current_thread() is not owner:
-            raise InputError(
-                f"a forward pass in thread {threading.current_thread().name!r} met the hooks that "
-                f"knockgrid has set on the model in thread {owner.name!r}; {ADVICE}"
-            )
-        return hook_fn(activation, hook=hook)
 
-    return checked
+def _checked(
+    hook_fn: Callable[..., Any], owner: threading.Thread, activation: Any, hook: Any
+) -> Any:
+    if threading.current_thread() is not owner:
+        raise InputError(
+            f"a forward pass in thread {threading.current_thread().name!r} met the hooks that "
+            f"knockgrid has set on the model in thread {owner.name!r}; {ADVICE}"
+        )
+    return hook_fn(activation, hook=hook)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -138,8 +139,8 @@ def noise_hooks(model: TransformerBridge, noise: Tensor | None) -> list[tuple[st
 
 def as_hook(apply: Apply) -> Any:
     """A TransformerLens hook from a function of the activation."""
+    return partial(_apply, apply)
 
-    def hook_fn(activation: Tensor, hook: Any) -> Tensor:
-        return apply(activation)
 
-    return hook_fn
+def _apply(apply: Apply, activation: Tensor, hook: Any) -> Tensor:
+    return apply(activation)

@@ -7,6 +7,7 @@ gradients are taken.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -106,11 +107,11 @@ def keep_measured(positions: slice) -> Callable[..., Tensor]:
 
     It sits at `unembed.hook_in`; GPT-2, GPT-J and GPT-Neo reshape between the last block and there.
     """
+    return partial(_cut, positions)
 
-    def cut(activation: Tensor, hook: Any = None) -> Tensor:
-        return activation[:, positions]
 
-    return cut
+def _cut(positions: slice, activation: Tensor, hook: Any = None) -> Tensor:
+    return activation[:, positions]
 
 
 def input_device(model: TransformerBridge) -> torch.device:
@@ -135,29 +136,29 @@ def record(
         (name, lambda act, hook, f=apply: f(act)) for name, apply in (edits or {}).items()
     ]
     for site in dict.fromkeys(sites):
-
-        def save(activation: Tensor, hook: Any, site: Site = site) -> None:
-            acts[site] = activation.detach()
-
-        hooks.append((hook_name(model, *site), save))
+        hooks.append((hook_name(model, *site), partial(_save, acts, site)))
     seen: dict[int, Tensor] = {}
     for layer in range(n_layers(model)) if edges else ():
         if has_hook(model, "attn_scores", layer):
-
-            def see(scores: Tensor, hook: Any, layer: int = layer) -> None:
-                # A masked score is -inf or the smallest number, plus at most a bias. Bridges that
-                # leave attention to `transformers` hand out its weights here: masked, they are 0.
-                masked = scores <= torch.finfo(scores.dtype).min / 2
-                are_scores = masked.any() | (scores.shape[-1] == 1)
-                seen[layer] = torch.where(are_scores, ~masked, scores > 0).any(1)
-
-            hooks.append((hook_name(model, "attn_scores", layer), see))
+            hooks.append((hook_name(model, "attn_scores", layer), partial(_see, seen, layer)))
     hooks.append(("unembed.hook_in", keep_measured(measured)))
     if past is None and keep_kv:
         past = growing_cache() if takes_cache(model) else None
     with torch.no_grad():
         logits = run_hooked(model, ids, hooks, past)
     return Recording(acts, held(past), logits, {layer: sees.cpu() for layer, sees in seen.items()})
+
+
+def _save(acts: dict[Site, Tensor], site: Site, activation: Tensor, hook: Any) -> None:
+    acts[site] = activation.detach()
+
+
+def _see(seen: dict[int, Tensor], layer: int, scores: Tensor, hook: Any) -> None:
+    # A masked score is -inf or the smallest number, plus at most a bias. Bridges that leave
+    # attention to `transformers` hand out its weights here: masked, they are 0.
+    masked = scores <= torch.finfo(scores.dtype).min / 2
+    are_scores = masked.any() | (scores.shape[-1] == 1)
+    seen[layer] = torch.where(are_scores, ~masked, scores > 0).any(1)
 
 
 def run_hooked(

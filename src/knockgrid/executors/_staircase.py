@@ -8,6 +8,7 @@ every cell forks from that row at the block where its first edit is made.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import final
 
@@ -133,15 +134,12 @@ def forks(model: TransformerBridge, plan: Plan, row_prompt: Tensor) -> Mapping[s
     made: dict[str, Apply] = {}
     for (layer, after), (first, last) in plan.entries.items():
         name = hook_name(model, "resid_post" if after else "resid_pre", layer)
-        made[name] = _fork(row_prompt[first:last])
+        made[name] = partial(_fork, row_prompt[first:last])
     return made
 
 
-def _fork(null_rows: Tensor) -> Apply:
-    def fork(resid: Tensor) -> Tensor:
-        return torch.cat([resid, resid.index_select(0, null_rows.to(resid.device))])
-
-    return fork
+def _fork(null_rows: Tensor, resid: Tensor) -> Tensor:
+    return torch.cat([resid, resid.index_select(0, null_rows.to(resid.device))])
 
 
 staircase = Staircase()
