@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -266,5 +267,10 @@ def with_statistics(
 
 def versions() -> dict[str, str]:
     """The versions of the packages that results depend on, PyTorch's with its build."""
-    found = {name: version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), "torch": str(torch.__version__), **found}
+    own = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    return {**own, **_packages()}
+
+
+@cache
+def _packages() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
