@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -128,19 +127,3 @@ class MidStream:
 
 def _chained(first: Apply | None, then: Apply) -> Apply:
     return then if first is None else lambda activation: then(first(activation))
-
-
-def noise_hooks(model: TransformerBridge, noise: Tensor | None) -> list[tuple[str, Apply]]:
-    """What makes a pass that begins at the token ids the noisy run it edits."""
-    if noise is None:
-        return []
-    return [(hook_name(model, "embed"), lambda embedded: embedded + noise.to(embedded))]
-
-
-def as_hook(apply: Apply) -> Any:
-    """A TransformerLens hook from a function of the activation."""
-    return partial(_apply, apply)
-
-
-def _apply(apply: Apply, activation: Tensor, hook: Any) -> Tensor:
-    return apply(activation)

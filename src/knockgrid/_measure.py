@@ -161,8 +161,6 @@ class Meter:
 
     def _diverged(self, outcome: Outcome) -> list[int]:
         """The first token that the intervened model wrote differently, if there is one."""
-        if not outcome.generated:
-            return []
         run = self.bound.clean[outcome.cell.prompt]
         clean = run.generated[: run.n_valid]
         pairs = enumerate(zip(outcome.generated, clean, strict=False))

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -24,6 +23,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid._demo import cache_folder
 from knockgrid._model import weights_digest
 from knockgrid.host.models import attention_of
+from knockgrid.host.versions import version
 
 Receipt = dict[str, Any]
 MOST = 256

@@ -13,7 +13,7 @@ from knockgrid._errors import InputError
 from knockgrid._intervention import Intervention
 from knockgrid._layers import layer_set
 from knockgrid._memory import is_out_of_memory, release
-from knockgrid._model import has_hook, hook_name, n_layers
+from knockgrid._model import has_hook, n_layers
 from knockgrid._positions import Tokens, resolve, tokenize
 from knockgrid._prepared import Prepared, ids_of
 from knockgrid._run import (
@@ -92,13 +92,12 @@ def record_full(
     Raises:
         InputError: an activation that is edited never fires, or is not as its edits need it.
     """
-    edits = {} if noise is None else {hook_name(model, "embed"): lambda act: act + noise.to(act)}
     recording = record(
         model,
         ids,
         measured=slice(n_prompt - 1, None),
         sites=sites_of(model, settings),
-        edits=edits,
+        noise=noise,
         keep_kv=settings.keep_kv,
         edges=past is None and any(one.edges for one in settings.interventions),
         past=past,
@@ -255,6 +254,8 @@ def _in_one_pass(
     settings: Settings,
 ) -> bool:
     """Whether source runs are as long as the clean ones, and cost less in their pass."""
+    if not settings.keep_kv:  # of a pass on its own, a source is the reference's to the last digits
+        return False
     length, n_prompt, most = len(clean[0].ids), clean[0].n_prompt, settings.rows_recorded
     pairs = list(zip(wanted, given, strict=True))
     if any((len(ids), len(tokens)) != (length, n_prompt) for tokens, ids in given):
@@ -265,8 +266,7 @@ def _in_one_pass(
     if any(not one.spec.scale and torch.equal(ids, one.run.ids) for one, (_, ids) in pairs):
         return False
     starts = [_suffix_start(one, *own) for one, own in pairs]
-    saved = sum(starts) if settings.keep_kv else 0
-    return saved <= len(set(starts)) * pass_tokens(model)
+    return sum(starts) <= len(set(starts)) * pass_tokens(model)
 
 
 def _suffix_start(wanted: SourceRun, tokens: Tokens, ids: Tensor) -> int:

@@ -7,7 +7,7 @@ gradients are taken.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -70,7 +70,7 @@ class Run:
         """Measured tokens; token 0 is the one after the prompt."""
         return self.logits.shape[0]
 
-    @property
+    @cached_property
     def generated(self) -> tuple[int, ...]:
         """The measured tokens themselves: the continuation, and the argmax after it."""
         return (*self.ids[self.n_prompt :].tolist(), int(self.logits[-1].argmax()))
@@ -114,6 +114,22 @@ def _cut(positions: slice, activation: Tensor, hook: Any = None) -> Tensor:
     return activation[:, positions]
 
 
+def noise_hooks(model: TransformerBridge, noise: Tensor | None) -> list[tuple[str, Apply]]:
+    """What makes a pass that begins at the token ids the noisy run it edits."""
+    if noise is None:
+        return []
+    return [(hook_name(model, "embed"), lambda embedded: embedded + noise.to(embedded))]
+
+
+def as_hook(apply: Apply) -> Any:
+    """A TransformerLens hook from a function of the activation."""
+    return partial(_apply, apply)
+
+
+def _apply(apply: Apply, activation: Tensor, hook: Any) -> Tensor:
+    return apply(activation)
+
+
 def input_device(model: TransformerBridge) -> torch.device:
     """Where token ids go: the embedding's device, also under a `device_map`."""
     return torch.device(str(model.cfg.device))
@@ -125,16 +141,14 @@ def record(
     *,
     measured: slice,
     sites: Iterable[Site] = (),
-    edits: Mapping[str, Apply] | None = None,
+    noise: Tensor | None = None,
     keep_kv: bool = True,
     past: Cache | None = None,
     edges: bool = False,
 ) -> Recording:
     """Run a batch `[batch, pos]` of equal lengths once and keep what later steps need."""
     acts: dict[Site, Tensor] = {}
-    hooks: Hooks = [
-        (name, lambda act, hook, f=apply: f(act)) for name, apply in (edits or {}).items()
-    ]
+    hooks: Hooks = [(name, as_hook(add)) for name, add in noise_hooks(model, noise)]
     for site in dict.fromkeys(sites):
         hooks.append((hook_name(model, *site), partial(_save, acts, site)))
     seen: dict[int, Tensor] = {}

@@ -3,8 +3,6 @@
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import version
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -38,6 +36,7 @@ from knockgrid._table import LISTS
 from knockgrid._threads import Look, Threads
 from knockgrid.divergences._divergence import Divergence
 from knockgrid.executors._free_run import FreeRun
+from knockgrid.host.versions import version
 
 PACKAGES = ("knockgrid", "transformer-lens", "transformers", "pandas")
 BATCH = 32
@@ -267,10 +266,5 @@ def with_statistics(
 
 def versions() -> dict[str, str]:
     """The versions of the packages that results depend on, PyTorch's with its build."""
-    own = {"python": platform.python_version(), "torch": str(torch.__version__)}
-    return {**own, **_packages()}
-
-
-@cache
-def _packages() -> dict[str, str]:
-    return {name: version(name) for name in PACKAGES}
+    found = {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), "torch": str(torch.__version__), **found}

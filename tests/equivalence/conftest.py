@@ -20,7 +20,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def portable(monkeypatch):
     """What is drawn or normalised in float32 is computed in float64 here.
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from stored import assert_stored
 
+pytestmark = pytest.mark.usefixtures("portable")
 LAST = {"n_tokens": 3}
 
 

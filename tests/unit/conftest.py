@@ -22,6 +22,21 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+BROKEN = "\ufffd"  # part of a character, which the next token may complete
+
+
+@pytest.fixture(scope="session")
+def answer_in():
+    """The shortest beginning of a text that counts as its answer."""
+    from knockgrid._matching import is_answer
+
+    def find(said):
+        starts = (said[:i] for i in range(1, len(said)) if said[i] != BROKEN)
+        return next(word for word in starts if is_answer(said, [word]))
+
+    return find
+
+
 @pytest.fixture(scope="session")
 def prompts():
     """Three prompts; the first and the last are equally long and each other's swap partners."""

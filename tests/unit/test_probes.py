@@ -8,15 +8,13 @@ import torch
 from scipy.stats import mannwhitneyu, t
 
 SUBJECTS = "Anna Bruno Carla Dario Elena Franco Gina Hugo Ines Jonas Kurt Luca".split()
-BROKEN = "\ufffd"  # part of a character, which the next token may complete
 RIGHT, WRONG = "the capital of", "a language from"
 
 
 @pytest.fixture(scope="module")
-def facts(tiny_llama):
+def facts(tiny_llama, answer_in):
     """Two prompts per subject: the model is right after one phrase and wrong after the other."""
     import knockgrid as kg
-    from knockgrid._matching import is_answer
 
     def prompt(subject, phrase):
         text = f"{subject} is {phrase}"
@@ -29,8 +27,7 @@ def facts(tiny_llama):
         for _ in range(24):
             ids = torch.cat([ids, tiny_llama(ids)[:, -1:].argmax(-1)], dim=1)
         said = tiny_llama.tokenizer.decode(ids[0, n:]).strip()
-        starts = (said[:i] for i in range(1, len(said)) if said[i] != BROKEN)
-        return prompt.replace(answers=[next(word for word in starts if is_answer(said, [word]))])
+        return prompt.replace(answers=[answer_in(said)])
 
     with torch.no_grad():
         return [right(prompt(s, RIGHT)) for s in SUBJECTS] + [prompt(s, WRONG) for s in SUBJECTS]
@@ -385,9 +382,9 @@ def test_probes_and_a_sweep_of_the_same_places_meet(probed, facts, sweep):
 
     places = ["subject_last", "phrase_last"]
     moves = kg.per_position(kg.patch("resid_post", "last", kg.zero()), places)
-    table = sweep(facts[:3], moves, layers=[3, 0], n_tokens=2)
+    table = sweep(facts, moves, layers=[3, 0], n_tokens=2)
     found = kg.readable_not_used(probed(positions=places), table)
     assert found.shape == (2, 2)
     assert (found["subject_last"] <= 1e-12).all()  # nothing to read there
-    assert found.loc[0, "subject_last"] < -0.02  # but it is used
+    assert found.loc[0, "subject_last"] < -0.05  # but it is used
     assert found.loc[3, "phrase_last"] > 0.1

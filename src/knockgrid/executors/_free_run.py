@@ -16,9 +16,9 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._edit import Placed
 from knockgrid._errors import InputError
-from knockgrid._executor import Outcome, as_hook, edits_by_hook, items, noise_hooks
+from knockgrid._executor import Outcome, edits_by_hook, items
 from knockgrid._intervention import Cell
-from knockgrid._run import Run, input_device, keep_measured, run_hooked
+from knockgrid._run import Run, as_hook, input_device, keep_measured, noise_hooks, run_hooked
 from knockgrid._sizes import sizes_of
 from knockgrid.divergences import js
 from knockgrid.divergences._evaluate import evaluate

@@ -17,10 +17,10 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid._edit import Apply, Placed
-from knockgrid._executor import Outcome, as_hook, edits_by_hook, items, noise_hooks
+from knockgrid._executor import Outcome, edits_by_hook, items
 from knockgrid._intervention import Cell
 from knockgrid._model import hook_name
-from knockgrid._run import Run, input_device, keep_measured, run_hooked
+from knockgrid._run import Run, as_hook, input_device, keep_measured, noise_hooks, run_hooked
 from knockgrid.executors._rows import Plan, plans
 from knockgrid.executors._shared_prefix import shared_prefix
 

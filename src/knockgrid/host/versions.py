@@ -1,8 +1,20 @@
 """The hosts' versions: those that are here, and those with which all tests pass."""
 
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 
 TESTED = {"transformers": "5.23.0", "transformer-lens": "4.3.0"}
+
+
+@cache
+def version(package: str) -> str:
+    """The version of a package that is here, read once: its files take milliseconds.
+
+    Example:
+        >>> version("transformer-lens")
+        '4...'
+    """
+    return metadata.version(package)
 
 
 def here() -> str:
