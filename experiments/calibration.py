@@ -13,9 +13,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import beta, norm
 
-from knockgrid._cluster_interval import interval
-from knockgrid._resample import resample
-from knockgrid.analysis._flips import flip_test, permute_test
+from knockgrid.stats.cluster_interval import interval
+from knockgrid.stats.flips import flip_test, permute_test
+from knockgrid.stats.resample import resample
 
 CLUSTERS, CORRELATIONS = (6, 7, 12, 20, 40), (0.0, 0.3, 0.9)
 METHODS = ("i.i.d. bootstrap", "percentile cluster bootstrap", "bootstrap-t over clusters")

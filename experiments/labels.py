@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 import knockgrid as kg
-from knockgrid.edge.cli import DEMO_RELATIONS
+from knockgrid.cli.app import DEMO_RELATIONS
 
 CURVES = ("subject_norm", "subject_attention", "last_similarity")
 

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from knockgrid._prompt import Prompt
-from knockgrid._setup import SetLevel
-from knockgrid._table import build
-from knockgrid.edge.config import SweepConfig
-from knockgrid.edge.digests import file_digest
-from knockgrid.edge.finish import finish
-from knockgrid.edge.manifest import SCHEMA, create_manifest, run_digest
-from knockgrid.edge.prompt_lines import line_of
-from knockgrid.edge.run_folder import PLAN, SHARDS, STATISTICS, RunFolder
-from knockgrid.edge.set_level import write_set_level
-from knockgrid.edge.shard import Shard, arrow_of, schema, write_shard
+from knockgrid.engine.setup import SetLevel
+from knockgrid.prompts.prompt import Prompt
+from knockgrid.runs.config import SweepConfig
+from knockgrid.runs.digests import file_digest
+from knockgrid.runs.finish import finish
+from knockgrid.runs.manifest import SCHEMA, create_manifest, run_digest
+from knockgrid.runs.prompt_lines import line_of
+from knockgrid.runs.run_folder import PLAN, SHARDS, STATISTICS, RunFolder
+from knockgrid.runs.set_level import write_set_level
+from knockgrid.runs.shard import Shard, arrow_of, schema, write_shard
+from knockgrid.table.table import build
 
 TREATMENTS = (
     ("subject", "patch resid_post", "corrupted_run(noise(3.0))", 1, "treatment", None),

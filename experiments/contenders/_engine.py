@@ -9,12 +9,12 @@ from transformer_lens.model_bridge import TransformerBridge
 
 import knockgrid as kg
 from contenders._measure import timed
-from knockgrid._bind import Bound, bind
-from knockgrid._executor import items
-from knockgrid._measure import Meter
-from knockgrid._prepared import prepare
-from knockgrid._settings import Settings
-from knockgrid.executors._rows import plans
+from knockgrid.engine.bind import Bound, bind
+from knockgrid.engine.executors.executor import items
+from knockgrid.engine.executors.rows import plans
+from knockgrid.engine.measure import Meter
+from knockgrid.engine.settings import Settings
+from knockgrid.passes.prepared import prepare
 
 
 def bound_of(bridge: TransformerBridge, prompts, rows, layers) -> Bound:

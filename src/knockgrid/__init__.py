@@ -8,4 +8,4 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 if "ipykernel" in sys.modules:
     # A notebook: the bar is loaded before any other package loads it and warns (`_progress`).
-    import knockgrid._progress  # noqa: F401
+    import knockgrid.display.progress  # noqa: F401

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from knockgrid import reference
-from knockgrid._bind import Bound, bind
-from knockgrid._layers import layer_list
-from knockgrid._prepared import Prepared, batches, prepare
-from knockgrid._settings import Settings
-from knockgrid._setup import with_statistics
 from knockgrid.divergences import js
-from knockgrid.divergences._evaluate import evaluate
+from knockgrid.divergences.evaluate import evaluate
+from knockgrid.edits.layers import layer_list
+from knockgrid.engine.bind import Bound, bind
+from knockgrid.engine.settings import Settings
+from knockgrid.engine.setup import with_statistics
+from knockgrid.passes.prepared import Prepared, batches, prepare
 
 Effects = dict[tuple[int, int], Tensor]
 

@@ -1,7 +1,7 @@
 """The kinds of intervention that every family is tried with, by name."""
 
 import knockgrid as kg
-from knockgrid._intervention import Intervention
+from knockgrid.edits.intervention import Intervention
 
 PATCHES = ("resid_pre", "resid_post", "mlp_out", "attn_out", "z", "q", "k", "v")
 

@@ -21,9 +21,9 @@ def measured(model, family, prompts):
     from kinds import kind_of, main_kinds
 
     import knockgrid as kg
-    from knockgrid._checks import check_edits
-    from knockgrid._memory import Memory
-    from knockgrid._preflight import choose
+    from knockgrid.engine.checks import check_edits
+    from knockgrid.engine.memory import Memory
+    from knockgrid.engine.preflight import choose
 
     found = {}
     for name, one in main_kinds().items():

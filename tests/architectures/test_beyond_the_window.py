@@ -9,7 +9,7 @@ from mixtures import FAMILIES
 from scipy.spatial.distance import jensenshannon
 
 import knockgrid as kg
-from knockgrid.executors._free_run import FreeRun
+from knockgrid.engine.executors.free_run import FreeRun
 
 BY_NAME = {family.name: family for family in FAMILIES}
 WINDOW = {"sliding_window": 4}

@@ -23,7 +23,8 @@ from families import DENSE
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import knockgrid as kg
-from knockgrid.executors import _rows, _staircase
+from knockgrid.engine.executors import rows as _rows
+from knockgrid.engine.executors import staircase as _staircase
 
 LLAMA = next(family for family in DENSE if family.name == "Llama")
 L, LENGTH = 3, 9

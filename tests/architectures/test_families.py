@@ -8,10 +8,10 @@ from kinds import kind_of, main_kinds
 from mixtures import FAMILIES
 
 import knockgrid as kg
-from knockgrid._memory import Memory
-from knockgrid._model import user_hooks
-from knockgrid._preflight import choose
-from knockgrid._slower import FallbackWarning
+from knockgrid.engine.memory import Memory
+from knockgrid.engine.preflight import choose
+from knockgrid.engine.slower import FallbackWarning
+from knockgrid.host.bridge import user_hooks
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 TRIED = ("patch resid_post", "patch mlp_out", "patch z", "patch v", "knockout", "edge_patch")

@@ -7,8 +7,8 @@ from families import DENSE
 from mixtures import FAMILIES
 
 import knockgrid as kg
-from knockgrid._modules import modules_of
-from knockgrid.executors._free_run import FreeRun
+from knockgrid.engine.executors.free_run import FreeRun
+from knockgrid.host.modules import modules_of
 
 NAMES = ("GPT-2", "GPT-NeoX, Pythia", "BLOOM", "Llama", "Mistral", "Gemma 2", "Phi-3")
 FEW = [family for family in DENSE if family.name in NAMES]

@@ -18,10 +18,10 @@ from transformers import LlamaForCausalLM
 from words import word_tokenizer
 
 import knockgrid as kg
-from knockgrid import _slower
-from knockgrid._run import run_hooked
-from knockgrid._slower import FallbackWarning
+from knockgrid.engine import slower as _slower
+from knockgrid.engine.slower import FallbackWarning
 from knockgrid.host.cache import NEW, OLD, cache_name, growing_cache, handed, held
+from knockgrid.passes.run import run_hooked
 
 BY_NAME = {family.name: family for family in FAMILIES}
 # Blocks of a host that has the newer name lose what attention is given under the older one.

@@ -8,7 +8,7 @@ from kinds import main_kinds
 from mixtures import FAMILIES
 
 import knockgrid as kg
-from knockgrid.executors._staircase import Staircase
+from knockgrid.engine.executors.staircase import Staircase
 
 NAMES = ("GPT-2", "GPT-NeoX, Pythia", "BLOOM", "Llama", "Mistral", "Gemma 2")
 FEW = [family for family in DENSE if family.name in NAMES]

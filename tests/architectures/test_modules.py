@@ -9,11 +9,11 @@ from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
 import knockgrid as kg
-from knockgrid._model import hook_name
-from knockgrid._modules import modules_of
-from knockgrid._run import run_hooked
-from knockgrid._source import Source
-from knockgrid.analysis._module_weights import PARTS, weight_of
+from knockgrid.evidence.module_weights import PARTS, weight_of
+from knockgrid.host.bridge import hook_name
+from knockgrid.host.modules import modules_of
+from knockgrid.passes.run import run_hooked
+from knockgrid.sources.source import Source
 
 FAMILY = {family.name: family for family in FAMILIES}
 ATTENTION = ["attn. q", "attn. k", "attn. v", "attn. o"]
@@ -278,7 +278,7 @@ def test_batches_change_nothing(llama, prompts):
 
 
 def test_only_what_is_asked_for_is_computed(llama, prompts, monkeypatch):
-    from knockgrid.analysis import _modules
+    from knockgrid.evidence import module_statistics as _modules
 
     monkeypatch.setattr(_modules, "gradients", None)
     bare = [one.replace(spans={}, swap=None) for one in prompts]  # no subject to corrupt

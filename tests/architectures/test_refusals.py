@@ -10,10 +10,10 @@ from families import DENSE
 from mixtures import FAMILIES
 
 import knockgrid as kg
-from knockgrid._memory import Memory
-from knockgrid._preflight import _RECEIPTS, choose
-from knockgrid._slower import FallbackWarning
-from knockgrid.executors._staircase import Staircase
+from knockgrid.engine.executors.staircase import Staircase
+from knockgrid.engine.memory import Memory
+from knockgrid.engine.preflight import _RECEIPTS, choose
+from knockgrid.engine.slower import FallbackWarning
 
 BY_NAME = {family.name: family for family in FAMILIES}
 
@@ -34,7 +34,7 @@ def chosen(model, prompts, kinds, executor="auto", **options):
 
 def spoilt(monkeypatch, change):
     """Every staircase's logits, changed."""
-    from knockgrid.executors import _staircase
+    from knockgrid.engine.executors import staircase as _staircase
 
     right = _staircase.run_pass
 

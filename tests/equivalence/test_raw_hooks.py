@@ -152,7 +152,7 @@ def rewired(raw, layers, query, positions, keys, values):
 @pytest.fixture(scope="module")
 def raw(demo_model):
     """The demo model's folder, loaded once more by transformers."""
-    from knockgrid._demo import demo_folder
+    from knockgrid.host.demo import demo_folder
 
     model = AutoModelForCausalLM.from_pretrained(demo_folder(), attn_implementation="eager")
     assert type(model).__name__ == "LlamaForCausalLM"
@@ -191,7 +191,7 @@ def made(raw, facts):
 
 
 def case(raw, prompt, at, sigma):
-    from knockgrid._source import normal
+    from knockgrid.sources.source import normal
 
     ids, swap = raw.ids(prompt.text), raw.ids(prompt.swap.text)
     key = (0, prompt.id, "embed", 3.0, "subject", 0)

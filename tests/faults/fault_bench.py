@@ -211,7 +211,8 @@ class Bench:
 @contextmanager
 def one_command(bench: Bench, before: Callable[[], object]) -> Iterator[None]:
     """The bench's model instead of a loaded one, and no figures, which take longer than the run."""
-    from knockgrid.edge import draw, plan
+    from knockgrid.report import draw
+    from knockgrid.runs import plan
 
     kept = plan.load_model, draw.draw
     plan.load_model = lambda *_, **__: bench.model
@@ -225,7 +226,7 @@ def one_command(bench: Bench, before: Callable[[], object]) -> Iterator[None]:
 
 def command(arguments: Sequence[str]) -> int:
     """The exit code of a command, given in this process."""
-    from knockgrid.edge import cli
+    from knockgrid.cli import app as cli
 
     kept = sys.argv, warnings.showwarning
     sys.argv = ["knockgrid", *arguments]

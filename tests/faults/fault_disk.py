@@ -125,7 +125,7 @@ def locked_out(bench: Bench, line: Line, locked: str) -> None:
 
 def become_nobody() -> None:
     """Give up the rights of root, whom no permission bits bind."""
-    from knockgrid import _setup
+    from knockgrid.engine import setup as _setup
 
     known = {name: _setup.version(name) for name in _setup.PACKAGES}
     _setup.version = known.__getitem__  # their files may lie where nobody may look

@@ -31,7 +31,7 @@ def refusing(there: Collection[str]) -> Callable[[], None]:
     """A sweep that fails if it computes what is there."""
 
     def before() -> None:
-        from knockgrid.edge.work import Work
+        from knockgrid.runs.work import Work
 
         plain = Work.carry_out
 
@@ -117,7 +117,7 @@ def stopped(bench: Bench, rng: random.Random, times: int, number: int) -> Line:
 def stopped_in_hand(bench: Bench) -> Line:
     """Ctrl-C and SIGTERM while a shard is being computed: exactly that one is still kept."""
     line = Line("SIGINT and SIGTERM while a shard is in hand")
-    from knockgrid.edge.work import Work
+    from knockgrid.runs.work import Work
 
     for number in (signal.SIGINT, signal.SIGTERM):
         out = bench.folder("in-hand")

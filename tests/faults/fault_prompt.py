@@ -15,7 +15,7 @@ def raising(*ids: str, only_first: bool = False) -> Callable[[], None]:
     """A sweep in which some prompts raise, always or the first time only."""
 
     def before() -> None:
-        from knockgrid.edge import work
+        from knockgrid.runs import work
 
         plain, seen = work.collect, []
 

@@ -26,7 +26,7 @@ def held_before_the_manifest(wait: Callable[[], None], ready: Path) -> Callable[
     """A child that stops right before it creates the manifest, until the gate opens."""
 
     def before() -> None:
-        from knockgrid.edge import run_folder
+        from knockgrid.runs import run_folder
 
         plain = run_folder.create_manifest
 

@@ -13,8 +13,8 @@ import psutil
 from fault_bench import Line, tiny_model
 
 import knockgrid as kg
-from knockgrid.edge import resumable
-from knockgrid.edge.run_folder import RunFolder
+from knockgrid.runs import resumable
+from knockgrid.runs.run_folder import RunFolder
 
 PER_PROMPT = 1024
 """Bytes of memory that one more prompt may cost while shards are carried out."""

@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from matplotlib import cbook
 
-from knockgrid._errors import printable, shown
-from knockgrid._escape import file_name, from_spreadsheet, html, latex, mathtext, spreadsheet
+from knockgrid.display.escape import file_name, from_spreadsheet, html, latex, mathtext, spreadsheet
+from knockgrid.errors import printable, shown
 
 FRAGMENTS = st.sampled_from(
     [

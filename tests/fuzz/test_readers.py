@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knockgrid import InputError, Prompt, read_prompts
-from knockgrid.datasets._rows import pair_swaps, parse
-from knockgrid.edge.config import SweepConfig, read_config
+from knockgrid.prompts.rows import pair_swaps, parse
+from knockgrid.runs.config import SweepConfig, read_config
 
 LONGEST_MESSAGE = 600
 SOUND = hostile.SOUND_JSONL

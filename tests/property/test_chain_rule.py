@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 
 from knockgrid import divergences
-from knockgrid._errors import InputError
-from knockgrid.divergences._evaluate import evaluate
+from knockgrid.divergences.evaluate import evaluate
+from knockgrid.errors import InputError
 
 PARTS = [divergences.kl_between, divergences.kl_within_answers, divergences.kl_within_rest]
 NAMES = [measure.name for measure in PARTS]

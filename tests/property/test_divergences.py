@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from scipy.spatial.distance import jensenshannon
 
 from knockgrid import divergences
-from knockgrid._errors import InputError
 from knockgrid.divergences import js, kl, kl_reverse, total_variation
-from knockgrid.divergences._distribution import nan_rows
-from knockgrid.divergences._divergence import Divergence, in_unit
-from knockgrid.divergences._evaluate import evaluate
-from knockgrid.divergences._lookup import by_name
-from knockgrid.divergences._pair import Pair
+from knockgrid.divergences.distribution import nan_rows
+from knockgrid.divergences.divergence import Divergence, in_unit
+from knockgrid.divergences.evaluate import evaluate
+from knockgrid.divergences.lookup import by_name
+from knockgrid.divergences.pair import Pair
+from knockgrid.errors import InputError
 
 DRAWER = [getattr(divergences, name) for name in divergences.__all__]
 DISTANCES = [js, kl, kl_reverse, total_variation]

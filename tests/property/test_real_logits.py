@@ -8,12 +8,12 @@ import pytest
 import scipy.special
 import torch
 
-from knockgrid import datasets
-from knockgrid._top_tokens import top_tokens
+from knockgrid import prompts as datasets
 from knockgrid.divergences import js, kl, kl_between, kl_reverse, logp_answer, total_variation
-from knockgrid.divergences._distribution import Distribution, summed
-from knockgrid.divergences._divergence import in_unit
-from knockgrid.divergences._evaluate import evaluate
+from knockgrid.divergences.distribution import Distribution, summed
+from knockgrid.divergences.divergence import in_unit
+from knockgrid.divergences.evaluate import evaluate
+from knockgrid.engine.top_tokens import top_tokens
 
 PAIRS = 200
 VOCABULARIES = (49_152, 128_256, 262_144)

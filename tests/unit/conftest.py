@@ -28,7 +28,7 @@ BROKEN = "\ufffd"  # part of a character, which the next token may complete
 @pytest.fixture(scope="session")
 def answer_in():
     """The shortest beginning of a text that counts as its answer."""
-    from knockgrid._matching import is_answer
+    from knockgrid.prompts.matching import is_answer
 
     def find(said):
         starts = (said[:i] for i in range(1, len(said)) if said[i] != BROKEN)

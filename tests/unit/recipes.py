@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 
 import knockgrid as kg
-from knockgrid._bind import bind
-from knockgrid._positions import tokenize
-from knockgrid._prepared import prepare
-from knockgrid._settings import Settings
+from knockgrid.engine.bind import bind
+from knockgrid.engine.settings import Settings
+from knockgrid.passes.prepared import prepare
+from knockgrid.prompts.positions import tokenize
 
 TEMPLATE = "{% for turn in messages %}{{ turn.content }}\n{% endfor %}"
 RIGHT = ("a", "b")

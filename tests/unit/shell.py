@@ -2,7 +2,7 @@
 
 import pytest
 
-from knockgrid.edge import cli
+from knockgrid.cli import app as cli
 
 
 def run(capsys, *arguments):

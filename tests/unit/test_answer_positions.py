@@ -2,7 +2,7 @@
 
 import pytest
 
-from knockgrid._answer_positions import answer_positions, is_answer_position, shortest_span
+from knockgrid.passes.answer_positions import answer_positions, is_answer_position, shortest_span
 
 
 class Letters:

@@ -18,7 +18,7 @@ import pytest
     ],
 )
 def test_whole_words_count(text, answers, right):
-    from knockgrid._matching import is_answer
+    from knockgrid.prompts.matching import is_answer
 
     assert is_answer(text, answers) is right
 
@@ -26,15 +26,15 @@ def test_whole_words_count(text, answers, right):
 def placed(tokenizer, text, *answers):
     """A prompt with its tokens, as it is made ready for a model."""
     import knockgrid as kg
-    from knockgrid._positions import tokenize
-    from knockgrid._prepared import Prepared
+    from knockgrid.passes.prepared import Prepared
+    from knockgrid.prompts.positions import tokenize
 
     return Prepared(kg.Prompt(text, answers=answers), tokenize(text, tokenizer, True))
 
 
 def ways(tokenizer, text, *answers):
     """Per alias, what separates it from the prompt and its tokens as text."""
-    from knockgrid._answers import answer_tokens
+    from knockgrid.engine.answers import answer_tokens
 
     found = answer_tokens(tokenizer, placed(tokenizer, text, *answers))
     to_text = tokenizer.convert_ids_to_tokens
@@ -103,7 +103,7 @@ def test_text_without_spaces_and_open_quotes_leave_the_choice_to_the_model(
 ):
     import torch
 
-    from knockgrid._answers import first_answers
+    from knockgrid.engine.answers import first_answers
 
     assert ways(pieces, text, alias) == [there]
     for separator, tokens in there:
@@ -167,7 +167,7 @@ def test_an_answer_that_begins_with_a_space_alone_is_said(sweep):
 def test_the_best_alias_counts(tiny_tokenizer):
     import torch
 
-    from knockgrid._answers import first_answers
+    from knockgrid.engine.answers import first_answers
 
     def firsts(*answers):
         found = first_answers(tiny_tokenizer, placed(tiny_tokenizer, text, *answers), logits)

@@ -368,7 +368,7 @@ def test_denoising_without_a_corrupted_run(refuse, tower):
 def test_sources_that_are_none():
     """Called past the type checks that the tests run under, as a user's call is."""
     import knockgrid as kg
-    from knockgrid._intervention import check_names
+    from knockgrid.edits.intervention import check_names
 
     given = {
         "did you mean 'zero'": lambda: inspect.unwrap(kg.patch)("resid_post", "subject", "zro"),

@@ -5,11 +5,11 @@ import json
 import pytest
 
 import knockgrid as kg
-from knockgrid._left_out import LeftOut
-from knockgrid.edge import choose
-from knockgrid.edge.carry_out import carry_out
-from knockgrid.edge.choose import choose_prompts, in_turn
-from knockgrid.edge.config import SweepConfig
+from knockgrid.runs import choose
+from knockgrid.runs.carry_out import carry_out
+from knockgrid.runs.choose import choose_prompts, in_turn
+from knockgrid.runs.config import SweepConfig
+from knockgrid.table.left_out import LeftOut
 
 
 @pytest.fixture

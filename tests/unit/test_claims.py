@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import knockgrid as kg
-from knockgrid._table import build
+from knockgrid.table.table import build
 
 LAYERS = 10
 STEP = np.array([1, 1, 1, 1, 1, 1, 0, 0, 0, 0.0])  # the subject row: falls between 5 and 6
@@ -244,7 +244,7 @@ def test_centroids_are_layers(planted):
 
 
 def test_an_average_over_layers_pairs_its_cells():
-    from knockgrid.analysis.claims import averaged
+    from knockgrid.evidence.claims import averaged
 
     rows = [
         {"prompt": "p", "intervention": "a", "layer": i, "js": js}

@@ -6,8 +6,8 @@ import pytest
 from shell import run
 
 from knockgrid import InputError, open_run
-from knockgrid.edge.config import SweepConfig, read_config
-from knockgrid.edge.manifest import read_manifest
+from knockgrid.runs.config import SweepConfig, read_config
+from knockgrid.runs.manifest import read_manifest
 
 LINES = [
     {"id": "rome", "text": "The capital of Italy is", "subject": "Italy", "answers": ["Rome"]},
@@ -58,7 +58,7 @@ def test_a_sweep_writes_table_manifest_and_figures(capsys, folder, tmp_path):
 def test_a_figure_is_drawn_again_without_the_model(capsys, folder, tmp_path, monkeypatch):
     sweep(capsys, folder, tmp_path / "run")
     monkeypatch.setattr(
-        "knockgrid._model.load", lambda *_, **__: pytest.fail("the model was loaded")
+        "knockgrid.host.bridge.load", lambda *_, **__: pytest.fail("the model was loaded")
     )
     code, printed, _ = run(capsys, "figure", tmp_path / "run", "--kind", "curve", "--metric", "kl")
     assert code == 0

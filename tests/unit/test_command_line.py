@@ -17,8 +17,9 @@ import pytest
 from shell import run
 
 from knockgrid import InputError
-from knockgrid.edge import cli, terminal
-from knockgrid.edge.commands import values
+from knockgrid.cli import app as cli
+from knockgrid.cli import values
+from knockgrid.display import terminal
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(sys.executable).with_name("knockgrid")
@@ -57,7 +58,7 @@ def no_pictures(monkeypatch):
         print("a library talks")
         return (folder / f"{kind}_{metric}.svg",)
 
-    monkeypatch.setattr("knockgrid.edge.draw.draw", draw)
+    monkeypatch.setattr("knockgrid.report.draw.draw", draw)
 
 
 def sweep(capsys, folder, out, *more):
@@ -121,7 +122,7 @@ class TestJson:
         assert not (tmp_path / "run").exists()
 
     def test_check(self, capsys, folder, monkeypatch):
-        from knockgrid.edge import report_check
+        from knockgrid.cli import report_check
 
         monkeypatch.setattr(report_check, "kinds", lambda: planted_kinds())
         code, printed, _ = run(capsys, "check", folder / "model", "--json")
@@ -151,7 +152,7 @@ class TestJson:
             print("a library talks")
             yield out / name / "table.parquet"
 
-        monkeypatch.setattr("knockgrid.edge.reproduce.reproduce", made)
+        monkeypatch.setattr("knockgrid.cli.reproduce.reproduce", made)
         _, printed, _ = run(capsys, "reproduce", "f1", "f3", "--out", tmp_path, "--quick", "--json")
         assert json.loads(printed) == {
             "out": str(tmp_path),
@@ -168,7 +169,7 @@ class TestJson:
             write_table(frame, out / "claims.parquet")
             yield out / "claims.parquet"
 
-        monkeypatch.setattr("knockgrid.edge.evidence.evidence", found)
+        monkeypatch.setattr("knockgrid.report.evidence.evidence", found)
         code, printed, said = run(capsys, "evidence", "--out", tmp_path, "--json")
         assert code == 0, said
         assert json.loads(printed) == {
@@ -184,7 +185,7 @@ class TestJson:
 
 
 def planted_kinds():
-    from knockgrid.interventions import knockout, patch
+    from knockgrid.edits import knockout, patch
 
     return [knockout(window=1), patch("attn_outt", "subject")]
 
@@ -223,7 +224,7 @@ class TestExitCodes:
         def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr("knockgrid.edge.carry_out.carry_out", fail)
+        monkeypatch.setattr("knockgrid.runs.carry_out.carry_out", fail)
         return sweep(capsys, folder, tmp_path / "run")
 
     def test_3_some_prompts_failed(self, capsys, monkeypatch, folder, tmp_path):
@@ -236,7 +237,7 @@ class TestExitCodes:
         assert "planted" in said
 
     def test_4_too_little_memory(self, capsys, monkeypatch, folder, tmp_path):
-        from knockgrid._memory import TooLittleMemory
+        from knockgrid.engine.memory import TooLittleMemory
 
         error = TooLittleMemory("prompts of 9 tokens")
         code, printed, said = self.failing(capsys, monkeypatch, folder, tmp_path, error)
@@ -245,7 +246,7 @@ class TestExitCodes:
 
     @pytest.mark.parametrize(("number", "wanted"), [(2, 130), (15, 143)])
     def test_stopped(self, capsys, monkeypatch, folder, tmp_path, number, wanted):
-        from knockgrid.edge.interrupt import Stopped
+        from knockgrid.runs.interrupt import Stopped
 
         error = Stopped("stopped after 1 of 2", number)
         found = self.failing(capsys, monkeypatch, folder, tmp_path, error)
@@ -367,14 +368,18 @@ def shell(shell_name, line, **more):
 
 class TestCompletion:
     def test_each_list_is_that_of_its_place(self):
-        from knockgrid import _checks, _layers, _sweep
-        from knockgrid.edge import config, draw, recipes, resumable, store
-        from knockgrid.edge.plan import DTYPES
+        from knockgrid.cli import recipes
+        from knockgrid.edits import layers as _layers
+        from knockgrid.engine import checks as _checks
+        from knockgrid.engine import setup
+        from knockgrid.report import draw
+        from knockgrid.runs import config, resumable, store
+        from knockgrid.runs.plan import DTYPES
 
         lists = values.VALUES
         assert set(lists["kind"]) == {*draw.KINDS, draw.TOKENS}
         assert set(lists["figures"]) == {*vars(recipes)["__all__"], "all"}
-        assert lists["metric"] == _sweep.METRICS
+        assert lists["metric"] == setup.METRICS
         assert lists["mode"] == _checks.MODES
         assert lists["direction"] == _checks.DIRECTIONS
         assert lists["unit"] == tuple(_checks.UNITS)
@@ -390,7 +395,7 @@ class TestCompletion:
         relations = values.relations()
         assert len(relations) == 34
 
-        from knockgrid.datasets import facts
+        from knockgrid.prompts import facts
 
         assert relations == tuple(dict.fromkeys(p.relation for p in facts()))
 
@@ -400,10 +405,10 @@ class TestCompletion:
     )
     def test_a_sweep_takes_each_value(self, tiny_llama, prompts, option):
         """A value that is offered is one that the tool takes."""
-        from knockgrid._setup import set_up
-        from knockgrid.edge.choose import in_form
-        from knockgrid.edge.config import SweepConfig
-        from knockgrid.edge.plan import treatments_of
+        from knockgrid.engine.setup import set_up
+        from knockgrid.runs.choose import in_form
+        from knockgrid.runs.config import SweepConfig
+        from knockgrid.runs.plan import treatments_of
 
         for value in values.VALUES[option]:
             given = int(value) if value.isdecimal() else value
@@ -477,8 +482,8 @@ class TestCompletion:
         line = "knockgrid facts --relation c"
         assert min(shell("bash", line)[1] for _ in range(3)) < 0.6
         loaded = (
-            "import sys\nfrom knockgrid.edge import cli\n"
-            "from knockgrid.edge.commands import values\n"
+            "import sys\nfrom knockgrid.cli import app as cli\n"
+            "from knockgrid.cli import values\n"
             "values.relations()\n"
             "assert not {'torch', 'pandas', 'pydantic', 'matplotlib'} & set(sys.modules)"
         )
@@ -516,7 +521,7 @@ class TestTerminal:
         assert terminal.colours(Terminal(isatty)) is wanted
 
     def test_colours_of_a_command(self, capsys, folder, monkeypatch):
-        from knockgrid.edge import report_check
+        from knockgrid.cli import report_check
 
         monkeypatch.setattr(report_check, "kinds", planted_kinds)
         _, plain, _ = run(capsys, "check", folder / "model")
@@ -567,7 +572,7 @@ class TestTerminal:
 
 class TestProgress:
     def test_where_it_is_shown(self, monkeypatch):
-        from knockgrid import _progress
+        from knockgrid.display import progress as _progress
 
         def shown(progress=True):
             with _progress.bar(3, " cells", "sweep", progress) as bar:
@@ -598,7 +603,7 @@ class TestProgress:
 
     def test_a_batch_job_shows_a_line_a_minute(self, monkeypatch):
         """Nothing in the first minute, and no carriage returns."""
-        from knockgrid import _progress
+        from knockgrid.display import progress as _progress
 
         clock = types.SimpleNamespace(now=0.0)
         stream = Terminal(False)
@@ -640,14 +645,14 @@ class TestProgress:
         assert warned("import tqdm.auto")
         assert not warned("import knockgrid", "import tqdm.auto")
         assert not warned(
-            "import knockgrid._progress as p",
+            "import knockgrid.display.progress as p",
             "with p.bar(2, ' cells', 'sweep', True) as bar: bar.update(2)",
         )
 
     def test_loading_the_demo_model_shows_no_bar(self, monkeypatch):
         from transformers.utils import logging
 
-        from knockgrid.edge.plan import quiet_loading
+        from knockgrid.runs.plan import quiet_loading
 
         before = logging.is_progress_bar_enabled()
         try:

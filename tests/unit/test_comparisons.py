@@ -10,10 +10,9 @@ from scipy.ndimage import label
 from scipy.stats import false_discovery_control, norm, permutation_test
 
 import knockgrid as kg
-from knockgrid._cluster_interval import widened
-from knockgrid._resample import resample
-from knockgrid._table import build
-from knockgrid.analysis._flips import (
+from knockgrid.stats.cluster_interval import widened
+from knockgrid.stats.cluster_mass import masses
+from knockgrid.stats.flips import (
     DRAWS,
     crossing,
     flip_family,
@@ -23,10 +22,11 @@ from knockgrid.analysis._flips import (
     signs,
     splits,
 )
-from knockgrid.analysis._multiplicity import benjamini_hochberg, holm
-from knockgrid.analysis.cluster_mass import masses
-from knockgrid.analysis.onset import falling, rising
-from knockgrid.analysis.peak import peaks
+from knockgrid.stats.multiplicity import benjamini_hochberg, holm
+from knockgrid.stats.onset import falling, rising
+from knockgrid.stats.peak import peaks
+from knockgrid.stats.resample import resample
+from knockgrid.table.table import build
 
 RUNS = 1000  # null data sets; the binomial standard error of a rate of 0.05 is 0.007
 RATE = 0.05 + 3 * 0.007

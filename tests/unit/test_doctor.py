@@ -12,8 +12,8 @@ import pytest
 import torch
 from shell import run
 
-from knockgrid.edge import doctor, self_test
-from knockgrid.edge.self_test import Check
+from knockgrid.cli import doctor, self_test
+from knockgrid.cli.self_test import Check
 
 NAMES = [
     "its packages are there in the versions it needs",
@@ -82,14 +82,14 @@ class TestSound:
 
 def found(monkeypatch, change):
     """The checks that fail when the sweep's divergences are changed by what it was asked for."""
-    sweep = self_test._sweep.sweep
+    sweep = self_test.sweep
 
     def changed(*args, **options):
         table = sweep(*args, **options)
         table["js"] = change(table["js"], options)
         return table
 
-    monkeypatch.setattr(self_test._sweep, "sweep", changed)
+    monkeypatch.setattr(self_test, "sweep", changed)
     return {NAMES.index(one.name) for one in self_test.self_test() if not one.ok}
 
 
@@ -111,7 +111,7 @@ class TestPlantedFaults:
         failed = found(monkeypatch, lambda js, o: js + 1e-6 * (o.get("executor") == "reference"))
         assert failed == {4}
 
-    @pytest.mark.filterwarnings("ignore::knockgrid._slower.FallbackWarning")
+    @pytest.mark.filterwarnings("ignore::knockgrid.engine.slower.FallbackWarning")
     def test_a_host_that_takes_no_cache(self, monkeypatch, scratch):
         monkeypatch.setattr("knockgrid.host.cache.NAMES", ())
         wrong = {one.name: one.advice for one in self_test.self_test() if not one.ok}
@@ -132,7 +132,7 @@ class TestPlantedFaults:
         def full(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("knockgrid.edge.resumable.resumable", full)
+        monkeypatch.setattr("knockgrid.runs.resumable.resumable", full)
         (one,) = [c for c in self_test.self_test() if not c.ok]
         assert one.name == NAMES[7]
         assert "No space left on device; look at the disk" in one.advice

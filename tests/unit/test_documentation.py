@@ -137,9 +137,9 @@ def parsed(call):
     """What the command line says of a call, '' where it can be parsed; nothing is carried out."""
     import typer
 
-    from knockgrid._errors import InputError
-    from knockgrid.edge.cli import app
-    from knockgrid.edge.misspelt import usage
+    from knockgrid.cli.app import app
+    from knockgrid.cli.misspelt import usage
+    from knockgrid.errors import InputError
 
     group = typer.main.get_command(app)
     try:
@@ -177,7 +177,7 @@ def unknown_options(text):
     """Options after a command's name in running text that the command does not have."""
     import typer
 
-    from knockgrid.edge.cli import app
+    from knockgrid.cli.app import app
 
     commands = typer.main.get_command(app).commands
     found = []
@@ -454,7 +454,7 @@ def test_the_readme_runs(demo_model, monkeypatch, tmp_path):
         return kg.staircase, {"executor": "staircase", "tried": [], "unseen": []}
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("knockgrid._setup.choose", trusted)
+    monkeypatch.setattr("knockgrid.engine.setup.choose", trusted)
     monkeypatch.setattr(kg, "sweep", few)
     monkeypatch.setattr(kg, "load", lambda name: loaded.append(name) or demo_model)
     names: dict = {}

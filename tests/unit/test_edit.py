@@ -11,7 +11,7 @@ def numbered(*shape):
 
 
 def carry_out(activation, *edits, row=0, start=0):
-    from knockgrid._edit import Placed, compile_edits
+    from knockgrid.passes.edit import Placed, compile_edits
 
     before = activation.clone()
     out = compile_edits([Placed(edit, row, start) for edit in edits], "cpu")(activation)
@@ -20,13 +20,13 @@ def carry_out(activation, *edits, row=0, start=0):
 
 
 def edit(act_name="resid_post", layer=0, **fields):
-    from knockgrid._edit import Edit
+    from knockgrid.passes.edit import Edit
 
     return Edit(act_name, layer, **fields)
 
 
 def test_the_formula():
-    from knockgrid._edit import formula
+    from knockgrid.passes.edit import formula
 
     old, new = torch.tensor([1.0, -2.0]), torch.tensor([3.0, 6.0])
     assert formula(old, new).tolist() == [3.0, 6.0]
@@ -39,7 +39,7 @@ def test_the_formula():
 
 def test_alpha_one_gives_the_value_bit_for_bit():
     """1e8 + (0.1 - 1e8) is 0 in float32."""
-    from knockgrid._edit import formula
+    from knockgrid.passes.edit import formula
 
     old, new = torch.tensor([1e8]), torch.tensor([0.1])
     assert (old + (new - old)).item() == 0
@@ -47,7 +47,7 @@ def test_alpha_one_gives_the_value_bit_for_bit():
 
 
 def test_the_value_takes_the_dtype_of_the_activation():
-    from knockgrid._edit import formula
+    from knockgrid.passes.edit import formula
 
     out = formula(torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.float64))
     assert out.dtype == torch.bfloat16
@@ -149,7 +149,7 @@ def test_a_row_is_copied_by_a_share():
 
 def test_edits_of_many_cells_stay_apart():
     """One compiled function, three cells with rows of their own and different shares."""
-    from knockgrid._edit import Placed, compile_edits
+    from knockgrid.passes.edit import Placed, compile_edits
 
     activation = numbered(4, 2, 1)
     ones = torch.full((1, 1), 100.0, dtype=torch.float64)

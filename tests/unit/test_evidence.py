@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import knockgrid as kg
-from knockgrid._matching import is_answer
-from knockgrid._parquet import read_table
-from knockgrid._table import build, metadata_of
-from knockgrid.edge import cli
-from knockgrid.edge import evidence as room
-from knockgrid.edge.manifest import read_manifest
-from knockgrid.edge.verify import verify
+from knockgrid.cli import app as cli
+from knockgrid.prompts.matching import is_answer
+from knockgrid.report import evidence as room
+from knockgrid.runs.manifest import read_manifest
+from knockgrid.runs.verify import verify
+from knockgrid.table.parquet import read_table
+from knockgrid.table.table import build, metadata_of
 
 RELATIONS, PER = 7, 6
 PLACES = "France Italy Brazil Paris Rome Tower city official language capital".split()
@@ -46,8 +46,8 @@ def saved(folder, tokenizer):
 
 def facts_of(model):
     """Prompts whose answer is what the model says, and as many whose answer it does not say."""
-    from knockgrid._answers import outputs
-    from knockgrid._prepared import prepare
+    from knockgrid.engine.answers import outputs
+    from knockgrid.passes.prepared import prepare
 
     prompts = [
         kg.Prompt(f"{a} {PLACES[r]} is", spans={"subject": a}, answers=["x"], id=f"{r}-{a}")
@@ -136,7 +136,7 @@ def test_a_second_call_computes_nothing(made, monkeypatch):
     def refuse(*_, **__):
         pytest.fail("a model was loaded")
 
-    monkeypatch.setattr("knockgrid.edge.plan.load", refuse)
+    monkeypatch.setattr("knockgrid.runs.plan.load", refuse)
     # the chat run never came about, so that it is tried again, and asks for the model
     monkeypatch.setattr(room, "plan", lambda base: dict(list(PLAN(base).items())[:4]))
     drawn = []

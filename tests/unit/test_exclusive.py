@@ -10,8 +10,8 @@ import pytest
 import recipes
 import torch
 
-from knockgrid._errors import InputError
-from knockgrid._exclusive import exclusive, of_this_thread
+from knockgrid.errors import InputError
+from knockgrid.passes.exclusive import exclusive, of_this_thread
 
 WAIT = 30  # seconds, after which a thread that waits for another gives up
 IDS = torch.tensor([[1, 40, 41]])
@@ -73,10 +73,10 @@ class Meeting:
 
 
 @pytest.mark.parametrize("what", ["sweep", "known", "off_manifold", "reference", "noise"])
-@pytest.mark.filterwarnings("ignore::knockgrid._slower.FallbackWarning")
+@pytest.mark.filterwarnings("ignore::knockgrid.engine.slower.FallbackWarning")
 def test_a_second_thread_is_refused_in_the_middle_of_a_pass(tiny_llama, tower, what):
     import knockgrid as kg
-    from knockgrid._statistics import embeddings
+    from knockgrid.engine.statistics import embeddings
 
     calls = {
         "sweep": lambda: swept(tiny_llama, tower),
@@ -114,7 +114,7 @@ def test_a_pass_of_the_user_s_own_does_not_meet_the_edits(tiny_llama, tower):
     done = threading.Event()
 
     def held():
-        from knockgrid._run import run_hooked
+        from knockgrid.passes.run import run_hooked
 
         edit = ("blocks.1.hook_resid_pre", lambda activation, hook: activation * 0)
         return run_hooked(tiny_llama, IDS, [("hook_embed", hold), edit])
@@ -136,7 +136,7 @@ def test_a_hook_of_this_thread_is_called(tiny_llama):
     assert seen == (1, "name")
 
 
-@pytest.mark.filterwarnings("ignore::knockgrid._slower.FallbackWarning")
+@pytest.mark.filterwarnings("ignore::knockgrid.engine.slower.FallbackWarning")
 def test_two_threads_with_a_model_each(tiny_llama, tiny_gpt2, tower):
     """At the same time, until both are in the middle of a pass."""
     expected = [swept(model, tower) for model in (tiny_llama, tiny_gpt2)]
@@ -235,7 +235,7 @@ def test_a_forked_process_may_run_what_a_thread_of_its_parent_ran(tiny_llama):
 
 
 def test_it_keeps_no_model_alive_and_costs_microseconds(tiny_llama):
-    from knockgrid import _exclusive
+    from knockgrid.passes import exclusive as _exclusive
 
     class Model(torch.nn.Module):
         pass

@@ -16,13 +16,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 import knockgrid as kg
-from knockgrid import _parquet
-from knockgrid._parquet import whole_file
-from knockgrid.edge import finish as finishing
-from knockgrid.edge.finish import finish, remove_leftovers
-from knockgrid.edge.manifest import read_manifest
-from knockgrid.edge.run_folder import DamagedShard, RunFolder
-from knockgrid.edge.shard import Shard, read_shard, write_rows
+from knockgrid.runs import finish as finishing
+from knockgrid.runs.finish import finish, remove_leftovers
+from knockgrid.runs.manifest import read_manifest
+from knockgrid.runs.run_folder import DamagedShard, RunFolder
+from knockgrid.runs.shard import Shard, read_shard, write_rows
+from knockgrid.table import parquet as _parquet
+from knockgrid.table.parquet import whole_file
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes under test are forked"),
@@ -273,7 +273,7 @@ def test_errors_of_the_system_are_no_damage(run, monkeypatch, number):
     def broken(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("knockgrid.edge.shard.pq.ParquetFile", broken)
+    monkeypatch.setattr("knockgrid.runs.shard.pq.ParquetFile", broken)
     with pytest.raises(OSError, match=os.strerror(number)):
         RunFolder(run).state(2, read_manifest(run))
     assert (run / "shards" / SHARD).exists()
@@ -351,7 +351,7 @@ def test_the_command_line_says_what_the_disk_says(bench, capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device", "figure.svg")
 
-    monkeypatch.setattr("knockgrid.edge.store.export", full)
+    monkeypatch.setattr("knockgrid.runs.store.export", full)
     code = command(["export", str(bench.undisturbed), "--out", "x"])
     assert code == 2
     assert "figure.svg cannot be read or written (No space left" in capsys.readouterr().err

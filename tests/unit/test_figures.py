@@ -12,11 +12,11 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_hex
 
 from knockgrid import figures
-from knockgrid._errors import InputError
-from knockgrid._mean_interval import mean_interval
-from knockgrid._table import build, grid
+from knockgrid.errors import InputError
 from knockgrid.figures import layer_curve, layer_heatmap, panels, save
-from knockgrid.figures._ticks import tick_places
+from knockgrid.figures.ticks import tick_places
+from knockgrid.stats.mean_interval import mean_interval
+from knockgrid.table.table import build, grid
 
 NAMES = ("subject", "attention", "last")
 

@@ -10,9 +10,12 @@ import torch
 from tqdm.auto import tqdm
 
 import knockgrid as kg
-from knockgrid import _model, _preflight, _receipts, _run
-from knockgrid._progress import without_bars
-from knockgrid.edge.report_check import checked
+from knockgrid.cli.report_check import checked
+from knockgrid.display.progress import without_bars
+from knockgrid.engine import preflight as _preflight
+from knockgrid.engine import receipts as _receipts
+from knockgrid.host import bridge as _model
+from knockgrid.passes import run as _run
 
 
 @pytest.fixture
@@ -71,8 +74,8 @@ class TestPasses:
         assert tower.id != italy.id
 
     def test_together_and_apart_agree(self, boot, prompts, monkeypatch):
-        from knockgrid import _record
-        from knockgrid.executors import _rows
+        from knockgrid.engine import record as _record
+        from knockgrid.engine.executors import rows as _rows
 
         model, tables = boot(), []
         for each in (0.0, 1e9):
@@ -94,7 +97,8 @@ class TestLift:
         self, request, prompts, monkeypatch, name, each, direction
     ):
         """A joined pass may begin between the positions of an edit."""
-        from knockgrid.executors import _rows, _staircase
+        from knockgrid.engine.executors import rows as _rows
+        from knockgrid.engine.executors import staircase as _staircase
 
         model, starts = request.getfixturevalue(name), set()
         rows = [
@@ -126,7 +130,7 @@ class TestLift:
         assert (fast.js - slow.js).abs().max() < 1e-12
 
     def test_a_model_that_cannot_bear_it_goes_without(self, boot, prompts, monkeypatch):
-        from knockgrid.executors import _staircase
+        from knockgrid.engine.executors import staircase as _staircase
 
         right = _staircase.prefixes
 
@@ -221,7 +225,7 @@ class TestWhatDependsOnTheEdit:
             swept(model, prompts[1], kg.patch("k", "subject", heads=[3]))
 
     def test_an_unedited_row_that_is_not_the_run_is_refused(self, boot, prompts, monkeypatch):
-        from knockgrid.executors import _staircase
+        from knockgrid.engine.executors import staircase as _staircase
 
         model, right = boot(), _staircase.run_pass
         swept(model, prompts[1])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import knockgrid as kg
-from knockgrid._table import build
+from knockgrid.table.table import build
 
 LAYERS = [15, 0, 16]
 

@@ -21,15 +21,26 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import knockgrid as kg
 from knockgrid import InputError, Prompt, read_prompts
-from knockgrid._escape import file_name, html, latex, spreadsheet
-from knockgrid._table import build
-from knockgrid.datasets import _lines, _parquet, _read_prompts, _rows
-from knockgrid.edge import config as settings
-from knockgrid.edge.config import SweepConfig, read_config
-from knockgrid.edge.draw import draw
-from knockgrid.edge.evidence import of_main
-from knockgrid.edge.references import bibtex
-from knockgrid.edge.reproduce import SETTINGS, _kept
+from knockgrid.cli.reproduce import SETTINGS, _kept
+from knockgrid.display.escape import file_name, html, latex, spreadsheet
+from knockgrid.prompts import (
+    lines as _lines,
+)
+from knockgrid.prompts import (
+    parquet_file as _parquet,
+)
+from knockgrid.prompts import (
+    read_prompts as _read_prompts,
+)
+from knockgrid.prompts import (
+    rows as _rows,
+)
+from knockgrid.report.draw import draw
+from knockgrid.report.evidence import of_main
+from knockgrid.report.references import bibtex
+from knockgrid.runs import config as settings
+from knockgrid.runs.config import SweepConfig, read_config
+from knockgrid.table.table import build
 
 LINE = b'{"text": "Rome is in"}'
 
@@ -83,7 +94,7 @@ def test_an_error_is_one_short_line_whatever_it_holds():
 
 
 def test_what_was_given_is_shown_short():
-    from knockgrid._errors import shown, unknown
+    from knockgrid.errors import shown, unknown
 
     nested = deep = []
     for _ in range(10**5):
@@ -467,7 +478,7 @@ def test_code_that_a_model_brings_is_not_run(model_folder, monkeypatch, tiny_lla
     assert "could not be loaded" in refused(kg.load, model_folder)
     assert not marker.exists()
 
-    from knockgrid import _model
+    from knockgrid.host import bridge as _model
 
     given = {}
     boot = _model.TransformerBridge
@@ -720,7 +731,7 @@ def test_long_names_do_not_make_large_figures():
 
 
 def test_other_settings_of_matplotlib():
-    from knockgrid.figures._words import plain
+    from knockgrid.figures.words import plain
 
     with rc_context({"text.usetex": True}):
         assert plain("\\input{a}$") == r"\textbackslash{}input\{a\}\$"
@@ -798,7 +809,7 @@ def test_text_in_html_and_latex():
     "text", ["=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "\n=1", " =1", "＝1", "'=1", "\ufeff=1"]
 )
 def test_an_exported_cell_is_no_formula(text):
-    from knockgrid._escape import from_spreadsheet
+    from knockgrid.display.escape import from_spreadsheet
 
     assert spreadsheet(text).startswith("'")
     assert from_spreadsheet(spreadsheet(text)) == text

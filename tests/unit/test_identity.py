@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import knockgrid as kg
-from knockgrid.edge.identity import digest_of, identity
+from knockgrid.runs.identity import digest_of, identity
 
 
 def several():

@@ -9,9 +9,9 @@ from scipy.stats import beta, norm
 from scipy.stats import t as student
 
 import knockgrid as kg
-from knockgrid._cluster_interval import interval, widened
-from knockgrid._resample import SMALLEST_SHARE, resample
-from knockgrid._table import build
+from knockgrid.stats.cluster_interval import interval, widened
+from knockgrid.stats.resample import SMALLEST_SHARE, resample
+from knockgrid.table.table import build
 
 RUNS = 1000  # simulated data sets; the binomial standard error of a coverage of 0.95 is 0.007
 

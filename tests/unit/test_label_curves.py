@@ -133,7 +133,7 @@ def test_what_attention_brings_with_biases_gpt2(
 ):
 
     import knockgrid as kg
-    from knockgrid.analysis.subject_attention import contribution
+    from knockgrid.evidence.subject_attention import contribution
 
     bridge = biased_gpt2
     model = plain_gpt2(bridge)
@@ -155,7 +155,7 @@ def test_what_attention_brings_with_biases_gpt2(
 
 def test_attention_that_is_no_weighted_sum_is_refused(tiny_llama, prompts, frame):
     import knockgrid as kg
-    from knockgrid.analysis.subject_attention import contribution
+    from knockgrid.evidence.subject_attention import contribution
 
     ids = torch.tensor([tiny_llama.tokenizer(prompts[0].text)["input_ids"]])
     _, cache = tiny_llama.run_with_cache(ids)

@@ -28,7 +28,7 @@ def frame():
 @pytest.fixture
 def table():
     """A sweep's table of the eight prompts and one more, in another order."""
-    from knockgrid._table import build
+    from knockgrid.table.table import build
 
     return build(
         [
@@ -175,7 +175,7 @@ def test_diagnostics_by_other_means(frame, table):
 
 
 def test_icc_of_unequal_groups_finds_the_simulated_share():
-    from knockgrid.analysis.diagnostics import icc
+    from knockgrid.evidence.diagnostics import icc
 
     draw = np.random.default_rng(0)
     groups = np.repeat(np.arange(400), draw.integers(2, 9, 400))

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from knockgrid._escape import spreadsheet
+from knockgrid.display.escape import spreadsheet
 
 LOWEST = torch.finfo(torch.float64).min
 

@@ -9,7 +9,7 @@ L = 7
 @pytest.mark.parametrize("window", range(1, 2 * L + 2))
 def test_a_window_is_centred_and_clipped(window, layer):
     """Even windows reach one layer further down than up, as ROME's c-5 ... c+4 does."""
-    from knockgrid._layers import layer_set
+    from knockgrid.edits.layers import layer_set
 
     below, above = (window - 1) // 2 + (window % 2 == 0), (window - 1) // 2
     expected = [i for i in range(-50, 50) if layer - below <= i <= layer + above]
@@ -19,7 +19,7 @@ def test_a_window_is_centred_and_clipped(window, layer):
 
 @pytest.mark.parametrize("layer", range(L))
 def test_rules(layer):
-    from knockgrid._layers import layer_set
+    from knockgrid.edits.layers import layer_set
 
     assert set(layer_set("only", layer, L)) == {layer}
     assert set(layer_set("all_but", layer, L)) == set(range(L)) - {layer}
@@ -29,14 +29,14 @@ def test_rules(layer):
 
 
 def test_a_window_of_twice_the_depth_is_everything():
-    from knockgrid._layers import layer_set
+    from knockgrid.edits.layers import layer_set
 
     assert all(layer_set(2 * L - 1, layer, L) == tuple(range(L)) for layer in range(L))
     assert layer_set(2 * L - 2, 0, L) != tuple(range(L))
 
 
 def test_layer_lists_keep_their_order():
-    from knockgrid._layers import layer_list
+    from knockgrid.edits.layers import layer_list
 
     assert layer_list("all", L) == tuple(range(L))
     assert layer_list([5, 0, -1, 2], L) == (5, 0, 6, 2)
@@ -58,7 +58,7 @@ def test_layer_lists_keep_their_order():
 )
 def test_layer_lists_that_are_refused(layers, message):
     import knockgrid as kg
-    from knockgrid._layers import layer_list
+    from knockgrid.edits.layers import layer_list
 
     with pytest.raises(kg.InputError) as caught:
         layer_list(layers, L)
@@ -87,7 +87,7 @@ def test_numpy_integers_are_integers():
 
     import numpy as np
 
-    from knockgrid._layers import layer_list
+    from knockgrid.edits.layers import layer_list
 
     for given in (np.array([3, -1]), list(np.array([3, -1]))):
         found = inspect.unwrap(layer_list)(given, L)

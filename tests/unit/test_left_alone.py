@@ -113,7 +113,7 @@ def unusual():
 
 def fresh(given):
     """Without the receipt of an earlier preflight, and without an earlier run."""
-    from knockgrid import _preflight
+    from knockgrid.engine import preflight as _preflight
 
     _preflight._RECEIPTS.pop(given.model, None)
     shutil.rmtree(given.scratch / "run", ignore_errors=True)
@@ -309,7 +309,7 @@ def test_hooks_of_the_user_s_own(given, hooks, name):
 def test_hooks_of_pytorch_ask_for_whole_prompts_too(given):
     """They take part, on the reference executor, wherever on the model they are."""
     import knockgrid as kg
-    from knockgrid._slower import FallbackWarning
+    from knockgrid.engine.slower import FallbackWarning
 
     lengths = set()
 

@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 import knockgrid as kg
-from knockgrid._left_out import LeftOut, left_out
+from knockgrid.table.left_out import LeftOut, left_out
 
 
 @pytest.fixture

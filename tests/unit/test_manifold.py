@@ -300,7 +300,7 @@ def test_a_heatmap_names_the_statistic(towns, report):
 
 def test_a_bridge_without_pattern_says_so(towns, report, monkeypatch):
     import knockgrid as kg
-    from knockgrid.analysis import _attention
+    from knockgrid.evidence import attention as _attention
 
     rows = kg.patch("resid_post", "last", kg.zero())
     hook = _attention.Watch._hook
@@ -318,7 +318,7 @@ def test_a_bridge_without_pattern_says_so(towns, report, monkeypatch):
 
 
 def natural(states, texts, distance="standardised"):
-    from knockgrid.analysis._natural import Natural
+    from knockgrid.evidence.natural import Natural
 
     return Natural(torch.as_tensor(states, dtype=torch.float32), texts, distance)
 
@@ -367,7 +367,7 @@ def test_neighbours_are_those_of_other_prompts():
 
 
 def test_numbers_that_are_not_finite_are_named():
-    from knockgrid.analysis._natural import NoComparison
+    from knockgrid.evidence.natural import NoComparison
 
     states = np.arange(8.0).reshape(4, 2)
     with pytest.raises(NoComparison, match="the edited state is not finite"):
@@ -379,7 +379,7 @@ def test_numbers_that_are_not_finite_are_named():
 
 def test_bad_input(towns, report):
     import knockgrid as kg
-    from knockgrid._errors import InputError
+    from knockgrid.errors import InputError
 
     row = kg.patch("resid_post", "last", kg.zero())
     with pytest.raises(InputError, match="unknown distance 'cosine'"):

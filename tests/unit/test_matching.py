@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from knockgrid._matching import is_answer, judged, plain_form
+from knockgrid.prompts.matching import is_answer, judged, plain_form
 
 LATIN = st.text("abcdefghijklmnopqrstuvwxyzäéñßøçğ", min_size=2, max_size=12)
 ARTICLES = ("the", "a", "an")
@@ -160,7 +160,7 @@ def test_known_and_probes_ask_the_judge(tiny_llama):
 def test_an_answer_behind_an_article_and_quotes_is_seen_whole(tiny_llama, monkeypatch):
     """The output has to be longer than the answer, or the end of the word would be cut off."""
     import knockgrid as kg
-    from knockgrid import _answers
+    from knockgrid.engine import answers as _answers
 
     tokenizer = tiny_llama.tokenizer
     said = tokenizer(' the "Paris" of', add_special_tokens=False)["input_ids"]

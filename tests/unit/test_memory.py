@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-import knockgrid._bounds as bounds
-import knockgrid._collect as room
-from knockgrid._memory import (
+import knockgrid.engine.bounds as bounds
+import knockgrid.engine.collect as room
+from knockgrid.engine.memory import (
     LessMemory,
     TooLittleMemory,
     bytes_of,
@@ -167,7 +167,7 @@ def test_memory_that_runs_out_while_runs_are_recorded_halves_the_prompts(
 
 
 def test_memory_that_runs_out_in_the_divergences_halves_the_rows(sweep, four, rows, monkeypatch):
-    import knockgrid._measure as measure
+    import knockgrid.engine.measure as measure
 
     whole, right, calls = sweep(four, rows), measure.evaluate, []
 
@@ -185,7 +185,7 @@ def test_memory_that_runs_out_in_the_divergences_halves_the_rows(sweep, four, ro
 
 def test_prompts_follow_where_rows_are_at_their_least(sweep, four, rows, monkeypatch):
     """A pass that fails as long as two prompts are bound, however few rows it has."""
-    from knockgrid.executors._staircase import Staircase
+    from knockgrid.engine.executors.staircase import Staircase
 
     whole, right, seen = sweep(four, rows), Staircase.__call__, []
 
@@ -236,7 +236,7 @@ def test_progress_takes_back_what_was_discarded(tiny_llama, four, rows, wall):
 
 
 def set_up_of(model, prompts, rows, **options):
-    from knockgrid._setup import set_up
+    from knockgrid.engine.setup import set_up
 
     given = {"layers": "all", "n_tokens": 1, "mode": "prompt_only", "metrics": ["js"]}
     given |= {"unit": "nats", "samples": 1, "direction": "noise", "executor": "auto"}
@@ -275,7 +275,7 @@ def test_a_prompt_that_never_fits_is_recorded_as_failed(
 
 def test_preflight_takes_smaller_passes_and_keeps_the_executor(sweep, four, rows, wall, tiny_llama):
     """Running out of memory says nothing of an executor, so it may not be refused for it."""
-    from knockgrid import _preflight
+    from knockgrid.engine import preflight as _preflight
 
     _preflight._RECEIPTS.pop(tiny_llama, None)
     wall(4)
@@ -446,7 +446,7 @@ def test_a_run_goes_on_under_other_bounds(tiny_llama, four, rows, tmp_path):
 
 
 def test_the_digest_of_settings_has_no_bounds():
-    from knockgrid.edge.config import SweepConfig
+    from knockgrid.runs.config import SweepConfig
 
     plain, bound = SweepConfig(), SweepConfig(max_rows=4, max_memory="1GB")
     assert plain.digest() == bound.digest()
@@ -473,8 +473,8 @@ def never():
 
 
 def test_seven_billion_parameters_from_the_config_alone(seven):
-    from knockgrid.edge.config import SweepConfig
-    from knockgrid.edge.estimate import estimate
+    from knockgrid.runs.config import SweepConfig
+    from knockgrid.runs.estimate import estimate
 
     config = SweepConfig(model=str(seven), dtype="bfloat16", limit=100)
     found = estimate(config, never, flops=100.0)
@@ -493,8 +493,8 @@ def test_seven_billion_parameters_from_the_config_alone(seven):
 @pytest.mark.parametrize("flops", [0.0, -1.0])
 def test_no_device_computes_nothing(seven, flops):
     from knockgrid import InputError
-    from knockgrid.edge.config import SweepConfig
-    from knockgrid.edge.estimate import estimate
+    from knockgrid.runs.config import SweepConfig
+    from knockgrid.runs.estimate import estimate
 
     with pytest.raises(InputError, match="give the device's TFLOP/s"):
         estimate(SweepConfig(model=str(seven)), never, flops=flops)
@@ -502,8 +502,8 @@ def test_no_device_computes_nothing(seven, flops):
 
 def test_a_folder_without_a_config_is_refused(tmp_path):
     from knockgrid import InputError
-    from knockgrid.edge.config import SweepConfig
-    from knockgrid.edge.estimate import estimate
+    from knockgrid.runs.config import SweepConfig
+    from knockgrid.runs.estimate import estimate
 
     with pytest.raises(InputError, match=r"config of model .* could not be read"):
         estimate(SweepConfig(model=str(tmp_path)), never)
@@ -527,9 +527,9 @@ def saved(tmp_path_factory, tiny_tokenizer, broad):
 @pytest.mark.parametrize("top", [0, 10, 20])
 def test_the_disk_of_a_run(demo_model, tmp_path, top):
     """Within a tenth; the most probable tokens, which a report needs, take as much as the rest."""
-    from knockgrid.edge.carry_out import carry_out
-    from knockgrid.edge.config import SweepConfig
-    from knockgrid.edge.estimate import estimate
+    from knockgrid.runs.carry_out import carry_out
+    from knockgrid.runs.config import SweepConfig
+    from knockgrid.runs.estimate import estimate
 
     config = SweepConfig(
         relations=("country_language", "element_symbol"), limit=8, top=top, noise_floor=False
@@ -546,9 +546,9 @@ def bytes_in(folder):
 def test_estimates_against_a_measured_run(saved, tmp_path):
     """Disk within a fifth; memory an upper bound within three times, time of the right order."""
     import knockgrid as kg
-    from knockgrid.edge.carry_out import carry_out
-    from knockgrid.edge.config import SweepConfig
-    from knockgrid.edge.estimate import estimate
+    from knockgrid.runs.carry_out import carry_out
+    from knockgrid.runs.config import SweepConfig
+    from knockgrid.runs.estimate import estimate
 
     config = SweepConfig(
         model=str(saved / "model"), prompts=str(saved / "prompts.jsonl"), noise_floor=False

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 import knockgrid as kg
-from knockgrid._escape import latex
-from knockgrid._sweep import METRICS
-from knockgrid.edge.carry_out import SAME
-from knockgrid.edge.config import SweepConfig
-from knockgrid.edge.engine import InProcess
-from knockgrid.edge.manifest import read_manifest
-from knockgrid.edge.methods import methods
-from knockgrid.edge.plan import interventions_of
-from knockgrid.edge.references import entries
-from knockgrid.edge.resumable import Given, begun, carried_on
-from knockgrid.edge.run_folder import RunFolder
+from knockgrid.display.escape import latex
+from knockgrid.report.methods import methods
+from knockgrid.report.references import entries
+from knockgrid.runs.carry_out import SAME
+from knockgrid.runs.config import SweepConfig
+from knockgrid.runs.in_process import InProcess
+from knockgrid.runs.manifest import read_manifest
+from knockgrid.runs.plan import interventions_of
+from knockgrid.runs.resumable import Given, begun, carried_on
+from knockgrid.runs.run_folder import RunFolder
+from knockgrid.sweep import METRICS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # importlib mode: `made_runs` is ours
 

@@ -63,7 +63,7 @@ def test_compatibility_mode_changes_no_knockout_and_is_recorded(boot, sweep, pro
 
 def test_a_hook_name_is_canonical_in_both_modes(boot):
     """In compatibility mode a hook under an alias is called once per name."""
-    from knockgrid._model import hook_name
+    from knockgrid.host.bridge import hook_name
 
     model = boot()
     for compatible in (False, True):
@@ -81,7 +81,7 @@ def test_a_hook_name_is_canonical_in_both_modes(boot):
 
 def test_an_unknown_activation(tiny_llama):
     import knockgrid as kg
-    from knockgrid._model import hook_name
+    from knockgrid.host.bridge import hook_name
 
     with pytest.raises(kg.InputError) as caught:
         hook_name(tiny_llama, "resid_pots", 1)
@@ -90,7 +90,7 @@ def test_an_unknown_activation(tiny_llama):
 
 
 def test_a_digest_tells_models_apart(boot, tiny_llama):
-    from knockgrid._model import weights_digest
+    from knockgrid.host.bridge import weights_digest
 
     def nudge(model):
         with torch.no_grad():
@@ -104,7 +104,7 @@ def test_a_digest_tells_models_apart(boot, tiny_llama):
 
 
 def test_a_digest_tells_tokenizers_apart(tiny_tokenizer):
-    from knockgrid._model import tokenizer_digest
+    from knockgrid.host.bridge import tokenizer_digest
 
     other = copy.deepcopy(tiny_tokenizer)
     assert tokenizer_digest(other) == tokenizer_digest(tiny_tokenizer)
@@ -115,8 +115,8 @@ def test_a_digest_tells_tokenizers_apart(tiny_tokenizer):
 def test_a_tokenizer_assigned_anew_changes_no_result(boot, sweep, prompts):
     """TransformerLens then sets `cfg.d_vocab` to the tokens there are, fewer than the rows."""
     import knockgrid as kg
-    from knockgrid._model import describe
-    from knockgrid._sizes import sizes_of
+    from knockgrid.host.bridge import describe
+    from knockgrid.host.sizes import sizes_of
 
     model = boot()
     row = kg.patch("resid_post", "last", kg.corrupted_run(by=kg.noise(scale_from="vocabulary")))
@@ -136,7 +136,7 @@ def test_a_tokenizer_assigned_anew_changes_no_result(boot, sweep, prompts):
 def test_the_description_is_plain(tiny_gpt2):
     import json
 
-    from knockgrid._model import describe
+    from knockgrid.host.bridge import describe
 
     found = describe(tiny_gpt2)
     assert json.loads(json.dumps(found)) == found
@@ -146,14 +146,14 @@ def test_the_description_is_plain(tiny_gpt2):
 
 def test_the_build_of_pytorch_is_remembered(monkeypatch):
     """The package's own version may leave out which CUDA it was built for."""
-    from knockgrid._setup import versions
+    from knockgrid.engine.setup import versions
 
     monkeypatch.setattr(torch, "__version__", "2.13.0+cu999")
     assert versions()["torch"] == "2.13.0+cu999"
 
 
 def test_user_hooks_are_seen(tiny_llama):
-    from knockgrid._model import user_hooks
+    from knockgrid.host.bridge import user_hooks
 
     assert user_hooks(tiny_llama) == []
     tiny_llama.add_hook("blocks.1.hook_resid_post", lambda act, hook: None)

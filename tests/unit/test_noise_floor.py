@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from knockgrid._errors import InputError
-from knockgrid._table import build, grid, metadata_of
-from knockgrid.analysis import exceeds, exceeds_in_words, with_noise_floor
-from knockgrid.analysis._exceeds import ranges
+from knockgrid.errors import InputError
+from knockgrid.evidence import with_noise_floor
 from knockgrid.figures import layer_curve, layer_heatmap, token_heatmap
+from knockgrid.stats import exceeds, exceeds_in_words
+from knockgrid.stats.exceeds import ranges
+from knockgrid.table.table import build, grid, metadata_of
 
 NAMES = ("subject", "attention")
 
@@ -342,7 +343,7 @@ def test_a_random_twin_has_learned_nothing(tmp_path, tiny_llama, tiny_tokenizer)
 
 
 def test_the_floor_is_a_high_percentile_of_the_ulp_rows_alone():
-    from knockgrid.analysis._noise_floor import floor_of_nulls
+    from knockgrid.evidence.noise_floor import floor_of_nulls
 
     values = np.linspace(1e-12, 9e-12, 50)
     described = [

@@ -232,9 +232,9 @@ class TestActivationCache:
     def test_what_a_sweep_recorded_is_the_same(self, model, tower, telling):
         """A Run of knockgrid's own passes, to a cache and back, against `run_with_cache`."""
         import knockgrid as kg
-        from knockgrid._prepared import prepare
-        from knockgrid._record import record_clean
-        from knockgrid._settings import Settings
+        from knockgrid.engine.record import record_clean
+        from knockgrid.engine.settings import Settings
+        from knockgrid.passes.prepared import prepare
 
         rows = [kg.patch(name, "last") for name in ("resid_post", "mlp_out", "z", "q")]
         settings = Settings(rows, (0, 1), 3, 1, "noise", False, True, 0, keep_kv=True)
@@ -353,9 +353,9 @@ class TestActivationCache:
     def test_executors_take_it(self, tiny_llama, tower):
         """A cell on a Run from a cache is what the sweep measures there."""
         import knockgrid as kg
-        from knockgrid._edit import Edit
-        from knockgrid._intervention import Cell
-        from knockgrid.divergences._evaluate import evaluate
+        from knockgrid.divergences.evaluate import evaluate
+        from knockgrid.edits.intervention import Cell
+        from knockgrid.passes.edit import Edit
 
         run, row = a_run(tiny_llama, tower), kg.patch("resid_post", "last", kg.zero())
         table = kg.sweep(tiny_llama, [tower], row, layers=[1], progress=False)
@@ -431,7 +431,7 @@ class TestTutorial:
             """No trial of the executor, which costs more than these sweeps."""
             return kg.staircase, {"executor": "staircase", "tried": [], "unseen": []}
 
-        monkeypatch.setattr("knockgrid._setup.choose", trusted)
+        monkeypatch.setattr("knockgrid.engine.setup.choose", trusted)
         monkeypatch.setattr(kg, "sweep", few)
         monkeypatch.setattr(kg, "load", lambda name: demo_model)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

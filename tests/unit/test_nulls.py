@@ -35,8 +35,8 @@ def neighbours(values, up):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("way", [True, False])
 def test_a_ulp_leads_to_the_neighbouring_number(dtype, way):
-    from knockgrid._edit import formula
-    from knockgrid.sources._ulp import to_neighbour
+    from knockgrid.passes.edit import formula
+    from knockgrid.sources.ulp import to_neighbour
 
     values = awkward(dtype)
     up = torch.full(values.shape, way)
@@ -49,7 +49,7 @@ def test_a_ulp_leads_to_the_neighbouring_number(dtype, way):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_number_without_a_finite_neighbour_stays(dtype):
-    from knockgrid.sources._ulp import to_neighbour
+    from knockgrid.sources.ulp import to_neighbour
 
     largest = torch.tensor([torch.finfo(dtype).max, -torch.finfo(dtype).max], dtype=dtype)
     stays = to_neighbour(largest, torch.tensor([True, False]))
@@ -58,8 +58,8 @@ def test_a_number_without_a_finite_neighbour_stays(dtype):
 
 
 def test_the_signs_of_ulps_are_drawn_by_their_key():
-    from knockgrid._source import Where
-    from knockgrid.sources._ulp import Ulp
+    from knockgrid.sources.source import Where
+    from knockgrid.sources.ulp import Ulp
 
     def step(**changes):
         given = {"act_name": "resid_post", "layer": 0, "base": torch.ones(40, 50)}
@@ -243,13 +243,13 @@ def test_random_tokens_where_there_are_fewer(tiny_tokenizer):
 
 
 def test_random_tokens_are_the_same_in_another_process(tiny_tokenizer):
-    from knockgrid._positions import Tokens, resolve
-    from knockgrid._prompt import Prompt
+    from knockgrid.prompts.positions import Tokens, resolve
+    from knockgrid.prompts.prompt import Prompt
 
     code = """
 import json
-from knockgrid._positions import Tokens, resolve
-from knockgrid._prompt import Prompt
+from knockgrid.prompts.positions import Tokens, resolve
+from knockgrid.prompts.prompt import Prompt
 text = "a b c d e f g h i j"
 tokens = Tokens(tuple(range(10)), tuple((2 * i, 2 * i + 1) for i in range(10)), 0)
 ids = ["ä", "2", "3", "4"]
@@ -313,7 +313,7 @@ def test_a_run_that_is_corrupted_elsewhere(
 ):
     """Patched in at every token before block 0, it is the plain model on noisy embeddings."""
     import knockgrid as kg
-    from knockgrid._source import normal
+    from knockgrid.sources.source import normal
 
     prompt = prompts[which]
     source = kg.corrupted_run(by=kg.noise(2.0, at=at))

@@ -13,8 +13,8 @@ from test_figures import hole, mesh, table, texts, titled
 from test_grid_figures import family, probed, tokens
 
 import knockgrid as kg
-from knockgrid._table import build
-from knockgrid.figures._heatmap import limits_of
+from knockgrid.figures.heatmap import limits_of
+from knockgrid.table.table import build
 
 COLUMN = (3.25, 1.2)
 GROUPS = ("facts", "hallucinations")
@@ -305,7 +305,7 @@ def test_two_cells_do_not_bleach_a_diverging_scale():
 
 
 def test_the_published_figure_asks_for_its_diverging_map():
-    from knockgrid.edge.recipes import f5
+    from knockgrid.cli.recipes import f5
 
     made = family("module", ["attn. q", "mlp. up"])
     statistics = made.assign(

@@ -37,7 +37,7 @@ def test_there_are_thirteen_edge_cases():
 def test_edge_case(tokenizer, row, prepend_bos):
     """Every row names its subject tokens without BOS; with BOS each is one further."""
     import knockgrid as kg
-    from knockgrid._positions import tokenize
+    from knockgrid.prompts.positions import tokenize
 
     prompt = kg.Prompt(row["prompt"], spans={"subject": tuple(row["subject_span"])})
     tokens = tokenize(prompt.text, tokenizer, prepend_bos)
@@ -106,7 +106,7 @@ def test_a_leading_space_counts_with_its_token(tiny_tokenizer):
 
 def test_a_text_that_brings_its_bos_gets_no_second_one(tiny_tokenizer):
     import knockgrid as kg
-    from knockgrid._positions import tokenize
+    from knockgrid.prompts.positions import tokenize
 
     with_bos = tokenize("<s>The capital of France is", tiny_tokenizer, True)
     assert with_bos.ids == tokenize("The capital of France is", tiny_tokenizer, True).ids

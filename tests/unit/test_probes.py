@@ -108,7 +108,7 @@ def test_activations_are_those_of_the_model_averaged_over_a_place(
 ):
     """Heads lie side by side in one vector."""
     import knockgrid as kg
-    from knockgrid.analysis import probes
+    from knockgrid.evidence import probes
 
     seen = []
     read = probes.read
@@ -150,7 +150,7 @@ def test_a_place_that_prompts_lack_is_fitted_on_the_others(probed, facts):
 
 
 def test_scores_are_for_incorrect_and_pooled_auc_is_the_mann_whitney_statistic(planted):
-    from knockgrid.analysis import _out_of_fold as oof
+    from knockgrid.evidence import out_of_fold as oof
 
     acts, incorrect, groups = planted
     acts[:, 0] -= 7 * incorrect  # so that the classes overlap
@@ -165,7 +165,7 @@ def test_scores_are_for_incorrect_and_pooled_auc_is_the_mann_whitney_statistic(p
 
 
 def test_shuffled_labels_cannot_be_read(planted):
-    from knockgrid.analysis import _out_of_fold as oof
+    from knockgrid.evidence import out_of_fold as oof
 
     found = np.array([oof.auc_and_control(*planted, 5, seed) for seed in range(8)])
     assert (found[:, 0] > 0.95).all()
@@ -178,7 +178,7 @@ def test_shuffled_labels_cannot_be_read(planted):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_prompt_is_scored_once_and_no_subject_is_fitted_and_scored(planted, seed):
-    from knockgrid.analysis import _out_of_fold as oof
+    from knockgrid.evidence import out_of_fold as oof
 
     _, incorrect, groups = planted
     parts = oof.split(incorrect, groups, 5, seed)
@@ -195,7 +195,7 @@ def test_every_prompt_is_scored_once_and_no_subject_is_fitted_and_scored(planted
 
 def test_a_subject_learnt_by_heart_is_no_help():
     """Each subject has a direction of its own, and a label drawn for it: nothing carries over."""
-    from knockgrid.analysis import _out_of_fold as oof
+    from knockgrid.evidence import out_of_fold as oof
 
     subjects = np.arange(120) % 30
     labels = (np.random.default_rng(1).random(30) < 0.5)[subjects]
@@ -208,7 +208,7 @@ def test_a_subject_learnt_by_heart_is_no_help():
 
 def test_groups_are_subjects_in_any_case_and_prompts_without_one_are_alone():
     import knockgrid as kg
-    from knockgrid.analysis import _out_of_fold as oof
+    from knockgrid.evidence import out_of_fold as oof
 
     rome, plain = kg.Prompt("Rome is", spans={"subject": "Rome"}), kg.Prompt("It is")
     small = kg.Prompt("In rome it is", spans={"subject": "rome"})
@@ -216,7 +216,7 @@ def test_groups_are_subjects_in_any_case_and_prompts_without_one_are_alone():
 
 
 def test_a_class_needs_as_many_subjects_as_there_are_folds():
-    from knockgrid.analysis import _out_of_fold as oof
+    from knockgrid.evidence import out_of_fold as oof
 
     incorrect = np.array([True] * 6 + [False] * 6)
     groups = np.array([0, 0, 0, 1, 1, 2, *range(3, 9)])
@@ -226,7 +226,7 @@ def test_a_class_needs_as_many_subjects_as_there_are_folds():
 
 
 def test_a_fold_that_lacks_a_class_gives_no_number():
-    from knockgrid.analysis import _out_of_fold as oof
+    from knockgrid.evidence import out_of_fold as oof
 
     incorrect = np.array([True, True, False, False, False, False])
     groups = np.array([0, 0, 1, 1, 2, 2])
@@ -279,7 +279,7 @@ def test_without_scikit_learn_it_says_what_to_install(probed, monkeypatch):
 
 def probe_table(aucs):
     """A table of probes from AUCs `{(position, layer): [per seed]}`; NaN is NA."""
-    from knockgrid._table import build
+    from knockgrid.table.table import build
 
     rows = [
         {"prompt": f"seed {seed}", "intervention": "probe", "position": position, "layer": layer}
@@ -326,7 +326,7 @@ def test_a_level_that_is_no_share_is_refused(level):
 
 def sweep_table(values, **metadata):
     """A table of a sweep from `{(position, layer): [js per prompt]}`."""
-    from knockgrid._table import build
+    from knockgrid.table.table import build
 
     rows = [
         {"prompt": str(i), "intervention": position, "position": position, "layer": layer, "js": js}

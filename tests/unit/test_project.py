@@ -11,8 +11,10 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import fill
 
 import pytest
 import yaml
@@ -26,81 +28,37 @@ ROOT = Path(__file__).parents[2]
 # `nox -s tests` takes src/ away from beside the tests, and says where the guards may read it.
 SOURCE = Path(os.environ.get("KNOCKGRID_SOURCE") or ROOT / "src" / "knockgrid")
 
-# The rooms, in the way the data go. A room imports only from rooms before it (and from itself).
-# A new module at the top of the package gets its place here.
-ROOMS = (
-    "_errors",
-    "_escape",
-    "_memory",
-    "_threads",
-    "_progress",
-    "_display",
-    "_layers",
-    "_edit",
-    "_prompt",
-    "_positions",
-    "_demo",
-    "host",
-    "_act_names",
-    "_model",
-    "_receipts",
-    "_exclusive",
-    "_modules",
-    "_sizes",
-    "_run",
-    "_answer_positions",
-    "_source",
-    "_intervention",
-    "_prepared",
-    "_matching",
-    "_answers",
-    "_statistics",
-    "_settings",
-    "_record",
-    "_activation_cache",
-    "_bind",
-    "_executor",
-    "_top_tokens",
-    "_metadata",
-    "_table",
-    "_parquet",
-    "_floor",
-    "_left_out",
-    "_summary",
-    "_treatments",
-    "_by_prompt",
-    "_clusters",
-    "_resample",
-    "_cluster_interval",
-    "_mean_interval",
-    "_contrast",
-    "sources",
-    "interventions",
-    "divergences",
-    "executors",
-    "_bounds",
-    "_measure",
-    "datasets",
-    "figures",
-    "_slower",
-    "_trial",
-    "_oracle",
-    "_preflight",
-    "_checks",
-    "_setup",
-    "_collect",
-    "_sweep",
-    "analysis",
-    "__init__",  # the public names, which are loaded on first use
-    "edge",
-    "__main__",
-)
-LAZY = {
-    ("__init__", "edge"),  # public names that the stub takes from the edge (`open_run`)
-    ("_sweep", "edge"),  # `sweep(out=...)`, which hands over to the run folder when it is called
+# The rooms, in the way the data go, with the rooms that each may import from (and from itself).
+# `errors` is open to all. A new room, or a new arrow, gets its place here and in its `__init__`.
+BELOW = {
+    "errors": "",
+    "display": "",
+    "host": "display",
+    "prompts": "display",
+    "passes": "display host prompts",
+    "table": "display",
+    "sources": "passes prompts",
+    "edits": "display host passes prompts sources table",
+    "divergences": "",
+    "engine": "display divergences edits host passes prompts sources table",
+    "stats": "table",
+    "figures": "display stats table",
+    "evidence": "display edits engine host passes prompts sources stats table",
+    "runs": "display divergences edits engine evidence host passes prompts sources table",
+    "sweep": "edits engine prompts runs table",
+    "report": "display edits evidence figures runs stats table",
+    "spec": "",
+    "cli": "display edits engine evidence figures host passes prompts report runs sources stats "
+    "sweep table",
+    "__init__": "",  # the public names, which are loaded on first use
 }
+ROOMS = {room: {"errors", *below.split()} - {room} for room, below in BELOW.items()}
+MOST_ROOMS, MOST_FLOORS, MOST_FLAT, LARGEST = 20, 12, 4, 0.25
+FACE = {
+    ("__init__", "knockgrid.display.progress")
+}  # in a notebook, before another package loads a bar
 DRAWING = {"matplotlib", "seaborn"}
-DRAWING_ROOMS = {"figures", "edge"}
+DRAWING_ROOMS = {"figures", "report", "cli"}
 MODELS = {"torch", "transformer_lens", "transformers", "tokenizers", "accelerate"}
 HEAVY = MODELS | DRAWING | {"pandas", "pyarrow", "scipy", "sklearn", "datasets", "duckdb", "ray"}
 
@@ -144,7 +102,7 @@ def imported_room(name: str, source: Path) -> str | None:
 
 def unknown_rooms(source: Path) -> list[str]:
     return [
-        f"{room} has no place in ROOMS (tests/unit/test_project.py): put it after all it imports"
+        f"{room} has no place in BELOW (tests/unit/test_project.py): put it after all it imports"
         for room in sorted({room_of(file, source) for file in modules(source)} - set(ROOMS))
     ]
 
@@ -155,12 +113,61 @@ def wrong_way_imports(source: Path) -> list[str]:
         room = room_of(file, source)
         for line, name in imported(file, source):
             other = imported_room(name, source)
-            if other is None or other == room or (room, other) in LAZY:
+            if other is None or other == room or file.name == "__init__.pyi":
                 continue
-            if {room, other} <= set(ROOMS) and ROOMS.index(other) < ROOMS.index(room):
+            if other in ROOMS.get(room, ()) or (room, name) in FACE:
                 continue
             faults.append(f"{file.relative_to(source)}:{line}: {room} may not import {other}")
     return faults
+
+
+def floors(below: dict[str, set[str]]) -> dict[str, int]:
+    """The floor of every room: one above the highest that it may import from.
+
+    Raises:
+        graphlib.CycleError: two rooms that may import each other.
+    """
+    found: dict[str, int] = {}
+    for room in TopologicalSorter(below).static_order():
+        found[room] = 1 + max((found[other] for other in below.get(room, ())), default=0)
+    return found
+
+
+def too_large_a_house(source: Path) -> list[str]:
+    """More rooms, floors or files beside the rooms than fit a glance, or a room that is a house."""
+    lines: dict[str, int] = {}
+    for file in source.rglob("*.py"):
+        room = room_of(file, source)
+        lines[room] = lines.get(room, 0) + len(file.read_text(encoding="utf-8").splitlines())
+    flat = sorted(path.stem for path in source.glob("*.py"))
+    rooms = sorted(set(lines) - set(flat))
+    total = max(sum(lines.values()), 4 * LONGEST)
+    faults = [
+        f"{room}: {n} of {total} lines; split it"
+        for room, n in lines.items()
+        if n > LARGEST * total
+    ]
+    if len(rooms) > MOST_ROOMS:
+        faults.append(f"{len(rooms)} rooms, at most {MOST_ROOMS}: {', '.join(rooms)}")
+    if len(flat) > MOST_FLAT:
+        faults.append(f"{len(flat)} files beside the rooms, at most {MOST_FLAT}: {', '.join(flat)}")
+    return faults
+
+
+def rooms_without_a_sign(source: Path) -> list[str]:
+    """Rooms whose `__init__` does not say, in its last sentence, what they may import."""
+    faults = []
+    for room in ROOMS:
+        file = source / room / "__init__.py"
+        text = file.read_text(encoding="utf-8") if file.exists() else None
+        if text is not None and sign(room) not in (ast.get_docstring(ast.parse(text)) or ""):
+            faults.append(f"{room}/__init__.py: end its docstring with: {sign(room)}")
+    return faults
+
+
+def sign(room: str) -> str:
+    """What a room may import, as its docstring says it, in lines as ruff wants them."""
+    return fill(f"It may import {', '.join(f'`{one}`' for one in sorted(ROOMS[room]))}.", 99)
 
 
 def drawing_outside_figures(source: Path) -> list[str]:
@@ -170,8 +177,6 @@ def drawing_outside_figures(source: Path) -> list[str]:
         for line, name in imported(file, source):
             if name.split(".")[0] in DRAWING and room not in DRAWING_ROOMS:
                 faults.append(f"{file.relative_to(source)}:{line}: {room} draws ({name})")
-            if imported_room(name, source) == "figures" and room == "analysis":
-                faults.append(f"{file.relative_to(source)}:{line}: analysis draws ({name})")
     return faults
 
 
@@ -239,7 +244,7 @@ def unfinished_work(source: Path) -> list[str]:
     ]
 
 
-PICKLING = {"edge/ray_actor.py"}  # what the driver itself has sent through Ray, never a file
+PICKLING = {"runs/ray_actor.py"}  # what the driver itself has sent through Ray, never a file
 PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 RUNS_CODE = {
     *("eval", "exec", "compile", "__import__"),  # not `model.eval` or `re.compile`
@@ -285,6 +290,8 @@ def code_from_data(source: Path) -> list[str]:
 CHECKS = (
     unknown_rooms,
     wrong_way_imports,
+    too_large_a_house,
+    rooms_without_a_sign,
     drawing_outside_figures,
     figures_that_see_a_model,
     inside_the_hosts,
@@ -294,69 +301,80 @@ CHECKS = (
     code_from_data,
 )
 PLANTED = (
-    (unknown_rooms, "_new.py", ""),
-    (unknown_rooms, "new/_file.py", ""),
-    (wrong_way_imports, "_prompt.py", "from knockgrid._run import Run"),
-    (wrong_way_imports, "_prompt.py", "from ._run import Run"),
-    (wrong_way_imports, "_run.py", "def f():\n    from knockgrid import _sweep"),
-    (wrong_way_imports, "_model.py", "import knockgrid"),
-    (wrong_way_imports, "_model.py", "from knockgrid import load"),
-    (wrong_way_imports, "_model.py", "import knockgrid.executors._reference"),
-    (wrong_way_imports, "sources/_zero.py", "from ..interventions import patch"),
-    (wrong_way_imports, "sources/__init__.pyi", "from ..interventions import patch"),
-    (wrong_way_imports, "analysis/labels.py", "from knockgrid.edge.store import open_run"),
-    (wrong_way_imports, "_prompt.py", "from knockgrid._new import thing"),
-    (drawing_outside_figures, "analysis/labels.py", "import seaborn as sns"),
-    (drawing_outside_figures, "analysis/labels.py", "from knockgrid.figures import panels"),
-    (drawing_outside_figures, "_sweep.py", "import matplotlib.pyplot as plt"),
+    (unknown_rooms, "new.py", ""),
+    (unknown_rooms, "new/file.py", ""),
+    (wrong_way_imports, "prompts/prompt.py", "from knockgrid.passes.run import Run"),
+    (wrong_way_imports, "prompts/prompt.py", "from ..passes.run import Run"),
+    (wrong_way_imports, "passes/run.py", "def f():\n    from knockgrid import sweep"),
+    (wrong_way_imports, "host/bridge.py", "import knockgrid"),
+    (wrong_way_imports, "host/bridge.py", "from knockgrid import load"),
+    (wrong_way_imports, "host/bridge.py", "import knockgrid.engine.executors.reference"),
+    (wrong_way_imports, "sources/zero.py", "from ..edits import patch"),
+    (wrong_way_imports, "sources/__init__.py", "from ..edits import patch"),
+    (wrong_way_imports, "evidence/labels.py", "from knockgrid.runs.store import open_run"),
+    (wrong_way_imports, "prompts/prompt.py", "from knockgrid.new import thing"),
+    (wrong_way_imports, "evidence/labels.py", "from knockgrid.figures import panels"),
+    *(
+        (wrong_way_imports, f"{room}/planted.py", "import knockgrid.cli")
+        for room in BELOW
+        if room not in ("errors", "sweep", "cli", "__init__")
+    ),
+    (too_large_a_house, "table/long.py", "x = 1\n" * 401),
+    (too_large_a_house, "six.py", ""),
+    (rooms_without_a_sign, "table/__init__.py", '"""The table."""'),
+    (drawing_outside_figures, "evidence/labels.py", "import seaborn as sns"),
+    (drawing_outside_figures, "sweep.py", "import matplotlib.pyplot as plt"),
     (figures_that_see_a_model, "figures/heat.py", "import torch"),
     (figures_that_see_a_model, "figures/heat.py", "from transformer_lens import utilities"),
-    (figures_that_see_a_model, "figures/heat.py", "from knockgrid._model import load"),
-    (inside_the_hosts, "_run.py", "from transformers.cache_utils import Cache"),
-    (inside_the_hosts, "_run.py", "from transformers import DynamicCache"),
-    (inside_the_hosts, "_run.py", "import transformers"),
-    (inside_the_hosts, "_model.py", "from transformer_lens.utilities import get_act_name"),
-    (inside_the_hosts, "edge/weights.py", "def f():\n    import transformer_lens.tools"),
-    (long_modules, "_prompt.py", "\n" * 401),
+    (figures_that_see_a_model, "table/table.py", "import torch"),
+    (inside_the_hosts, "passes/run.py", "from transformers.cache_utils import Cache"),
+    (inside_the_hosts, "passes/run.py", "from transformers import DynamicCache"),
+    (inside_the_hosts, "passes/run.py", "import transformers"),
+    (inside_the_hosts, "engine/run.py", "from transformer_lens.utilities import get_act_name"),
+    (inside_the_hosts, "runs/weights.py", "def f():\n    import transformer_lens.tools"),
+    (long_modules, "prompts/prompt.py", "\n" * 401),
     (names_that_say_nothing, "utils.py", ""),
     (names_that_say_nothing, "figures/_helpers.py", ""),
     (names_that_say_nothing, "common/_file.py", ""),
-    (unfinished_work, "_prompt.py", "x = 1  # TODO: more"),
-    (unfinished_work, "_prompt.py", "raise NotImplementedError"),
-    (code_from_data, "_prompt.py", "import pickle"),
-    (code_from_data, "_prompt.py", "def f():\n    from pickle import loads"),
-    (code_from_data, "_prompt.py", "import joblib"),
-    (code_from_data, "_model.py", "import torch\ntorch.load('w.bin')"),
-    (code_from_data, "_model.py", "import torch\ntorch.load('w.bin', weights_only=False)"),
-    (code_from_data, "_model.py", "load('m', trust_remote_code=True)"),
-    (code_from_data, "_model.py", "load('m', trust_remote_code=given)"),
-    (code_from_data, "_table.py", "import numpy as np\nnp.load('a.npy', allow_pickle=True)"),
-    (code_from_data, "_table.py", "import pandas as pd\npd.read_pickle('a.csv')"),
-    (code_from_data, "edge/config.py", "import yaml\nyaml.load('a: b', yaml.SafeLoader)"),
-    (code_from_data, "edge/config.py", "import yaml\nyaml.unsafe_load('a: b')"),
-    (code_from_data, "edge/config.py", "x = eval('1')"),
-    (code_from_data, "edge/config.py", "exec('x = 1')"),
-    (code_from_data, "edge/config.py", "import subprocess\nsubprocess.run('ls', shell=True)"),
-    (code_from_data, "edge/config.py", "import os\nos.system('ls')"),
+    (unfinished_work, "prompts/prompt.py", "x = 1  # TODO: more"),
+    (unfinished_work, "prompts/prompt.py", "raise NotImplementedError"),
+    (code_from_data, "prompts/prompt.py", "import pickle"),
+    (code_from_data, "prompts/prompt.py", "def f():\n    from pickle import loads"),
+    (code_from_data, "prompts/prompt.py", "import joblib"),
+    (code_from_data, "host/bridge.py", "import torch\ntorch.load('w.bin')"),
+    (code_from_data, "host/bridge.py", "import torch\ntorch.load('w.bin', weights_only=False)"),
+    (code_from_data, "host/bridge.py", "load('m', trust_remote_code=True)"),
+    (code_from_data, "host/bridge.py", "load('m', trust_remote_code=given)"),
+    (code_from_data, "table/table.py", "import numpy as np\nnp.load('a.npy', allow_pickle=True)"),
+    (code_from_data, "table/table.py", "import pandas as pd\npd.read_pickle('a.csv')"),
+    (code_from_data, "runs/config.py", "import yaml\nyaml.load('a: b', yaml.SafeLoader)"),
+    (code_from_data, "runs/config.py", "import yaml\nyaml.unsafe_load('a: b')"),
+    (code_from_data, "runs/config.py", "x = eval('1')"),
+    (code_from_data, "runs/config.py", "exec('x = 1')"),
+    (code_from_data, "runs/config.py", "import subprocess\nsubprocess.run('ls', shell=True)"),
+    (code_from_data, "runs/config.py", "import os\nos.system('ls')"),
 )
 SOUND = {
     "__init__.py": "import lazy_loader",
-    "__init__.pyi": "from ._prompt import Prompt\nfrom .edge.store import open_run",
-    "_prompt.py": "class Prompt: ...",
-    "_model.py": "import torch\nfrom pickle import UnpicklingError\n\n"
-    "from knockgrid._prompt import Prompt\n\ntorch.load('w.bin', weights_only=True)\n"
+    "__init__.pyi": "from .prompts.prompt import Prompt\nfrom .runs.store import open_run",
+    "errors.py": "import difflib",
+    "sweep.py": "from knockgrid.engine.in_memory import sweep_in_memory",
+    "spec.py": "",
+    "prompts/prompt.py": "class Prompt: ...",
+    "host/bridge.py": "import torch\nfrom pickle import UnpicklingError\n\n"
+    "from knockgrid.errors import InputError\n\ntorch.load('w.bin', weights_only=True)\n"
     "load('m', trust_remote_code=False)\nmodel.eval()",
-    "_run.py": "from knockgrid._model import load\nfrom transformers import AutoTokenizer",
+    "passes/run.py": "from knockgrid.host.bridge import load\nfrom transformers import AutoConfig",
     "host/cache.py": "from transformers.cache_utils import Cache",
-    "_table.py": "import pandas",
-    "_sweep.py": "from knockgrid._run import Run\nfrom knockgrid.sources import zero",
-    "sources/__init__.pyi": "from ._zero import zero",
-    "sources/_zero.py": "from knockgrid._run import Run",
-    "interventions/_patch.py": "from knockgrid.sources._zero import zero",
-    "figures/heat.py": "import matplotlib\n\nfrom knockgrid._table import grid",
-    "analysis/labels.py": "from knockgrid._table import grid",
-    "edge/cli.py": "import knockgrid\nfrom knockgrid import figures",
-    "edge/store.py": "from knockgrid._table import grid",
+    "table/table.py": "import pandas",
+    "table/__init__.py": f'"""The table.\n\n{sign("table")}\n"""',
+    "sources/__init__.pyi": "from .zero import zero",
+    "sources/zero.py": "from knockgrid.passes.run import Run",
+    "edits/patch.py": "from knockgrid.sources.zero import zero",
+    "figures/heat.py": "import matplotlib\n\nfrom knockgrid.table.table import grid",
+    "evidence/labels.py": "from knockgrid.table.table import grid",
+    "cli/app.py": "from knockgrid import sweep\nfrom knockgrid.sweep import sweep",
+    "runs/store.py": "from knockgrid.table.table import grid",
 }
 
 
@@ -390,6 +408,12 @@ def test_guards_see_a_planted_fault(check, file: str, text: str, sound_tree: Pat
     plant(sound_tree, file, text)
     (fault,) = check(sound_tree)
     assert file.split("/")[0].split(".")[0] in fault
+
+
+def test_the_house_has_few_floors_and_no_circle() -> None:
+    assert max(floors(ROOMS).values()) <= MOST_FLOORS
+    with pytest.raises(CycleError):
+        floors({**ROOMS, "table": {"stats"}})
 
 
 def run(*command: str) -> tuple[subprocess.CompletedProcess[str], float]:

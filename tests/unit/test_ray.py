@@ -21,18 +21,18 @@ import pytest
 import torch
 
 import knockgrid as kg
-from knockgrid._errors import InputError
-from knockgrid._setup import SetLevel
-from knockgrid._table import metadata_of
-from knockgrid.edge import ray_cluster, ray_engine, resumable
-from knockgrid.edge.commands.sweeps import engine_of
-from knockgrid.edge.engine import Task
-from knockgrid.edge.manifest import read_manifest
-from knockgrid.edge.ray_actor import heard
-from knockgrid.edge.ray_cluster import Room, connected, room
-from knockgrid.edge.ray_engine import ActorDied, Line
-from knockgrid.edge.run_folder import Plan, RunFolder
-from knockgrid.edge.work import PromptsFailed, Work
+from knockgrid.cli.sweeps import engine_of
+from knockgrid.engine.setup import SetLevel
+from knockgrid.errors import InputError
+from knockgrid.runs import ray_cluster, ray_engine, resumable
+from knockgrid.runs.in_process import Task
+from knockgrid.runs.manifest import read_manifest
+from knockgrid.runs.ray_actor import heard
+from knockgrid.runs.ray_cluster import Room, connected, room
+from knockgrid.runs.ray_engine import ActorDied, Line
+from knockgrid.runs.run_folder import Plan, RunFolder
+from knockgrid.runs.work import PromptsFailed, Work
+from knockgrid.table.table import metadata_of
 
 # Ray asks Python for what Python means to drop, and leaves sockets to the end of its workers.
 pytestmark = [
@@ -126,7 +126,7 @@ def in_shards(happens):
     """A fault that happens in `Work`, to the ids of a batch, in the actor of some number."""
 
     def plant(number):
-        from knockgrid.edge.work import Work
+        from knockgrid.runs.work import Work
 
         before = Work._collected
 
@@ -335,7 +335,7 @@ def test_ctrl_c_on_the_command_line(cluster, folders, tmp_path):
     settings += ["--no-floor"]
     address = ray.get_runtime_context().gcs_address
     on_ray = ["--engine", "ray", "--ray-address", address, "--workers", 1, "--cpus", 1]
-    command = [sys.executable, "-m", "knockgrid.edge.cli", "sweep", *settings, "--out"]
+    command = [sys.executable, "-m", "knockgrid.cli.app", "sweep", *settings, "--out"]
     started = subprocess.Popen(
         [str(word) for word in [*command, out, *on_ray]],
         stdout=subprocess.PIPE,
@@ -369,9 +369,9 @@ def test_ctrl_c_on_the_command_line(cluster, folders, tmp_path):
         assert time.monotonic() < end
         time.sleep(0.1)
 
-    from knockgrid.edge.carry_out import carry_out
-    from knockgrid.edge.config import read_config
-    from knockgrid.edge.plan import load_model
+    from knockgrid.runs.carry_out import carry_out
+    from knockgrid.runs.config import read_config
+    from knockgrid.runs.plan import load_model
 
     flags = {"model": str(folders / "one"), "prompts": str(prompts), "batch": 1}
     config = read_config(None, {**flags, "noise_floor": False, "rows": ("last",)})

@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import knockgrid as kg
-from knockgrid._errors import InputError
+from knockgrid.errors import InputError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -225,13 +225,13 @@ def ask_for_probes(model, prompts, folder):
 
 
 def ask_for_label_probe(model, prompts, folder):
-    from knockgrid.analysis.label_probe import label_probe
+    from knockgrid.evidence.label_probe import label_probe
 
     label_probe(model, prompts, kg.sweep(model, prompts, kg.patch("resid_post", "last")))
 
 
 def ask_for_figure_four(model, prompts, folder):
-    from knockgrid.edge.reproduce import recipe_of
+    from knockgrid.cli.reproduce import recipe_of
 
     recipe_of("f4")
 
@@ -243,7 +243,7 @@ def ask_for_ray(model, prompts, folder):
 
 
 def ask_for_ray_in_a_shell(model, prompts, folder):
-    from knockgrid.edge.ray_cluster import needs_ray
+    from knockgrid.runs.ray_cluster import needs_ray
 
     needs_ray()
 
@@ -470,7 +470,7 @@ class TestForms:
         assert all(fields.values())
 
     def test_commands_that_they_name_are_there(self):
-        from knockgrid.edge.cli import app
+        from knockgrid.cli.app import app
 
         there = {one.name or one.callback.__name__ for one in app.registered_commands}
         pages = [*FORMS, ROOT / ".github/pull_request_template.md", ROOT / "docs/policies.md"]

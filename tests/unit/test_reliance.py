@@ -145,7 +145,7 @@ def test_another_intervention_gives_reliance(relied, facts, sweep):
 
 
 def test_an_edge_that_no_layer_has_is_named(relied, facts, monkeypatch):
-    room = importlib.import_module("knockgrid.analysis.reliance")
+    room = importlib.import_module("knockgrid.evidence.reliance")
     real = room.sweep
 
     def none(*given, **options):

@@ -19,21 +19,21 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # importlib mode: `made_runs
 
 from made_runs import Made, made_run
 
-from knockgrid._contrast import difference
-from knockgrid._errors import InputError
-from knockgrid._mean_interval import mean_interval
-from knockgrid.edge.cli import app
-from knockgrid.edge.methods import methods
-from knockgrid.edge.report import compared as comparing
-from knockgrid.edge.report import payload as numbers_room
-from knockgrid.edge.report import tokens as room
-from knockgrid.edge.report.compared import differing
-from knockgrid.edge.report.opened import opened
-from knockgrid.edge.report.packing import coded, for_script, packed
-from knockgrid.edge.report.payload import payload
-from knockgrid.edge.report.shared import shared_prompts
-from knockgrid.edge.report.write import report
-from knockgrid.edge.store import compact
+from knockgrid.cli.app import app
+from knockgrid.errors import InputError
+from knockgrid.report import compared as comparing
+from knockgrid.report import payload as numbers_room
+from knockgrid.report import tokens as room
+from knockgrid.report.compared import differing
+from knockgrid.report.methods import methods
+from knockgrid.report.opened import opened
+from knockgrid.report.packing import coded, for_script, packed
+from knockgrid.report.payload import payload
+from knockgrid.report.shared import shared_prompts
+from knockgrid.report.write import report
+from knockgrid.runs.store import compact
+from knockgrid.stats.contrast import difference
+from knockgrid.stats.mean_interval import mean_interval
 
 
 def unpacked(text: str, kind: str) -> np.ndarray:

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from knockgrid import InputError
-from knockgrid._table import build
-from knockgrid.edge import recipes
-from knockgrid.edge.recipes._recipe import Recipe
-from knockgrid.edge.reproduce import chosen, recipe_of, reproduce
+from knockgrid.cli import recipes
+from knockgrid.cli.recipes.recipe import Recipe
+from knockgrid.cli.reproduce import chosen, recipe_of, reproduce
 from knockgrid.figures import layer_heatmap
+from knockgrid.table.table import build
 
 SETTINGS = {"model": "demo", "quick": True}
 

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 
 import knockgrid as kg
-from knockgrid._table import metadata_of
-from knockgrid.edge.run_folder import DamagedShard, OtherVersions
-from knockgrid.edge.shard import arrow_of, schema, write_rows
-from knockgrid.edge.store import UnfinishedRun
-from knockgrid.edge.verify import verify
+from knockgrid.runs.run_folder import DamagedShard, OtherVersions
+from knockgrid.runs.shard import arrow_of, schema, write_rows
+from knockgrid.runs.store import UnfinishedRun
+from knockgrid.runs.verify import verify
+from knockgrid.table.table import metadata_of
 
 TEXTS = {
     "france": ("The capital of France is", "France"),
@@ -83,7 +83,7 @@ def equal(one, other):
 @pytest.fixture
 def computed(monkeypatch):
     """The numbers of the shards that are computed from now on."""
-    from knockgrid.edge.work import Work
+    from knockgrid.runs.work import Work
 
     numbers, compute = [], Work.carry_out
 
@@ -124,7 +124,7 @@ def test_vectors_of_the_whole_set_are_not_taken_anew(folder, run, undisturbed, m
     def never(*_):
         raise AssertionError("statistics over the set were computed again")
 
-    monkeypatch.setattr("knockgrid._setup.with_statistics", never)
+    monkeypatch.setattr("knockgrid.engine.setup.with_statistics", never)
     (folder / "shards" / "00000.parquet").unlink()
     assert equal(run(folder), undisturbed)
 
@@ -253,7 +253,7 @@ def test_a_part_without_shards_and_a_part_with_failures(run, pairs, tmp_path, mo
         with pytest.raises(kg.InputError, match="1 prompt of .* failed"):
             kg.compact(tmp_path / "run")
     with monkeypatch.context() as patch:  # mended, and killed before its end
-        patch.setattr("knockgrid.edge.resumable.finish", lambda folder: None)
+        patch.setattr("knockgrid.runs.resumable.finish", lambda folder: None)
         with pytest.raises(kg.PromptsFailed):
             run(tmp_path / "run", prompts=pairs)
     there = kg.open_run(tmp_path / "run")
@@ -268,8 +268,8 @@ def test_an_unfinished_export_says_so(folder, tmp_path):
 
 
 def test_too_little_memory_is_the_prompts_fault(run, pairs, tmp_path, monkeypatch):
-    from knockgrid import _collect
-    from knockgrid._memory import TooLittleMemory
+    from knockgrid.engine import collect as _collect
+    from knockgrid.engine.memory import TooLittleMemory
 
     def never(*_):
         raise TooLittleMemory("prompts of 5 tokens")
@@ -283,7 +283,7 @@ def test_too_little_memory_is_the_prompts_fault(run, pairs, tmp_path, monkeypatc
 def test_errors_that_travel_are_said_once():
     import pickle
 
-    from knockgrid._memory import TooLittleMemory
+    from knockgrid.engine.memory import TooLittleMemory
 
     for error in (TooLittleMemory("prompts"), kg.PromptsFailed({"a": "no"}, "runs/x")):
         assert str(pickle.loads(pickle.dumps(error))) == str(error)
@@ -291,15 +291,15 @@ def test_errors_that_travel_are_said_once():
 
 def test_another_executor_is_refused(folder, run, monkeypatch):
     (folder / "shards" / "00000.parquet").unlink()
-    monkeypatch.setattr("knockgrid._preflight.staircase", kg.reference)
+    monkeypatch.setattr("knockgrid.engine.preflight.staircase", kg.reference)
     with pytest.raises(kg.InputError, match="begun with the staircase executor, which does not"):
         run(folder)
 
 
 def test_other_versions_are_said(folder, run, undisturbed, monkeypatch):
-    from knockgrid._setup import versions
+    from knockgrid.engine.setup import versions
 
-    monkeypatch.setattr("knockgrid._setup.versions", lambda: {**versions(), "torch": "9.9"})
+    monkeypatch.setattr("knockgrid.engine.setup.versions", lambda: {**versions(), "torch": "9.9"})
     (folder / "shards" / "00000.parquet").unlink()
     with pytest.warns(OtherVersions, match="under other versions of torch"):
         table = run(folder)
@@ -335,7 +335,9 @@ def test_a_column_of_one_s_own(run, tmp_path, monkeypatch):
     from knockgrid.divergences import js
 
     mine = replace(js, name="mine")
-    monkeypatch.setattr("knockgrid._checks.by_name", lambda name: mine if name == "mine" else js)
+    monkeypatch.setattr(
+        "knockgrid.engine.checks.by_name", lambda name: mine if name == "mine" else js
+    )
     table = run(tmp_path / "run", metrics=["js", "mine"])
     assert equal(table, run(metrics=["js", "mine"]))
     assert (table["mine"] == table["js"]).all()
@@ -409,7 +411,7 @@ def test_a_formula_stays_a_text(run, tmp_path):
 
 
 def test_what_json_has_no_word_for(folder, tmp_path):
-    from knockgrid.edge.store import as_lines
+    from knockgrid.runs.store import as_lines
 
     rows = {"prompt": ["a"], "kl": [float("inf")], "js": [4.7e-12], "js_to_source": [None]}
     frame = pd.DataFrame({**rows, "intervention": "last", "layer": 0})
@@ -507,7 +509,7 @@ def test_a_run_of_the_layout_before_is_read_exported_and_continued(run, tmp_path
     ]
     out = tmp_path / "run"
     with monkeypatch.context() as before:
-        before.setattr("knockgrid.edge.resumable.SCHEMA", 2)
+        before.setattr("knockgrid.runs.resumable.SCHEMA", 2)
         run(out, prompts=given)
     assert not {"relation", "subject"} & set(kg.scan_run(out).schema.names)
     (out / "shards" / "00001.parquet").unlink()
@@ -525,7 +527,7 @@ class Raising:
     """A source of values for some prompts, and of an error for the others."""
 
     def __init__(self, monkeypatch, *ids):
-        from knockgrid import _collect
+        from knockgrid.engine import collect as _collect
 
         inner = _collect.bind
 
@@ -569,12 +571,12 @@ def test_a_fault_of_the_run_ends_it(run, pairs, tmp_path, monkeypatch):
 
 
 def test_progress_counts_no_cell_twice(run, pairs, tmp_path, monkeypatch):
-    from knockgrid.edge.work import Work
+    from knockgrid.runs.work import Work
 
     told, compute = [], Work.carry_out
     monkeypatch.setattr(Work, "carry_out", lambda self, i, done=None: compute(self, i, told.append))
     with monkeypatch.context() as patch:
-        inner = __import__("knockgrid._collect", fromlist=["finished"]).finished
+        inner = __import__("knockgrid.engine.collect", fromlist=["finished"]).finished
 
         def finished(model, bound, meter, executor, at_once):
             for i, one in enumerate(inner(model, bound, meter, executor, at_once)):
@@ -582,6 +584,6 @@ def test_progress_counts_no_cell_twice(run, pairs, tmp_path, monkeypatch):
                     raise RuntimeError("in the middle")
                 yield one
 
-        patch.setattr("knockgrid._collect.finished", finished)
+        patch.setattr("knockgrid.engine.collect.finished", finished)
         run(tmp_path / "run", prompts=pairs)
     assert sum(told) == 4 * 3 * 2  # prompts, rows, layers

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import spearmanr
 
 import knockgrid as kg
-from knockgrid._table import build, metadata_of
+from knockgrid.table.table import build, metadata_of
 
 STEP = np.array([0, 0, 0, 0.01, 0.98, 0.99, 1.0])
 RAMP = np.array([0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0])

@@ -78,7 +78,7 @@ def test_sigma_of_the_vocabulary(sweep, prompts, plain):
 def test_the_corrupted_run(sweep, telling, prompts, plain, ids_of, sigma, k):
     """k sigma of keyed noise on the subject's embeddings alone, one run for all layers."""
     import knockgrid as kg
-    from knockgrid._source import normal
+    from knockgrid.sources.source import normal
 
     source = kg.corrupted_run(by=kg.noise(k))
     sweep(prompts, kg.patch("resid_post", "subject", source, name="p"), executor=telling, seed=5)
@@ -122,7 +122,7 @@ def test_randomness_is_keyed_and_not_drawn_in_turn(sweep, telling, prompts, kind
 
 
 def test_normal_numbers_depend_on_the_whole_key():
-    from knockgrid._source import normal
+    from knockgrid.sources.source import normal
 
     one = normal((2000,), (0, "a", 0))
     assert torch.equal(one, normal((2000,), (0, "a", 0)))
@@ -133,7 +133,7 @@ def test_normal_numbers_depend_on_the_whole_key():
 
 
 def test_drawing_leaves_the_global_generator_alone():
-    from knockgrid._source import normal
+    from knockgrid.sources.source import normal
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(987)
@@ -146,7 +146,7 @@ def test_drawing_leaves_the_global_generator_alone():
 def test_noise_on_the_activation_itself(sweep, telling, prompts, outputs):
     """Added, k deviations of this very activation over the prompt set, a draw for each layer."""
     import knockgrid as kg
-    from knockgrid._source import normal
+    from knockgrid.sources.source import normal
 
     row = kg.patch("resid_post", "subject", kg.noise(2.0), name="p")
     sweep(prompts, row, executor=telling, seed=3)

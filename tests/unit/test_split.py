@@ -13,13 +13,13 @@ import pytest
 import torch
 
 import knockgrid as kg
-from knockgrid._errors import InputError
-from knockgrid._table import metadata_of
-from knockgrid.edge import plan, resumable
-from knockgrid.edge.config import WHERE, SweepConfig
-from knockgrid.edge.run_folder import RunFolder
-from knockgrid.edge.split import local_device, mine, part_of
-from knockgrid.edge.store import UnfinishedRun
+from knockgrid.errors import InputError
+from knockgrid.runs import plan, resumable
+from knockgrid.runs.config import WHERE, SweepConfig
+from knockgrid.runs.run_folder import RunFolder
+from knockgrid.runs.split import local_device, mine, part_of
+from knockgrid.runs.store import UnfinishedRun
+from knockgrid.table.table import metadata_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 NAMES = ("Rome", "Paris", "Oslo", "Bern", "Lima", "Cairo", "Quito", "Delhi", "Tunis", "Seoul")

@@ -40,7 +40,7 @@ def under(name, value):
 
 class TestPrecision:
     def test_draws_do_not_depend_on_the_default_dtype(self, sweep, prompts, rows):
-        from knockgrid._source import normal
+        from knockgrid.sources.source import normal
 
         drawn, table = normal((4, 8), (0, "a")), sweep(prompts, rows, layers=[1, 2])
         for dtype in (torch.float64, torch.bfloat16):
@@ -51,7 +51,7 @@ class TestPrecision:
                 pd.testing.assert_frame_equal(sweep(prompts, rows, layers=[1, 2]), table)
 
     def test_nor_on_the_default_device(self):
-        from knockgrid._source import normal
+        from knockgrid.sources.source import normal
 
         with torch.device("meta"):
             assert normal((4, 8), (0, "a")).device.type == "cpu"
@@ -69,7 +69,7 @@ class TestPrecision:
 
     def test_a_device_without_autocast_is_none(self, boot):
         """Asked about, PyTorch raises for `meta`, where the weights of an offloaded model are."""
-        from knockgrid._model import check_ready
+        from knockgrid.host.bridge import check_ready
 
         model = boot()
         model.cfg.device = "meta"
@@ -101,7 +101,7 @@ class TestModel:
     def test_a_replaced_module_is_tried_anew(self, boot, sweep, prompts):
         """One that clears the first position it sees cannot run with a cache."""
         import knockgrid as kg
-        from knockgrid._slower import FallbackWarning
+        from knockgrid.engine.slower import FallbackWarning
 
         class Clears(torch.nn.Module):
             def __init__(self, base):
@@ -138,7 +138,7 @@ class TestModel:
         self, boot, sweep, prompts, rows, tmp_path, call
     ):
         """Such calls leave padding and truncation behind, set on the tokenizer."""
-        from knockgrid._model import tokenizer_digest
+        from knockgrid.host.bridge import tokenizer_digest
 
         model = boot()
         model.tokenizer = tokenizer = copy.deepcopy(model.tokenizer)

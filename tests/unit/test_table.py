@@ -11,16 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knockgrid._errors import InputError
-from knockgrid._parquet import read_table, whole_file, write_table
-from knockgrid._table import (
-    CELL,
-    COLUMNS,
-    build,
-    cells,
-    grid,
-    metrics,
-)
+from knockgrid.errors import InputError
+from knockgrid.table.parquet import read_table, whole_file, write_table
+from knockgrid.table.table import CELL, COLUMNS, build, cells, grid, metrics
 
 METADATA = {"unit": "nats", "mode": "prompt_only"}
 

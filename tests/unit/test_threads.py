@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 import pytest
 import torch
 
-from knockgrid._errors import InputError
-from knockgrid._threads import MINUTE, SHARE, Look, Threads
+from knockgrid.engine.threads import MINUTE, SHARE, Look, Threads
+from knockgrid.errors import InputError
 
 ALL = 3
 
@@ -148,7 +148,7 @@ def test_the_users_number_is_back_whatever_happens(error, where):
 @pytest.fixture
 def busy(monkeypatch):
     """Passes with all threads seem slow; how many threads each pass had."""
-    from knockgrid import _setup
+    from knockgrid.engine import setup as _setup
 
     class Clock:
         now = 0.0
@@ -235,7 +235,7 @@ def test_threads_is_a_count(sweep, prompts, given):
 
 
 def test_little_work_is_not_worth_a_look(tiny_llama, prompts):
-    from knockgrid._setup import WORTH, set_up
+    from knockgrid.engine.setup import WORTH, set_up
 
     given = {"layers": "all", "mode": "prompt_only", "metrics": ["js"], "unit": "nats"}
     given |= {"samples": 1, "direction": "noise", "executor": "reference", "prepend_bos": None}
@@ -264,7 +264,7 @@ def test_a_run_goes_on_with_other_threads(sweep, prompts, busy, tmp_path):
         assert again[name] == manifest[name]
     assert (table["js"] - whole["js"]).abs().max() < 1e-12
 
-    from knockgrid.edge.run_folder import RunFolder
+    from knockgrid.runs.run_folder import RunFolder
 
     used = [about["computed"]["threads"] for about in RunFolder(out).abouts(again)]
     assert used.count({"given": 2, "used": [2]}) == 1
@@ -272,8 +272,8 @@ def test_a_run_goes_on_with_other_threads(sweep, prompts, busy, tmp_path):
 
 
 def test_settings_with_other_threads_begin_the_same_run(tiny_llama, tmp_path):
-    from knockgrid.edge.carry_out import carry_out
-    from knockgrid.edge.config import SweepConfig
+    from knockgrid.runs.carry_out import carry_out
+    from knockgrid.runs.config import SweepConfig
 
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"text": "The capital of Italy is", "subject": "Italy", "id": "italy"}\n')
@@ -293,7 +293,7 @@ def test_settings_with_other_threads_begin_the_same_run(tiny_llama, tmp_path):
 
 
 def test_settings_with_other_threads_are_the_same_run():
-    from knockgrid.edge.config import SweepConfig
+    from knockgrid.runs.config import SweepConfig
 
     assert SweepConfig(threads=1).digest() == SweepConfig().digest()
     with pytest.raises(ValueError, match="threads"):
@@ -306,7 +306,7 @@ def test_settings_with_other_threads_are_the_same_run():
 def from_the_shell(**environment):
     """What OpenMP's variables are, and what GNU's says of itself, once a command has run."""
     code = (
-        "import os, sys; from knockgrid.edge import cli; assert 'torch' not in sys.modules\n"
+        "import os, sys; from knockgrid.cli import app as cli; assert 'torch' not in sys.modules\n"
         "sys.argv = ['knockgrid', '--version']\n"
         "try: cli.main()\n"
         "except SystemExit: pass\n"

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import knockgrid as kg
-from knockgrid._errors import InputError
-from knockgrid._top_tokens import top_tokens
-from knockgrid.edge.run_folder import RunFolder
-from knockgrid.edge.shard import Damaged, Shard, read_shard, write_shard
-from knockgrid.edge.sides import read_sides
-from knockgrid.edge.store import compact, export
-from knockgrid.edge.verify import verify
+from knockgrid.engine.top_tokens import top_tokens
+from knockgrid.errors import InputError
+from knockgrid.runs.run_folder import RunFolder
+from knockgrid.runs.shard import Damaged, Shard, read_shard, write_shard
+from knockgrid.runs.sides import read_sides
+from knockgrid.runs.store import compact, export
+from knockgrid.runs.verify import verify
 
 LISTS = ["top_tokens", "top_logp"]
 

@@ -79,7 +79,7 @@ def run_at(share, far=0.4, prompt="a", name="last", layer=0, **more):
 
 
 def told(rows, moved=None, **metadata):
-    from knockgrid._table import build
+    from knockgrid.table.table import build
 
     moved = moved or {"a": {"last": 0.4}, "b": {"last": 0.4}}
     sides = [{"id": one, "js_corrupted": far} for one, far in moved.items()]
@@ -179,7 +179,7 @@ def test_a_real_sweep_begins_with_nothing_and_ends_transferred(sweep, prompts):
 
 def test_tables_that_cannot_tell():
     import knockgrid as kg
-    from knockgrid._errors import InputError
+    from knockgrid.errors import InputError
 
     table = told([run_at((1.0, 0.0), token=1)])
     with pytest.raises(InputError, match="no rows of token 0"):

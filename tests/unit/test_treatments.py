@@ -3,9 +3,9 @@
 import pytest
 
 import knockgrid as kg
-from knockgrid._table import build, metadata_of
-from knockgrid._treatments import bare, only_prompts, only_rows, treatments
-from knockgrid.analysis._halves import halves
+from knockgrid.stats.halves import halves
+from knockgrid.table.table import build, metadata_of
+from knockgrid.table.treatments import bare, only_prompts, only_rows, treatments
 
 SOURCES = {
     "subject noise": ("corrupted_run(noise(3.0))", 1, "treatment"),
@@ -124,8 +124,8 @@ def test_curves_refuse_what_they_cannot_draw():
 
 
 def test_rows_side_by_side_keep_the_floor_of_their_own_layer():
-    from knockgrid._floor import floor_of
-    from knockgrid.edge.draw import treatments as side_by_side
+    from knockgrid.report.draw import treatments as side_by_side
+    from knockgrid.table.floor import floor_of
 
     cells = {name: {"0": 0.1, "2": 0.0} for name in ("subject noise", "subject zero")}
     table = table_of()

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from knockgrid import InputError, open_run
-from knockgrid.edge import cli
-from knockgrid.edge.digests import file_digest, row_digests
-from knockgrid.edge.manifest import run_digest
-from knockgrid.edge.shard import Shard, write_shard
-from knockgrid.edge.sides import read_sides, write_sides
-from knockgrid.edge.store import compact
-from knockgrid.edge.verify import near, verify
+from knockgrid.cli import app as cli
+from knockgrid.runs.digests import file_digest, row_digests
+from knockgrid.runs.manifest import run_digest
+from knockgrid.runs.shard import Shard, write_shard
+from knockgrid.runs.sides import read_sides, write_sides
+from knockgrid.runs.store import compact
+from knockgrid.runs.verify import near, verify
 
 LINES = [
     {"id": "rome", "text": "The capital of Italy is", "subject": "Italy", "answers": ["Rome"]},
@@ -143,7 +143,7 @@ def test_numbers_that_were_stamped_anew_are_found_by_their_cells(run):
 
 
 def test_many_changed_rows_are_counted_and_not_all_listed(run, monkeypatch):
-    monkeypatch.setattr("knockgrid.edge.verify.NAMED", 3)
+    monkeypatch.setattr("knockgrid.runs.verify.NAMED", 3)
 
     def change(frame):
         frame["kl"] += 1e-3

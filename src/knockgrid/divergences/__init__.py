@@ -1,4 +1,7 @@
-"""The divergences drawer: one file per measure of how far a distribution moved."""
+"""The divergences drawer: one file per measure of how far a distribution moved.
+
+It may import `errors`.
+"""
 
 import lazy_loader
 

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from knockgrid.divergences._divergence import Divergence
-from knockgrid.divergences._pair import Pair
+from knockgrid.divergences.divergence import Divergence
+from knockgrid.divergences.pair import Pair
 
 
 def jensen_shannon(pair: Pair) -> Float[Tensor, "*row"]:

@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from knockgrid.divergences._divergence import Divergence
-from knockgrid.divergences._pair import Pair, lost
+from knockgrid.divergences.divergence import Divergence
+from knockgrid.divergences.pair import Pair, lost
 
 
 def within_answers(pair: Pair) -> Float[Tensor, "*row"]:

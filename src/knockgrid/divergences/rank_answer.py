@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from knockgrid.divergences._divergence import Divergence
-from knockgrid.divergences._pair import Pair
+from knockgrid.divergences.divergence import Divergence
+from knockgrid.divergences.pair import Pair
 
 
 def rank_of_answer(pair: Pair) -> Float[Tensor, "*row"]:

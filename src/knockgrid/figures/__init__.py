@@ -1,6 +1,8 @@
 """Figures: each takes the table and an Axes, draws, and returns the Axes; none sees a model.
 
 A figure is any function `(table, metric, *, ax, limits, title, **options) -> Axes`.
+
+It may import `display`, `errors`, `stats`, `table`.
 """
 
 import lazy_loader

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from knockgrid._errors import InputError
-from knockgrid._table import metadata_of
-from knockgrid.figures._canvas import Size, scale, several
-from knockgrid.figures._words import SENTENCE, plain
+from knockgrid.errors import InputError
+from knockgrid.figures.canvas import Size, scale, several
+from knockgrid.figures.words import SENTENCE, plain
+from knockgrid.table.table import metadata_of
 
 # From Okabe and Ito's palette, pale enough to print black on, each with a sign of its own
 STYLES = {

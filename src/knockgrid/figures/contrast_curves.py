@@ -8,15 +8,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knockgrid._errors import InputError, unknown
-from knockgrid._floor import floor_of
-from knockgrid._mean_interval import mean_interval
-from knockgrid._table import metadata_of
-from knockgrid._treatments import only_prompts, only_rows
-from knockgrid.figures._canvas import Size, below, several
-from knockgrid.figures._ticks import name_layers
-from knockgrid.figures._words import metric_label, plain, row_labels
+from knockgrid.errors import InputError, unknown
+from knockgrid.figures.canvas import Size, below, several
 from knockgrid.figures.layer_curve import COLOURS, STYLES, VISIBLE
+from knockgrid.figures.ticks import name_layers
+from knockgrid.figures.words import metric_label, plain, row_labels
+from knockgrid.stats.mean_interval import mean_interval
+from knockgrid.table.floor import floor_of
+from knockgrid.table.table import metadata_of
+from knockgrid.table.treatments import only_prompts, only_rows
 
 PANEL = (3.6, 2.3)  # inches
 
@@ -38,7 +38,7 @@ def contrast_curves(
     """Draw treatments (columns) with their contrasts over the layers, one row of panels per group.
 
     Example:
-        >>> from knockgrid._table import build
+        >>> from knockgrid.table.table import build
         >>> described = [
         ...     {"name": "subject", "role": "treatment", "of": None},
         ...     {"name": "subject | bos", "role": "contrast", "of": "subject"},

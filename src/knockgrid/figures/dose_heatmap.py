@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from knockgrid.figures._heatmap import Side, draw, grid_of, only, style_of
+from knockgrid.figures.heatmap import Side, draw, grid_of, only, style_of
 
 
 def dose_heatmap(
@@ -17,7 +17,7 @@ def dose_heatmap(
     """Draw `metric` over layers (columns) and doses (rows, the least at the bottom).
 
     Example:
-        >>> from knockgrid._table import build
+        >>> from knockgrid.table.table import build
         >>> table = build(
         ...     [
         ...         {"prompt": "a", "intervention": f"{x}", "alpha": x, "layer": 0, "js": x}

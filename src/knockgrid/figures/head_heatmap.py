@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from knockgrid.figures._heatmap import Side, draw, grid_of, only, style_of
+from knockgrid.figures.heatmap import Side, draw, grid_of, only, style_of
 
 
 def head_heatmap(
@@ -16,7 +16,7 @@ def head_heatmap(
     """Draw `metric` over layers (columns) and attention heads (rows).
 
     Example:
-        >>> from knockgrid._table import build
+        >>> from knockgrid.table.table import build
         >>> table = build(
         ...     [
         ...         {"prompt": "rome", "intervention": f"{h}", "head": h, "layer": layer, "js": 0.1}

@@ -7,14 +7,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from knockgrid._cluster_interval import check_level
-from knockgrid._clusters import Clusters, clusters, counted, fewest
-from knockgrid._floor import floor_grid
-from knockgrid._mean_interval import mean_interval, per_cluster
-from knockgrid._table import cells, grid
-from knockgrid.figures._canvas import Size, drawing, legend_beside, scale
-from knockgrid.figures._ticks import Shown, chosen, name_layers, relabelled
-from knockgrid.figures._words import metric_label, prompt_count, row_labels, titled
+from knockgrid.figures.canvas import Size, drawing, legend_beside, scale
+from knockgrid.figures.ticks import Shown, chosen, name_layers, relabelled
+from knockgrid.figures.words import metric_label, prompt_count, row_labels, titled
+from knockgrid.stats.cluster_interval import check_level
+from knockgrid.stats.clusters import Clusters, clusters, counted, fewest
+from knockgrid.stats.mean_interval import mean_interval, per_cluster
+from knockgrid.table.floor import floor_grid
+from knockgrid.table.table import cells, grid
 
 # Okabe and Ito's palette, told apart also by readers who are colour-blind; yellow is too pale
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -40,7 +40,7 @@ def layer_curve(
     """Draw the mean of `metric` over prompts as one line per intervention, with a band.
 
     Example:
-        >>> from knockgrid._table import build
+        >>> from knockgrid.table.table import build
         >>> table = build(
         ...     [
         ...         {"prompt": p, "intervention": "last", "layer": layer, "js": js + layer / 10}

@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from knockgrid.figures._heatmap import Side, draw, grid_of, style_of
-from knockgrid.figures._words import row_labels
+from knockgrid.figures.heatmap import Side, draw, grid_of, style_of
+from knockgrid.figures.words import row_labels
 
 
 def layer_heatmap(
@@ -17,7 +17,7 @@ def layer_heatmap(
     """Draw `metric`, averaged over prompts, as a heatmap of interventions (rows) × layers.
 
     Example:
-        >>> from knockgrid._table import build
+        >>> from knockgrid.table.table import build
         >>> table = build(
         ...     [
         ...         {"prompt": "rome", "intervention": name, "layer": layer, "js": layer / 10}

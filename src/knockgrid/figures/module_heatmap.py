@@ -5,9 +5,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from knockgrid._table import metadata_of
-from knockgrid.figures._heatmap import Side, draw, grid_of, only, style_of
-from knockgrid.figures._words import metric_label, plain
+from knockgrid.figures.heatmap import Side, draw, grid_of, only, style_of
+from knockgrid.figures.words import metric_label, plain
+from knockgrid.table.table import metadata_of
 
 
 def module_heatmap(
@@ -18,7 +18,7 @@ def module_heatmap(
     """Draw a statistic over modules (columns) and layers (rows, the first at the bottom).
 
     Example:
-        >>> from knockgrid._table import build
+        >>> from knockgrid.table.table import build
         >>> table = build(
         ...     [
         ...         {"prompt": "rome", "intervention": m, "module": m, "layer": layer, "js": 0.1}

@@ -8,13 +8,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knockgrid._errors import InputError, unknown
-from knockgrid._table import grid
-from knockgrid._treatments import Treatment, only_rows, treatments
-from knockgrid.figures._canvas import Size, several
-from knockgrid.figures._ticks import name_layers
-from knockgrid.figures._words import ROWS, metric_label, plain
+from knockgrid.errors import InputError, unknown
+from knockgrid.figures.canvas import Size, several
 from knockgrid.figures.layer_curve import COLOURS, MARKERS, STYLES
+from knockgrid.figures.ticks import name_layers
+from knockgrid.figures.words import ROWS, metric_label, plain
+from knockgrid.table.table import grid
+from knockgrid.table.treatments import Treatment, only_rows, treatments
 
 
 def normalised_curves(
@@ -31,7 +31,7 @@ def normalised_curves(
     """Draw one panel per row of the figure with one line per source, each divided by its largest.
 
     Example:
-        >>> from knockgrid._table import build
+        >>> from knockgrid.table.table import build
         >>> sources = {"subject noise": "corrupted_run(noise(3.0))", "subject zero": "zero()"}
         >>> described = [{"name": n, "source": s, "window": 1} for n, s in sources.items()]
         >>> cells = [

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from knockgrid._errors import InputError, unknown
-from knockgrid._table import metadata_of
-from knockgrid.figures._canvas import Size, scale, several, sketch_axes
-from knockgrid.figures._scale import common, inner_names_away, one_colour_bar, size_of
-from knockgrid.figures._words import plain
+from knockgrid.errors import InputError, unknown
+from knockgrid.figures.canvas import Size, scale, several, sketch_axes
 from knockgrid.figures.layer_heatmap import layer_heatmap
+from knockgrid.figures.scale import common, inner_names_away, one_colour_bar, size_of
+from knockgrid.figures.words import plain
+from knockgrid.table.table import metadata_of
 
 
 def panels(
@@ -33,7 +33,7 @@ def panels(
     """Draw `figure` once for each value of the column `by`, under each other, on a shared scale.
 
     Example:
-        >>> from knockgrid._table import build
+        >>> from knockgrid.table.table import build
         >>> table = build(
         ...     [
         ...         {"prompt": p, "group": g, "intervention": "last", "layer": layer, "js": 0.1}

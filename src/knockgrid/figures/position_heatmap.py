@@ -5,9 +5,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from knockgrid._table import metadata_of
-from knockgrid.figures._heatmap import Side, draw, grid_of, only, style_of
-from knockgrid.figures._words import plain
+from knockgrid.figures.heatmap import Side, draw, grid_of, only, style_of
+from knockgrid.figures.words import plain
+from knockgrid.table.table import metadata_of
 
 
 def position_heatmap(
@@ -18,7 +18,7 @@ def position_heatmap(
     """Draw `metric` over named positions (columns) and layers (rows, the first on top).
 
     Example:
-        >>> from knockgrid._table import build
+        >>> from knockgrid.table.table import build
         >>> table = build(
         ...     [
         ...         {"prompt": "a", "intervention": at, "position": at, "layer": layer, "js": 0.1}

@@ -7,12 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knockgrid._errors import InputError
-from knockgrid.figures._canvas import Size, heatmap_size, several
-from knockgrid.figures._heatmap import Grid, Side, Style, draw
-from knockgrid.figures._scale import inner_names_away, mesh_of
-from knockgrid.figures._words import plain
+from knockgrid.errors import InputError
+from knockgrid.figures.canvas import Size, heatmap_size, several
+from knockgrid.figures.heatmap import Grid, Side, Style, draw
 from knockgrid.figures.position_heatmap import position_heatmap
+from knockgrid.figures.scale import inner_names_away, mesh_of
+from knockgrid.figures.words import plain
 
 CHANCE = 0.5
 
@@ -38,7 +38,7 @@ def probe_twin(
     `panels`, other options those of `layer_heatmap`.
 
     Example:
-        >>> from knockgrid._table import build
+        >>> from knockgrid.table.table import build
         >>> row = {"intervention": "a", "position": "last_q", "layer": 0}
         >>> probes = build([{"prompt": "seed 0", **row, "auc": 0.7, "auc_shuffled": 0.5}], {})
         >>> table = build([{"prompt": "rome", **row, "js": 0.1}], {"unit": "nats"})

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from knockgrid._errors import InputError
-from knockgrid._table import metadata_of
-from knockgrid.figures._canvas import Size, drawing, legend_beside
-from knockgrid.figures._ticks import Shown, chosen, relabelled
-from knockgrid.figures._words import plain, titled
+from knockgrid.errors import InputError
+from knockgrid.figures.canvas import Size, drawing, legend_beside
 from knockgrid.figures.layer_curve import COLOURS
+from knockgrid.figures.ticks import Shown, chosen, relabelled
+from knockgrid.figures.words import plain, titled
+from knockgrid.table.table import metadata_of
 
 SIDES = (("correct", True, "o", 0.17, 0), ("wrong", False, "x", -0.17, 1))  # and offset, colour
 

@@ -9,9 +9,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knockgrid._errors import unknown
-from knockgrid._parquet import whole_file
-from knockgrid.figures._canvas import FREE, in_place
+from knockgrid.errors import unknown
+from knockgrid.figures.canvas import FREE, in_place
+from knockgrid.table.parquet import whole_file
 
 # dates and random ids are all that differs between two runs
 METADATA = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}

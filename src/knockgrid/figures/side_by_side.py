@@ -7,15 +7,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knockgrid._by_prompt import CELL
-from knockgrid._clusters import clusters
-from knockgrid._contrast import bounds, difference
-from knockgrid._errors import InputError
-from knockgrid._mean_interval import per_cluster
-from knockgrid._table import build, metadata_of
-from knockgrid.figures._row import in_a_row, symmetric
-from knockgrid.figures._words import plain
+from knockgrid.errors import InputError
 from knockgrid.figures.layer_heatmap import layer_heatmap
+from knockgrid.figures.row import in_a_row, symmetric
+from knockgrid.figures.words import plain
+from knockgrid.stats.clusters import clusters
+from knockgrid.stats.contrast import bounds, difference
+from knockgrid.stats.mean_interval import per_cluster
+from knockgrid.table.by_prompt import CELL
+from knockgrid.table.table import build, metadata_of
 
 
 def side_by_side(
@@ -28,7 +28,7 @@ def side_by_side(
     """Draw `figure` for two tables on a shared scale, and their difference on a diverging one.
 
     Example:
-        >>> from knockgrid._table import build
+        >>> from knockgrid.table.table import build
         >>> row = {"prompt": "rome", "intervention": "last", "layer": 0}
         >>> tables = {n: build([{**row, "js": js}], {}) for n, js in [("A", 0.1), ("B", 0.3)]}
         >>> [ax.get_title() for ax in side_by_side(tables).axes if ax.get_title()]
@@ -69,7 +69,7 @@ def interval(
     """Draw the lower end, the mean and the upper end of every cell's interval on one scale.
 
     Example:
-        >>> from knockgrid._table import build
+        >>> from knockgrid.table.table import build
         >>> rows = [
         ...     {"prompt": f"{p}", "intervention": "last", "layer": 0, "js": p / 30}
         ...     for p in range(12)

@@ -4,11 +4,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from knockgrid._errors import InputError
-from knockgrid._table import metadata_of
-from knockgrid.figures._canvas import Size, drawing, legend_beside, letter
-from knockgrid.figures._words import plain, titled
+from knockgrid.errors import InputError
+from knockgrid.figures.canvas import Size, drawing, legend_beside, letter
 from knockgrid.figures.layer_curve import COLOURS, STYLES
+from knockgrid.figures.words import plain, titled
+from knockgrid.table.table import metadata_of
 
 LABELS = {"FA-high": (0, 0), "FA-low": (0, 1), "AH": (1, 0), "UH": (1, 1)}  # colour, line style
 RULES = {"mean_fa": ("mean of correct", "-"), "median_fa": ("median of correct", ":")}

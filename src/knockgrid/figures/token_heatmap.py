@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from knockgrid._errors import InputError
-from knockgrid.figures._heatmap import Side, draw, grid_of, style_of
-from knockgrid.figures._marks import add_note
-from knockgrid.figures._words import mode_of, plain
+from knockgrid.errors import InputError
+from knockgrid.figures.heatmap import Side, draw, grid_of, style_of
+from knockgrid.figures.marks import add_note
+from knockgrid.figures.words import mode_of, plain
 
 
 def token_heatmap(
@@ -23,7 +23,7 @@ def token_heatmap(
     r"""Draw `metric` over generated tokens (columns) and layers (rows, in the user's order).
 
     Example:
-        >>> from knockgrid._table import build
+        >>> from knockgrid.table.table import build
         >>> table = build(
         ...     [
         ...         {"prompt": "rome", "intervention": "subject", "layer": layer, "token": token,

@@ -1,4 +1,7 @@
-"""What is put in place of an activation; one file per source, public names in the stub."""
+"""The sources drawer: one file per place that the value of a patch comes from.
+
+It may import `errors`, `passes`, `prompts`.
+"""
 
 import lazy_loader
 

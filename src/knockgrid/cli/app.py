@@ -1,0 +1,179 @@
+"""The command line. Heavy imports happen inside commands only, so that `--help` stays fast."""
+
+import os
+import sys
+import warnings
+from importlib.metadata import version
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from knockgrid.cli import drawing as figures
+from knockgrid.cli import looks, runs, sweeps
+from knockgrid.cli.misspelt import no_such_command, usage
+from knockgrid.cli.values import completed
+from knockgrid.errors import InputError
+from knockgrid.runs.disk import DISK
+
+COMMANDS = (
+    sweeps.demo,
+    sweeps.sweep,
+    figures.figure,
+    figures.reproduce,
+    figures.evidence,
+    runs.verify,
+    runs.report,
+    runs.methods,
+    runs.compact,
+    runs.export,
+    looks.check,
+    looks.facts,
+    looks.doctor,
+)
+# The lone \b keeps the lines of a paragraph apart
+EXIT_CODES = """\b
+Exit codes:
+  0         done
+  1         verify: the run does not hold; doctor: a check failed
+  2         bad input, or a disk that cannot be written
+  3         some prompts of a run failed, the others are there
+  4         memory ran out even on one prompt at a time
+  130, 143  stopped by Ctrl-C or SIGTERM, after the shard in hand
+  141       what read the output has closed it, as `head` does
+
+What went wrong is one line on standard error. With --json standard output is one JSON document.
+"""
+
+
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+"""Threads that wait leave the processor to others: GNU's OpenMP, and Intel's and LLVM's."""
+CLOSED_PIPE = 141
+CODES = {"PromptsFailed": 3, "TooLittleMemory": 4}
+"""Errors by name, since the rooms that raise them are imported inside commands only."""
+
+
+class Ended(Exception):
+    """Ctrl-C or SIGTERM, as an error that typer does not make an empty exit of."""
+
+    def __init__(self, cause: KeyboardInterrupt) -> None:
+        super().__init__(
+            str(cause) or "stopped; the same command goes on with a run that was begun"
+        )
+        self.code = 128 + getattr(cause, "number", 2)
+
+
+class Commands(TyperGroup):
+    """The commands, with a word for those who stop one or miss one by a letter."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = self.list_commands(ctx)
+        asks = ctx.resilient_parsing  # a shell, how to go on
+        if args and not args[0].startswith("-") and args[0] not in known and not asks:
+            raise no_such_command(args[0], known)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            found = super().invoke(ctx)
+            sys.stdout.flush()
+            return found
+        except KeyboardInterrupt as error:
+            raise Ended(error) from None
+        except BrokenPipeError:  # `head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(CLOSED_PIPE) from None
+
+
+app = typer.Typer(
+    name="knockgrid",
+    cls=Commands,
+    help="Block what a language model knows at one place and layer; measure how far its output "
+    "distribution moves.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in COMMANDS:
+    app.command()(completed(command))
+
+
+def say_version(asked: bool | None) -> bool:
+    """Print the version and end."""
+    if asked:
+        typer.echo(f"knockgrid {version('knockgrid')}")
+        raise typer.Exit
+    return False
+
+
+@app.callback()
+def whole(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=say_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Take what stands before the command; the help is the app's."""
+
+
+def asked() -> str:
+    """The command that was given, as it is called."""
+    names = [str(command.__name__) for command in COMMANDS]
+    return " ".join(["knockgrid", *[one for one in sys.argv[1:] if one in names][:1]])
+
+
+def wait_passively() -> None:
+    """Let OpenMP's threads sleep while they wait, unless the user has said how they wait.
+
+    They read it when torch is loaded; after that it is too late.
+    """
+    said = {*WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY"} & os.environ.keys()
+    if not said and "torch" not in sys.modules:
+        os.environ.update(WAITING)
+
+
+def main() -> None:
+    """The entry point: what went wrong is one line on standard error and an exit code."""
+    wait_passively()
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = told
+            # not standalone: errors of usage are said here, as all others are
+            code = app(prog_name="knockgrid", standalone_mode=False)
+    except InputError as error:
+        leave(2, error)
+    except Ended as error:
+        leave(error.code, error)
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        leave(2, f"{error.filename or 'a file'} cannot be read or written ({error.strerror})")
+    except Exception as error:
+        if type(error).__name__ in CODES:
+            leave(CODES[type(error).__name__], error)
+        said = getattr(error, "format_message", None)
+        if said is None:  # no error of usage
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(said(), err=True)
+            sys.exit(2)
+        leave(2, usage(error, asked()))
+    if code:
+        sys.exit(code)
+
+
+def leave(code: int, said: object) -> NoReturn:
+    """End the process with one line on standard error."""
+    print(f"knockgrid: {' '.join(str(said).split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def told(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as one line on standard error, without the place in the code that gave it."""
+    print(f"knockgrid: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

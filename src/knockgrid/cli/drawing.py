@@ -1,0 +1,104 @@
+"""Commands that draw: figure, reproduce, evidence."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from knockgrid.cli.given import DEMO_RELATIONS, Column, columns_of, layers_of
+from knockgrid.cli.printed import Json, printed
+
+
+def figure(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    kind: Annotated[
+        str, typer.Option(help="heatmap, curve, tokens, positions, modules, heads, doses.")
+    ] = "heatmap",
+    metric: Annotated[str, typer.Option(help="A number column of the table.")] = "js",
+    by: Annotated[str | None, typer.Option(help="Panels by this column, or treatment.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a figure from a run folder, without the model."""
+    from knockgrid.report.draw import draw
+    from knockgrid.runs.store import open_run
+
+    with printed(as_json) as said:
+        said.add(run=str(run_folder), kind=kind, metric=metric)
+        for path in draw(open_run(run_folder), run_folder, kind=kind, metric=metric, by=by):
+            said.wrote(path)
+
+
+def reproduce(
+    figures: Annotated[
+        list[str], typer.Argument(help="f1 ... f5, heads, paths, positions, or all.")
+    ],
+    model: Annotated[str, typer.Option(help="demo, a folder, or a hub name.")] = "demo",
+    out: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path(
+        "runs/reproduce"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="Few prompts and layers.")] = False,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the tables of the published figures and draw them; tables on disk are drawn again."""
+    from functools import cache
+
+    from knockgrid.cli.reproduce import chosen, recipe_of
+    from knockgrid.cli.reproduce import reproduce as made
+    from knockgrid.runs.config import read_config
+    from knockgrid.runs.plan import load_model
+
+    config = read_config(None, {"model": model, "dtype": dtype, "device": device})
+    settings = {"model": model, "dtype": config.dtype, "quick": quick}
+    names = chosen(figures)
+    for name in names:
+        recipe_of(name)
+    load = cache(lambda: load_model(config))
+    with printed(as_json) as said:
+        said.add(out=str(out), figures=names, quick=quick)
+        for name in names:
+            for path in made(name, load, settings, out):
+                said.wrote(path)
+
+
+def evidence(
+    model: Annotated[str, typer.Option(help="demo, a folder, or a hub name.")] = "demo",
+    prompts: Annotated[str, typer.Option(help="As for sweep.")] = "facts",
+    column: Column = None,
+    out: Annotated[Path, typer.Option(help="Folder for the runs and figures.")] = Path(
+        "runs/evidence"
+    ),
+    relation: Annotated[list[str] | None, typer.Option(help="Keep these relations.")] = None,
+    limit: Annotated[int, typer.Option(help="Known prompts.")] = 100,
+    unknown: Annotated[int, typer.Option(help="Prompts that are answered wrong.")] = 100,
+    layers: Annotated[str | None, typer.Option(help="all, or 0,4,10-12.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Labels, contrasts, nulls, bands, noise floor and the claims card, from one command."""
+    from knockgrid.runs.config import read_config
+
+    relations = tuple(relation) if relation else DEMO_RELATIONS if prompts == "facts" else None
+    same = {"model": model, "prompts": prompts, "limit": limit, "unknown": unknown}
+    same["columns"] = columns_of(column)
+    more = {"relations": relations, "layers": layers_of(layers), "dtype": dtype, "device": device}
+    settings = read_config(None, {**same, **more})
+    from knockgrid.report.evidence import evidence as made
+    from knockgrid.runs.plan import load_model
+
+    with printed(as_json) as said:
+        for path in made(settings, out, lambda: load_model(settings)):
+            said.wrote(path)
+        if as_json:
+            said.add(out=str(out), **claims_of(out))
+
+
+def claims_of(out: Path) -> dict[str, Any]:
+    """How many claims of an evidence folder came out how."""
+    from knockgrid.report.evidence import CARD
+    from knockgrid.table.parquet import read_table
+
+    counts = read_table(out / CARD)["outcome"].value_counts()
+    return {"claims": {str(name): int(n) for name, n in counts.items()}}

@@ -1,0 +1,4 @@
+"""What a terminal, a notebook or a page shows: escaped text, listings, progress bars.
+
+It may import `errors`.
+"""

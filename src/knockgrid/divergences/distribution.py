@@ -1,0 +1,141 @@
+"""One side of a comparison: the next-token distribution of one run."""
+
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from knockgrid.divergences.answer_set import AnswerSet
+
+
+def nan_rows(logits: Float[Tensor, "*row d_vocab"]) -> Bool[Tensor, "*row"]:
+    """Which rows of logits are no distribution: a NaN, a +inf, or -inf for every token.
+
+    It does not wait for the device; call `.any()` on the answer once per batch.
+
+    Example:
+        >>> nan_rows(torch.tensor([[0.0, 1.0], [0.0, float("nan")], [0.0, float("-inf")]]))
+        tensor([False,  True, False])
+    """
+    return ~logits.amax(-1).isfinite()
+
+
+def summed(terms: Float[Tensor, "*row d_vocab"]) -> Float[Tensor, "*row"]:
+    """Sum over the vocabulary, to the last digits and in the same order alone and in a batch.
+
+    Torch adds up in a tree of many lanes, which keeps float32's digits; but it cuts the sum of a
+    single row to its threads, so that such a row is given to it twice.
+
+    Example:
+        >>> row = torch.rand(1, 50_257)
+        >>> bool(summed(row)[0] == summed(row.expand(3, -1))[0])
+        True
+    """
+    if terms.numel() > terms.shape[-1] or torch.get_num_threads() == 1:
+        return terms.sum(-1)
+    return terms.expand(2, *terms.shape).sum(-1)[0]
+
+
+class Distribution:
+    """The next-token distributions of one run, a row each; every term is computed once.
+
+    Args:
+        logits: `[*row, d_vocab]`, raw or normalised, float32 or float64. A -inf is a token that
+            cannot occur. Rows that `nan_rows` names give NaN in every measure.
+
+    Example:
+        >>> run = Distribution(torch.tensor([[2.0, 2.0, float("-inf")]]))
+        >>> run.p
+        tensor([[0.5000, 0.5000, 0.0000]])
+        >>> run.logp_of(torch.tensor([1]))
+        tensor([-0.6931])
+        >>> run.rank_of(torch.tensor([2]))
+        tensor([2.])
+    """
+
+    def __init__(self, logits: Float[Tensor, "*row d_vocab"]) -> None:
+        self.logits = logits
+        self._split: tuple[AnswerSet, Distribution, Distribution] | None = None
+
+    @cached_property
+    def softmax(self) -> Float[Tensor, "*row d_vocab"]:
+        """Probabilities up to a factor: torch adds them up in eight lanes on a CPU, and rounds."""
+        return self.logits.softmax(-1)
+
+    @cached_property
+    def whole(self) -> Float[Tensor, "*row"]:
+        """What they sum to, 1.00003 or so."""
+        return summed(self.softmax)
+
+    @cached_property
+    def p(self) -> Float[Tensor, "*row d_vocab"]:
+        """Probability of every token."""
+        return self.softmax / self.whole[..., None]
+
+    @cached_property
+    def top_logit(self) -> Float[Tensor, "*row"]:
+        """The largest logit."""
+        return self.logits.amax(-1)
+
+    @cached_property
+    def top_logp(self) -> Float[Tensor, "*row"]:
+        """Log-probability of the most likely token, in nats."""
+        return (self.softmax.amax(-1) / self.whole).log()
+
+    @cached_property
+    def logp(self) -> Float[Tensor, "*row d_vocab"]:
+        """Log-probability of every token, in nats."""
+        return (self.logits - self.top_logit[..., None]) + self.top_logp[..., None]
+
+    @cached_property
+    def token(self) -> Int[Tensor, "*row"]:
+        """The most likely token."""
+        return self.logits.argmax(-1)
+
+    def logp_of(self, token: Int[Tensor, "..."]) -> Float[Tensor, "*row"]:
+        """Log-probability of one token per row, in nats; NaN for token -1."""
+        logp = (self._logit_of(token) - self.top_logit) + self.top_logp
+        return logp.masked_fill(token < 0, torch.nan)
+
+    def logp_within(self, whole: "Distribution") -> Float[Tensor, "*row"]:
+        """Log-probability, in the whole distribution, of the tokens this one is cut out of it for.
+
+        In nats, -inf where the whole excludes them all.
+        """
+        logp = ((self.top_logit - whole.top_logit) - self.top_logp) + whole.top_logp
+        return logp.masked_fill(self.top_logit == -torch.inf, -torch.inf).clamp(max=0)
+
+    def rank_of(self, token: Int[Tensor, "..."]) -> Float[Tensor, "*row"]:
+        """How many tokens are strictly more likely than one token per row; NaN for token -1."""
+        logits = self.logits.detach()
+        # Counted in floats: a bool tensor takes five times as long to make and four to sum. The
+        # count is exact up to 2**24 tokens.
+        above = torch.empty_like(logits)
+        rank = torch.gt(logits, self._logit_of(token).detach()[..., None], out=above).sum(-1)
+        return rank.masked_fill((token < 0) | ~self.top_logit.isfinite(), torch.nan)
+
+    def _logit_of(self, token: Int[Tensor, "..."]) -> Float[Tensor, "*row"]:
+        index = token.clamp(min=0).expand(self.logits.shape[:-1])
+        return self.logits.gather(-1, index[..., None])[..., 0]
+
+    def split(self, answers: AnswerSet) -> "tuple[Distribution, Distribution]":
+        """The distribution among the answers, `[*row, alias]`, and that among all other tokens.
+
+        Kept for the last set asked for: one clean run serves many chunks.
+
+        Example:
+            >>> run = Distribution(torch.tensor([[1.0, 1.0, 2.0]]))
+            >>> inside, outside = run.split(AnswerSet(torch.tensor([2, -1])))
+            >>> inside.p, outside.p
+            (tensor([[0., 1.]]), tensor([[0.5000, 0.5000, 0.0000]]))
+        """
+        if self._split is None or self._split[0] is not answers:
+            index = answers.index
+            rows = torch.broadcast_shapes(index.shape[:-1], self.logits.shape[:-1])
+            index = index.expand(*rows, -1)
+            logits = self.logits.expand(*rows, -1)
+            inside = logits.gather(-1, index).masked_fill(answers.extra, -torch.inf)
+            outside = logits.scatter(-1, index, -torch.inf)
+            self._split = answers, Distribution(inside), Distribution(outside)
+        return self._split[1:]

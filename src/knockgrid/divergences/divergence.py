@@ -1,0 +1,119 @@
+"""What a measure is: a formula over a pair of rows, with its bound and its unit."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from knockgrid.divergences.pair import Pair
+from knockgrid.divergences.refuse import refuse_answer, refuse_rows, refuse_shapes
+from knockgrid.errors import unknown
+
+UNITS = {"nats": 1.0, "bits": 1 / math.log(2)}
+
+Value = TypeVar("Value", float, Tensor)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """A measure of how far an intervened next-token distribution q is from a clean one p.
+
+    Call it on logits; the sweep calls `formula` on a `Pair`, whose terms all measures share.
+
+    Args:
+        name: its column in the table.
+        label: its name on an axis, without the unit.
+        formula: `Pair` → one value per row, in nats where it is logarithmic.
+        upper: what it cannot exceed, in nats where it is logarithmic; None where it is unbounded.
+        logarithmic: whether nats and bits differ; they do not for a distance or a rank.
+        needs_answer: whether it reads the answer's token, or all tokens that count as the answer.
+
+    Example:
+        >>> from knockgrid.divergences import js
+        >>> clean, intervened = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, float("-inf")]])
+        >>> js(clean, intervened)
+        tensor([0.2158])
+        >>> js(clean, intervened, unit="bits")
+        tensor([0.3113])
+    """
+
+    name: str
+    label: str
+    formula: Callable[[Pair], Tensor]
+    upper: float | None = None
+    logarithmic: bool = True
+    needs_answer: bool = False
+
+    def __post_init__(self) -> None:
+        """Let `help` and `?` on a measure show its formula's docstring."""
+        object.__setattr__(self, "__doc__", self.formula.__doc__)
+
+    def __call__(
+        self,
+        logits_p: Float[Tensor, "..."],
+        logits_q: Float[Tensor, "..."],
+        *,
+        unit: str = "nats",
+        dtype: torch.dtype | None = None,
+        answer: Int[Tensor, "..."] | None = None,
+        answers: Int[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "..."]:
+        """The measure of every row: `[*row, d_vocab]` twice → `[*row]`.
+
+        Args:
+            logits_p: clean logits, any float dtype; -inf is a token that cannot occur.
+            logits_q: intervened logits of the same shape; one clean row serves them all.
+            unit: "nats" or "bits".
+            dtype: float32 or float64; default: float64 where an input is, else float32.
+            answer: token ids `[*row]`, -1 where there is none, for measures that need them.
+            answers: sets of token ids `[*row, alias]`, the best first and -1 for padding.
+
+        Raises:
+            InputError: for a NaN or +inf logit, shapes that do not fit, or an unknown unit.
+        """
+        refuse_shapes(logits_p, logits_q, answer, answers)
+        refuse_rows("clean", logits_p)
+        refuse_rows("intervened", logits_q)
+        for tokens in (answer, answers):
+            if tokens is not None:
+                refuse_answer(tokens, logits_q.shape[-1])
+        if dtype not in (None, torch.float32, torch.float64):
+            raise unknown("dtype", dtype, ("torch.float32", "torch.float64"))
+        pair = Pair.from_logits(logits_p, logits_q, dtype=dtype, answer=answer, answers=answers)
+        return in_unit(self.formula(pair), self, unit)
+
+
+def in_unit(value: Value, measure: Divergence, unit: str) -> Value:
+    """A value in nats, in another unit if the measure has one.
+
+    Measured values, which are tensors, lose what rounding adds beyond the measure's bound.
+
+    Example:
+        >>> from knockgrid.divergences import js, total_variation
+        >>> in_unit(js.upper, js, "bits"), in_unit(1.0, total_variation, "bits")
+        (1.0, 1.0)
+        >>> in_unit(torch.tensor([0.2, 0.6931473]), js, "bits")
+        tensor([0.2885, 1.0000])
+    """
+    if unit not in UNITS:
+        raise unknown("unit", unit, UNITS)
+    scale = UNITS[unit] if measure.logarithmic else 1.0
+    value = value * scale
+    if measure.upper is None or not isinstance(value, Tensor):
+        return value
+    return value.clamp(max=_not_above(measure.upper * scale, value.dtype))
+
+
+def _not_above(bound: float, dtype: torch.dtype) -> float:
+    """The largest number of a dtype that does not exceed a bound: float32's nearest to ln 2 does.
+
+    Example:
+        >>> _not_above(math.log(2), torch.float32) <= math.log(2) < float(torch.tensor(2).log())
+        True
+    """
+    near = torch.tensor(bound, dtype=dtype)
+    return float(near if float(near) <= bound else near.nextafter(torch.zeros((), dtype=dtype)))

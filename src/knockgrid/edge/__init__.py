@@ -1,1 +1,0 @@
-"""Where knockgrid meets files and people: run folders and the command line."""

@@ -1,1 +1,0 @@
-"""The commands, a file for each kind; heavy imports happen inside them only."""

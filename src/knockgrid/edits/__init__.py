@@ -1,0 +1,8 @@
+"""The edits drawer: one file per kind of intervention and per family of them.
+
+It may import `display`, `errors`, `host`, `passes`, `prompts`, `sources`, `table`.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

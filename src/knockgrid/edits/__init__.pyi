@@ -1,0 +1,12 @@
+from .contrasts import contrasts as contrasts
+from .edge_patch import edge_patch as edge_patch
+from .information_flow import information_flow as information_flow
+from .knockout import knockout as knockout
+from .nulls import nulls as nulls
+from .patch import patch as patch
+from .paths import paths as paths
+from .per_alpha import per_alpha as per_alpha
+from .per_head import per_head as per_head
+from .per_module import per_module as per_module
+from .per_position import per_position as per_position
+from .per_window import per_window as per_window

@@ -1,0 +1,116 @@
+"""edge_patch: let some positions see another run's keys and values instead of nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+from knockgrid.edits.intervention import Intervention, Place, heads_of
+from knockgrid.edits.layers import Window
+from knockgrid.errors import InputError
+from knockgrid.passes.edit import Edit
+from knockgrid.prompts.positions import At
+from knockgrid.sources.corrupted_run import corrupted_run
+from knockgrid.sources.source import Source, check_source
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class EdgePatch(Intervention):
+    """The frozen value behind `edge_patch()`.
+
+    A cell takes two rows of the batch. At every layer of the set the second row is made equal to
+    the first, its keys and values at `src` are replaced, and what its attention then gives to the
+    queries is copied into the first row, head by head, before the output projection. So nothing
+    needs to be known about scales, soft caps, biases or sinks of the architecture.
+    """
+
+    to: At
+    src: At
+    source: Source = field(default_factory=corrupted_run)
+    alpha: float = 1.0
+    head_index: tuple[int, ...] | None = None
+    n_rows: int = field(default=2, init=False)
+
+    def default_name(self) -> str:
+        return f"edge {self.src}->{self.to}"
+
+    @property
+    def kind(self) -> str:
+        return "edge_patch"
+
+    @property
+    def sites(self) -> tuple[tuple[str, At], ...]:
+        return (("k", self.src), ("v", self.src))
+
+    @property
+    def edges(self) -> tuple[At, At]:
+        return self.to, self.src
+
+    @property
+    def heads(self) -> tuple[int, ...] | None:
+        return self.head_index
+
+    def edits(self, place: Place) -> tuple[Edit, ...]:
+        layer, src = place.layer, place.pos(self.src)
+        keys, values = place.cached(self.src) or (None, None)
+        twin = Edit("resid_pre", layer, place.every_pos(), row=1, from_row=0, optional=True)
+        edited = [
+            Edit(
+                act_name,
+                layer,
+                src,
+                row=1,
+                optional=cached is not None,
+                cached=cached,
+                value=place.value(self.source, act_name, self.src),
+            )
+            for act_name, cached in (("k", keys), ("v", values))
+        ]
+        pos, heads = place.query_pos(self.to), self.head_index
+        result = Edit("z", layer, pos, head_index=heads, from_row=1, alpha=self.alpha)
+        return (twin, *edited, result)
+
+
+def edge_patch(
+    to: At = "last",
+    src: At = "subject",
+    source: Source | None = None,
+    window: Window = 5,
+    heads: int | Sequence[int] | None = None,
+    *,
+    alpha: float = 1.0,
+    name: str = "",
+    label: str = "",
+) -> EdgePatch:
+    """Give the queries `to` the source run's keys and values at `src`.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.edge_patch().name
+        'edge subject->last'
+
+    Like `knockout`, but the weight that the blocked positions would have had is not pushed onto
+    other tokens, and the attention row shares its source with the rows above and below it.
+    `source` must come from a run: `corrupted_run()` (default) or `donor()`.
+
+    Raises:
+        InputError: a source that is not taken from a run.
+    """
+    source = corrupted_run() if source is None else source
+    check_source(source)
+    if not source.from_run:
+        raise InputError(
+            f"edge_patch needs keys and values of a run, and {source.label!r} has none; "
+            "use corrupted_run() or donor()"
+        )
+    head_index = heads_of(heads)
+    return EdgePatch(
+        to=to,
+        src=src,
+        source=source,
+        window=window,
+        alpha=alpha,
+        head_index=head_index,
+        name=name,
+        label=label,
+    )

@@ -1,0 +1,270 @@
+"""Intervention: what is blocked, where, with what. Cell: one intervention at one layer."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Real
+from typing import Any
+
+from torch import Tensor
+
+from knockgrid.display.listing import listing
+from knockgrid.edits.layers import Window, check_window
+from knockgrid.errors import InputError, as_int, shown, unknown
+from knockgrid.passes.answer_positions import positions_in
+from knockgrid.passes.edit import Edit, taken
+from knockgrid.passes.run import Run
+from knockgrid.prompts.positions import At, place_of
+from knockgrid.prompts.prompt import Prompt
+from knockgrid.sources.source import Source, Where, aligned
+from knockgrid.table.treatments import ROLES
+
+Statistics = Mapping[tuple[str, int, str], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """What an intervention may ask while it is bound to one prompt, layer and sample."""
+
+    run: Run
+    layer: int
+    source_run: Run | None
+    statistics: Statistics
+    seed: int
+    sample: int
+    persistent: bool
+
+    def pos(self, at: At) -> tuple[int, ...]:
+        """Prompt positions of a place."""
+        return positions_in(self.run, at)
+
+    def query_pos(self, at: At) -> tuple[int, ...]:
+        """Query positions of a place; a persistent edit binds every generated query as well."""
+        found = self.pos(at)
+        if self.persistent:
+            found += tuple(range(self.run.n_prompt, len(self.run.ids)))
+        return found
+
+    def every_pos(self) -> tuple[int, ...]:
+        """All positions of the run, its continuation included."""
+        return tuple(range(len(self.run.ids)))
+
+    def value(self, source: Source, act_name: str, at: At) -> Tensor:
+        """What the source puts at a place, `[pos, ...]`."""
+        pos = self.pos(at)
+        mean, std = self.statistics.get((act_name, self.layer, repr(at)), (None, None))
+        run_pos = () if self.source_run is None else aligned(self.run, self.source_run, at, pos)
+        where = Where(
+            act_name=act_name,
+            layer=self.layer,
+            base=taken(self.run.acts[act_name, self.layer], pos),
+            key=(self.seed, self.run.prompt.id, source.label, self.sample),
+            run=self.source_run,
+            run_pos=run_pos,
+            mean=mean,
+            std=std,
+        )
+        value = source.value(where)
+        if value.shape != where.base.shape:
+            raise InputError(
+                f"source {source.label!r} gives a value of shape {tuple(value.shape)} for "
+                f"{act_name!r} at layer {self.layer}, which has {tuple(where.base.shape)}"
+            )
+        return value
+
+    def cached(self, at: At) -> tuple[Tensor, Tensor] | None:
+        """Keys and values of the source's run at a place, `[pos, head, d_head]`, if they fit.
+
+        A cache holds keys after the rotary embedding, so they fit at the same positions only.
+        """
+        if self.source_run is None or not self.source_run.kv:
+            return None
+        pos = aligned(self.run, self.source_run, at, self.pos(at))
+        if pos != self.pos(at):
+            return None
+        k, v = self.source_run.kv[self.layer]
+        return taken(k, pos, 1).transpose(0, 1), taken(v, pos, 1).transpose(0, 1)
+
+
+def heads_of(given: Any) -> tuple[int, ...] | None:
+    """Heads as a user writes them: one, several, or None for all.
+
+    Example:
+        >>> heads_of(3), heads_of([0, 2]), heads_of(None)
+        ((3,), (0, 2), None)
+
+    Raises:
+        InputError: something that is no whole number.
+    """
+    if given is None:
+        return None
+    several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
+    heads = tuple(as_int(head) for head in (given if several else [given]))
+    wrong = next((h for h in heads if isinstance(h, bool) or not isinstance(h, int)), None)
+    if wrong is not None:
+        raise InputError(f"heads are {shown(given)}; give whole numbers, such as heads=[0, 3]")
+    return heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervention(ABC):
+    """A frozen description of what is blocked: a formula, not an action.
+
+    `window` is a number of layers around the cell's layer, or `"only"`, `"all_but"`, `"from"`,
+    `"up_to"`. `name` is the row in tables, `label` the text on an axis. `source` is None for
+    interventions that take something away. `head`, `module` and `position` are set on the members
+    of a family (`per_head`, `per_module`, `per_position`), which are told apart by that column.
+    `role` is "treatment", "null" (should do nothing) or "contrast" (more than what?); `of` then
+    names the treatment's row that it belongs to.
+    """
+
+    window: Window = 1
+    name: str = ""
+    label: str = ""
+    source: Source | None = None
+    head: int | None = None
+    module: str | None = None
+    position: str | None = None
+    role: str = "treatment"
+    of: str | None = None
+    n_rows: int = field(default=1, init=False)
+    """Batch rows one cell needs."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "window", as_int(self.window))
+        for place in ("at", "to", "src"):
+            if hasattr(self, place):
+                object.__setattr__(self, place, place_of(getattr(self, place)))
+        alpha = getattr(self, "alpha", 1.0)
+        if isinstance(alpha, bool) or not isinstance(alpha, Real) or not math.isfinite(alpha):
+            raise InputError(f"alpha is {shown(alpha)}; give a share of the way, such as 0.5")
+        for text in ("name", "label"):
+            if not isinstance(getattr(self, text), str):
+                raise InputError(f"{text} is {shown(getattr(self, text))}, which is no text")
+        check_window(self.window)
+        if self.role not in ROLES:
+            raise unknown("role", self.role, ROLES)
+        if not self.name:
+            object.__setattr__(self, "name", self.default_name())
+        if not self.label:
+            object.__setattr__(self, "label", self.name)
+
+    @abstractmethod
+    def default_name(self) -> str:
+        """The row's name where the user gave none."""
+
+    @abstractmethod
+    def edits(self, place: Place) -> tuple[Edit, ...]:
+        """The writes at one layer of the set."""
+
+    @property
+    @abstractmethod
+    def sites(self) -> tuple[tuple[str, At], ...]:
+        """The activations, with their places, for which values are needed."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What preflight checks once per model: the kind of edit, such as `patch resid_post`."""
+
+    @property
+    def edges(self) -> tuple[At, At] | None:
+        """(query, key) places for interventions on attention, else None."""
+        return None
+
+    @property
+    def places(self) -> list[At]:
+        """Every place it names, those it edits and those that are seen."""
+        return [at for _, at in self.sites] + list(self.edges or ())
+
+    @property
+    def heads(self) -> tuple[int, ...] | None:
+        """The heads it is limited to, or None for all."""
+        return None
+
+    def no_op(self, itself: Source) -> "Intervention":
+        """The same kind of edit, changing nothing: its source is the edited run itself."""
+        return replace(self, source=itself)
+
+    def maximal(self, n_layers: int, strong: Source) -> "Intervention":
+        """The same kind of edit at every layer, as strong as it gets."""
+        source = None if self.source is None else strong
+        return replace(self, window=2 * n_layers, source=source)
+
+    def _repr_html_(self) -> str:
+        described = self.describe()
+        return listing(f"{type(self).__name__} {described.pop('name')}", described.items())
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for manifests and methods paragraphs."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "window": self.window,
+            "source": None if self.source is None else self.source.label,
+            "role": self.role,
+            "of": self.of,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One intervention at one layer (and head, module or position, where it has one) on one prompt.
+
+    `prompt` counts in the batch. For each sample, `runs` is the index of the base run in the batch
+    that an executor is given, and `samples` the edits; `layers` is the exact layer set. `token` is
+    the only measured token, or None for all of them.
+    """
+
+    index: int
+    prompt: int
+    runs: tuple[int, ...]
+    intervention: Intervention
+    layer: int
+    layers: tuple[int, ...]
+    samples: Sequence[tuple[Edit, ...]]
+    token: int | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Batch rows that one sample of this cell needs."""
+        return self.intervention.n_rows
+
+    def __repr__(self) -> str:
+        name = self.intervention.name
+        return f"Cell({name!r}, layer={self.layer}, prompt={self.prompt})"
+
+
+def not_a_distribution(cell: Cell, prompt: Prompt) -> InputError:
+    """The error for logits that cannot be compared, naming the cell."""
+    return InputError(
+        f"the logits are NaN or +inf at prompt {prompt.id!r}, intervention "
+        f"{cell.intervention.name!r}, layer {cell.layer}; try another dtype or source"
+    )
+
+
+def listed(interventions: Iterable[Intervention] | Intervention) -> list[Intervention]:
+    """One intervention, or several, as a list."""
+    several = isinstance(interventions, Iterable) and not isinstance(interventions, str | Mapping)
+    return list(interventions) if several else [interventions]  # type: ignore[list-item]
+
+
+def check_names(interventions: Sequence[Intervention]) -> None:
+    """Refuse an empty list, or two interventions that would share a row of the table.
+
+    Raises:
+        InputError: nothing to do, something that is not an intervention, or a repeated name.
+    """
+    if not interventions:
+        raise InputError("no interventions given; pass information_flow() or a list of them")
+    for one in interventions:
+        if not isinstance(one, Intervention):
+            raise InputError(
+                f"{shown(one)} is not an intervention; use patch(), knockout(), edge_patch() or "
+                "information_flow()"
+            )
+    names = [one.name for one in interventions]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two interventions are named {name!r}; give each its own name=")

@@ -1,0 +1,84 @@
+"""knockout: forbid some positions to attend to others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+from knockgrid.edits.intervention import Intervention, Place, heads_of
+from knockgrid.edits.layers import Window
+from knockgrid.passes.edit import Edit
+from knockgrid.prompts.positions import At
+from knockgrid.sources.source import Source
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Knockout(Intervention):
+    """The frozen value behind `knockout()`."""
+
+    to: At
+    src: At
+    head_index: tuple[int, ...] | None = None
+
+    def default_name(self) -> str:
+        return f"{self.src}->{self.to}"
+
+    @property
+    def kind(self) -> str:
+        return "knockout"
+
+    @property
+    def sites(self) -> tuple[tuple[str, At], ...]:
+        return ()
+
+    @property
+    def edges(self) -> tuple[At, At]:
+        return self.to, self.src
+
+    @property
+    def heads(self) -> tuple[int, ...] | None:
+        return self.head_index
+
+    def no_op(self, itself: Source) -> "Knockout":
+        return replace(self, head_index=())
+
+    def edits(self, place: Place) -> tuple[Edit, ...]:
+        return (
+            Edit(
+                "attn_scores",
+                place.layer,
+                pos=place.query_pos(self.to),
+                src_pos=place.pos(self.src),
+                head_index=self.head_index,
+            ),
+        )
+
+
+def knockout(
+    to: At = "last",
+    src: At = "subject",
+    window: Window = 5,
+    heads: int | Sequence[int] | None = None,
+    *,
+    name: str = "",
+    label: str = "",
+) -> Knockout:
+    """Block attention from the positions `src` (keys) to the positions `to` (queries).
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.knockout().name, kg.knockout().window
+        ('subject->last', 5)
+
+    The scores are set to the smallest number of their dtype before the softmax, so that the rest
+    of the row renormalises, over a window of layers centred on the cell's layer. `heads` are query
+    heads; by default all are blocked.
+
+    Source: the attention knockout of Geva et al. 2023 (arXiv 2304.14767), whose window
+    is 9; 5 is that of Cheang et al. 2025 (arXiv 2510.09033).
+
+    Limits: a query that could see nothing else is refused, and an edge that no layer of the set
+    can see (sliding window, linear attention) is NA, not 0.
+    """
+    head_index = heads_of(heads)
+    return Knockout(to=to, src=src, window=window, head_index=head_index, name=name, label=label)

@@ -1,0 +1,101 @@
+"""patch: put another value in place of an activation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+from knockgrid.edits.intervention import Intervention, Place, heads_of
+from knockgrid.edits.layers import Window
+from knockgrid.host.act_names import act_name_of
+from knockgrid.passes.edit import Edit
+from knockgrid.prompts.positions import At
+from knockgrid.sources.corrupted_run import corrupted_run
+from knockgrid.sources.source import Source, check_source
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Patch(Intervention):
+    """The frozen value behind `patch()`."""
+
+    act_name: str
+    at: At
+    source: Source = field(default_factory=corrupted_run)
+    alpha: float = 1.0
+    head_index: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "act_name", act_name_of(self.act_name))
+        super().__post_init__()
+
+    def default_name(self) -> str:
+        return f"{self.act_name}@{self.at}"
+
+    @property
+    def kind(self) -> str:
+        return f"patch {self.act_name}"
+
+    @property
+    def sites(self) -> tuple[tuple[str, At], ...]:
+        return ((self.act_name, self.at),)
+
+    @property
+    def heads(self) -> tuple[int, ...] | None:
+        return self.head_index
+
+    def edits(self, place: Place) -> tuple[Edit, ...]:
+        return (
+            Edit(
+                self.act_name,
+                place.layer,
+                pos=place.pos(self.at),
+                head_index=self.head_index,
+                value=place.value(self.source, self.act_name, self.at),
+                alpha=self.alpha,
+                add=self.source.adds,
+            ),
+        )
+
+
+def patch(
+    act_name: str,
+    at: At,
+    source: Source | None = None,
+    window: Window = 1,
+    *,
+    alpha: float = 1.0,
+    heads: int | Sequence[int] | None = None,
+    name: str = "",
+    label: str = "",
+) -> Patch:
+    """Replace an activation at a place, at one layer or a set of layers.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.patch("resid_post", "subject").source.label
+        'corrupted_run(noise(3.0))'
+        >>> kg.patch("mlp_out", "last", kg.zero(), window=5).name
+        'mlp_out@last'
+
+    `act_name` is a TransformerLens short name (`resid_pre`, `resid_mid`, `resid_post`, `mlp_out`,
+    `attn_out`, `q`, `k`, `v`, `z`, ...) or the name of its hook without a layer (`attn.hook_z`),
+    `at` a position name, index or list, `source` what is put there (by default the corrupted run),
+    `alpha` the share of the way from the clean value to it. `heads` limits the patch to some heads,
+    for activations that have them.
+
+    Raises:
+        InputError: a source that is not one, or a window below 1.
+    """
+    source = corrupted_run() if source is None else source
+    check_source(source)
+    head_index = heads_of(heads)
+    return Patch(
+        act_name=act_name,
+        at=at,
+        source=source,
+        window=window,
+        alpha=alpha,
+        head_index=head_index,
+        name=name,
+        label=label,
+    )

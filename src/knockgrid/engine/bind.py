@@ -1,0 +1,291 @@
+"""Bind: from prompts and interventions to runs and cells, one equal-length batch at a time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.edits.intervention import Cell, Intervention, Place
+from knockgrid.edits.layers import layer_set
+from knockgrid.engine.record import SourceRun, outlines, record_runs, record_sources
+from knockgrid.engine.settings import Settings
+from knockgrid.errors import InputError
+from knockgrid.host.bridge import has_hook, n_layers
+from knockgrid.passes.answer_positions import absent, positions_in
+from knockgrid.passes.edit import Edit
+from knockgrid.passes.prepared import Prepared
+from knockgrid.passes.run import Run
+from knockgrid.prompts.positions import resolve, tokenize
+from knockgrid.sources.source import RunSpec, Unavailable
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A batch that is ready to be carried out.
+
+    `clean` is one Run per prompt; `runs` are the base runs that cells refer to; `sources` maps
+    (prompt, intervention name, sample) to the source's run; `dropped` says why a prompt has no
+    cells of an intervention; `skipped` are cells that cannot mean anything, with their reason.
+    """
+
+    clean: Sequence[Run]
+    runs: Sequence[Run]
+    cells: Sequence[Cell]
+    sources: Mapping[tuple[int, str, int], Run]
+    dropped: Mapping[tuple[int, str], str]
+    skipped: Sequence[tuple[Cell, str]]
+
+    @property
+    def every_run(self) -> list[Run]:
+        """All runs that are held."""
+        return [*self.runs, *self.sources.values()]
+
+
+def check_spec(model: TransformerBridge, run: Run, spec: RunSpec, settings: Settings) -> None:
+    """Drop a prompt without the tokens to corrupt, or with a swap partner of another form.
+
+    Raises:
+        Unavailable: there is nothing to put noise on, or the partner is not equally long with its
+            subject in the same place.
+    """
+    if spec.scale and not resolve(run.prompt, run.tokens, spec.at):
+        raise Unavailable(f"{spec.at!r} is empty in prompt {run.prompt.id!r}: no token for noise")
+    if not spec.is_swap:
+        return
+    other = tokenize(spec.prompt.text, model.tokenizer, settings.prepend_bos)
+    mine = resolve(run.prompt, run.tokens, "subject")
+    if len(other) != run.n_prompt or resolve(spec.prompt, other, "subject") != mine:
+        raise Unavailable(
+            f"the swap partner of {run.prompt.id!r} differs in token length or subject position"
+        )
+
+
+class Binder:
+    """Binds the cells of one batch."""
+
+    def __init__(self, model: TransformerBridge, clean: Sequence[Run], settings: Settings) -> None:
+        self.model, self.clean, self.settings = model, clean, settings
+        self.runs: list[Run] = list(clean)
+        self.sources: dict[tuple[int, str, int], Run] = {}
+        self.dropped: dict[tuple[int, str], str] = {}
+        self.specs: dict[tuple[int, str], RunSpec | None] = {}
+        self._recorded: dict[tuple[int, RunSpec, int], Run] = {}
+
+    @classmethod
+    def of(
+        cls, model: TransformerBridge, batch: Sequence[Prepared], settings: Settings
+    ) -> "Binder":
+        """A binder with the clean runs of a batch, and every run that some source needs."""
+        binder = cls(model, outlines(model, batch, settings), settings)
+        wanted = binder._wanted(settings.interventions)
+        sources = list(wanted.values())
+        binder.clean, made = record_runs(model, binder.clean, sources, settings)
+        binder.runs = list(binder.clean)
+        for index, spec, sample in binder._recorded:
+            binder._recorded[index, spec, sample] = binder.clean[index]
+        binder._recorded.update(zip(wanted, made, strict=True))
+        return binder
+
+    def _wanted(
+        self, interventions: Sequence[Intervention]
+    ) -> dict[tuple[int, RunSpec, int], SourceRun]:
+        """Every run that some source needs, once for all interventions and layers."""
+        wanted: dict[tuple[int, RunSpec, int], SourceRun] = {}
+        for index, run in enumerate(self.clean):
+            for one in interventions:
+                spec = self._spec(index, one)
+                for sample in range(self._samples(one)):
+                    if spec is None or (index, spec, sample) in self._recorded:
+                        continue
+                    if spec == RunSpec(run.prompt):  # the run itself
+                        self._recorded[index, spec, sample] = run
+                    else:
+                        wanted[index, spec, sample] = SourceRun(run, spec, sample)
+        return wanted
+
+    def _spec(self, index: int, one: Intervention) -> RunSpec | None:
+        """Which run a source needs for a prompt; a prompt that offers none is noted as dropped."""
+        if (index, one.name) not in self.specs and (index, one.name) not in self.dropped:
+            run = self.clean[index]
+            try:
+                _needs_places(run, one)
+                spec = None if one.source is None else one.source.run(run.prompt)
+                if spec is not None:
+                    check_spec(self.model, run, spec, self.settings)
+                self.specs[index, one.name] = spec
+            except Unavailable as reason:
+                self.dropped[index, one.name] = str(reason)
+        return self.specs.get((index, one.name))
+
+    def _samples(self, one: Intervention) -> int:
+        return self.settings.samples if one.source is not None and one.source.random else 1
+
+    def source_runs(self, index: int, one: Intervention) -> list[Run | None]:
+        """The source's run for every sample of an intervention on one prompt."""
+        spec, samples = self._spec(index, one), self._samples(one)
+        if spec is None:
+            return [None] * samples
+        if (index, spec, samples - 1) not in self._recorded:
+            wanted = self._wanted([one])
+            made = record_sources(self.model, list(wanted.values()), self.settings)
+            self._recorded.update(zip(wanted, made, strict=True))
+        found = [self._recorded[index, spec, sample] for sample in range(samples)]
+        self.sources.update({(index, one.name, i): run for i, run in enumerate(found)})
+        return list(found)
+
+    def _base(self, index: int, source_run: Run | None) -> tuple[int, Run | None]:
+        """Index of the run that is edited, and the run that values come from."""
+        if self.settings.direction == "noise":
+            return index, source_run
+        if source_run is None:
+            raise InputError(
+                "direction='denoise' restores clean values in a corrupted run; it needs patches or "
+                "edge patches whose source is a corrupted_run()"
+            )
+        if source_run not in self.runs:
+            self.runs.append(source_run)
+        return self.runs.index(source_run), self.clean[index]
+
+    def _edits(
+        self, one: Intervention, layers: Sequence[int], base: int, values: Run | None, sample: int
+    ) -> tuple[Edit, ...]:
+        settings = self.settings
+        return tuple(
+            edit
+            for layer in layers
+            if one.edges is None or has_hook(self.model, "attn_scores", layer)
+            for edit in one.edits(
+                Place(
+                    run=self.runs[base],
+                    layer=layer,
+                    source_run=values,
+                    statistics=settings.statistics,
+                    seed=settings.seed,
+                    sample=sample,
+                    persistent=settings.persistent,
+                )
+            )
+        )
+
+    def _lifted(
+        self, index: int, one: Intervention, edits: tuple[Edit, ...], values: Run | None
+    ) -> tuple[Edit, ...]:
+        """Edits that leave nothing to compute at their positions, marked with the run that has it.
+
+        Given the residuals of another run at all positions from the first noisy one on, a block
+        computes what it computes in that run there.
+        """
+        run, spec = self.clean[index], self.specs.get((index, one.name))
+        if spec is None or values is None or one.source is None or not edits or not run.kv:
+            return edits
+        pos, noisy = edits[0].pos, resolve(run.prompt, run.tokens, spec.at) if spec.scale else ()
+        if not (noisy and pos and one.source.from_run and spec.prompt is run.prompt and values.kv):
+            return edits
+        whole = pos[0] <= min(noisy) and pos == tuple(range(pos[0], pos[-1] + 1))
+        plain = all(
+            (edit.pos, edit.alpha, edit.add, edit.head_index) == (pos, 1.0, False, None)
+            and edit.act_name in ("resid_pre", "resid_post")
+            for edit in edits
+        )
+        if not (whole and plain) or pos[-1] >= run.n_prompt - 1:
+            return edits
+        return tuple(replace(edit, prefix=values) for edit in edits)
+
+    def cell(self, number: int, index: int, one: Intervention, layer: int) -> Cell | None:
+        """One cell, or None where the prompt is dropped from this intervention."""
+        sources = self.source_runs(index, one)
+        if (index, one.name) in self.dropped:
+            return None
+        layers = self.layers(one, layer)
+        bases = [self._base(index, run) for run in sources]
+        samples = [
+            self._lifted(index, one, self._edits(one, layers, base, values, i), values)
+            for i, (base, values) in enumerate(bases)
+        ]
+        runs = tuple(base for base, _ in bases)
+        token = measured_token(self.clean[index], one)
+        return Cell(number, index, runs, one, layer, layers, samples, token)
+
+    def layers(self, one: Intervention, layer: int) -> tuple[int, ...]:
+        """The exact set of layers of the cell at `layer`."""
+        return layer_set(one.window, layer, n_layers(self.model))
+
+
+def bind(
+    model: TransformerBridge, batch: Sequence[Prepared], numbers: Sequence[int], settings: Settings
+) -> Bound:
+    """Record the runs of a batch and bind every cell; `numbers` orders the prompts in the table."""
+    binder = Binder.of(model, batch, settings)
+    clean = binder.clean
+    cells: list[Cell] = []
+    skipped: list[tuple[Cell, str]] = []
+    per_prompt = len(settings.interventions) * len(settings.layers)
+    for index in range(len(batch)):
+        number = numbers[index] * per_prompt
+        for one in settings.interventions:
+            for layer in settings.layers:
+                reason = no_place(clean[index], one)
+                if reason is not None:
+                    layers = binder.layers(one, layer)
+                    skipped.append((Cell(number, index, (), one, layer, layers, [], 0), reason))
+                elif (cell := binder.cell(number, index, one, layer)) is not None:
+                    reason = unseen_edge(clean[index], cell)
+                    cells.append(cell) if reason is None else skipped.append((cell, reason))
+                number += 1
+    return Bound(clean, binder.runs, cells, binder.sources, binder.dropped, skipped)
+
+
+def no_place(run: Run, one: Intervention) -> str | None:
+    """Why a member of a family of positions has no cells on a prompt, or None where it has."""
+    if one.position is None:
+        return None
+    return next((reason for at in one.places if (reason := absent(run, at))), None)
+
+
+def _needs_places(run: Run, one: Intervention) -> None:
+    """Drop a prompt from a null or contrast that has no token there; treatments refuse it earlier.
+
+    Raises:
+        Unavailable: a place is empty, such as `bos` in a prompt without BOS.
+    """
+    if one.role != "treatment" and one.position is None:
+        reason = next((reason for at in one.places if (reason := absent(run, at))), None)
+        if reason is not None:
+            raise Unavailable(reason)
+
+
+def measured_token(run: Run, one: Intervention) -> int | None:
+    """The token that a member of a family of positions is measured at; None for all tokens.
+
+    It is the token right after the last edited position: an edit there cannot reach earlier ones.
+    """
+    if one.position is None:
+        return None
+    last = max(p for _, at in one.sites for p in positions_in(run, at)) if one.sites else 0
+    return max(0, last - (run.n_prompt - 1))
+
+
+def unseen_edge(run: Run, cell: Cell) -> str | None:
+    """Why a cell on attention cannot mean anything: no layer of its set can see the edge.
+
+    Raises:
+        InputError: the cell would leave a position with nothing to attend to.
+    """
+    one = cell.intervention
+    if one.edges is None:
+        return None
+    to, src = (positions_in(run, at) for at in one.edges)
+    seen = [run.visible[layer] for layer in cell.layers if layer in run.visible]
+    for sees in seen if one.source is None and one.heads != () else ():
+        for query in to:
+            keys = set(sees[query].nonzero()[:, 0].tolist())
+            if keys and keys <= set(src):
+                raise InputError(
+                    f"intervention {one.name!r} would leave position {query} of prompt "
+                    f"{run.prompt.id!r} nothing to attend to; leave at least one token, such as "
+                    "the position itself, out of src"
+                )
+    if any(bool(sees[list(to)][:, list(src)].any()) for sees in seen):
+        return None
+    what = "has attention scores" if not seen else f"lets {one.edges[0]!r} see {one.edges[1]!r}"
+    return f"no layer of {','.join(map(str, cell.layers))} {what}"

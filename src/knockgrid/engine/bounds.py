@@ -1,0 +1,177 @@
+"""Bounds: how many prompts are bound at once, and what is left of the memory for their passes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.divergences.evaluate import chunk_rows
+from knockgrid.engine.executors.executor import Executor
+from knockgrid.engine.memory import LEAST, Memory, in_words
+from knockgrid.engine.record import sites_of
+from knockgrid.engine.settings import Settings
+from knockgrid.errors import InputError
+from knockgrid.host.sizes import Sizes, sizes_of
+from knockgrid.passes.prepared import Prepared
+from knockgrid.passes.run import Run, input_device
+from knockgrid.sources.source import Unavailable
+
+AT_ONCE = {"cpu": 8}
+"""Outcomes that are measured together; on accelerators launches should not dominate."""
+TERMS = 12
+"""Arrays of a chunk that the divergences hold at a time."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """The bytes that a batch of prompts of one length needs.
+
+    `kept` are those of one prompt's recorded runs, `cache` those of its keys and values, which a
+    pass copies; `recording` of one row while runs are recorded, `runs` the source runs of a prompt;
+    `row` of one row of a pass, `measuring` while divergences are taken.
+    """
+
+    kept: int
+    cache: int
+    recording: int
+    runs: int
+    row: int
+    measuring: int
+
+    @property
+    def least(self) -> int:
+        """What one prompt in the smallest passes takes."""
+        passing = self.cache + LEAST * self.row + self.measuring
+        return self.kept + max(self.recording, passing)
+
+
+def need_of(
+    sizes: Sizes,
+    length: int,
+    settings: Settings,
+    acts: Sequence[str],
+    n_runs: int,
+    keep_kv: bool,
+    device: str,
+) -> Need:
+    """What prompts of one length need, `length` counting the measured tokens but the last."""
+    n_tokens = settings.n_tokens
+    edges = any(one.edges for one in settings.interventions)
+    kept = sizes.run(length, n_tokens, acts, keep_kv, edges) * (1 + n_runs)
+    if settings.samples > 1 and settings.direction == "denoise":
+        # Each sample is a run of its own there, so all cells wait for their last sample.
+        cells = len(settings.interventions) * len(settings.layers)
+        kept += cells * n_tokens * sizes.d_vocab * 8
+    term = max(4, sizes.itemsize) * sizes.d_vocab
+    at_once = AT_ONCE.get(device, 256)
+    stacked = at_once * n_tokens * sizes.d_vocab * sizes.itemsize
+    chunk = min(at_once, chunk_rows(sizes.d_vocab, torch.device(device))) * TERMS * term
+    return Need(
+        kept=kept,
+        cache=sizes.cache(length) * (1 + n_runs) if keep_kv else 0,
+        recording=sizes.row(length, length, n_tokens) + sizes.cache(length),
+        runs=n_runs,
+        row=sizes.row(length, length, n_tokens),
+        measuring=stacked + chunk,
+    )
+
+
+def need(
+    model: TransformerBridge, settings: Settings, batch: Sequence[Prepared], keep_kv: bool
+) -> Need:
+    """What the prompts of a batch need on a loaded model."""
+    acts = [name for name, _ in sites_of(model, settings)]
+    n_runs = max(source_runs(one, settings) for one in batch)
+    length = len(batch[0].tokens) + settings.n_tokens - 1
+    device = input_device(model).type
+    return need_of(sizes_of(model), length, settings, acts, n_runs, keep_kv, device)
+
+
+def source_runs(one: Prepared, settings: Settings) -> int:
+    """How many runs the sources of a sweep have recorded for a prompt."""
+    wanted: set[Any] = set()
+    for each in settings.interventions:
+        try:
+            spec = None if each.source is None else each.source.run(one.prompt)
+        except Unavailable:
+            continue
+        if spec is not None and each.source is not None:
+            wanted |= {(spec, i) for i in range(settings.samples if each.source.random else 1)}
+    return len(wanted)
+
+
+def prompts_at_once(memory: Memory, need: Need, n: int) -> int:
+    """How many of n prompts are bound at once: at most half of the memory is for their runs."""
+    bounds = [n, *(b for b in (memory.prompts, memory.most_rows) if b is not None)]
+    if memory.max_bytes is not None:
+        each = need.kept + need.cache
+        bounds.append((memory.max_bytes - need.measuring) // 2 // each)
+        bounds.append(memory.max_bytes // (need.kept + need.recording))
+    return max(1, min(bounds))
+
+
+def rows_recorded(memory: Memory, need: Need, n: int) -> int | None:
+    """The rows of one pass in which the runs of n prompts are recorded, at most."""
+    bounds = [] if memory.most_rows is None else [memory.most_rows]
+    if memory.max_bytes is not None:
+        bounds.append((memory.max_bytes - n * need.kept) // need.recording)
+    return max(1, min(bounds)) if bounds else None
+
+
+def bytes_left(memory: Memory, need: Need, runs: Iterable[Run], n: int) -> int | None:
+    """What passes may allocate while the runs of n prompts are there, as measured on them."""
+    if memory.max_bytes is None:
+        return None
+    taken = bytes_held(runs) + n * need.cache + need.measuring
+    return max(0, memory.max_bytes - taken)
+
+
+def bytes_held(runs: Iterable[Run]) -> int:
+    """The bytes behind the tensors of some runs, which are views of shared ones."""
+    held: dict[int, int] = {}
+    for run in runs:
+        others = [] if run.noise is None else [run.noise]
+        pairs = [tensor for pair in run.kv for tensor in pair]
+        for tensor in (run.logits, *run.acts.values(), *run.visible.values(), *pairs, *others):
+            storage = tensor.untyped_storage()
+            held[storage.data_ptr()] = storage.nbytes()
+    return sum(held.values())
+
+
+def bounded(executor: Executor, memory: Memory, max_bytes: int | None) -> Executor:
+    """The executor within the bounds, if it is one that has any; others make smallest passes."""
+    if not is_dataclass(executor) or isinstance(executor, type):
+        return executor
+    names, changes = {field.name for field in fields(executor)}, dict[str, int]()
+    for name, bound in (("max_rows", memory.most_rows), ("max_bytes", max_bytes)):
+        own = getattr(executor, name, None)
+        if name in names and bound is not None:
+            changes[name] = bound if own is None else min(bound, own)
+    return replace(executor, **changes) if changes else executor
+
+
+def check_enough(
+    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, memory: Memory
+) -> None:
+    """Refuse bounds under which the longest prompt could not be carried out.
+
+    Raises:
+        InputError: fewer bytes than one prompt takes, or fewer rows than one cell.
+    """
+    rows = 1 + max(one.n_rows for one in settings.interventions)
+    if memory.max_rows is not None and memory.max_rows < rows:
+        raise InputError(
+            f"max_rows is {memory.max_rows}, and a pass with an edge patch has {rows} rows; give "
+            f"{rows} or more"
+        )
+    if memory.max_bytes is None:
+        return
+    longest = max(ready, key=lambda one: len(one.tokens))
+    least = need(model, settings, [longest], settings.keep_kv).least
+    if memory.max_bytes < least:
+        raise InputError(
+            f"max_memory is {in_words(memory.max_bytes)}, and prompt {longest.prompt.id!r} alone "
+            f"takes about {in_words(least)}; give more, a smaller n_tokens, or a smaller dtype"
+        )

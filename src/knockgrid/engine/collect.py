@@ -1,0 +1,220 @@
+"""Collect: carry out the cells of one batch of prompts, and what is said of each prompt."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any
+
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.divergences import js
+from knockgrid.divergences.divergence import UNITS, Divergence, in_unit
+from knockgrid.divergences.evaluate import evaluate
+from knockgrid.edits.intervention import Cell
+from knockgrid.engine.answers import decode_output, first_answers
+from knockgrid.engine.bind import Bound, bind
+from knockgrid.engine.bounds import (
+    AT_ONCE,
+    Need,
+    bounded,
+    bytes_left,
+    need,
+    prompts_at_once,
+    rows_recorded,
+)
+from knockgrid.engine.executors.executor import Executor
+from knockgrid.engine.executors.rows import widest
+from knockgrid.engine.measure import Meter, Row
+from knockgrid.engine.memory import until_it_fits
+from knockgrid.engine.settings import Settings
+from knockgrid.engine.setup import Setup
+from knockgrid.engine.top_tokens import top_tokens
+from knockgrid.passes.prepared import Prepared, token_texts
+from knockgrid.passes.run import input_device
+from knockgrid.prompts.positions import resolve
+from knockgrid.prompts.prompt import Prompt
+
+
+@dataclass(eq=False)
+class Collected:
+    """Rows with the place of their cell in the sweep, side entries, and dropped prompts by row."""
+
+    rows: list[tuple[int, list[Row]]] = field(default_factory=list)
+    sides: list[dict[str, Any]] = field(default_factory=list)
+    dropped: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def __iadd__(self, other: "Collected") -> "Collected":
+        self.rows += other.rows
+        self.sides += other.sides
+        for name, reasons in other.dropped.items():
+            self.dropped.setdefault(name, {}).update(reasons)
+        return self
+
+    def in_order(self) -> list[Row]:
+        """All rows in the order of the sweep's cells."""
+        return [row for _, rows in sorted(self.rows, key=lambda pair: pair[0]) for row in rows]
+
+
+def collect(
+    setup: Setup, batch: Sequence[Prepared], places: Sequence[int], done: Callable[[int], Any]
+) -> Collected:
+    """Carry out all cells of prompts of one length; `done` is told of finished cells.
+
+    `places` are the places of the prompts in the whole set: draws depend on no other prompt, but
+    the order of rows does. Where memory runs out, the rows of a part of the batch are discarded
+    (`done` is told a negative number), and it is tried again in smaller passes, then with fewer
+    prompts; that changes rows by rounding only.
+
+    Raises:
+        TooLittleMemory: nothing could be made smaller.
+    """
+    rest, found, length = Rest(setup, batch, places, done), Collected(), len(batch[0].tokens)
+    with setup.threads.at_work(len(batch) * setup.n_cells * length):
+        while rest.at < len(batch):
+            found += until_it_fits(rest.carried_out, rest.less, f"prompts of {length} tokens")
+    return found
+
+
+@dataclass(eq=False)
+class Rest:
+    """The prompts of a batch from `at` on, to be carried out as many at once as memory allows."""
+
+    setup: Setup
+    batch: Sequence[Prepared]
+    places: Sequence[int]
+    done: Callable[[int], Any]
+    at: int = 0
+    bound: Bound | None = None
+    told: int = 0
+
+    @cached_property
+    def need(self) -> Need:
+        """The memory that these prompts need."""
+        settings = self.setup.settings
+        return need(self.setup.model, settings, self.batch, settings.keep_kv)
+
+    @property
+    def n(self) -> int:
+        """The prompts that are carried out next."""
+        return prompts_at_once(self.setup.memory, self.need, len(self.batch) - self.at)
+
+    def carried_out(self) -> Collected:
+        """The rows of the next prompts."""
+        setup, n = self.setup, self.n
+        model, found = setup.model, Collected()
+        batch = self.batch[self.at : self.at + n]
+        most = rows_recorded(setup.memory, self.need, n)
+        settings = replace(setup.settings, rows_recorded=most)
+        self.bound = bound = bind(model, batch, self.places[self.at : self.at + n], settings)
+        meter = meter_of(model, bound, setup.measures, setup.unit, settings)
+        at_once = AT_ONCE.get(input_device(model).type, 256)
+        for cell, rows in finished(model, bound, meter, self.executor(bound), at_once):
+            found.rows.append((cell.index, rows))
+            self.tell(1)
+        for (index, name), reason in bound.dropped.items():
+            found.dropped.setdefault(name, {})[str(batch[index].prompt.id)] = reason
+        self.tell(len(settings.layers) * len(bound.dropped))
+        found.sides = [side(model, bound, i, meter, setup.unit) for i in range(n)]
+        self.at, self.bound, self.told = self.at + n, None, 0
+        return found
+
+    def executor(self, bound: Bound) -> Executor:
+        """The executor, within what the runs of these prompts leave of the memory."""
+        memory, runs = self.setup.memory, {id(run): run for run in bound.every_run}.values()
+        return bounded(
+            self.setup.executor, memory, bytes_left(memory, self.need, runs, len(bound.clean))
+        )
+
+    def tell(self, cells: int) -> None:
+        """Count cells that are done."""
+        self.told += cells
+        self.done(cells)
+
+    def less(self) -> bool:
+        """Discard what was done of the next prompts, and do less at once; False if that is least.
+
+        Passes come first: their rows cost nothing but speed, prompts are read again. While runs
+        are recorded there are no passes yet, but every prompt is a row, and so is every source.
+        """
+        memory, n, bound = self.setup.memory, self.n, self.bound
+        self.done(-self.told)
+        self.bound, self.told = None, 0
+        if bound is None:
+            return memory.fewer_prompts(n) or memory.fewer_rows(self.need.runs)
+        passes = getattr(self.executor(bound), "plans", None)
+        rows = 0 if passes is None else widest(passes(self.setup.model, bound.runs, bound.cells))
+        return memory.fewer_rows(rows) or memory.fewer_prompts(n)
+
+
+def finished(
+    model: TransformerBridge, bound: Bound, meter: Meter, carry_out: Executor, at_once: int
+) -> Iterator[tuple[Cell, list[Row]]]:
+    """The rows of all cells of a batch, those that cannot mean anything included."""
+    yield from meter.rows(carry_out(model, bound.runs, bound.cells), at_once)
+    yield from meter.skipped()
+
+
+def meter_of(
+    model: TransformerBridge,
+    bound: Bound,
+    measures: Sequence[Divergence],
+    unit: str,
+    settings: Settings,
+) -> Meter:
+    """A meter with the answer tokens and token texts of a batch."""
+    tokenizer = model.tokenizer
+    found = [first_answers(tokenizer, run, run.logits[0]) for run in bound.clean]
+    answers = [tuple(dict.fromkeys(one.ids[0] for one in some)) for some in found]
+    separators = [some[0].separator if some else None for some in found]
+    texts = [token_texts(tokenizer, run.generated) for run in bound.clean]
+    denoise, written = settings.direction == "denoise", partial(decode_output, tokenizer)
+    return Meter(bound, measures, unit, answers, separators, texts, denoise, settings.top, written)
+
+
+def side(
+    model: TransformerBridge, bound: Bound, index: int, meter: Meter, unit: str
+) -> dict[str, Any]:
+    """What the side table says of a prompt: text, clean run, how far its corruption moves it."""
+    run = bound.clean[index]
+    clean, answer = run.logits[0].double().log_softmax(-1), next(iter(meter.answers[index]), -1)
+    moved = {
+        name: float(in_unit(evaluate([js], run.logits[0], source.logits[:1])["js"], js, unit))
+        for (at, name, sample), source in bound.sources.items()
+        if at == index and sample == 0
+    }
+    has_subject = "subject" in run.prompt.spans
+    subject = list(resolve(run.prompt, run.tokens, "subject")) if has_subject else []
+    partner = run.prompt.swap
+    top = top_tokens(run.logits[: run.n_valid], meter.top) if meter.top else []
+    kept = {"top_tokens": [ids for ids, _ in top], "top_logp": [logp for _, logp in top]}
+    return {
+        "id": run.prompt.id,
+        "text": run.prompt.text,
+        "spans": spans_of(run.prompt),
+        "subject": run.prompt.span_text("subject"),
+        "relation": run.prompt.relation,
+        "group": run.prompt.group,
+        "answers": list(run.prompt.answers),
+        "separator": meter.separators[index],
+        "n_prompt": run.n_prompt,
+        "subject_tokens": subject,
+        "tokens": token_texts(model.tokenizer, run.tokens.ids),
+        "generated": list(meter.texts[index]),
+        "logp_clean": float(clean.max()) * UNITS[unit],
+        "logp_answer_clean": float(clean[answer]) * UNITS[unit] if answer >= 0 else None,
+        "rank_answer_clean": int((clean > clean[answer]).sum()) if answer >= 0 else None,
+        "js_corrupted": moved,
+        "swap": partner
+        and {
+            "id": partner.id,
+            "text": partner.text,
+            "spans": spans_of(partner),
+            "answers": list(partner.answers),
+        },
+        **(kept if meter.top else {}),
+    }
+
+
+def spans_of(prompt: Prompt) -> dict[str, list[int]]:
+    """The spans of a prompt as JSON holds them."""
+    return {name: [int(i) for i in span] for name, span in prompt.spans.items()}

@@ -1,0 +1,133 @@
+"""free_run: the intervened model writes its own tokens, while edits stay in force.
+
+The other executors measure on the clean continuation; here every row goes its own way, so a pass
+cannot be shared beyond the prompt. All cells of a prompt are rows of one batch, and every step
+feeds one token per row to a cache that holds the edited keys and values.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import final
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.divergences import js
+from knockgrid.divergences.evaluate import evaluate
+from knockgrid.edits.intervention import Cell
+from knockgrid.engine.executors.executor import Outcome, edits_by_hook, items
+from knockgrid.engine.executors.rows import Plan, layout, rows_at_once, split
+from knockgrid.errors import InputError
+from knockgrid.host.cache import empty_cache, takes_cache
+from knockgrid.host.sizes import sizes_of
+from knockgrid.passes.edit import Placed
+from knockgrid.passes.run import Run, as_hook, input_device, keep_measured, noise_hooks, run_hooked
+
+TOLERANCES = {torch.float64: 1e-8, torch.float32: 5e-6}
+
+
+@final
+@dataclass(frozen=True)
+class FreeRun:
+    """Greedy generation under persistent edits, batched over the cells of a prompt.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.free_run.name
+        'free_run'
+
+    Row 0 is never edited and is given the clean tokens; if its logits differ from those of the
+    clean run, the cache of this model cannot be trusted and the run ends. With `cached=False`, or
+    on a model that takes no cache, every step runs over the whole sequence again.
+
+    Limits: costs one whole pass over the prompt per cell, which the staircase saves.
+    """
+
+    name: str = "free_run"
+    max_rows: int | None = None
+    cached: bool = True
+    needs_kv: bool = False
+    max_bytes: int | None = None
+
+    def __call__(
+        self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
+    ) -> Iterator[Outcome]:
+        for plan in self.plans(model, runs, cells):
+            index = plan.items[0].run
+            run = runs[index]
+            logits, tokens = generate(model, run, plan, self.cached and takes_cache(model))
+            null = logits[0]
+            check_null(run, null)
+            written = tokens.tolist()
+            for item in plan.items:
+                row = plan.row[id(item)]
+                yield Outcome(item.cell, item.sample, logits[row], null, tuple(written[row]))
+
+    def plans(
+        self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
+    ) -> Iterator[Plan]:
+        """The batches of rows that cells are generated in, each of one prompt."""
+        cached = self.cached and takes_cache(model)
+        bounds = (self.max_rows, self.max_bytes)
+        todo = sorted(items(cells), key=lambda item: item.run)
+        for index, group in groupby(todo, key=lambda item: item.run):
+            length, n_tokens = len(runs[index].ids), runs[index].n_tokens
+            # A row keeps its own cache, and the logits of the steps before.
+            kept = sizes_of(model).cache(length) if cached else 0
+            suffix = runs[index].n_prompt if cached else length
+            limit = rows_at_once(model, length, suffix, 2 * n_tokens, bounds, kept)
+            for part in split(list(group), limit):
+                yield layout(0, part)
+
+
+def generate(model: TransformerBridge, run: Run, plan: Plan, cached: bool) -> tuple[Tensor, Tensor]:
+    """Logits `[row, token, d_vocab]` and own tokens `[row, token]` of every row of a plan."""
+    rows, device = len(plan.row_prompt), input_device(model)
+    past = empty_cache(model) if cached else None
+    ids = run.ids[: run.n_prompt].expand(rows, -1)
+    found: list[Tensor] = []
+    for token in range(run.n_tokens):
+        end = run.n_prompt + token
+        start = 0 if past is None or not token else end - 1
+        placed = [
+            Placed(edit, plan.row[id(item)], start, end)
+            for item in plan.items
+            for edit in item.edits
+        ]
+        noise = None if run.noise is None else run.noise[start:end]
+        edited = edits_by_hook(model, placed, device).items()
+        hooks = [*noise_hooks(model, noise), *edited, ("unembed.hook_in", keep_measured(LAST))]
+        with torch.inference_mode():
+            named = [(name, as_hook(f)) for name, f in hooks]
+            logits = run_hooked(model, ids[:, start:], named, past)[:, -1]
+        found.append(logits)
+        own = logits.argmax(-1)
+        if end < len(run.ids):
+            step = own.clone()
+            step[0] = run.ids[end]
+            ids = torch.cat([ids, step[:, None]], dim=1)
+    logits = torch.stack(found, dim=1)
+    return logits, logits.argmax(-1)
+
+
+LAST = slice(-1, None)
+
+
+def check_null(run: Run, logits: Tensor) -> None:
+    """Refuse a cache under which the unedited row is not the clean run.
+
+    Raises:
+        InputError: it differs, so that every row of the batch would be wrong as well.
+    """
+    apart = float(evaluate([js], run.logits, logits)["js"].max())
+    if not apart <= TOLERANCES.get(logits.dtype, 1e-2):
+        raise InputError(
+            f"generating prompt {run.prompt.id!r} step by step is {apart:.1e} in JS away from the "
+            "clean run on this model; use mode='persistent', or executor='reference' for steps "
+            "without a cache"
+        )
+
+
+free_run = FreeRun()

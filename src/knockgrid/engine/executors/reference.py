@@ -1,0 +1,89 @@
+"""reference: one full forward pass per cell, the oracle of every other executor."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.edits.intervention import Cell
+from knockgrid.engine.executors.executor import Outcome, edits_by_hook, items
+from knockgrid.engine.executors.rows import layout, split
+from knockgrid.passes.edit import Edit, Placed
+from knockgrid.passes.run import Run, as_hook, input_device, keep_measured, noise_hooks, run_hooked
+
+
+@final
+@dataclass(frozen=True)
+class Reference:
+    """One `run_with_hooks` over the whole sequence per sample of a cell; no cache, no batching.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.reference.name
+        'reference'
+
+    Limits: a sweep over L layers costs L full passes per row and prompt.
+    """
+
+    name: str = "reference"
+    needs_kv: bool = False
+
+    def __call__(
+        self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
+    ) -> Iterator[Outcome]:
+        nulls: dict[tuple[int, int], Tensor] = {}
+        for item in items(cells):
+            run, rows = runs[item.run], item.cell.n_rows
+            if (item.run, rows) not in nulls:
+                nulls[item.run, rows] = forward(model, run, (), rows)
+            logits = forward(model, run, item.edits, rows)
+            yield Outcome(item.cell, item.sample, logits, nulls[item.run, rows])
+
+
+def forward(
+    model: TransformerBridge,
+    run: Run,
+    edits: Sequence[Edit],
+    n_rows: int = 1,
+    watch: Sequence[tuple[str, Any]] = (),
+) -> Tensor:
+    """Logits `[token, d_vocab]` of one full pass with some edits in its first row.
+
+    The hooks in `watch` see every activation after the edits.
+    """
+    applied = edits_by_hook(model, [Placed(edit, row=0) for edit in edits], input_device(model))
+    hooks = [*noise_hooks(model, run.noise), *applied.items()]
+    named = [*((name, as_hook(apply)) for name, apply in hooks), *watch]
+    with torch.inference_mode():
+        logits = run_hooked(model, run.ids.expand(n_rows, -1), named)
+    # A copy, since a view would keep the logits of all positions and rows alive.
+    return logits[0, run.n_prompt - 1 :].clone()
+
+
+def in_rows(
+    model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell], max_rows: int
+) -> Iterator[Outcome]:
+    """The cells of every run as rows of passes over the whole sequence, without a cache.
+
+    Fewer passes than the reference executor makes, for whoever makes sure of one of them.
+    """
+    todo, device = sorted(items(cells), key=lambda item: item.run), input_device(model)
+    for index, group in groupby(todo, key=lambda item: item.run):
+        run = runs[index]
+        for part in split(list(group), max_rows):
+            plan = layout(0, part)
+            placed = [Placed(e, plan.row[id(item)]) for item in part for e in item.edits]
+            hooks = [*noise_hooks(model, run.noise), *edits_by_hook(model, placed, device).items()]
+            named = [(name, as_hook(apply)) for name, apply in hooks]
+            named.append(("unembed.hook_in", keep_measured(slice(run.n_prompt - 1, None))))
+            with torch.inference_mode():
+                logits = run_hooked(model, run.ids.expand(len(plan.row_prompt), -1), named)
+            for item in part:
+                yield Outcome(item.cell, item.sample, logits[plan.row[id(item)]], logits[0])
+
+
+reference = Reference()

@@ -1,0 +1,81 @@
+"""A sweep in memory: the model loaded, all batches collected, one table made of them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch.nn import Module
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.display.progress import bar
+from knockgrid.edits.intervention import Intervention
+from knockgrid.engine.collect import Collected, collect
+from knockgrid.engine.setup import Setup, set_up
+from knockgrid.errors import InputError
+from knockgrid.host.bridge import load
+from knockgrid.passes.exclusive import exclusive
+from knockgrid.prompts.prompt import Prompt
+from knockgrid.table.left_out import warn_left_out
+from knockgrid.table.table import build
+
+Model = str | Path | TransformerBridge | Callable[[], TransformerBridge]
+
+
+def sweep_in_memory(
+    model: Model,
+    prompts: Sequence[Prompt] | Prompt,
+    interventions: Sequence[Intervention] | Intervention,
+    *,
+    progress: bool = True,
+    **options: Any,
+) -> pd.DataFrame:
+    """The table of a sweep that writes nothing; `options` are those of `sweep`.
+
+    Raises:
+        InputError: as `sweep`.
+    """
+    bridge = loaded(model)
+    with exclusive(bridge, "sweep"):
+        setup = set_up(bridge, prompts, interventions, **options)
+        return warn_left_out(tabled(setup, collected(setup, progress)))
+
+
+def loaded(model: Model, device: str | None = None) -> TransformerBridge:
+    """The model; one that is named goes to `device`.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    if callable(model) and not isinstance(model, Module):
+        return load(model())
+    return load(model, device=device)  # type: ignore[arg-type]
+
+
+def collected(setup: Setup, progress: bool) -> Collected:
+    """All batches of a sweep."""
+    place = {one.prompt.id: i for i, one in enumerate(setup.ready)}
+    found = Collected()
+    total = len(setup.ready) * setup.n_cells
+    with bar(total, " cells", "sweep", progress) as done:
+        for batch in setup.batches():
+            found += collect(setup, batch, [place[one.prompt.id] for one in batch], done.update)
+    return found
+
+
+def tabled(setup: Setup, found: Collected) -> pd.DataFrame:
+    """The table of a sweep.
+
+    Raises:
+        InputError: no row has a usable prompt.
+    """
+    rows = found.in_order()
+    reasons = [reason for some in found.dropped.values() for reason in some.values()]
+    if not rows and reasons:
+        raise InputError(f"no row has a usable prompt: {reasons[0]}")
+    place = {one.prompt.id: i for i, one in enumerate(setup.ready)}
+    known = {
+        "dropped": found.dropped,
+        "prompts": sorted(found.sides, key=lambda side: place[side["id"]]),
+    }
+    return build(rows, {**setup.metadata(), **known}, setup.columns)

@@ -1,0 +1,230 @@
+"""Measure: from outcomes to rows of the table."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from knockgrid.divergences import js
+from knockgrid.divergences.distribution import nan_rows
+from knockgrid.divergences.divergence import Divergence, in_unit
+from knockgrid.divergences.evaluate import evaluate
+from knockgrid.edits.intervention import Cell, not_a_distribution
+from knockgrid.engine.bind import Bound
+from knockgrid.engine.executors.executor import Outcome
+from knockgrid.engine.top_tokens import Top, columns_of, top_tokens
+from knockgrid.errors import InputError
+from knockgrid.passes.run import Run
+
+Row = dict[str, Any]
+Values = dict[str, dict[int, float]]
+"""Per measure, the value at every measured token."""
+
+
+@dataclass(eq=False)
+class Gathered:
+    """The samples of one cell, while they arrive."""
+
+    values: list[Values] = field(default_factory=list)
+    mean: Tensor | None = None
+    diverged: list[int] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Meter:
+    """Measures the outcomes of one batch.
+
+    `answers` holds the tokens of every prompt that count as its answer, the best first,
+    `separators` what stands between prompt and best answer, `texts` the texts of its measured
+    tokens, `unit` as in `sweep`; so many of the most probable tokens (`top`) go into every row.
+    `written` gives the text of what an intervened model wrote itself.
+    """
+
+    bound: Bound
+    measures: Sequence[Divergence]
+    unit: str
+    answers: Sequence[Sequence[int]]
+    separators: Sequence[str | None]
+    texts: Sequence[Sequence[str]]
+    denoise: bool
+    top: int = 0
+    written: Callable[[Sequence[int]], str] = str
+    _open: dict[int, Gathered] = field(default_factory=dict)
+
+    def rows(self, outcomes: Iterable[Outcome], at_once: int) -> Iterator[tuple[Cell, list[Row]]]:
+        """The rows of every cell, as soon as its last sample has arrived."""
+        for _, group in groupby(outcomes, key=lambda o: (id(o.null), o.cell.runs[o.sample])):
+            checked = False
+            while some := list(islice(group, at_once)):
+                logits = torch.stack([outcome.logits for outcome in some])
+                measured = self._values(some, logits), self._tops(some, logits)
+                checked = checked or self._check_null(some[0])
+                for outcome, values, tops in zip(some, *measured, strict=True):
+                    rows = self._add(outcome, values, tops)
+                    if rows:
+                        yield outcome.cell, rows
+
+    def _check_null(self, outcome: Outcome) -> bool:
+        """Refuse the rows of a pass whose unedited row is not the run that it edits.
+
+        Raises:
+            InputError: it differs, so that the cache of this model cannot be trusted here.
+        """
+        run = self.bound.runs[outcome.cell.runs[outcome.sample]]
+        apart = float(evaluate([js], run.logits, outcome.null)["js"].max())
+        if not apart <= (5e-6 if outcome.null.dtype in (torch.float32, torch.float64) else 1e-2):
+            raise InputError(
+                f"the unedited row of a pass over prompt {run.prompt.id!r} is {apart:.1e} in JS "
+                "away from its recorded run; use executor='reference' for this model"
+            )
+        return True
+
+    def tokens(self, cell: Cell) -> Sequence[int]:
+        """The tokens that a cell is measured at."""
+        every = range(self.bound.clean[cell.prompt].n_tokens)
+        return every if cell.token is None else [cell.token]
+
+    def _values(self, some: Sequence[Outcome], logits: Tensor) -> list[Values]:
+        """Per outcome, the values of every measure at every measured token."""
+        prompt = some[0].cell.prompt
+        clean = self.bound.clean[prompt].logits if self.denoise else some[0].null
+        self._refuse_nan(some, logits, clean)
+        found: list[Values] = [{} for _ in some]
+        for token in sorted({token for o in some for token in self.tokens(o.cell)}):
+            # members of a family of positions are measured at one token each
+            at = [i for i, o in enumerate(some) if token in self.tokens(o.cell)]
+            rows = logits[:, token] if len(at) == len(some) else stacked(some, at, token)
+            answers = torch.tensor((token == 0 and self.answers[prompt]) or [-1])
+            columns = evaluate(self.measures, clean[token], rows, answers=answers.to(logits.device))
+            columns = {m.name: in_unit(columns[m.name], m, self.unit) for m in self.measures}
+            columns["js_to_source"] = self._to_source([some[i] for i in at], rows, token)
+            for name, column in columns.items():
+                for i, value in zip(at, column.tolist(), strict=True):
+                    found[i].setdefault(name, {})[token] = value
+        return found
+
+    def _tops(self, some: Sequence[Outcome], logits: Tensor) -> list[list[Top]]:
+        """Per outcome, its most probable tokens at every token; of samples, their mean has them."""
+        if not self.top or len(some[0].cell.samples) > 1:
+            return [[] for _ in some]
+        n, flat = logits.shape[1], top_tokens(logits, self.top)
+        return [flat[i * n : (i + 1) * n] for i in range(len(some))]
+
+    def _to_source(self, some: Sequence[Outcome], logits: Tensor, token: int) -> Tensor:
+        """JS to the run that the source took its values from, where there is one."""
+        sources = [
+            self.bound.sources.get((o.cell.prompt, o.cell.intervention.name, o.sample))
+            for o in some
+        ]
+        found = torch.full((len(some),), float("nan"), dtype=torch.float64)
+        for run in {id(s): s for s in sources if s is not None}.values():
+            at = [i for i, source in enumerate(sources) if source is run]
+            values = evaluate([js], run.logits[token], logits[at])["js"]
+            found[at] = in_unit(values, js, self.unit).double().cpu()
+        return found
+
+    def _refuse_nan(self, some: Sequence[Outcome], logits: Tensor, clean: Tensor) -> None:
+        bad = (nan_rows(logits) | nan_rows(clean)).any(-1)
+        if bool(bad.any()):
+            cell = some[int(bad.nonzero()[0])].cell
+            raise not_a_distribution(cell, self.bound.clean[cell.prompt].prompt)
+
+    def _add(self, outcome: Outcome, values: Values, tops: Sequence[Top]) -> list[Row]:
+        cell = outcome.cell
+        apart = self._diverged(outcome)
+        text = self.written(outcome.generated) if outcome.generated else None
+        if len(cell.samples) == 1:
+            return self._finish(cell, [values], values.get("js"), apart, tops, text)
+        gathered = self._open.setdefault(cell.index, Gathered())
+        gathered.values.append(values)
+        gathered.diverged += apart
+        gathered.written += [] if text is None else [text]
+        share = outcome.logits.double().softmax(-1) / len(cell.samples)
+        gathered.mean = share if gathered.mean is None else gathered.mean + share
+        if len(gathered.values) < len(cell.samples):
+            return []
+        del self._open[cell.index]
+        mean = gathered.mean.log()
+        clean = self.bound.clean[cell.prompt].logits if self.denoise else outcome.null
+        of_mean = in_unit(evaluate([js], clean, mean)["js"], js, self.unit)
+        tops = top_tokens(mean, self.top) if self.top else []
+        text = json.dumps(gathered.written, ensure_ascii=False) if gathered.written else None
+        return self._finish(
+            cell, gathered.values, dict(enumerate(of_mean.tolist())), gathered.diverged, tops, text
+        )
+
+    def _diverged(self, outcome: Outcome) -> list[int]:
+        """The first token that the intervened model wrote differently, if there is one."""
+        run = self.bound.clean[outcome.cell.prompt]
+        clean = run.generated[: run.n_valid]
+        pairs = enumerate(zip(outcome.generated, clean, strict=False))
+        return [i for i, (own, other) in pairs if own != other][:1]
+
+    def _finish(
+        self,
+        cell: Cell,
+        samples: Sequence[Values],
+        of_mean: Mapping[int, float] | None,
+        diverged: Sequence[int],
+        tops: Sequence[Top],
+        text: str | None,
+    ) -> list[Row]:
+        prompt = cell.prompt
+        run, rows = self.bound.clean[prompt], []
+        for token in self.tokens(cell):
+            row = label(cell, run, token, self.texts[prompt][token])
+            row["samples"] = len(samples)
+            row["diverged"] = min(diverged, default=None)
+            if token >= run.n_valid:
+                row["status"] = "NA: the text had ended before this token"
+            else:
+                for name in samples[0]:
+                    row[name] = sum(s[name][token] for s in samples) / len(samples)
+                if of_mean is not None:
+                    row["js_mean_dist"] = of_mean[token]
+                row.update(columns_of(tops[token]) if tops else {})
+            rows.append(row)
+        if text is not None:
+            rows[0]["written"] = text
+        return rows
+
+    def skipped(self) -> Iterator[tuple[Cell, list[Row]]]:
+        """Rows of the cells that cannot mean anything, with the reason as their status."""
+        for cell, reason in self.bound.skipped:
+            run, texts = self.bound.clean[cell.prompt], self.texts[cell.prompt]
+            rows = [label(cell, run, token, texts[token]) for token in self.tokens(cell)]
+            nothing = {measure.name: math.nan for measure in self.measures}
+            empty = {**nothing, "samples": 0, "status": f"NA: {reason}"}
+            yield cell, [{**row, **empty} for row in rows]
+
+
+def stacked(some: Sequence[Outcome], at: Sequence[int], token: int) -> Tensor:
+    """The logits `[row, d_vocab]` of some outcomes at one token."""
+    return torch.stack([some[i].logits[token] for i in at])
+
+
+def label(cell: Cell, run: Run, token: int, text: str) -> Row:
+    """The columns that say where a row belongs."""
+    one = cell.intervention
+    return {
+        "prompt": run.prompt.id,
+        "group": run.prompt.group,
+        "relation": run.prompt.relation,
+        "subject": run.prompt.span_text("subject"),
+        "intervention": one.name,
+        "layer": cell.layer,
+        "layers": ",".join(map(str, cell.layers)),
+        "head": one.head,
+        "module": one.module,
+        "position": one.position,
+        "alpha": getattr(one, "alpha", None),
+        "token": token,
+        "token_text": text,
+        "status": "ok",
+    }

@@ -1,0 +1,278 @@
+"""Setup: everything that a sweep decides and measures before its first cell."""
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.divergences.divergence import Divergence
+from knockgrid.edits.intervention import Intervention, Statistics, check_names, listed
+from knockgrid.edits.layers import layer_list, layer_set
+from knockgrid.engine.answers import check_answers
+from knockgrid.engine.bounds import check_enough, need, prompts_at_once
+from knockgrid.engine.checks import (
+    check_edits,
+    check_free_run,
+    check_options,
+    check_places,
+)
+from knockgrid.engine.executors.executor import Executor
+from knockgrid.engine.executors.free_run import FreeRun
+from knockgrid.engine.memory import TRIAL, Memory, bytes_of, check_rows, until_it_fits
+from knockgrid.engine.preflight import choose
+from knockgrid.engine.settings import Settings
+from knockgrid.engine.statistics import embedding_std, site_statistics
+from knockgrid.engine.threads import Look, Threads
+from knockgrid.errors import check_counts, whole_number, yes_or_no
+from knockgrid.host.bridge import check_ready, describe, n_layers
+from knockgrid.host.versions import version
+from knockgrid.passes.prepared import Prepared, batches, default_bos, ids_of, prepare
+from knockgrid.passes.run import input_device, record
+from knockgrid.prompts.prompt import Prompt
+from knockgrid.sources.source import Unavailable
+from knockgrid.table.table import LISTS
+
+PACKAGES = ("knockgrid", "transformer-lens", "transformers", "pandas")
+BATCH = 32
+METRICS = (
+    "js",
+    "kl",
+    "kl_reverse",
+    "tv",
+    "logp_clean",
+    "rank_clean",
+    "logp_answer",
+    "rank_answer",
+)
+SMALL = 48
+"""Tokens of the pass that finds the better number of threads: as many as a pass of cells has."""
+WORTH = 500
+"""Cells from which on it is worth to look for it."""
+
+
+@dataclass(frozen=True, eq=False)
+class SetLevel:
+    """Numbers that are taken over the whole prompt set, so that no part may compute its own."""
+
+    sigma: dict[str, float]
+    statistics: Statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A sweep that has been checked and tried, ready to be carried out batch by batch."""
+
+    model: TransformerBridge
+    ready: Sequence[Prepared]
+    settings: Settings
+    executor: Executor
+    receipt: dict[str, Any]
+    measures: Sequence[Divergence]
+    unit: str
+    mode: str
+    batch: int = BATCH
+    memory: Memory = field(default_factory=Memory)
+    threads: Threads = field(default_factory=Threads)
+
+    @property
+    def set_level(self) -> SetLevel:
+        """What was taken over the whole prompt set."""
+        return SetLevel(dict(self.settings.sigma), self.settings.statistics)
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of values that a run has whatever happens in its cells."""
+        names = [measure.name for measure in self.measures]
+        mean = ["js_mean_dist"] if "js" in names else []
+        wrote = ["written"] if self.mode == "free_run" else []
+        return [*names, "js_to_source", *mean, *wrote, *(LISTS if self.settings.top else ())]
+
+    @property
+    def n_cells(self) -> int:
+        """Cells per prompt."""
+        return len(self.settings.interventions) * len(self.settings.layers)
+
+    def batches(self) -> list[list[Prepared]]:
+        """The prompts in parts of equal length, always the same ones for the same prompts.
+
+        What is computed together rounds together, so a sweep that is carried out in pieces must
+        not cut across these.
+        """
+        return list(batches(self.ready, at_most=self.batch))
+
+    def metadata(self) -> dict[str, Any]:
+        """What travels with the table, but for what is known of each prompt only afterwards."""
+        settings = self.settings
+        return {
+            "mode": self.mode,
+            "unit": self.unit,
+            "metrics": [measure.name for measure in self.measures],
+            "direction": settings.direction,
+            "samples": settings.samples,
+            "seed": settings.seed,
+            "prepend_bos": settings.prepend_bos,
+            "n_tokens": settings.n_tokens,
+            "layer_order": list(settings.layers),
+            "intervention_order": [one.name for one in settings.interventions],
+            "labels": {one.name: one.label for one in settings.interventions},
+            "interventions": [one.describe() for one in settings.interventions],
+            "sigma": dict(settings.sigma),
+            "model": describe(self.model),
+            "receipt": self.receipt,
+            "threads": self.threads.describe(),
+            "versions": versions(),
+        }
+
+
+def set_up(
+    model: TransformerBridge,
+    prompts: Sequence[Prompt] | Prompt,
+    interventions: Sequence[Intervention] | Intervention,
+    *,
+    layers: str | int | Sequence[int] = "all",
+    n_tokens: int = 1,
+    mode: str = "prompt_only",
+    metrics: Sequence[str] = METRICS,
+    unit: str = "nats",
+    samples: int = 1,
+    direction: str = "noise",
+    executor: str | Executor = "auto",
+    prepend_bos: bool | None = None,
+    seed: int = 0,
+    batch: int = BATCH,
+    max_rows: int | None = None,
+    max_memory: int | str | None = None,
+    threads: int | None = None,
+    top: int = 0,
+    set_level: SetLevel | None = None,
+) -> Setup:
+    """Check everything, take the statistics over the set, and try the executor on this model.
+
+    `set_level` is what an earlier part of the same sweep has taken over the set; it is then not
+    computed anew.
+
+    Raises:
+        InputError: bad input, in one sentence.
+    """
+    check_ready(model)
+    rows = listed(interventions)
+    check_counts(n_tokens=n_tokens, samples=samples, batch=batch)
+    seed, prepend_bos = whole_number("seed", seed), yes_or_no("prepend_bos", prepend_bos)
+    check_rows(max_rows)
+    memory = Memory(max_rows, bytes_of(max_memory))
+    check_counts(least=0, top=top)
+    check_counts(**({} if threads is None else {"threads": threads}))
+    measures = check_options(mode, metrics, unit, direction)
+    check_names(rows)
+    chosen = layer_list(layers, n_layers(model))
+    check_edits(model, rows, chosen)
+    bos = default_bos(model, prepend_bos)
+    ready = prepare(model, [prompts] if isinstance(prompts, Prompt) else prompts, bos, n_tokens)
+    check_answers(model.tokenizer, ready)
+    check_places(ready, rows, n_tokens)
+    persistent = mode != "prompt_only"
+    settings = Settings(
+        rows, chosen, n_tokens, samples, direction, persistent, bos, seed, keep_kv=False, top=top
+    )
+    check_enough(model, ready, settings, memory)
+    last = _LOOKS.setdefault(model, Look())
+    share = Threads(threads, small_pass(model, ready, settings, memory), last)
+    with share.at_work():
+        if set_level is None:
+            settings = measured(model, ready, settings, memory)
+        else:
+            settings = replace(settings, **vars(set_level))
+        if mode == "free_run":
+            check_free_run(rows, executor)
+            trial, stepwise = replace(settings, n_tokens=1), FreeRun(cached=executor != "reference")
+            carry_out, receipt = tried(model, ready, trial, stepwise, memory)
+        else:
+            carry_out, receipt = tried(model, ready, settings, executor, memory)
+    settings = replace(settings, keep_kv=carry_out.needs_kv)
+    check_enough(model, ready, settings, memory)
+    return Setup(
+        model, ready, settings, carry_out, receipt, measures, unit, mode, batch, memory, share
+    )
+
+
+def small_pass(
+    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, memory: Memory
+) -> Callable[[], Any] | None:
+    """A pass over copies of the shortest prompt; None where threads matter little or not at all."""
+    cells = len(ready) * len(settings.interventions) * len(settings.layers) * settings.n_tokens
+    if cells < WORTH or input_device(model).type != "cpu":
+        return None
+    ids = ids_of(model, [min(ready, key=lambda one: len(one.tokens))])
+    rows = min(max(1, SMALL // ids.shape[1]), memory.most_rows or SMALL)
+    ids = ids.repeat(rows, 1)
+    return lambda: record(model, ids, measured=slice(-1, None), keep_kv=False)
+
+
+_LOOKS: "WeakKeyDictionary[TransformerBridge, Look]" = WeakKeyDictionary()
+
+
+def tried(
+    model: TransformerBridge,
+    ready: Sequence[Prepared],
+    settings: Settings,
+    executor: str | Executor,
+    memory: Memory,
+) -> tuple[Executor, dict[str, Any]]:
+    """The executor that a sweep runs on; it was tried in passes that fit."""
+    return until_it_fits(
+        lambda: choose(model, ready, settings, executor, memory),
+        lambda: memory.fewer_rows(memory.most_rows or TRIAL),
+        "prompts of the trial",
+    )
+
+
+def measured(
+    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, memory: Memory
+) -> Settings:
+    """Settings with the statistics of the set, over as many prompts at once as fit."""
+
+    def at_once() -> int:
+        return prompts_at_once(memory, need(model, settings, [longest], False), BATCH)
+
+    longest = max(ready, key=lambda one: len(one.tokens))
+    return until_it_fits(
+        lambda: with_statistics(model, ready, settings, at_once()),
+        lambda: memory.fewer_prompts(at_once()),
+        "prompts",
+    )
+
+
+def with_statistics(
+    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, at_most: int = BATCH
+) -> Settings:
+    """Settings with the numbers that are taken over the whole prompt set, `at_most` at once."""
+    scales: set[str] = set()
+    for one in settings.interventions:
+        for prepared in ready if one.source is not None else ():
+            try:
+                spec = one.source.run(prepared.prompt) if one.source is not None else None
+            except Unavailable:
+                continue
+            if spec is not None and spec.scale:
+                scales.add(spec.scale_from)
+    sets = [
+        layer_set(one.window, layer, n_layers(model))
+        for one in settings.interventions
+        for layer in settings.layers
+    ]
+    inside = sorted({layer for layers in sets for layer in layers})
+    return replace(
+        settings,
+        sigma={scale: embedding_std(model, ready, scale) for scale in sorted(scales)},
+        statistics=site_statistics(model, ready, settings.interventions, inside, at_most),
+    )
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that results depend on, PyTorch's with its build."""
+    found = {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), "torch": str(torch.__version__), **found}

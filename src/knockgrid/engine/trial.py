@@ -1,0 +1,286 @@
+"""Trial: the cells that preflight carries out on a model before it is trusted with a sweep."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.edits.intervention import Cell, Intervention
+from knockgrid.edits.layers import layer_set
+from knockgrid.edits.patch import patch
+from knockgrid.engine.bind import Binder, check_spec, no_place, unseen_edge
+from knockgrid.engine.settings import Settings
+from knockgrid.errors import InputError
+from knockgrid.host.bridge import has_hook, n_layers
+from knockgrid.passes.answer_positions import is_answer_position
+from knockgrid.passes.prepared import Prepared
+from knockgrid.passes.run import Run
+from knockgrid.prompts.positions import At, lacks, resolve
+from knockgrid.sources.donor import Donor
+from knockgrid.sources.source import Source, Unavailable, Where, normal
+
+Groups = Mapping[str, Sequence[Intervention]]
+
+
+@final
+@dataclass(frozen=True)
+class Probe(Source):
+    """The activation with as much noise again: a value that no working edit can hide."""
+
+    @property
+    def label(self) -> str:
+        return "probe"
+
+    def value(self, where: Where) -> Tensor:
+        base = where.base
+        drawn = normal(base.shape, (*where.key, where.act_name)).to(base.device, base.dtype)
+        return base + drawn * (base.float().std(correction=0) + 1).to(base.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What is tried: per kind of edit its own cells, no-ops, and one maximal edit at all layers.
+
+    `pair` holds two cells on different prompts of equal length that begin at the same position,
+    so that they share a pass.
+    """
+
+    runs: Sequence[Run]
+    cells: Mapping[str, Sequence[Cell]]
+    no_ops: Mapping[str, Sequence[Cell]]
+    maximal: Mapping[str, Sequence[Cell]]
+    pair: Sequence[Cell]
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of edit that are tried."""
+        return list(self.cells)
+
+    def edited(self, *kinds: str) -> list[Cell]:
+        """The cells of some kinds that change something."""
+        return [cell for kind in kinds for cell in (*self.cells[kind], *self.maximal[kind])]
+
+    def idle(self, *kinds: str) -> list[Cell]:
+        """The cells of some kinds that must change nothing."""
+        return [cell for kind in kinds for cell in self.no_ops[kind]]
+
+
+def grouped(prompt: Prepared, interventions: Sequence[Intervention]) -> Groups:
+    """For every kind of edit, the interventions that begin first and last in a prompt.
+
+    Where a pass begins decides what it takes from the cache, so both are tried.
+    """
+
+    def start(one: Intervention) -> int:
+        places = [one.edges[0]] if one.edges else [at for _, at in one.sites]
+        return min(first_position(prompt, at) for at in places)
+
+    groups: dict[str, list[Intervention]] = {}
+    for one in interventions:
+        if not has_places(prompt, one):
+            continue
+        some = "" if one.heads is None else " (some heads)"
+        groups.setdefault(one.kind + some, []).append(one)
+    found: dict[str, Sequence[Intervention]] = {}
+    for kind, ones in groups.items():
+        ones = sorted(ones, key=start)
+        same = start(ones[0]) == start(ones[-1])
+        found[kind] = ones[:1] if same else [ones[0], ones[-1]]
+    return found
+
+
+def first_position(prompt: Prepared, at: At) -> int:
+    """The first position of a place; where in the answer a place lies is not known yet."""
+    if not isinstance(at, str | int):
+        return min(first_position(prompt, one) for one in at)
+    if is_answer_position(at):
+        return len(prompt.tokens) - (at == "last_q")
+    return min(resolve(prompt.prompt, prompt.tokens, at))
+
+
+def has_places(prompt: Prepared, one: Intervention) -> bool:
+    """Whether a member of a family of positions can have cells on a prompt."""
+    places = [at for at in one.places if not is_answer_position(at)]
+    return not any(lacks(prompt.prompt, prompt.tokens, at) for at in places)
+
+
+def first_complete(
+    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, at_most: int = 64
+) -> Prepared:
+    """The first prompt that every intervention has a source for, or the first one.
+
+    One that is longer than the model's attention window goes first, if there is one.
+    """
+    window = _window(model)
+    ordered = sorted(ready, key=lambda one: window is None or len(one.tokens) <= window)
+    return next((one for one in ordered[:at_most] if _complete(model, one, settings)), ordered[0])
+
+
+def partner_of(prompt: Prepared, ready: Sequence[Prepared]) -> Prepared | None:
+    """A prompt that may share a pass with this one: as long, and another text."""
+    ids = prompt.tokens.ids
+    others = (one for one in ready if len(one.tokens) == len(ids) and one.tokens.ids != ids)
+    return next(others, None)
+
+
+def _window(model: TransformerBridge) -> int | None:
+    config = getattr(model.original_model, "config", None)
+    for name in ("sliding_window", "window_size", "attention_chunk_size"):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def _complete(model: TransformerBridge, one: Prepared, settings: Settings) -> bool:
+    kinds = {each.kind for each in settings.interventions}
+    if {each.kind for each in settings.interventions if has_places(one, each)} != kinds:
+        return False
+    nothing = torch.empty(0)
+    run = Run(one.prompt, one.tokens, nothing, {}, [], nothing, 0)
+    try:
+        for each in settings.interventions:
+            spec = None if each.source is None else each.source.run(one.prompt)
+            if spec is not None:
+                check_spec(model, run, spec, settings)
+    except Unavailable:
+        return False
+    return True
+
+
+def _has_sites(model: TransformerBridge, one: Intervention, layer: int) -> bool:
+    if one.edges is not None:
+        return has_hook(model, "attn_scores", layer)
+    inside = layer_set(one.window, layer, n_layers(model))
+    return all(has_hook(model, name, at) for at in inside for name, _ in one.sites)
+
+
+def _cells(
+    model: TransformerBridge,
+    binder: Binder,
+    one: Intervention,
+    layers: Sequence[int],
+    numbers: Iterator[int],
+    index: int = 0,
+) -> list[Cell]:
+    """The cells of an intervention on one prompt that mean something."""
+    found = []
+    for layer in layers:
+        if no_place(binder.clean[index], one) is None and _has_sites(model, one, layer):
+            cell = binder.cell(next(numbers), index, one, layer)
+            if cell is not None and unseen_edge(binder.clean[index], cell) is None:
+                found.append(cell)
+    return found
+
+
+def _shared(prompts: Sequence[Prepared]) -> list[Intervention]:
+    """An edit that can be made in two prompts at once: where their tokens differ last."""
+    if len(prompts) < 2:
+        return []
+    one, other = (prepared.tokens.ids for prepared in prompts)
+    pos = max(i for i in range(len(one)) if one[i] != other[i])
+    return [patch("resid_pre", pos, Probe(), name="in two prompts")]
+
+
+def _strong(one: Intervention, layers: int) -> Intervention:
+    """The same kind of edit, as strong as it gets, for one layer at a time.
+
+    It also reaches the last position: an edit elsewhere in the last layer is lost by right.
+    """
+    changes: dict[str, Any] = {"window": 1, "name": f"maximal {one.name}"}
+    for name in ("at", "to"):
+        if hasattr(one, name):
+            at = getattr(one, name)
+            changes[name] = [*([at] if isinstance(at, str | int) else at), "last"]
+    if hasattr(one, "alpha"):
+        changes["alpha"] = 1.0
+    return replace(one.maximal(layers, Probe()), **changes)
+
+
+def _forms(
+    one: Intervention, itself: Source, total: int
+) -> tuple[list[Intervention], Intervention, Intervention]:
+    """What is tried of an intervention, the same as a no-op, and as strong as it gets.
+
+    Whether the trial prompt has a place in its answer is not known, and an edit there is an edit
+    as any other: the last prompt token stands in for it.
+    """
+    tried = [one]
+    if any(map(is_answer_position, one.places)):
+        changes: dict[str, Any] = {"at": "last", "position": None}
+        tried.append(replace(one, name=f"stand-in {one.name}", **changes))
+    idle = replace(tried[-1].no_op(itself), name=f"no-op {one.name}")
+    return tried, idle, _strong(tried[-1], total)
+
+
+def make_trial(
+    model: TransformerBridge,
+    prompts: Sequence[Prepared],
+    settings: Settings,
+    groups: Groups,
+    layers: Sequence[int],
+) -> Trial:
+    """Record a prompt and bind the cells to be tried, those of a sweep at some of its layers.
+
+    A second prompt is there to share a pass with the first.
+    """
+    total = n_layers(model)
+    itself, shared = Donor(prompts[0].prompt), _shared(prompts)
+    forms = {kind: [_forms(one, itself, total) for one in ones] for kind, ones in groups.items()}
+    every = [
+        one for threes in forms.values() for ones, *others in threes for one in (*ones, *others)
+    ]
+    everywhere = replace(settings, layers=tuple(range(total)))
+    recorded = replace(everywhere, interventions=every + shared, direction="noise")
+    binder = Binder.of(model, prompts, recorded)
+    restored = _restoring(binder)
+    numbers = iter(range(10**9))
+    cells: dict[str, list[Cell]] = {kind: [] for kind in groups}
+    no_ops: dict[str, list[Cell]] = {kind: [] for kind in groups}
+    maximal: dict[str, list[Cell]] = {kind: [] for kind in groups}
+    for kind, threes in forms.items():
+        for ones, idle, strong in threes:
+            for one in ones:
+                cells[kind] += _cells(model, binder, one, layers, numbers)
+                if settings.direction == "denoise":
+                    cells[kind] += _cells(model, restored, one, layers, numbers)
+            no_ops[kind] += _cells(model, binder, idle, layers, numbers)
+            maximal[kind] += _merged(model, binder, strong, numbers)
+    pair = [
+        cell
+        for one in shared
+        for index in range(len(prompts))
+        for cell in _cells(model, binder, one, [total // 2], numbers, index)
+    ]
+    return Trial(binder.runs, cells, no_ops, maximal, pair)
+
+
+def _restoring(binder: Binder) -> Binder:
+    """Binds the same edits in the other direction, into the corrupted runs of the same trial."""
+    settings = replace(binder.settings, interventions=[], direction="denoise")
+    other = Binder(binder.model, binder.clean, settings)
+    other.runs, other.specs = binder.runs, binder.specs
+    other.sources, other._recorded = binder.sources, binder._recorded
+    return other
+
+
+def _merged(
+    model: TransformerBridge, binder: Binder, strong: Intervention, numbers: Iterator[int]
+) -> list[Cell]:
+    """One cell with the edits of all layers; none for an edit that names no heads at all."""
+    if strong.heads == ():
+        return []
+    parts: list[Cell] = []
+    for layer in range(n_layers(model)):
+        try:
+            parts += _cells(model, binder, strong, [layer], numbers)
+        except InputError:  # at this layer it would leave a position nothing to attend to
+            continue
+    if not parts:
+        return []
+    layers = tuple(layer for cell in parts for layer in cell.layers)
+    edits = tuple(edit for cell in parts for edit in cell.samples[0])
+    return [replace(parts[0], layers=layers, samples=[edits])]

@@ -1,0 +1,169 @@
+"""What the tool says when it is given something it cannot work with, and plain values checked."""
+
+import difflib
+import reprlib
+import unicodedata
+from collections.abc import Iterable, Sized
+from operator import index
+from typing import Any, SupportsIndex
+
+SHOWN, LONGEST = 80, 2000
+"""Characters of what was given that an error repeats, and of a whole error whatever is in it."""
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 3
+_BRIEF.maxstring = _BRIEF.maxother = SHOWN
+
+
+class InputError(ValueError):
+    """Input that knockgrid refuses, in one sentence: what was given, what is allowed, what to do.
+
+    It is a `ValueError`, so existing handlers keep working; the command line turns it into one
+    line on standard error and exit code 2. Control characters are shown escaped, so that text from
+    a file can neither break the line nor steer a terminal.
+
+    Example:
+        >>> raise InputError("layer 31 is out of range: the model has layers 0 to 29")
+        Traceback (most recent call last):
+        ...
+        knockgrid.errors.InputError: layer 31 is out of range: the model has layers 0 to 29
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(cut(printable(cut(str(message), LONGEST)), LONGEST))
+
+
+def printable(text: str) -> str:
+    r"""Text in one line: what cannot be printed is shown as its escape.
+
+    Example:
+        >>> print(printable("Rome\n\x1b[31m"))
+        Rome\n\x1b[31m
+    """
+    if text.isprintable():
+        return text
+    # `ascii` of one character is its escape in quotes
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def shown(given: object, limit: int = SHOWN) -> str:
+    """What was given, as an error repeats it: like `repr`, on one line and never long.
+
+    Example:
+        >>> shown("Rome"), shown(["Rome", 3])
+        ("'Rome'", "['Rome', 3]")
+        >>> shown("la" * 10**6, limit=20)
+        "'lalalala…lalalala'"
+    """
+    try:
+        # only the ends of a long text are looked at: it may hold a gigabyte
+        text = repr(cut(given, limit)) if type(given) is str else _BRIEF.repr(given)
+    except Exception:  # a number of too many digits, or an object that cannot be shown
+        return f"a value of type {type(given).__name__}"
+    return cut(printable(text), limit)
+
+
+def cut(text: str, limit: int) -> str:
+    """Both ends of a text that is longer than `limit`.
+
+    Example:
+        >>> cut("Rome is in Italy", 9)
+        'Rome…taly'
+    """
+    half = (limit - 1) // 2
+    return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
+
+
+def looks_alike(one: str, other: str) -> str:
+    r"""What to say of a text that stands in another one, but in another normal form of Unicode.
+
+    Example:
+        >>> looks_alike("M\u00e1laga", "Ma\u0301laga is in")
+        'it is in NFC and the other in NFD, which look alike: normalise both'
+        >>> looks_alike("laga", "Malaga")
+        ''
+    """
+    if one in other or unicodedata.normalize("NFC", one) not in unicodedata.normalize("NFC", other):
+        return ""
+    forms = [_form(text) for text in (one, other)]
+    return f"it is in {forms[0]} and the other in {forms[1]}, which look alike: normalise both"
+
+
+def _form(text: str) -> str:
+    """The normal form that a text is in."""
+    return next((f for f in ("NFC", "NFD") if unicodedata.is_normalized(f, text)), "neither form")
+
+
+def unknown(what: str, given: object, allowed: Iterable[str]) -> InputError:
+    """The error for a name that does not exist, with the nearest spelling that does.
+
+    Example:
+        >>> print(unknown("metric", "jss", ["js", "kl"]))
+        unknown metric 'jss'; did you mean 'js'? Allowed: js, kl
+    """
+    names = [str(name) for name in allowed]
+    near = difflib.get_close_matches(str(given)[:SHOWN], names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    if near and near[0] != given and (same := looks_alike(near[0], str(given)[:SHOWN])):
+        hint += f" {same[0].upper()}{same[1:]}."
+    return InputError(f"unknown {what} {shown(given)}{hint} Allowed: {', '.join(names)}")
+
+
+def missing_extra(what: str, package: str, extra: str) -> InputError:
+    """The error for a package that is not installed, with the extra that brings it.
+
+    Example:
+        >>> print(missing_extra("a probe", "scikit-learn", "probes"))
+        a probe needs scikit-learn, which is not installed; pip install "knockgrid[probes]"
+    """
+    return InputError(
+        f'{what} needs {package}, which is not installed; pip install "knockgrid[{extra}]"'
+    )
+
+
+def as_int(value: object) -> Any:
+    """A number of NumPy's as Python's own, since labels and keys show it; all else as it is.
+
+    Example:
+        >>> import numpy as np
+        >>> as_int(np.int64(3)), as_int(3.5), as_int("from")
+        (3, 3.5, 'from')
+    """
+    if isinstance(value, bool | Sized) or not isinstance(value, SupportsIndex):
+        return value
+    return index(value)
+
+
+def check_counts(least: int = 1, **counts: int) -> None:
+    """Refuse what is no number of things.
+
+    Raises:
+        InputError: not a whole number of at least `least`, by its name.
+    """
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise InputError(f"{name} is {value!r}; give a whole number of at least {least}")
+
+
+def whole_number(name: str, value: object) -> int:
+    """An integer as Python's own; NumPy's draws otherwise, as keys are hashed by what they show.
+
+    Raises:
+        InputError: no integer, or a boolean.
+    """
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise InputError(f"{name} is {value!r}; give a whole number")
+    return index(value)
+
+
+def yes_or_no(name: str, value: object) -> bool | None:
+    """A boolean as Python's own, or None.
+
+    Raises:
+        InputError: anything else, as "no" would count as True.
+    """
+    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
+        return bool(value)
+    if value is None:
+        return None
+    raise InputError(f"{name} is {value!r}; give True, False or None")

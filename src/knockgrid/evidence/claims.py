@@ -1,0 +1,310 @@
+"""claims: what a run says, found on one half of its prompts and confirmed on the other."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from knockgrid.errors import InputError
+from knockgrid.stats.clusters import By, clusters
+from knockgrid.stats.compare import compare
+from knockgrid.stats.exceeds import ranges
+from knockgrid.stats.halves import halves
+from knockgrid.stats.onset import onset
+from knockgrid.stats.peak import peak
+from knockgrid.stats.resample import resample
+from knockgrid.table.by_prompt import by_prompt
+from knockgrid.table.table import KEY, build, metadata_of, numbers
+from knockgrid.table.treatments import Treatment, only_rows, treatments, with_all
+
+OUTCOMES = ("held", "failed", "undecided", "not found")
+TOLERANCE = 1.0
+SHARP = 2.0
+ALPHA = 0.05
+SURE = 0.95
+NOBODY = "no prompt has them all on this half"
+Line = dict[str, object]
+
+
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """The half that claims are found on, and the one that they are confirmed on."""
+
+    one: pd.DataFrame
+    other: pd.DataFrame
+    metric: str
+    by: By
+    seed: int
+
+
+def claims(
+    tables: Mapping[str, pd.DataFrame],
+    metric: str = "js",
+    by: By = "auto",
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Every claim of a run under every corruption, window and form, found and then confirmed.
+
+    Example:
+        >>> from knockgrid.table.table import build
+        >>> rows = {"subject": [0.5, 0.4, 0.0], "attention": [0.0, 0.3, 0.0], "last": [0, 0.2, 0.5]}
+        >>> described = [
+        ...     {"name": n, "source": None if n == "attention" else "swap()", "window": 1}
+        ...     for n in rows
+        ... ]
+        >>> cells = [
+        ...     {"prompt": f"{p}", "intervention": n, "layer": i, "js": js * (1 + p % 5 / 9)}
+        ...     for p in range(16) for n, curve in rows.items() for i, js in enumerate(curve)
+        ... ]
+        >>> made = claims({"plain": build(cells, {"unit": "nats", "interventions": described})})
+        >>> made[["claim", "outcome"]].values.tolist()[:2]
+        [['subject: the step ends', 'held'], ['last: the step begins', 'held']]
+
+    Args:
+        tables: by the name of a form (plain prompts, no BOS, another template, chat), the table of
+            a sweep in that form.
+        metric: a number column of the tables.
+        by: the clusters, as for `mean_interval`.
+        seed: of the halves, and of resampling.
+
+    Returns:
+        One line per claim and condition: `claim`, `form`, `corruption`, `window`; `value` on the
+        half it was found on, `confirmed`, the value on the other half; `outcome` and `note`.
+
+    Claims and when they hold on the other half:
+
+    - the step of the subject row ends, that of the last row begins, at layer x (half of the
+      maximum): its own x is within one layer;
+    - that step is sharp, from 10 to 90 % of the maximum within two layers: so it is there;
+    - the attention row peaks at layer x: x is in its 95 % confidence set, unless the set is more
+      than half of the layers (undecided);
+    - subject before attention before last, by the centroids of the curves: true in 95 % of the
+      cluster resamples (failed: in 5 % or fewer);
+    - a row exceeds a contrast at the layers where p < 0.05 for all layers at once on the first
+      half: the mean difference over these layers is positive with p < 0.05 (failed: it is not
+      positive).
+
+    "not found" is a claim that the first half does not make.
+
+    Raises:
+        InputError: no tables, or tables without subject, attention or last rows.
+
+    Limit: both halves come from the same relations and the same model.
+    """
+    if not tables:
+        raise InputError("no tables given; pass {'plain': table}, and other forms by their names")
+    lines: list[Line] = []
+    for form, table in tables.items():
+        one, other = halves(table, seed)
+        made = Halves(one, other, metric, by, seed)
+        lines += [{"form": form, **line} for line in _of_form(made, treatments(table))]
+    if not lines:
+        raise InputError("the tables have no rows named subject, attention or last")
+    names = ("claim", "form", "corruption", "window", "value", "confirmed", "outcome", "note")
+    found = pd.DataFrame(lines)[list(names)].astype("string")
+    first = metadata_of(next(iter(tables.values())))
+    kept = {name: first[name] for name in ("unit", "model", "versions") if name in first}
+    found.attrs = {KEY: {**kept, "metric": metric, "forms": list(tables), "seed": seed}}
+    return found
+
+
+def _of_form(made: Halves, found: list[Treatment]) -> Iterator[Line]:
+    rows: dict[str, list[Treatment]] = {}
+    for one in found:
+        rows.setdefault(one.row, []).append(one)
+    ways: list[tuple[str, str, Callable[..., Line]]] = [
+        ("subject", "the step ends", _step_ends),
+        ("last", "the step begins", _step_begins),
+        ("subject", "the step is sharp", _falls_sharply),
+        ("last", "the step is sharp", _rises_sharply),
+        ("attention", "the peak", _peaks),
+    ]
+    for row, what, check in ways:
+        for one in rows.get(row, []):
+            claim = {"claim": f"{row}: {what}", **_condition(one)}
+            absent = any(
+                with_all(half, [one.name], made.metric).empty for half in (made.one, made.other)
+            )
+            found_out = _line("", "", "undecided", NOBODY) if absent else check(made, one.name)
+            yield {**claim, **found_out}
+    for subject in rows.get("subject", []):
+        last = next((one for one in rows.get("last", []) if one.source == subject.source), None)
+        for attention in rows.get("attention", []):
+            if last is None:
+                continue
+            names = [subject.name, attention.name, last.name]
+            condition = {"corruption": subject.source, "window": str(attention.window)}
+            yield {"claim": "subject, attention, last", **condition, **_ordered(made, names)}
+    for one in found:
+        for name, label in _contrasts(made.one, one.name):
+            line = _exceeds(made, one.name, name)
+            yield {"claim": f"{one.row} exceeds {label}", **_condition(one), **line}
+
+
+def _condition(one: Treatment) -> Line:
+    window = str(one.window) if one.source is None else None
+    return {"corruption": one.source, "window": window}
+
+
+def _step_ends(made: Halves, name: str) -> Line:
+    return _crossing(made, name, "offset")
+
+
+def _step_begins(made: Halves, name: str) -> Line:
+    return _crossing(made, name, "onset")
+
+
+def _crossing(made: Halves, name: str, which: str) -> Line:
+    """A layer at which a curve crosses half of its maximum."""
+    lines = [
+        onset(only_rows(half, [name]), made.metric, made.by, seed=made.seed, resamples=199).iloc[0]
+        for half in (made.one, made.other)
+    ]
+    value, other = (float(line[which]) for line in lines)
+    if np.isnan(value):
+        return _line("", "", "not found", str(lines[0]["note"]))
+    if np.isnan(other):
+        return _line(f"{value:.1f}", "", "failed", str(lines[1]["note"]))
+    outcome = "held" if abs(value - other) <= TOLERANCE else "failed"
+    return _line(f"{value:.1f}", f"{other:.1f}", outcome)
+
+
+def _falls_sharply(made: Halves, name: str) -> Line:
+    return _sharp(made, name, "fall_width")
+
+
+def _rises_sharply(made: Halves, name: str) -> Line:
+    return _sharp(made, name, "rise_width")
+
+
+def _sharp(made: Halves, name: str, which: str) -> Line:
+    """From 10 to 90 % of the maximum within two layers, and not as a ramp."""
+    value, other = (
+        float(onset(only_rows(half, [name]), made.metric, made.by, resamples=1)[which].iloc[0])
+        for half in (made.one, made.other)
+    )
+    first, second = ("" if np.isnan(one) else f"{one:.1f} wide" for one in (value, other))
+    if not value <= SHARP:
+        return _line(first, "", "not found")
+    return _line(first, second, "held" if other <= SHARP else "failed")
+
+
+def _peaks(made: Halves, name: str) -> Line:
+    one, other = (
+        peak(only_rows(half, [name]), made.metric, made.by, seed=made.seed, resamples=399).iloc[0]
+        for half in (made.one, made.other)
+    )
+    kept, at = other["confidence_set"], str(one["peak"])
+    if kept is None:
+        return _line(at, str(other["peak"]), "undecided", str(other["note"]))
+    n_layers = made.other.loc[made.other["intervention"] == name, "layer"].nunique()
+    if len(kept) > n_layers / 2:
+        note = f"{len(kept)} of {n_layers} layers could be the peak"
+        return _line(at, str(other["peak"]), "undecided", note)
+    span = f"{min(kept)}" if len(kept) == 1 else f"{min(kept)}–{max(kept)}"
+    return _line(at, span, "held" if one["peak"] in kept else "failed")
+
+
+def _ordered(made: Halves, names: list[str]) -> Line:
+    """Centroids of three curves in increasing order, in what share of the resamples."""
+    parts = [with_all(half, names, made.metric) for half in (made.one, made.other)]
+    if any(part.empty for part in parts):
+        return _line("", "", "undecided", NOBODY)
+    first = _centroids(made, parts[0], names)[0]
+    said = _said(first)
+    if not (np.diff(first) > 0).all():
+        return _line(said, "", "not found")
+    second, draws = _centroids(made, parts[1], names)
+    groups = clusters(parts[1], made.by)
+    if groups.too_few:
+        return _line(said, _said(second), "undecided", f"only {groups.words}")
+    share = float((np.diff(draws, axis=1) > 0).all(1).mean())
+    outcome = "held" if share >= SURE else "failed" if share <= 1 - SURE else "undecided"
+    return _line(said, _said(second), outcome, f"in {100 * share:.0f} % of resamples")
+
+
+def _said(centroids: np.ndarray) -> str:
+    return " < ".join(f"{one:.1f}" for one in centroids)
+
+
+def _centroids(made: Halves, part: pd.DataFrame, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean layer of every row, weighted by its values, and that of resamples `[draw, row]`.
+
+    All rows stand on the same prompts, and a resample draws the same clusters for all of them.
+    """
+    cells = by_prompt(part, made.metric)
+    drawn = resample(cells.values, clusters(part, made.by).codes(), 499, made.seed)
+    layers = cells.cells["layer"].to_numpy(float)
+    of = cells.cells["intervention"].to_numpy(object)
+    at = [np.flatnonzero(of == name) for name in names]
+    means = np.concatenate([drawn.mean[None], drawn.means])
+    found = np.stack([_weighted(means[:, one], layers[one]) for one in at], axis=1)
+    return found[0], found[1:]
+
+
+def _weighted(curves: np.ndarray, layers: np.ndarray) -> np.ndarray:
+    """The mean of layers, weighted by curves `[…, layer]`; NaN for a curve of zeros."""
+    known = np.nan_to_num(curves)
+    total = known.sum(-1)
+    return (known @ layers) / np.where(total > 0, total, np.nan)
+
+
+def _contrasts(table: pd.DataFrame, treatment: str) -> list[tuple[str, str]]:
+    """The contrasts of a treatment: name, and what they are called."""
+    labels = metadata_of(table).get("labels", {})
+    return [
+        (one["name"], str(labels.get(one["name"], one["name"])).split(" | ")[-1])
+        for one in metadata_of(table).get("interventions", [])
+        if one.get("role") == "contrast"
+        and one.get("of") == treatment
+        and (table["intervention"] == one["name"]).any()  # every prompt may lack that place
+    ]
+
+
+def _exceeds(made: Halves, treatment: str, contrast: str) -> Line:
+    pair = [treatment, contrast]
+    part = with_all(made.one, pair, made.metric)
+    if part.empty:
+        return _line("", "", "undecided", NOBODY)
+    one = compare(part, treatment, contrast, made.metric, made.by, seed=made.seed)
+    if (one["smallest_p"] > ALPHA).all():
+        return _line("", "", "undecided", str(one["note"].iloc[0]))
+    clear = one[(one["p_max"] < ALPHA) & (one["estimate"] > 0)]
+    layers = [int(layer) for layer in clear["layer"]]
+    if not layers:
+        return _line("at no layer", "", "not found")
+    said, mean = f"at {ranges(layers)}", averaged(made.other, pair, layers, made.metric)
+    if mean is None:
+        return _line(said, "", "undecided", NOBODY)
+    other = compare(mean, treatment, contrast, made.metric, made.by, seed=made.seed).iloc[0]
+    apart, p = float(other["estimate"]), float(other["p"])
+    outcome = "failed" if apart <= 0 else "held" if p < ALPHA else "undecided"
+    return _line(said, f"{apart:+.3f}", outcome, f"p = {p:.2g}")
+
+
+def averaged(
+    table: pd.DataFrame, names: list[str], layers: list[int], metric: str
+) -> pd.DataFrame | None:
+    """A table with one cell per prompt and row: the mean over some layers; None without a prompt.
+
+    Prompts that lack a value in one of these cells are left out, as the rows are paired.
+    """
+    part = table[table["intervention"].isin(names) & table["layer"].isin(layers)]
+    part = part.assign(value=numbers(part, metric))
+    wide = part.pivot(index="prompt", columns=["intervention", "layer"], values="value")
+    wide = wide.reindex(columns=[(name, layer) for name in names for layer in layers])
+    full = wide.dropna()
+    if full.empty:
+        return None
+    rows = [
+        {"prompt": prompt, "intervention": name, "layer": 0, metric: float(values[name].mean())}
+        for prompt, values in full.iterrows()
+        for name in names
+    ]
+    return build(rows, metadata_of(table))
+
+
+def _line(value: str, confirmed: str, outcome: str, note: str = "") -> Line:
+    return {"value": value, "confirmed": confirmed, "outcome": outcome, "note": note}

@@ -1,0 +1,289 @@
+"""off_manifold: is an edited state still one that the model could have had?"""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.display.progress import bar
+from knockgrid.edits.intervention import Cell, Intervention, check_names
+from knockgrid.edits.layers import layer_list, layer_set
+from knockgrid.engine.bind import Bound, bind
+from knockgrid.engine.checks import check_edits, check_places
+from knockgrid.engine.executors.reference import forward
+from knockgrid.engine.measure import label
+from knockgrid.engine.memory import Memory
+from knockgrid.engine.preflight import choose
+from knockgrid.engine.settings import Settings
+from knockgrid.engine.setup import with_statistics
+from knockgrid.errors import InputError, unknown
+from knockgrid.evidence.attention import Attention, Watch, mean_over
+from knockgrid.evidence.natural import (
+    DISTANCES,
+    FLOOR,
+    Natural,
+    NoComparison,
+    Place,
+    natural_states,
+    states_at,
+)
+from knockgrid.host.bridge import check_ready, describe, has_hook, hook_name, load, n_layers
+from knockgrid.passes.answer_positions import positions_in
+from knockgrid.passes.prepared import Prepared, batches, default_bos, prepare
+from knockgrid.passes.run import Run, keep_measured
+from knockgrid.prompts.prompt import Prompt
+from knockgrid.sources.source import normal
+from knockgrid.table.left_out import warn_left_out
+from knockgrid.table.table import build
+
+STATISTICS = {
+    "norm_ratio": "norm / mean natural norm",
+    "nn_percentile": "nearest-neighbour percentile",
+    "attn_entropy": "attention entropy after the edit (nats)",
+    "attn_entropy_clean": "attention entropy, clean (nats)",
+    "sink_mass": "attention to the first token after the edit",
+    "sink_mass_clean": "attention to the first token, clean",
+}
+
+
+def off_manifold(
+    model: str | Path | TransformerBridge,
+    prompts: Sequence[Prompt] | Prompt,
+    interventions: Sequence[Intervention] | Intervention,
+    *,
+    layers: str | int | Sequence[int] = "all",
+    n_prompts: int = 16,
+    reference: Sequence[Prompt] | None = None,
+    distance: str = "standardised",
+    prepend_bos: bool | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """How natural the state is that each edit leaves behind, and what the last token then sees.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> prompts = kg.facts("country_capital_city")[:5]
+        >>> rows = [kg.patch("resid_post", "last", kg.zero(), name="zero")]
+        >>> few = {"layers": [12], "n_prompts": 1, "progress": False}
+        >>> table = kg.off_manifold("demo", prompts, rows, **few)
+        >>> table[["norm_ratio", "nn_percentile"]].values.tolist()
+        [[0.0, 100.0]]
+
+    Args:
+        model: a bridge, or what `load` takes.
+        prompts: the prompts that are edited, and by default the natural reference.
+        interventions: as in `sweep`.
+        layers: `"all"`, or layers in the order in which figures show them.
+        n_prompts: how many prompts are edited, one pass per cell: a sample keyed by `seed` and the
+            prompts' ids, which the metadata names. All prompts serve as reference.
+        reference: other prompts whose clean runs are natural.
+        distance: `"standardised"` divides each dimension by its standard deviation over the natural
+            states of the place, or by a tenth of the median one where that is larger, as a few
+            massive dimensions make up most of a plain `"euclidean"` distance.
+        prepend_bos: whether BOS comes first; by default as the model is configured.
+        seed: of the sample and of random sources.
+        progress: whether to show a progress bar.
+
+    Returns:
+        A tidy table, one row per prompt, intervention and layer, for `grid` and `layer_heatmap`.
+
+    The *edited state* of a patch is its activation at the edited positions right after the edit, at
+    the highest layer of the cell's set; of a knockout or an edge patch it is `resid_post` at the
+    query there, which the edit changes. *Natural states* are those of clean runs at the same
+    activation, layer and position name, tokens pooled; the prompt itself and the one that a source
+    took its values from (a swap partner, a donor) are left out.
+
+    - `norm_ratio`: mean norm of the edited tokens over that of the natural states.
+    - `nn_percentile`: the share, in percent, of natural states whose nearest neighbour in another
+      prompt is nearer than the edited state's nearest natural state (half of those equally far),
+      averaged over tokens. About 50 on average for a natural state; 100 is farther out than any.
+    - `attn_entropy` (nats) and `sink_mass`: of the last prompt token's attention row, entropy and
+      weight on the first token, means over heads and over the layers above the set; for knockouts
+      and edge patches over the set and the layers above it. `..._clean`: of the same layers.
+    - `n_natural`: how many natural states there were.
+
+    A number that a place does not have is NaN, and `status` says why: natural states of fewer than
+    3 other prompts, a state that is not finite, no layer above, a bridge without attention pattern.
+
+    Raises:
+        InputError: bad input, or a kind of edit that cannot be made on this model.
+
+    Source: the question of Grant et al. 2025, arXiv 2511.04638; the percentile is ours.
+    Limit: near natural states is not on their manifold: with few prompts in many dimensions every
+    state is far from every other, and 100 says only that the edited one is farther still. Prompts
+    of one template lie so close together at the last token that little leads out of them: compare
+    with the clean states, which a patch with `alpha=0` leaves as they are, or widen `reference`.
+    A state in the middle of a wide cloud, such as 0 or the mean, may be nearer to all natural ones
+    than these are to each other, and have a low percentile: read `norm_ratio` beside it.
+    """
+    if distance not in DISTANCES:
+        raise unknown("distance", distance, DISTANCES)
+    if isinstance(n_prompts, bool) or not isinstance(n_prompts, int) or n_prompts < 1:
+        raise InputError(f"n_prompts is {n_prompts!r}; give a whole number of at least 1")
+    model = load(model)
+    check_ready(model)
+    rows = list(interventions) if isinstance(interventions, Sequence) else [interventions]
+    check_names(rows)
+    chosen = layer_list(layers, n_layers(model))
+    check_edits(model, rows, chosen)
+    bos = default_bos(model, prepend_bos)
+    ready = prepare(model, [prompts] if isinstance(prompts, Prompt) else prompts, bos, 1)
+    check_places(ready, rows, 1)
+    natural = ready if reference is None else prepare(model, reference, bos, 1)
+    settings = Settings(rows, chosen, 1, 1, "noise", False, bos, seed, keep_kv=False)
+    settings = with_statistics(model, ready, settings)
+    picked = sample(ready, n_prompts, seed)
+    _, receipt = choose(model, picked, settings, "reference", Memory())
+    places = {place_of(model, one, layer) for one in rows for layer in chosen}
+    states = natural_states(model, natural, places, distance)
+    found, dropped = collect(model, picked, settings, states, progress)
+    metadata = {
+        "unit": "nats",
+        "statistics": STATISTICS,
+        "distance": distance,
+        "floor": FLOOR,
+        "seed": seed,
+        "prepend_bos": bos,
+        "layer_order": list(chosen),
+        "intervention_order": [one.name for one in rows],
+        "labels": {one.name: one.label for one in rows},
+        "interventions": [one.describe() for one in rows],
+        "sigma": dict(settings.sigma),
+        "sample": [one.prompt.id for one in picked],
+        "n_reference": len(natural),
+        "model": describe(model),
+        "receipt": receipt,
+        "dropped": dropped,
+    }
+    return warn_left_out(build(found, metadata))
+
+
+def sample(ready: Sequence[Prepared], n: int, seed: int) -> list[Prepared]:
+    """At most n prompts, in their order; which ones depends on the seed and each prompt's id."""
+    drawn = sorted(ready, key=lambda one: float(normal((1,), (seed, one.prompt.id, "sample"))[0]))
+    kept = {one.prompt.id for one in drawn[:n]}
+    return [one for one in ready if one.prompt.id in kept]
+
+
+def place_of(model: TransformerBridge, one: Intervention, layer: int) -> Place:
+    """Where the edited state of a cell is: at the highest layer of its set."""
+    top = max(layer_set(one.window, layer, n_layers(model)))
+    if one.edges is not None:
+        return Place("resid_post", top, one.edges[0])
+    act_name, at = one.sites[0]
+    return Place(act_name, top, at, one.heads)
+
+
+def collect(
+    model: TransformerBridge,
+    picked: Sequence[Prepared],
+    settings: Settings,
+    states: dict[Place, Natural],
+    progress: bool,
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
+    """Rows in cell order, and the prompts that each intervention had to leave out."""
+    number = {one.prompt.id: i for i, one in enumerate(picked)}
+    found: list[tuple[int, dict[str, Any]]] = []
+    dropped: dict[str, dict[str, str]] = {}
+    total = len(picked) * len(settings.interventions) * len(settings.layers)
+    with bar(total, " cells", "off_manifold", progress) as done:
+        for batch in batches(picked):
+            bound = bind(model, batch, [number[one.prompt.id] for one in batch], settings)
+            for cell, row in cell_rows(model, bound, states):
+                found.append((cell.index, row))
+                done.update()
+            for (index, name), reason in bound.dropped.items():
+                dropped.setdefault(name, {})[str(batch[index].prompt.id)] = reason
+    found.sort(key=lambda pair: pair[0])
+    if not found:
+        first = next(iter(dropped.values()))
+        raise InputError(f"no prompt of the sample has a cell: {next(iter(first.values()))}")
+    return [row for _, row in found], dropped
+
+
+def cell_rows(
+    model: TransformerBridge, bound: Bound, states: dict[Place, Natural]
+) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """The row of every cell of a batch."""
+    clean = [attention_of(model, run)[1] for run in bound.clean]
+    for cell in bound.cells:
+        run, place = bound.clean[cell.prompt], place_of(model, cell.intervention, cell.layer)
+        state, after = attention_of(model, run, cell, place)
+        row = {**label(cell, run, 0, ""), "token": None, "token_text": None}
+        reasons = [
+            *natural_part(row, states[place], state, own_texts(bound, cell)),
+            *attention_part(row, model, cell, clean[cell.prompt], after),
+        ]
+        row["status"] = "; ".join(reasons) or "ok"
+        yield cell, row
+    for cell, reason in bound.skipped:
+        row = {**label(cell, bound.clean[cell.prompt], 0, ""), "token": None, "token_text": None}
+        nothing = dict.fromkeys(STATISTICS, math.nan)
+        yield cell, {**row, **nothing, "n_natural": 0, "status": f"NA: {reason}"}
+
+
+def own_texts(bound: Bound, cell: Cell) -> set[str]:
+    """The prompts that an edited state comes from: its own, and the one that its source ran over.
+
+    The state of a swap partner is natural at distance 0 as long as that prompt is in the reference.
+    """
+    source = bound.sources.get((cell.prompt, cell.intervention.name, 0))
+    prompts = [bound.clean[cell.prompt].prompt, *([] if source is None else [source.prompt])]
+    return {prompt.text for prompt in prompts}
+
+
+def attention_of(
+    model: TransformerBridge, run: Run, cell: Cell | None = None, place: Place | None = None
+) -> tuple[Tensor | None, dict[int, Attention]]:
+    """The state at a place and the last token's attention, in one pass with a cell's edits."""
+    watch, kept = Watch(model, run.n_prompt - 1), list[Tensor]()
+    # the logits are not looked at: one position is enough for the unembedding
+    hooks: list[tuple[str, Any]] = [("unembed.hook_in", keep_measured(slice(-1, None)))]
+    hooks += watch.hooks
+    if place is not None:
+        pos = positions_in(run, place.at)
+
+        def keep(activation: Tensor, hook: Any) -> None:
+            kept.append(states_at(activation[0], pos, place.heads))
+
+        hooks.append((hook_name(model, place.act_name, place.layer), keep))
+    edits, n_rows = (cell.samples[0], cell.n_rows) if cell is not None else ((), 1)
+    forward(model, run, edits, n_rows, watch=hooks)
+    return (kept[0] if kept else None), watch.rows()
+
+
+def natural_part(
+    row: dict[str, Any], natural: Natural, state: Tensor | None, own: Collection[str]
+) -> Iterator[str]:
+    """Fill in how natural the state is; what is yielded are reasons why it cannot be said."""
+    row.update({"norm_ratio": math.nan, "nn_percentile": math.nan, "n_natural": 0})
+    assert state is not None
+    try:
+        row.update(natural.compare(state, *own)._asdict())
+    except NoComparison as reason:
+        yield str(reason)
+
+
+def attention_part(
+    row: dict[str, Any],
+    model: TransformerBridge,
+    cell: Cell,
+    clean: dict[int, Attention],
+    after: dict[int, Attention],
+) -> Iterator[str]:
+    """Fill in what the last token attends to; what is yielded are reasons why it cannot be said."""
+    above = range(max(cell.layers) + 1, n_layers(model))
+    layers = [*(cell.layers if cell.intervention.edges is not None else ()), *above]
+    for name, rows in (("", after), ("_clean", clean)):
+        found = mean_over(rows, layers) or Attention(math.nan, math.nan)
+        row[f"attn_entropy{name}"], row[f"sink_mass{name}"] = found
+    if not layers:
+        yield f"no attention above layer {max(cell.layers)}"
+    elif not any(layer in after for layer in layers):
+        has = any(has_hook(model, "pattern", layer) for layer in layers)
+        yield "the bridge gives no attention pattern" if has else "no attention in these layers"

@@ -1,0 +1,196 @@
+"""matched: pairs of prompts from two labels that agree in relation and entropy."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import linear_sum_assignment
+
+from knockgrid.errors import InputError, unknown
+from knockgrid.evidence.labels import check_labelled
+from knockgrid.table.table import KEY, metadata_of
+
+SIDES = {
+    "FA": ("FA-high", "FA-low"),
+    "wrong": ("AH", "UH"),
+    **{name: (name,) for name in ("FA-high", "FA-low", "AH", "UH")},
+}
+
+
+def matched(
+    frame: pd.DataFrame,
+    on: Sequence[str] = ("relation", "entropy"),
+    between: Sequence[str] = ("FA", "AH"),
+    caliper: float = 0.2,
+) -> pd.DataFrame:
+    """Pair prompts of two labels that are alike, so that what differs is not what they differ in.
+
+    Example:
+        >>> frame = pd.DataFrame({
+        ...     "prompt": list("abcd"), "relation": "city",
+        ...     "label": ["FA-high", "FA-low", "AH", "AH"],
+        ...     "correct": [True, True, False, False], "reliance": [0.5, 0.3, 0.45, 0.6],
+        ...     "entropy": [1.0, 2.0, 2.1, 9.0],
+        ... })
+        >>> pairs = matched(frame)
+        >>> pairs[["prompt_FA", "prompt_AH"]].values.tolist()
+        [['b', 'c']]
+        >>> pairs.attrs["knockgrid"]["unmatched"]
+        {'FA': ['a'], 'AH': ['d']}
+
+    Pairs are equal in the columns of `on` that hold text, and near in those that hold numbers: the
+    distance is the Euclidean one, each number in units of its pooled standard deviation (the root
+    of the mean of both sides' variances), and at most `caliper`. No prompt is in two pairs. Of all
+    ways to pair, one with the most pairs is taken, and among these the one with the smallest sum of
+    distances. `between` names two of FA (both of its labels), FA-high, FA-low, wrong, AH and UH.
+
+    Returns:
+        One row per pair: `prompt_FA`, `prompt_AH` (as `between` says), the text columns of `on`,
+        both values of each number column, and `distance`. Metadata: `unmatched` prompts by side,
+        and `smd_before` and `smd_after`, the standardised mean difference of each number column
+        over all prompts and over the pairs, on the same scale. No pair at all is an empty frame.
+
+    Raises:
+        InputError: a frame without labels, an unknown side or column, an empty side, sides that
+            share prompts, a prompt whose value to match on is missing, or a caliper that is not
+            positive.
+
+    Source: optimal instead of greedy matching after Rosenbaum 1989 (Journal of the American
+    Statistical Association 84); the default caliper is the 0.2 standard deviations that Austin
+    2011 (Pharmaceutical Statistics 10) advises for propensity scores.
+
+    Limit: results hold for the prompts that found a partner, and those may be few; report how many.
+    """
+    check_labelled(frame)
+    if not caliper > 0:
+        raise InputError(f"caliper is {caliper!r}; give a positive number of standard deviations")
+    exact, near = _columns(frame, on)
+    sides = _sides(frame, between)
+    _refuse_missing(sides, [*exact, *near])
+    scale = {name: _pooled_sd(*(side[name].to_numpy(float) for side in sides)) for name in near}
+    one, other = sides
+    rows = []
+    for i, j, distance in _pairs(one, other, exact, scale, caliper):
+        a, b = one.iloc[i], other.iloc[j]
+        pair = list(zip(between, (a, b), strict=True))
+        rows.append(
+            {
+                **{
+                    f"prompt_{name}": row["prompt"]
+                    for name, row in zip(between, (a, b), strict=True)
+                },
+                **{name: a[name] for name in exact},
+                **{f"{name}_{side}": float(row[name]) for name in near for side, row in pair},
+                "distance": distance,
+            }
+        )
+    prompts, numbers = (
+        [f"prompt_{side}" for side in between],
+        [f"{name}_{side}" for name in near for side in between],
+    )
+    pairs = pd.DataFrame(rows, columns=[*prompts, *exact, *numbers, "distance"])
+    pairs.attrs = {
+        KEY: {
+            **metadata_of(frame),
+            "matched_on": list(on),
+            "between": list(between),
+            "caliper": float(caliper),
+            "unmatched": {
+                side: [str(p) for p in part["prompt"] if p not in set(pairs[f"prompt_{side}"])]
+                for side, part in zip(between, sides, strict=True)
+            },
+            "smd_before": {name: _smd(one[name], other[name], scale[name]) for name in near},
+            "smd_after": {
+                name: _smd(
+                    pairs[f"{name}_{between[0]}"], pairs[f"{name}_{between[1]}"], scale[name]
+                )
+                for name in near
+            },
+        }
+    }
+    return pairs
+
+
+def _columns(frame: pd.DataFrame, on: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The columns to be equal in, and those to be near in."""
+    names = [on] if isinstance(on, str) else list(on)
+    if not names:
+        raise InputError("on is empty; name a column to match on, such as 'entropy'")
+    for name in names:
+        if name not in frame:
+            raise unknown("column to match on", name, frame.columns)
+    near = [name for name in names if pd.api.types.is_float_dtype(frame[name])]
+    return [name for name in names if name not in near], near
+
+
+def check_sides(between: Sequence[str]) -> None:
+    """Refuse what does not name two labels, or sets of labels, without a prompt in both.
+
+    Raises:
+        InputError: another number of names, an unknown one, or sides that share labels.
+    """
+    if isinstance(between, str) or len(between) != 2:
+        raise InputError(f"between is {between!r}; give two of {', '.join(SIDES)}")
+    for name in between:
+        if name not in SIDES:
+            raise unknown("label", name, SIDES)
+    if set(SIDES[between[0]]) & set(SIDES[between[1]]):
+        raise InputError(f"{between[0]!r} and {between[1]!r} share prompts; give two that do not")
+
+
+def _sides(frame: pd.DataFrame, between: Sequence[str]) -> list[pd.DataFrame]:
+    check_sides(between)
+    found = [frame[frame["label"].isin(SIDES[name])] for name in between]
+    for name, part in zip(between, found, strict=True):
+        if part.empty:
+            raise InputError(f"no prompt has the label {name!r}, so there is nothing to match")
+    return found
+
+
+def _refuse_missing(sides: Sequence[pd.DataFrame], names: Sequence[str]) -> None:
+    for part in sides:
+        for name in names:
+            if part[name].isna().any():
+                prompt = part.loc[part[name].isna(), "prompt"].iloc[0]
+                raise InputError(
+                    f"prompt {prompt!r} has no {name!r} to match on; leave it out, or match on "
+                    "something else"
+                )
+
+
+def _pooled_sd(one: np.ndarray, other: np.ndarray) -> float:
+    """The root of the mean variance of both sides; a side of one prompt has none to give."""
+    variances = [part.var(ddof=1) for part in (one, other) if len(part) > 1]
+    return float(np.sqrt(np.mean(variances))) if variances else 0.0
+
+
+def _smd(one: pd.Series, other: pd.Series, scale: float) -> float | None:
+    """The difference of the means in standard deviations; None without a scale or pairs."""
+    if not len(one) or not scale:
+        return None
+    return float((one.mean() - other.mean()) / scale)
+
+
+def _pairs(
+    one: pd.DataFrame,
+    other: pd.DataFrame,
+    exact: Sequence[str],
+    scale: dict[str, float],
+    caliper: float,
+) -> Iterator[tuple[int, int, float]]:
+    """Row numbers and distance of every pair, in the order of the first side."""
+    distance = np.zeros((len(one), len(other)))
+    for name, unit in scale.items():
+        gap = np.subtract.outer(one[name].to_numpy(float), other[name].to_numpy(float))
+        # without a spread, only equal numbers are near
+        distance += (gap / unit) ** 2 if unit else np.where(gap == 0, 0, np.inf)
+    distance = np.sqrt(distance)
+    allowed = distance <= caliper
+    for name in exact:
+        allowed &= np.equal.outer(one[name].to_numpy(object), other[name].to_numpy(object))
+    # a forbidden pair costs more than all allowed ones together, so that most pairs come first
+    forbidden = 1 + caliper * min(distance.shape)
+    rows, columns = linear_sum_assignment(np.where(allowed, distance, forbidden))
+    for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
+        if allowed[i, j]:
+            yield i, j, float(distance[i, j])

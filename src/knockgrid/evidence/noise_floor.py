@@ -1,0 +1,198 @@
+"""noise_floor: how far rounding alone moves a measurement, site by site."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.edits import information_flow
+from knockgrid.edits.intervention import Intervention
+from knockgrid.edits.nulls import rounded
+from knockgrid.engine.in_memory import sweep_in_memory
+from knockgrid.errors import InputError, unknown
+from knockgrid.host.bridge import load
+from knockgrid.prompts.prompt import Prompt
+from knockgrid.table.table import KEY, metadata_of, numbers
+
+METRICS = ("js", "kl", "kl_reverse", "tv")  # divergences: 0 where nothing moves
+
+
+def noise_floor(
+    model: str | Path | TransformerBridge,
+    prompts: Sequence[Prompt] | Prompt,
+    interventions: Sequence[Intervention] | None = None,
+    *,
+    quantile: float = 0.99,
+    metrics: Sequence[str] = METRICS,
+    draws: int = 1,
+    seed: int = 0,
+    **options: Any,
+) -> pd.DataFrame:
+    """The noise floor of some interventions: a high percentile of ±1-ulp edits at their sites.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> prompt = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"})
+        >>> row = kg.patch("resid_post", "subject", name="subject")
+        >>> floor = kg.noise_floor("demo", prompt, [row], layers=[0, 20], progress=False)
+        >>> floor[["intervention", "layer", "n"]].to_numpy().tolist()
+        [['subject', 0, 1], ['subject', 20, 1]]
+        >>> bool((floor.js < 1e-9).all())
+        True
+
+    Every intervention (by default those of `information_flow`) is replaced by the edit that moves
+    each entry of the activation it edits by one unit in the last place (`ulp`), attention rows by
+    that of `attn_out` at the query, over the same layers. Give the prompts, layers and options that
+    the sweep itself has, so that dtype, batches and code path are the same. What these edits move
+    is rounding: an edited row rounds differently from an unedited one.
+
+    Args:
+        model: as for `sweep`.
+        prompts: as for `sweep`; a few dozen are enough.
+        interventions: the rows whose floor is wanted.
+        quantile: of the edits' divergences, over prompts, measured tokens and draws.
+        metrics: divergences to measure, among js, kl, kl_reverse and tv.
+        draws: how often the signs are drawn anew; each is a sweep of its own.
+        seed: of the first draw.
+        options: further arguments of `sweep`.
+
+    Returns:
+        One row per intervention and layer: the quantile of every metric there, in the table's unit,
+        and `n`, the number of edits behind it. `attrs["knockgrid"]["noise_floor"]` holds the same
+        as JSON, and under `overall` the quantile over all rows and layers.
+
+    Raises:
+        InputError: as `sweep`; an unknown metric, a quantile outside (0, 1), or no draws.
+
+    Limit: with few edits per cell a high quantile is close to the largest of them; the pooled
+    `overall` is the steadier number.
+    """
+    if not 0 < quantile < 1:
+        raise InputError(f"quantile is {quantile!r}; give a share between 0 and 1, such as 0.99")
+    if not isinstance(draws, int) or draws < 1:
+        raise InputError(f"draws is {draws!r}; give a whole number of at least 1")
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    for name in names:
+        if name not in METRICS:
+            raise unknown("metric", name, METRICS)
+    model = load(model)
+    rows = information_flow() if interventions is None else list(interventions)
+    edits = [replace(rounded(row), name=row.name, label=row.label) for row in rows]
+    tables = [
+        sweep_in_memory(model, prompts, edits, metrics=names, seed=seed + i, **options)
+        for i in range(draws)
+    ]
+    return _summed_up(tables, names, quantile)
+
+
+def floor_of_nulls(table: pd.DataFrame, quantile: float = 0.99) -> pd.DataFrame:
+    """The noise floor as `noise_floor` gives it, from a table that was swept with its `nulls()`.
+
+    Example:
+        >>> from knockgrid.table.table import build
+        >>> described = [{"name": "last | ulp", "role": "null", "of": "last"}]
+        >>> row = {"prompt": "rome", "intervention": "last | ulp", "layer": 0, "js": 2e-12}
+        >>> floor_of_nulls(build([row], {"interventions": described}))[["intervention", "js"]]
+          intervention            js
+        0         last  2.000000e-12
+
+    Raises:
+        InputError: a table without ±1-ulp rows.
+    """
+    of = {
+        one["name"]: one["of"]
+        for one in metadata_of(table).get("interventions", [])
+        if one.get("role") == "null" and str(one["name"]).endswith("| ulp")
+    }
+    part = table[table["intervention"].isin(of)].copy()
+    if part.empty:
+        raise InputError("the table has no ±1-ulp rows; sweep it with nulls(), or call noise_floor")
+    part["intervention"] = part["intervention"].map(of).astype("string")
+    part.attrs = table.attrs
+    return _summed_up([part], [name for name in METRICS if name in part], quantile)
+
+
+def _summed_up(tables: list[pd.DataFrame], metrics: list[str], quantile: float) -> pd.DataFrame:
+    """Quantiles per intervention and layer, and over everything."""
+    every = pd.concat(
+        [one.assign(**{m: numbers(one, m) for m in metrics}) for one in tables], ignore_index=True
+    )
+    every = every[every[metrics].notna().all(axis=1)]
+    if every.empty:
+        raise InputError("no ±1-ulp edit gave a value: all cells are NA; see the sweep's status")
+    metadata = metadata_of(tables[0])
+    found, json = [], {m: {"overall": _quantile(every[m], quantile), "cells": {}} for m in metrics}
+    for (name, at), part in every.groupby(["intervention", "layer"], sort=False):
+        layer = int(str(at))
+        values = {m: _quantile(part[m], quantile) for m in metrics}
+        found.append({"intervention": name, "layer": layer, "n": len(part), **values})
+        for metric, value in values.items():
+            json[metric]["cells"].setdefault(str(name), {})[str(layer)] = value
+    made = pd.DataFrame(found)
+    kept = ("unit", "mode", "model", "versions", "prepend_bos", "seed")
+    settings = {name: metadata[name] for name in kept if name in metadata}
+    made.attrs = {KEY: {**settings, "quantile": quantile, "noise_floor": json}}
+    return made
+
+
+def _quantile(values: pd.Series, quantile: float) -> float:
+    return float(np.quantile(values.to_numpy(float), quantile))
+
+
+def with_noise_floor(
+    table: pd.DataFrame, floor: pd.DataFrame | Mapping[str, Any] | float
+) -> pd.DataFrame:
+    """The table with a noise floor in its metadata, so that figures mark the cells below it.
+
+    Example:
+        >>> from knockgrid.table.table import build
+        >>> row = {"prompt": "rome", "intervention": "last", "layer": 0, "js": 0.4}
+        >>> table = with_noise_floor(build([row], {"unit": "nats"}), 2e-12)
+        >>> table.attrs["knockgrid"]["noise_floor"]
+        2e-12
+
+    `floor` is what `noise_floor` gave, or numbers of your own: one for JS, one per metric
+    (`{"js": 2e-12}`), or per metric, intervention and layer
+    (`{"js": {"overall": 2e-12, "cells": {"last": {"0": 1e-12}}}}`; a cell that is not named has the
+    `overall` one). The table given is not changed.
+
+    Raises:
+        InputError: a floor in another unit, or of another model or dtype; not a number ≥ 0.
+    """
+    if isinstance(floor, pd.DataFrame):
+        _refuse_other(metadata_of(table), metadata_of(floor))
+        floor = metadata_of(floor).get("noise_floor", {})
+    _check_floor(floor)
+    made = table.copy(deep=False)
+    made.attrs = {**table.attrs, KEY: {**metadata_of(table), "noise_floor": floor}}
+    return made
+
+
+def _refuse_other(table: Mapping[str, Any], floor: Mapping[str, Any]) -> None:
+    """Raises InputError where the floor is one of something else."""
+    mine, theirs = table.get("model") or {}, floor.get("model") or {}
+    said = [("unit", table.get("unit"), floor.get("unit"))]
+    said += [(name, mine.get(name), theirs.get(name)) for name in ("dtype", "weights_digest")]
+    for name, one, other in said:
+        if one is not None and other is not None and one != other:
+            raise InputError(
+                f"the table has {name} {one!r} and the noise floor {other!r}; measure the floor "
+                "with the same model, dtype and unit"
+            )
+
+
+def _check_floor(floor: Any, inside: bool = False) -> None:
+    """Raises InputError for what is neither a number nor numbers by name."""
+    if isinstance(floor, Mapping) and (floor or inside):
+        for part in floor.values():
+            _check_floor(part, inside=True)
+    elif isinstance(floor, bool) or not isinstance(floor, int | float) or not 0 <= floor < math.inf:
+        raise InputError(
+            f"the noise floor holds {floor!r}; give numbers of at least 0, or what "
+            "noise_floor() gave"
+        )

@@ -1,0 +1,111 @@
+"""Out-of-fold probes: every prompt is scored by a probe that saw neither it nor its subject."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from knockgrid.errors import missing_extra
+from knockgrid.prompts.prompt import Prompt
+
+MAX_ITER = 1000  # scikit-learn's 100 do not always converge on a residual stream of unequal scales
+
+
+def need_sklearn() -> None:
+    """Refuse to go on without scikit-learn, before anything is computed.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise missing_extra("a probe", "scikit-learn", "probes") from error
+
+
+def subject_groups(prompts: Sequence[Prompt]) -> np.ndarray:
+    """A number per prompt `[prompt]`, equal where the subject's text is, in any case.
+
+    Example:
+        >>> one, other = Prompt("Rome is in", spans={"subject": "Rome"}), Prompt("Today is")
+        >>> subject_groups([one, other, one.replace(id="again")]).tolist()
+        [0, 1, 0]
+
+    A prompt without a subject is a group of its own.
+    """
+    subjects = [one.span_text("subject") for one in prompts]
+    keys = [
+        ("id", one.id) if subject is None else ("subject", subject.strip().casefold())
+        for one, subject in zip(prompts, subjects, strict=True)
+    ]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys])
+
+
+def too_few(incorrect: np.ndarray, groups: np.ndarray, folds: int) -> str | None:
+    """Why `[prompt]` labels cannot be split into folds, or None where they can.
+
+    Each class needs at least one subject per fold.
+    """
+    for label, name in ((True, "incorrect"), (False, "correct")):
+        found = len(set(groups[incorrect == label].tolist()))
+        if found < folds:
+            return f"{found} subjects with {name} answers, fewer than {folds} folds"
+    return None
+
+
+def split(
+    incorrect: np.ndarray, groups: np.ndarray, folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Indices to fit on and to score, per fold; no group is in both."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(np.zeros(len(groups)), incorrect, groups))
+
+
+def out_of_fold(
+    acts: np.ndarray, incorrect: np.ndarray, groups: np.ndarray, folds: int, seed: int
+) -> np.ndarray | None:
+    """Decision scores `[prompt]` for "incorrect" from activations `[prompt, d]`, pooled over folds.
+
+    None where a fold would have to be learnt from one class.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    scores = np.full(len(incorrect), np.nan)
+    for fit, held_out in split(incorrect, groups, folds, seed):
+        if len(set(incorrect[fit].tolist())) < 2:
+            return None
+        probe = LogisticRegression(max_iter=MAX_ITER).fit(acts[fit], incorrect[fit])
+        scores[held_out] = probe.decision_function(acts[held_out])
+    return scores
+
+
+def auc(incorrect: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve: how often an incorrect prompt scores above a correct one.
+
+    Example:
+        >>> auc(np.array([False, True, True]), np.array([0.1, 0.9, 0.0]))
+        0.5
+    """
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(incorrect, scores))
+
+
+def shuffled(labels: np.ndarray, seed: int) -> np.ndarray:
+    """The same labels in another order, the control that has nothing to read."""
+    return np.random.default_rng(seed).permutation(labels)
+
+
+def auc_and_control(
+    acts: np.ndarray, incorrect: np.ndarray, groups: np.ndarray, folds: int, seed: int
+) -> tuple[float, float] | None:
+    """The AUC of a probe and of one with shuffled labels; None where a fold lacks a class."""
+    found = []
+    for labels in (incorrect, shuffled(incorrect, seed)):
+        scores = out_of_fold(acts, labels, groups, folds, seed)
+        if scores is None:
+            return None
+        found.append(auc(labels, scores))
+    return found[0], found[1]

@@ -1,0 +1,152 @@
+"""What probes can read: with an interval over seeds, and beside what the model uses."""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from knockgrid.errors import InputError, unknown
+from knockgrid.table.table import KEY, grid, metadata_of
+
+DIVERGENCES = ("js", "kl", "kl_reverse", "tv", "js_mean_dist")
+AUCS = {"": "auc", "shuffled_": "auc_shuffled"}
+
+
+def auc_interval(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """The mean AUC of `probe_auc` over its seeds, per layer and position, with a t interval.
+
+    Example:
+        >>> from knockgrid.table.table import build
+        >>> place = {"intervention": "probe", "layer": 3, "position": "last_q"}
+        >>> rows = [
+        ...     {"prompt": f"seed {seed}", **place, "auc": auc, "auc_shuffled": 0.5}
+        ...     for seed, auc in enumerate([0.7, 0.8])
+        ... ]
+        >>> auc_interval(build(rows, {}), level=0.5)[["mean", "low", "high"]].round(2).values
+        array([[0.75, 0.7 , 0.8 ]])
+
+    Columns are `layer`, `position`, `mean`, `low`, `high`, the same for the shuffled labels as
+    `shuffled_mean`, `shuffled_low`, `shuffled_high`, and `seeds`, the number behind them. Bounds
+    are cut to 0 and 1. A place that is NA, and the bounds of a single seed, are NaN.
+
+    Raises:
+        InputError: not a table of `probe_auc`, or a level outside 0 to 1.
+
+    Limit: the interval shows how much the split into folds matters. The prompts are the same for
+    every seed, so it says nothing about other prompts and is too narrow for that.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level is {level!r}; give a share between 0 and 1, such as 0.95")
+    check_probes(table)
+    places = table.groupby(["layer", "position"], sort=False)
+    found = pd.DataFrame(places["auc"].count().rename("seeds"))
+    factor = student.ppf((1 + level) / 2, (found["seeds"] - 1).where(found["seeds"] > 1))
+    for prefix, column in AUCS.items():
+        mean, spread = places[column].mean(), places[column].std()
+        half = factor * spread / np.sqrt(found["seeds"])
+        found[f"{prefix}mean"] = mean
+        found[f"{prefix}low"] = (mean - half).clip(lower=0)
+        found[f"{prefix}high"] = (mean + half).clip(upper=1)
+    found = found[[*(name for name in found if name != "seeds"), "seeds"]].reset_index()
+    found.attrs = {KEY: {**metadata_of(table), "level": level}}
+    return found
+
+
+def check_probes(table: pd.DataFrame) -> None:
+    """Refuse a table that no probe made.
+
+    Raises:
+        InputError: a column is missing.
+    """
+    missing = [name for name in ("layer", "position", *AUCS.values()) if name not in table]
+    if missing:
+        raise InputError(f"this is no table of probe_auc(): it has no column {missing[0]!r}")
+
+
+def readable_not_used(
+    probes: pd.DataFrame, table: pd.DataFrame, metric: str = "js"
+) -> pd.DataFrame:
+    """What a probe can read at each layer × position, minus what the model uses there.
+
+    Example:
+        >>> from knockgrid.table.table import build
+        >>> def at(layer, **measured):
+        ...     place = {"prompt": "a", "intervention": "one", "position": "last_q"}
+        ...     return {**place, "layer": layer, **measured}
+        >>> aucs = [at(0, auc=0.5, auc_shuffled=0.5), at(1, auc=0.9, auc_shuffled=0.5)]
+        >>> probes = build(aucs, {})
+        >>> table = build([at(0, js=0.2), at(1, js=0.1)], {"unit": "nats"})
+        >>> readable_not_used(probes, table)["last_q"].round(2).tolist()
+        [-1.0, 0.3]
+
+    Readable is 2 · AUC - 1, not below 0, with the AUC averaged over seeds; used is the divergence
+    averaged over prompts, as a share of its largest mean in the grid. Both run from 0 to 1, so the
+    difference runs from -1 (used, and no probe can read it) to 1 (readable, and without effect),
+    without a unit. `probes` comes from `probe_auc`, `table` from a sweep over `per_position` of
+    the same positions and layers; rows and columns are in the order of `probes`. A cell that is NA
+    in either is NaN.
+
+    Raises:
+        InputError: axes that differ, a metric that is no divergence, a sweep in the direction
+            "denoise", or one that moved nothing.
+
+    Source: ours; the grid of Orgad et al., arXiv 2410.02707, beside activation patching.
+    Limit: the two shares are scaled differently, so their sign is a hint and no test. `used` tells
+    of the whole next-token distribution, `readable` of whether the answer is wrong.
+    """
+    check_probes(probes)
+    if metric not in DIVERGENCES:
+        raise unknown("divergence", metric, DIVERGENCES)
+    if metadata_of(table).get("direction") == "denoise":
+        raise InputError(
+            "the sweep went in the direction 'denoise', where a small divergence marks what is "
+            "used; sweep with direction='noise'"
+        )
+    lengths = [metadata_of(one).get("n_tokens") for one in (probes, table)]
+    if None not in lengths and lengths[0] != lengths[1]:
+        raise InputError(
+            f"the probes found positions with n_tokens={lengths[0]} and the sweep with "
+            f"{lengths[1]}, so that '-1' means different tokens; give both the same n_tokens"
+        )
+    readable = (2 * grid(probes, "auc", "layer", "position") - 1).clip(lower=0)
+    moved = grid(table, metric, "layer", "position")
+    check_axes(readable, moved)
+    moved = moved.reindex(index=readable.index, columns=readable.columns)
+    difference = readable - moved / largest(moved, metric)
+    difference.attrs = {KEY: {**metadata_of(table), **metadata_of(probes), "metric": metric}}
+    return difference
+
+
+def check_axes(readable: pd.DataFrame, moved: pd.DataFrame) -> None:
+    """Refuse two grids that do not have the same layers and positions.
+
+    Raises:
+        InputError: a layer or position that one of them lacks.
+    """
+    axes = {
+        "layers": (readable.index, moved.index),
+        "positions": (readable.columns, moved.columns),
+    }
+    for what, (ours, theirs) in axes.items():
+        lacks = {"cells of the sweep": ours.difference(theirs), "probes": theirs.difference(ours)}
+        for where, lacking in lacks.items():
+            if len(lacking):
+                some = ", ".join(map(str, lacking))
+                raise InputError(
+                    f"the {where} lack the {what} {some}; give probe_auc() and sweep() the same "
+                    "layers and positions"
+                )
+
+
+def largest(moved: pd.DataFrame, metric: str) -> float:
+    """The largest mean divergence of a grid, by which the others are divided.
+
+    Raises:
+        InputError: it is 0, infinite or missing.
+    """
+    most = float(np.nanmax(moved.to_numpy(float), initial=-np.inf))
+    if not np.isfinite(most) or most <= 0:
+        raise InputError(
+            f"the largest mean {metric!r} of the sweep is {most}, which nothing can be a share of; "
+            "give a sweep that moves the output by a finite amount, or another metric"
+        )
+    return most

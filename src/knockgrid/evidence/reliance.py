@@ -1,0 +1,221 @@
+"""reliance: how far a prompt's next token depends on attention to its subject."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.edits import knockout
+from knockgrid.edits.intervention import Intervention
+from knockgrid.edits.layers import layer_list
+from knockgrid.engine.answers import outputs
+from knockgrid.engine.in_memory import sweep_in_memory
+from knockgrid.engine.setup import versions
+from knockgrid.errors import InputError
+from knockgrid.evidence.probes import check_answers
+from knockgrid.host.bridge import check_ready, describe, load, n_layers
+from knockgrid.passes.prepared import Prepared, batches, default_bos, ids_of, prepare
+from knockgrid.passes.run import record
+from knockgrid.prompts.matching import Judge, judged
+from knockgrid.prompts.positions import resolve, tokenize
+from knockgrid.prompts.prompt import Prompt
+from knockgrid.table.table import KEY, numbers
+
+SUBJECT_IS_LAST = (
+    "the last token belongs to the subject, so there is no later query to mask it from"
+)
+NO_SUBJECT = "the prompt has no span 'subject'"
+
+
+def reliance(
+    model: str | Path | TransformerBridge,
+    prompts: Sequence[Prompt],
+    *,
+    label_with: Intervention | Mapping[str, Prompt] | None = None,
+    layer: int | None = None,
+    n_tokens: int = 1,
+    judge: Judge | None = None,
+    prepend_bos: bool | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """How far the output moves when nothing after the subject can attend to it, prompt by prompt.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> prompts = kg.facts("us_state_capital")[:2]
+        >>> frame = kg.reliance("demo", prompts, progress=False)
+        >>> frame[["relation", "subject"]].values.tolist()
+        [['us_state_capital', 'Alabama'], ['us_state_capital', 'Alaska']]
+        >>> bool(frame.reliance.between(0, 0.6932).all())
+        True
+
+    Args:
+        model: a bridge, or what `load` takes.
+        prompts: prompts with answers; give those that the model does not know as well, because
+            without them the filter by correctness is invisible.
+        label_with: where the label comes from, so that it is not the number that is measured later:
+            another intervention, or a mapping from prompt ids to paraphrases of those prompts.
+        layer: where an intervention of your own is centred, by default the middle layer; of no
+            importance to one whose window covers all layers.
+        n_tokens: tokens of greedy output over which the divergence is averaged; their queries are
+            masked too.
+        judge: `(prompt, text) -> bool`, whether an output is right; by default as in `known`.
+        prepend_bos: whether BOS comes first; by default as the model is configured.
+        seed: of a random source in `label_with`.
+        progress: whether to show a progress bar.
+
+    Returns:
+        One row per prompt, in order: `prompt`, `relation`, `subject`, `text`; `output` (the greedy
+        continuation of the prompt itself) and `correct`; `reliance` (JS divergence, nats, at most
+        ln 2); `entropy` (nats) and `p_top` of the clean next-token distribution of the prompt
+        itself; `measured_on`, the text that reliance comes from; and `note`, why reliance is NaN.
+
+    Reliance is the JS divergence between the clean next-token distribution and the one with
+    attention to the subject's tokens masked in all layers for every query after the subject.
+
+    Raises:
+        InputError: bad input, a prompt without answers (and no judge), or a paraphrase without a
+            prompt or the other way round.
+
+    Source: Cheang et al. 2025 (arXiv 2510.09033), whose labels rest on it.
+
+    Limits: reliance follows the entropy of the output (a sure prediction can move further), so
+    compare at equal entropy, with `matched`; and it is related to the Subj. row of a sweep by
+    construction where little stands between subject and last token.
+    """
+    model = load(model)
+    check_ready(model)
+    bos = default_bos(model, prepend_bos)
+    ready = prepare(model, prompts, bos, n_tokens)
+    check_answers(ready, judge)
+    original = [one.prompt for one in ready]
+    asked, intervention = _asked(original, label_with)
+    own = intervention is not None  # of the user's: it may need no later query
+    notes = {str(one.id): None if own else _note(one, model, bos) for one in asked}
+    usable = [one for one in asked if notes[str(one.id)] is None]
+    middle = layer_list(n_layers(model) // 2 if layer is None else layer, n_layers(model))
+    intervention = intervention or everywhere(model)
+    moved: dict[str, float] = {}
+    if usable:
+        table = sweep_in_memory(
+            model,
+            usable,
+            intervention,
+            layers=middle,
+            n_tokens=n_tokens,
+            mode="persistent",
+            metrics="js",
+            prepend_bos=bos,
+            seed=seed,
+            progress=progress,
+        )
+        moved, reasons = _per_prompt(table)
+        notes.update(reasons)
+    said, certainty = outputs(model, ready), clean_certainty(model, ready)
+    rows = [
+        {
+            "prompt": one.id,
+            "relation": one.relation,
+            "subject": one.span_text("subject"),
+            "text": one.text,
+            "output": said[str(one.id)],
+            "correct": judged(one, said[str(one.id)], judge),
+            "reliance": moved.get(str(one.id), np.nan),
+            "entropy": certainty[str(one.id)][0],
+            "p_top": certainty[str(one.id)][1],
+            "measured_on": other.text,
+            "note": notes[str(one.id)],
+        }
+        for one, other in zip(original, asked, strict=True)
+    ]
+    frame = pd.DataFrame(rows).astype(dict.fromkeys(TEXTS, "string"))
+    frame.attrs = {
+        KEY: {
+            "unit": "nats",
+            "label_with": "paraphrase" if isinstance(label_with, Mapping) else intervention.name,
+            "intervention": intervention.describe(),
+            "layer": middle[0],
+            "n_tokens": n_tokens,
+            "prepend_bos": bos,
+            "seed": seed,
+            "model": describe(model),
+            "versions": versions(),
+        }
+    }
+    return frame
+
+
+TEXTS = ("prompt", "relation", "subject", "text", "output", "measured_on", "note")
+
+
+def everywhere(model: TransformerBridge) -> Intervention:
+    """Attention to the subject, blocked in all layers for every query after it."""
+    return knockout(
+        to=["between", "last"],
+        src="subject",
+        window=2 * n_layers(model),
+        name="reliance",
+        label="subject masked from all that follows",
+    )
+
+
+def _asked(
+    prompts: Sequence[Prompt], label_with: Intervention | Mapping[str, Prompt] | None
+) -> tuple[list[Prompt], Intervention | None]:
+    """The prompts that reliance is measured on, under the ids of the originals, and with what."""
+    if label_with is None:
+        return list(prompts), None
+    if isinstance(label_with, Intervention):
+        return list(prompts), label_with
+    if not isinstance(label_with, Mapping):
+        raise InputError(
+            f"label_with is {label_with!r}; give an intervention, or a mapping from prompt ids to "
+            "paraphrases"
+        )
+    ids = [str(one.id) for one in prompts]
+    missing = [name for name in ids if name not in label_with]
+    if missing:
+        raise InputError(
+            f"label_with has no paraphrase for {len(missing)} prompts, first {missing[0]!r}; give "
+            "each prompt one, or leave it out of the prompts"
+        )
+    foreign = [name for name in label_with if name not in ids]
+    if foreign:
+        raise InputError(f"label_with has a paraphrase for {foreign[0]!r}, which is no prompt here")
+    return [label_with[name].replace(id=name) for name in ids], None
+
+
+def _note(prompt: Prompt, model: TransformerBridge, bos: bool) -> str | None:
+    """Why a prompt cannot have a reliance, or None where it can."""
+    if "subject" not in prompt.spans:
+        return NO_SUBJECT
+    tokens = tokenize(prompt.text, model.tokenizer, bos)
+    return SUBJECT_IS_LAST if len(tokens) - 1 in resolve(prompt, tokens, "subject") else None
+
+
+def _per_prompt(table: pd.DataFrame) -> tuple[dict[str, float], dict[str, str]]:
+    """The mean divergence of each prompt over its tokens, and why some have none."""
+    table = table.assign(value=numbers(table, "js"))
+    moved = table.groupby("prompt")["value"].mean()
+    nothing = table[table["prompt"].map(moved).isna()].drop_duplicates("prompt")
+    reasons = {str(row["prompt"]): str(row["status"]) for _, row in nothing.iterrows()}
+    return {str(name): float(value) for name, value in moved.items()}, reasons
+
+
+def clean_certainty(
+    model: TransformerBridge, ready: Sequence[Prepared]
+) -> dict[str, tuple[float, float]]:
+    """Entropy (nats) and largest probability of the next token, by prompt id."""
+    found: dict[str, tuple[float, float]] = {}
+    for batch in batches(ready):
+        kept: Any = record(model, ids_of(model, batch), measured=slice(-1, None), keep_kv=False)
+        logp = kept.logits[:, -1].to("cpu", torch.float64).log_softmax(-1)
+        entropy = torch.special.entr(logp.exp()).sum(-1)
+        for one, nats, top in zip(batch, entropy.tolist(), logp.max(-1).values, strict=True):
+            found[str(one.prompt.id)] = nats, float(top.exp())
+    return found

@@ -1,0 +1,140 @@
+"""transferred: did an edit bring the corrupted run along, or only break the clean one?"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from knockgrid.errors import InputError
+from knockgrid.table.table import CELL, KEY, metadata_of, numbers
+
+FAR = 0.5  # of the way from the clean run to the corrupted one
+VERDICTS = ("transferred", "broken", "neither")
+MEASURED = ("js", "js_to_source", "js_corrupted")
+
+
+def transferred(table: pd.DataFrame) -> pd.DataFrame:
+    """Per cell, how far the edited run is from the clean and the corrupted one, and a verdict.
+
+    Example:
+        >>> from knockgrid.table.table import build
+        >>> cell = {"prompt": "rome", "intervention": "last"}
+        >>> rows = [
+        ...     {**cell, "layer": layer, "js": js, "js_to_source": to_source}
+        ...     for layer, js, to_source in [(0, 0.0, 0.4), (20, 0.3, 0.3), (29, 0.4, 0.0)]
+        ... ]
+        >>> side = {"id": "rome", "js_corrupted": {"last": 0.4}}
+        >>> transferred(build(rows, {"prompts": [side]}))[["layer", "share", "verdict"]].values
+        array([[0, 0.0, 'neither'],
+               [20, 0.7499999999999999, 'broken'],
+               [29, 1.0, 'transferred']], dtype=object)
+
+    Columns are those that name the cell; `js` (clean, edited), `js_to_source` (corrupted, edited)
+    and `js_corrupted` (clean, corrupted), means over prompts of equal weight in the table's unit;
+    `share`, the ratio of the means `js / js_corrupted`; `verdict`; `n_prompts` behind the means,
+    and how many of them have each verdict by themselves (`n_transferred`, `n_broken`, `n_neither`);
+    `left_out`, the ids of prompts without a value; `status`. Only the token after the prompt is
+    read, for which alone the table holds `js_corrupted`.
+
+    The verdict is "broken" where the edited run is far from both others, that is both `js` and
+    `js_to_source` are at least half of `js_corrupted`; else "transferred" where it is nearer to the
+    corrupted run than to the clean one, else "neither". A cell without a source run (knockouts,
+    `zero()`, `mean()`, ...) has nothing that could have been transferred: its verdict is NA, and it
+    is compared to nothing else.
+
+    Raises:
+        InputError: a table without these columns or its side table, or of direction "denoise".
+
+    Source: ours. Limits: with several samples `js_corrupted` is that of the first. JS is no length:
+    half of `js_corrupted` is 0.7 of the way in its square root, which is one (Endres & Schindelin
+    2003), and a run that mixes the two others evenly is far from neither.
+    """
+    check_sweep(table)
+    moved = corrupted(table)
+    first = table[table["token"].fillna(0) == 0]
+    keys = [name for name in CELL if name in first and name not in ("token", "samples")]
+    values = {name: numbers(first, name) for name in MEASURED[:2]}
+    pairs = zip(first["prompt"], first["intervention"], strict=True)
+    values["js_corrupted"] = np.array([moved.get(pair, math.nan) for pair in pairs], dtype=float)
+    long = first[keys].assign(prompt=first["prompt"], told=first["status"], **values)
+    groups = long.groupby(keys, sort=False, dropna=False)
+    rows = [
+        {**dict(zip(keys, key if isinstance(key, tuple) else (key,), strict=True)), **judge(cell)}
+        for key, cell in groups
+    ]
+    found = pd.DataFrame(rows)
+    found = found.astype({name: table[name].dtype for name in keys})
+    found.attrs = {KEY: metadata_of(table)}
+    return found
+
+
+def check_sweep(table: pd.DataFrame) -> None:
+    """Refuse what is no sweep towards a corrupted run.
+
+    Raises:
+        InputError: missing columns, no side table, no first token, or the other direction.
+    """
+    missing = [name for name in ("prompt", "token", *MEASURED[:2]) if name not in table]
+    if missing:
+        raise InputError(
+            f"the table has no column {missing[0]!r}; give a table of sweep() with the metric 'js'"
+        )
+    if not metadata_of(table).get("prompts"):
+        raise InputError(
+            "the table has lost its side table of prompts, which says how far each was corrupted; "
+            "give it as sweep() or read_table() returned it"
+        )
+    if metadata_of(table).get("direction") == "denoise":
+        raise InputError(
+            "the sweep went in the direction 'denoise', where clean values are put into the "
+            "corrupted run; sweep with direction='noise'"
+        )
+    if not (table["token"].fillna(0) == 0).any():
+        raise InputError("the table has no rows of token 0; keep those in the filter that made it")
+
+
+def corrupted(table: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """JS between clean and corrupted run, by prompt and intervention."""
+    return {
+        (str(side["id"]), name): float(value)
+        for side in metadata_of(table)["prompts"]
+        for name, value in side.get("js_corrupted", {}).items()
+    }
+
+
+def judge(cell: pd.DataFrame) -> Mapping[str, object]:
+    """The means, the verdict and the counts of one cell; `cell` has a row per prompt."""
+    whole = cell[list(MEASURED)].notna().all(axis=1)
+    has, lacks = cell[whole], cell[~whole]
+    counts = pd.Series([verdict(*row) for row in has[list(MEASURED)].itertuples(index=False)])
+    found: dict[str, object] = {name: has[name].mean() for name in MEASURED}
+    far = found["js_corrupted"]
+    found["share"] = found["js"] / far if far else math.nan  # type: ignore[operator]
+    found["verdict"] = verdict(*(found[name] for name in MEASURED))  # type: ignore[arg-type]
+    found["n_prompts"] = len(has)
+    found.update({f"n_{name}": int((counts == name).sum()) for name in VERDICTS})
+    found["left_out"] = ", ".join(lacks["prompt"].astype(str))
+    found["status"] = "ok"
+    if has.empty:
+        # a reason that all prompts share, such as an edge that no layer sees, says more
+        told = lacks["told"].fillna("ok").unique()
+        alone = len(told) == 1 and str(told[0]).startswith("NA")
+        found["status"] = told[0] if alone else "NA: no source run, so nothing to transfer"
+    elif not far:
+        found["status"] = "NA: the corruption moved no prompt"
+    return found
+
+
+def verdict(js: float, js_to_source: float, js_corrupted: float) -> str | None:
+    """Where a run lies, seen from the clean and the corrupted one; None where these are equal.
+
+    Example:
+        >>> verdict(0.1, 0.3, 0.4), verdict(0.3, 0.1, 0.4), verdict(0.3, 0.25, 0.4)
+        ('neither', 'transferred', 'broken')
+    """
+    if not js_corrupted > 0:
+        return None
+    if min(js, js_to_source) >= FAR * js_corrupted:
+        return "broken"
+    return "transferred" if js_to_source < js else "neither"

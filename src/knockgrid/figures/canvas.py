@@ -1,0 +1,332 @@
+"""What a figure is drawn on: its Axes, their size and lettering, and the room that texts have."""
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
+
+from knockgrid.errors import InputError
+
+Size = Sequence[float | int]
+FREE = "may grow"
+"""Label of a figure whose size nobody asked for: `save` adds what its labels need."""
+BUSY = "not settled"
+"""Label of a figure whose texts are fitted later, or that is only a sketch."""
+NARROW, SMALL = 5.0, 7.0
+"""Axes that have less width for them, in inches, have letters of so many points."""
+WORD = re.compile(r"(?:\$[^$]*\$|\([^()]*\)|\S)+")
+"""What no line break divides: a formula, what stands in brackets, or a word."""
+LEAST = 5.0
+"""Points under which no text is made smaller."""
+
+
+def new_figure(width: float, height: float, figsize: Size | None = None) -> Figure:
+    """A figure of `figsize`, else of `width` × `height` inches, that leaves no trace in pyplot.
+
+    Example:
+        >>> new_figure(4.0, 2.0).get_size_inches().tolist()
+        [4.0, 2.0]
+
+    A cell that ends with it shows it. A notebook learns how from pyplot, and not before pyplot has
+    made a figure, without which `<Figure size …>` is all that stands there.
+
+    Raises:
+        InputError: a size that is not two positive numbers.
+    """
+    if "ipykernel" in sys.modules:
+        import matplotlib.pyplot as plt
+
+        plt.close(plt.figure())
+    whole = Figure(figsize=_size(figsize) or (width, height), layout="constrained")
+    whole.set_label("" if figsize else FREE)
+    return whole
+
+
+def _new_axes(width: float, height: float, figsize: Size | None) -> Axes:
+    """Axes on a figure of their own; in a notebook it is pyplot's, which shows only those."""
+    if "ipykernel" not in sys.modules:
+        return new_figure(width, height, figsize).subplots()
+    import matplotlib.pyplot as plt
+
+    whole = plt.figure(figsize=_size(figsize) or (width, height), layout="constrained")
+    whole.set_label("" if figsize else FREE)
+    return whole.subplots()
+
+
+def _size(figsize: Size | None) -> tuple[float, float] | None:
+    if figsize is None:
+        return None
+    found = tuple(map(float, figsize)) if np.ndim(figsize) == 1 else ()
+    if len(found) != 2 or not all(np.isfinite(found)) or min(found) <= 0:
+        raise InputError(f"figsize is {figsize!r}; give (width, height) in inches, as (3.25, 1.2)")
+    return found[0], found[1]
+
+
+def sketch_axes() -> Axes:
+    """Axes that are drawn on to be measured, and never seen."""
+    whole = Figure()
+    whole.set_label(BUSY)
+    return whole.subplots()
+
+
+def root(ax: Axes) -> Figure:
+    """The whole figure of an Axes, that of a subfigure as well."""
+    return ax.figure.canvas.figure
+
+
+@contextmanager
+def drawing(
+    width: float,
+    height: float,
+    ax: Axes | None = None,
+    figsize: Size | None = None,
+    fontsize: float | None = None,
+) -> Iterator[Axes]:
+    """The Axes to draw one figure on, in its lettering; at the end texts are fitted to their room.
+
+    Example:
+        >>> with drawing(8.0, 2.0, figsize=(3.25, 1.2)) as ax:
+        ...     title = ax.set_title("a title that is longer than one column of a journal is wide")
+        >>> ax.figure.get_size_inches().tolist(), title.get_text().count(chr(10))
+        ([3.25, 1.2], 1)
+
+    Raises:
+        InputError: `ax` beside `figsize`, as an Axes has its size, or a size that is none.
+    """
+    if ax is not None and figsize is not None:
+        raise InputError("give ax= or figsize=, not both; the figure of ax has its size already")
+    ax = _new_axes(width, height, figsize) if ax is None else ax
+    with lettering(ax, fontsize):
+        letter(ax)
+        yield ax
+    fit([ax])
+
+
+@contextmanager
+def several(
+    rows: int,
+    columns: int,
+    count: int,
+    size: tuple[float, float],
+    ax: Any = None,
+    figsize: Size | None = None,
+    fontsize: float | None = None,
+    **subplots: Any,
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """As `drawing`, for `count` panels on a grid of Axes, or on the Axes that are given.
+
+    Raises:
+        InputError: as `drawing`, or another number of Axes.
+    """
+    if ax is not None and figsize is not None:
+        raise InputError("give ax= or figsize=, not both; the figure of ax has its size already")
+    if ax is None:
+        whole = new_figure(*size, figsize)
+        places = list(whole.subplots(rows, columns, squeeze=False, **subplots).ravel())
+        for spare in places[count:]:
+            spare.remove()
+    else:
+        places = list(np.ravel(np.asarray(ax, dtype=object)))
+        if len(places) != count:
+            raise InputError(f"ax holds {len(places)} Axes for {count} panels; give one for each")
+        whole = root(places[0])
+    label = whole.get_label()
+    with lettering(places[0], fontsize):
+        whole.set_label(BUSY)
+        for place in places[:count]:
+            letter(place)
+        try:
+            yield whole, places[:count]
+        finally:
+            whole.set_label(label)
+    fit(whole.axes if ax is None else places)
+
+
+@contextmanager
+def lettering(ax: Axes, fontsize: float | None = None) -> Iterator[None]:
+    """Letters of `fontsize` points; else small ones on narrow Axes, unless rcParams differ.
+
+    Raises:
+        InputError: a size that is not a positive number.
+    """
+    if fontsize is not None and not (isinstance(fontsize, int | float) and fontsize > 0):
+        raise InputError(f"fontsize is {fontsize!r}; give points, such as 7")
+    points = fontsize or matplotlib.rcParams["font.size"]
+    own = fontsize or points != matplotlib.rcParamsDefault["font.size"]
+    if not own and root(ax).get_label() == "" and width_of(ax) < NARROW:
+        points = SMALL
+    with matplotlib.rc_context({"font.size": points}):
+        yield
+
+
+def letter(ax: Axes) -> None:
+    """Give an Axes, which may be older, the size of letters that holds now."""
+    for axis in (ax.xaxis, ax.yaxis):
+        kind: Any = f"{axis.axis_name}tick.labelsize"
+        axis.label.set_fontsize(matplotlib.rcParams["axes.labelsize"])
+        # in points, as tick labels are made later, under another size
+        size = FontProperties(size=matplotlib.rcParams[kind]).get_size_in_points()
+        axis.set_tick_params(labelsize=size)
+
+
+def scale() -> float:
+    """How large letters are, in units of matplotlib's."""
+    return matplotlib.rcParams["font.size"] / matplotlib.rcParamsDefault["font.size"]
+
+
+def slot(ax: Axes) -> tuple[float, float, float, float]:
+    """The part of the figure that an Axes with its labels has for itself: left, right, low, high.
+
+    Example:
+        >>> slot(Figure().subplots(1, 2)[1])
+        (0.5, 1.0, 0.0, 1.0)
+    """
+    spec = ax.get_subplotspec()
+    whole = ax.figure
+    low, high = 0.0, 1.0
+    left, right = 0.0, 1.0
+    if spec is not None:
+        spec = spec.get_topmost_subplotspec()
+        rows, columns = spec.get_gridspec().get_geometry()
+        left, right = spec.colspan.start / columns, spec.colspan.stop / columns
+        low, high = 1 - spec.rowspan.stop / rows, 1 - spec.rowspan.start / rows
+    if isinstance(whole, SubFigure):
+        (x, y), (w, h) = np.array([whole.bbox.min, whole.bbox.size]) / root(ax).bbox.size
+        left, right, low, high = x + w * left, x + w * right, y + h * low, y + h * high
+    return left, right, low, high
+
+
+def width_of(ax: Axes) -> float:
+    """Inches that an Axes with its labels has."""
+    left, right, _, _ = slot(ax)
+    return (right - left) * root(ax).get_figwidth()
+
+
+def fit(axes: Sequence[Axes]) -> None:
+    """Break titles and labels without room into lines, and shrink what still has none.
+
+    A figure that may grow has room for all but the titles of panels beside each other.
+    """
+    whole: Any = root(axes[0])
+    free = whole.get_label() == FREE
+    beside = any(slot(ax)[:2] != (0.0, 1.0) for ax in axes)
+    if whole.get_label() == BUSY or (free and not beside):
+        return
+    with in_place(whole):
+        whole.draw_without_rendering()
+        _fit_titles(axes)
+        for ax in () if free else axes:
+            _fit_labels(ax)
+        for text in () if free else (whole._suptitle, whole._supxlabel, whole._supylabel):
+            if text is not None:
+                upright = int(text.get_rotation() == 90)
+                _fit(text, whole.bbox.size[upright], upright)
+
+
+def _fit_titles(axes: Sequence[Axes]) -> None:
+    titles = [ax.title for ax in axes]
+    said = [title.get_text() for title in titles]
+    for ax in axes:
+        left, right = np.array(slot(ax)[:2]) * root(ax).bbox.width
+        middle = ax.bbox.x0 + ax.bbox.width / 2
+        _fit(ax.title, 2 * min(middle - left, right - middle))
+    if [title.get_text() for title in titles] != said:
+        for title in titles:  # those that have room stand in lines like the others
+            start, bracket, rest = title.get_text().rpartition(" (")
+            if bracket and "\n" not in title.get_text():
+                title.set_text(f"{start}\n({rest}")
+
+
+def _fit_labels(ax: Axes) -> None:
+    low, high = np.array(slot(ax)[2:]) * root(ax).bbox.height
+    middle = ax.bbox.y0 + ax.bbox.height / 2
+    for one in (ax, *bars_of(ax)):
+        _fit(one.yaxis.label, 2 * min(middle - low, high - middle), 1)
+    left, right = np.array(slot(ax)[:2]) * root(ax).bbox.width
+    names = ax.get_yticklabels()
+    widest, most = max((n.get_window_extent().width for n in names), default=0.0), right - left
+    if widest > 0.45 * most:
+        ax.yaxis.set_tick_params(labelsize=_smaller(names[0], 0.45 * most / widest))
+
+
+def bars_of(ax: Axes) -> list[Axes]:
+    """The colour bars of an Axes."""
+    bars = [getattr(item, "colorbar", None) for item in ax.collections]
+    return [bar.ax for bar in bars if bar is not None]
+
+
+def _fit(text: Text, room: float, dimension: int = 0) -> None:
+    """Break a text between words, then shrink it, until it has room."""
+
+    def extent() -> float:
+        return text.get_window_extent().size[dimension] + 2
+
+    words = WORD.findall(text.get_text())
+    if not text.get_text() or extent() <= room:
+        return
+    lines = [words[0]]
+    for word in words[1:]:
+        text.set_text(f"{lines[-1]} {word}")
+        if extent() <= room:
+            lines[-1] = text.get_text()
+        else:
+            lines.append(word)
+    text.set_text("\n".join(lines))
+    text.set_fontsize(_smaller(text, room / extent()))
+
+
+def _smaller(text: Text, share: float) -> float:
+    points = float(text.get_fontsize())
+    return min(points, max(LEAST, share * points))
+
+
+@contextmanager
+def in_place(figure: Figure) -> Iterator[None]:
+    """Undo what drawing does to the layout, which starts from where the last one ended."""
+    kept = [(ax, ax.get_position(True).frozen(), ax.get_in_layout()) for ax in figure.axes]
+    try:
+        yield
+    finally:
+        for ax, place, in_layout in kept:
+            ax.set_position(place, which="both")
+            ax.set_in_layout(in_layout)  # `set_position` takes it out
+
+
+def legend_beside(ax: Axes, **legend: Any) -> None:
+    """A legend right of an Axes, where it covers nothing; below it on a narrow one."""
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), **legend}
+    if width_of(ax) < NARROW and root(ax).get_label() != FREE:
+        place |= {"bbox_to_anchor": (0.0, 0.0), "bbox_transform": below(ax, 0.5), "ncols": 3}
+        place |= {"columnspacing": 1.0, "handlelength": 1.5}
+    found = ax.legend(frameon=False, fontsize="small", borderaxespad=0, alignment="left", **place)
+    found.get_title().set_fontsize("small")
+
+
+def below(ax: Axes, drop: float) -> Any:
+    """The lower left corner of an Axes, but `drop` inches lower at the usual size of letters.
+
+    In inches, because the height of ticks and axis label does not grow with the Axes.
+    """
+    from matplotlib.transforms import ScaledTranslation
+
+    return ax.transAxes + ScaledTranslation(0, -drop * scale(), root(ax).dpi_scale_trans)
+
+
+def heatmap_size(rows: int, columns: int, label: int) -> tuple[float, float]:
+    """Inches for a heatmap of `rows` × `columns` cells whose longest row label has `label` letters.
+
+    Example:
+        >>> heatmap_size(3, 30, 5)
+        (8.95, 2.6)
+    """
+    width = 1.4 + 0.07 * label + (0.55 if columns <= 16 else 0.24) * columns
+    height = 0.55 * max(rows, 3) if rows <= 12 else 0.22 * rows
+    return round(min(max(width, 4.0), 14.0), 2), round(0.95 + height, 2)

@@ -1,0 +1,197 @@
+"""TransformerLens's `ActivationCache` and knockgrid's `Run`, one from the other."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from transformer_lens import ActivationCache
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.errors import InputError
+from knockgrid.host.bridge import hook_name, n_layers
+from knockgrid.host.hooks import full_name, points
+from knockgrid.passes.answer_positions import answer_positions
+from knockgrid.passes.run import Run, Site, count_valid
+from knockgrid.prompts.positions import Tokens, tokenize
+from knockgrid.prompts.prompt import Prompt
+
+SHORT = (
+    *("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "q", "k", "v", "z", "rot_q"),
+    *("rot_k", "result", "attn_scores", "pattern", "pre", "pre_linear", "post", "mid", "mlp_in"),
+    *("attn_in", "q_input", "k_input", "v_input"),
+)
+"""Short names of activations of a block, as in `cache["resid_post", 3]`."""
+IDS = "embed.hook_in"
+
+
+def to_activation_cache(run: Run, model: TransformerBridge) -> ActivationCache:
+    """The activations of a run under TransformerLens's names, with a batch of one.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> model = kg.load("demo")
+        >>> prompt = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"})
+        >>> logits, cache = model.run_with_cache(prompt.text)
+        >>> run = kg.from_activation_cache(cache, logits, prompt, model)
+        >>> again = kg.to_activation_cache(run, model)
+        >>> bool((again["resid_post", 3] == cache["resid_post", 3]).all())
+        True
+
+    Each is there under every name that the bridge has for it (`blocks.3.hook_resid_post`,
+    `blocks.3.hook_out`), and so under those of `run_with_cache`; the token ids are `embed.hook_in`.
+    Tensors are views, so that nothing is copied; a Run holds no gradients.
+
+    Raises:
+        InputError: something else than a Run.
+
+    Limit: what a Run holds besides activations (keys and values, noise, visible edges, logits) has
+    no place in a cache.
+    """
+    _check("run", run, Run)
+    names: dict[str, list[str]] = {}
+    for name, canonical in points(model).items():
+        names.setdefault(canonical, []).append(name)
+    acts: dict[str, Tensor] = {IDS: run.ids[None]}
+    for site, act in run.acts.items():
+        canonical = hook_name(model, *site)
+        acts |= dict.fromkeys([full_name(*site), *names[canonical]], act[None])
+    return ActivationCache(acts, model)
+
+
+def from_activation_cache(
+    cache: ActivationCache,
+    logits: Tensor,
+    prompt: Prompt,
+    model: TransformerBridge,
+    *,
+    row: int = 0,
+    ids: Tensor | None = None,
+) -> Run:
+    """One row of `run_with_cache` as a Run, for executors and interventions of one's own.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> model = kg.load("demo")
+        >>> prompt = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"})
+        >>> logits, cache = model.run_with_cache(prompt.text)
+        >>> run = kg.from_activation_cache(cache, logits, prompt, model)
+        >>> run.acts["resid_post", 3].shape, run.n_tokens
+        (torch.Size([6, 576]), 1)
+
+    Args:
+        cache: activations of all positions, with or without a batch dimension.
+        logits: `[batch, pos, d_vocab]`, or `[pos, d_vocab]` for a cache without a batch; of all
+            positions, or of the measured ones, from the last token of the prompt on.
+        prompt: the text of that row; whether BOS comes first is found out from the tokens.
+        model: the bridge that the cache comes from.
+        row: the row of the batch.
+        ids: token ids `[pos]` of that row, where the cache does not hold them (`embed.hook_in`).
+
+    What follows the prompt is its continuation, as where several tokens are measured.
+
+    Raises:
+        InputError: other tokens than the prompt's, too few logits, no such row, a row that was
+            padded, or something else than a cache, logits and a prompt.
+
+    Limits: where the padding token is the one that ends a text, a single one counts as the end.
+    Keys and values are not in a cache as attention takes them, so that the Run has none, and only
+    executors without `needs_kv` (`reference`) carry out cells on it.
+    """
+    for name, given, kind in (
+        ("cache", cache, ActivationCache),
+        ("logits", logits, Tensor),
+        ("prompt", prompt, Prompt),
+    ):
+        _check(name, given, kind)
+    batched = cache.has_batch_dim
+    if logits.ndim != 2 + batched:
+        shape = "[batch, pos, d_vocab]" if batched else "[pos, d_vocab]"
+        raise InputError(f"logits have shape {tuple(logits.shape)}; for this cache give {shape}")
+    found = _row(logits, row, batched, "logits")
+    if ids is None and IDS in cache.cache_dict:
+        ids = _row(cache.cache_dict[IDS], row, batched, IDS)
+    tokens = _tokens(prompt, model, ids, len(found))
+    of_all = torch.tensor(tokens.ids) if ids is None else ids.detach().cpu()
+    behind = of_all[len(tokens) :]
+    _check_padding(prompt, model, behind)
+    if len(found) not in (len(of_all), len(behind) + 1):
+        raise InputError(
+            f"there are logits of {len(found)} positions for {len(of_all)} tokens; give those of "
+            f"all, or of the {len(behind) + 1} from the prompt's last token on"
+        )
+    acts = {
+        site: _row(cache.cache_dict[name], row, batched, name)
+        for name, site in _sites(cache, model)
+    }
+    valid = count_valid(model, behind[None])[0]
+    end = getattr(model.tokenizer, "eos_token_id", None)
+    output = [token for token in behind.tolist()[:valid] if token != end]
+    named = answer_positions(model.tokenizer, prompt, output, len(tokens))
+    measured = found[-len(behind) - 1 :]
+    return Run(prompt, tokens, of_all.to(found.device), acts, (), measured, valid, named=named)
+
+
+def _check(name: str, given: object, kind: type) -> None:
+    if not isinstance(given, kind):
+        raise InputError(f"{name} is a {type(given).__name__}; give one of {kind.__name__}")
+
+
+def _check_padding(prompt: Prompt, model: TransformerBridge, behind: Tensor) -> None:
+    """Refuse padding, which would be measured as if the model had said it."""
+    pad = getattr(model.tokenizer, "pad_token_id", None)
+    ends = pad == getattr(model.tokenizer, "eos_token_id", None)
+    ids = behind.tolist()
+    padding = len(ids) - next((i for i in range(len(ids), 0, -1) if ids[i - 1] != pad), 0)
+    if padding > (1 if ends else 0):
+        raise InputError(
+            f"behind prompt {prompt.id!r} there are {padding} tokens of padding; run it alone, or "
+            "with prompts of as many tokens"
+        )
+
+
+def _row(given: Tensor, row: int, batched: bool, name: str) -> Tensor:
+    """One row of a tensor; some (positions, rotary angles) have one row for the whole batch."""
+    given = given.detach()
+    if not batched or given.ndim == 0:
+        return given
+    at = 0 if given.shape[0] == 1 and name not in ("logits", IDS) else row
+    if not 0 <= at < given.shape[0]:
+        raise InputError(f"row is {row}, and {name} has {given.shape[0]} rows; count from 0")
+    return given[at]
+
+
+def _tokens(prompt: Prompt, model: TransformerBridge, ids: Tensor | None, n: int) -> Tokens:
+    """The prompt's tokens with or without BOS, whichever the ids, or n positions, begin with."""
+    bos = getattr(model.tokenizer, "bos_token_id", None) is not None
+    ways = [
+        tokenize(prompt.text, model.tokenizer, way) for way in ((True, False) if bos else (False,))
+    ]
+    for tokens in ways:
+        if len(tokens) == n if ids is None else tuple(ids.tolist()[: len(tokens)]) == tokens.ids:
+            return tokens
+    if ids is not None:
+        raise InputError(
+            f"the cache holds other tokens than those of prompt {prompt.id!r}; give the prompt "
+            "that was run, and with row= its row in the batch"
+        )
+    raise InputError(
+        f"there are logits of {n} positions, and prompt {prompt.id!r} has "
+        f"{' or '.join(str(len(tokens)) for tokens in ways)} tokens; give ids= of all positions"
+    )
+
+
+def _sites(cache: ActivationCache, model: TransformerBridge) -> Iterator[tuple[str, Site]]:
+    """Every activation of a cache once: under its short name where it has one."""
+    short: dict[str, Site] = {
+        full_name(name, layer): (name, layer) for layer in range(n_layers(model)) for name in SHORT
+    }
+    short |= {full_name(name): (name, None) for name in ("embed", "pos_embed")}
+    canonical = points(model)
+    told = {canonical.get(name, name) for name in cache.cache_dict if name in short}
+    for name in cache.cache_dict:
+        if name == IDS:
+            continue
+        if name in short:
+            yield name, short[name]
+        elif canonical.get(name, name) not in told:
+            yield name, (name, None)

@@ -1,0 +1,99 @@
+"""Places after the prompt: positions named by their role in the model's own answer.
+
+The columns of Orgad et al. (arXiv 2410.02707): with q tokens in the prompt, `last_q` is position
+q - 1, `first_answer` q, `second_answer` q + 1; `"-1"`, `"-2"`, ... (as text) count from the end
+of prompt and output; `exact_answer_*` are around the shortest span of tokens that holds the answer.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from knockgrid.errors import InputError
+from knockgrid.passes.run import Run
+from knockgrid.prompts.positions import At, lacks, resolve
+from knockgrid.prompts.prompt import Prompt
+
+EXACT = ("before_first", "first", "last", "after_last")
+NAMES = (
+    "last_q",
+    "first_answer",
+    "second_answer",
+    *(f"exact_answer_{part}" for part in EXACT),
+)
+FROM_END = re.compile(r"-[1-9]\d*")
+
+
+def is_answer_position(at: At) -> bool:
+    """Whether a place is named by its role in the answer.
+
+    Example:
+        >>> [is_answer_position(at) for at in ("first_answer", "-1", -1, "subject")]
+        [True, True, False, False]
+    """
+    return isinstance(at, str) and (at in NAMES or FROM_END.fullmatch(at) is not None)
+
+
+def shortest_span(tokenizer: Any, output: Sequence[int], answers: Sequence[str]) -> range | None:
+    """The fewest output tokens that hold the first mention of an answer, as whole words.
+
+    In any case of letters. None where the output holds none of the answers: nothing is guessed.
+    """
+    said = tokenizer.decode(output)
+    patterns = [rf"(?<!\w){re.escape(answer)}(?!\w)" for answer in answers if answer]
+    mentions = [re.search(pattern, said, re.IGNORECASE) for pattern in patterns]
+    held = [mention.span() for mention in mentions if mention]
+    if not held:
+        return None
+    start, stop = min(held, key=lambda span: (span[0], -span[1]))
+    before = [tokenizer.decode(output[:i]) for i in range(len(output) + 1)]
+    # a part of a character is written as another one until its last byte is there
+    first = max(i for i in range(len(output)) if said[:start].startswith(before[i]))
+    last = next(i for i, text in enumerate(before) if text.startswith(said[:stop]))
+    return range(first, last)
+
+
+def answer_positions(
+    tokenizer: Any, prompt: Prompt, output: Sequence[int], n_prompt: int
+) -> dict[str, int]:
+    """Every answer position that a prompt and its output have, by name.
+
+    `output` holds the tokens of the clean continuation that belong to the answer.
+    """
+    found = {"last_q": n_prompt - 1}
+    found.update({"first_answer": n_prompt, "second_answer": n_prompt + 1})
+    total = n_prompt + len(output)
+    span = shortest_span(tokenizer, output, prompt.answers) if prompt.answers else None
+    if span is not None:
+        first, last = n_prompt + span[0], n_prompt + span[-1]
+        places = (first - 1, first, last, min(total - 1, last + 1))
+        found.update({f"exact_answer_{part}": at for part, at in zip(EXACT, places, strict=True)})
+    found.update({f"-{k}": total - k for k in range(1, total + 1)})
+    return {name: at for name, at in found.items() if at < total}
+
+
+def positions_in(run: Run, at: At) -> tuple[int, ...]:
+    """Positions of a place in a run, its continuation included.
+
+    Raises:
+        InputError: a place that the run does not have; ask `absent` first.
+    """
+    if not isinstance(at, str | int):
+        return tuple(sorted({p for one in at for p in positions_in(run, one)}))
+    if is_answer_position(at):
+        if at not in run.named:
+            raise InputError(f"prompt {run.prompt.id!r}: {absent(run, at)}")
+        return (run.named[str(at)],)
+    return resolve(run.prompt, run.tokens, at)
+
+
+def absent(run: Run, at: At) -> str | None:
+    """Why a run has no such place, or None where it has."""
+    if not isinstance(at, str | int):
+        return next((reason for one in at if (reason := absent(run, one))), None)
+    if not is_answer_position(at):
+        return lacks(run.prompt, run.tokens, at)
+    if at in run.named:
+        return None
+    exact = str(at).startswith("exact_answer")
+    return "the answer is not in the output" if exact else f"the output has no {at!r}"

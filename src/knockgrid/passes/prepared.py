@@ -1,0 +1,75 @@
+"""Prompts made ready for a model: token ids, equal-length batches, source runs by key."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.errors import InputError, shown
+from knockgrid.passes.run import check_length, input_device
+from knockgrid.prompts.positions import Tokens, tokenize
+from knockgrid.prompts.positions import default_bos as default_bos
+from knockgrid.prompts.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prompt with its tokens."""
+
+    prompt: Prompt
+    tokens: Tokens
+
+
+def prepare(
+    model: TransformerBridge, prompts: Sequence[Prompt], prepend_bos: bool, n_tokens: int
+) -> list[Prepared]:
+    """Tokenize all prompts, once, and check that they fit.
+
+    Raises:
+        InputError: no prompts, two with the same id, one too long, a tokenizer without offsets.
+    """
+    if isinstance(prompts, str | Mapping) or not isinstance(prompts, Iterable | Prompt):
+        raise InputError(
+            f"prompts are {shown(prompts)}; give Prompt objects, Prompt(text, spans={{...}}), or "
+            "what read_prompts(file) returns"
+        )
+    prompts = [prompts] if isinstance(prompts, Prompt) else list(prompts)
+    if not prompts:
+        raise InputError("the prompt set is empty; give at least one Prompt")
+    seen: set[str] = set()
+    ready = []
+    for prompt in prompts:
+        if not isinstance(prompt, Prompt):
+            raise InputError(f"{shown(prompt)} is not a Prompt; write Prompt(text, spans={{...}})")
+        if prompt.id in seen:
+            raise InputError(f"two prompts share the id {prompt.id!r}; give each its own id=")
+        seen.add(str(prompt.id))
+        ready.append(Prepared(prompt, tokenize(prompt.text, model.tokenizer, prepend_bos)))
+        check_length(model, prompt, len(ready[-1].tokens) + n_tokens - 1)
+    return ready
+
+
+def batches(
+    ready: Sequence[Prepared], max_tokens: int = 2048, at_most: int = 32
+) -> Iterator[list[Prepared]]:
+    """Prompts of equal token length, at most `max_tokens` in a batch: no padding anywhere."""
+    by_length: dict[int, list[Prepared]] = {}
+    for one in ready:
+        by_length.setdefault(len(one.tokens), []).append(one)
+    for length in sorted(by_length):
+        group, size = by_length[length], max(1, min(at_most, max_tokens // length))
+        for i in range(0, len(group), size):
+            yield group[i : i + size]
+
+
+def ids_of(model: TransformerBridge, batch: Sequence[Prepared]) -> Tensor:
+    """Token ids `[batch, pos]` on the model's input device."""
+    return torch.tensor([one.tokens.ids for one in batch]).to(input_device(model))
+
+
+def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """Each token as text."""
+    return [tokenizer.decode([i]) for i in ids]

@@ -1,0 +1,127 @@
+"""Whether a text gives an answer: the rule of this package, or a judge of the user's own.
+
+The rule is strict, because a prompt that wrongly counts as correct changes sides in every figure.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+
+from knockgrid.errors import InputError
+from knockgrid.prompts.prompt import Prompt
+
+Judge = Callable[[Prompt, str], bool]
+"""A user's own rule: the prompt and the model's continuation, to whether it is right."""
+
+ARTICLE = re.compile(r"(?:the|an|a) ")
+OPENING = re.compile(r"[\W_]+")  # quotes, brackets, markdown, dashes, bullets
+CLOSING = " \"'*_`.,;:!?)]}>»"
+ALIKE = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "™": " ", "℠": " "})
+UNFINISHED = "\ufffd"  # a part of a character, which the next token would have completed
+
+
+def is_answer(text: str, answers: Sequence[str]) -> bool:
+    """Whether a continuation begins with one of the answers, as whole words.
+
+    Example:
+        >>> is_answer(" Paris, the capital", ["Paris"]), is_answer(" Parisian", ["Paris"])
+        (True, False)
+        >>> is_answer(' the "Côte d’Azur".', ["Cote d'Azur"]), is_answer(" not Paris", ["Paris"])
+        (True, False)
+
+    What does not count: case; the article the, a or an in front of text or answer; quotes,
+    brackets, markdown and other marks around either; how Unicode writes the same letters (NFKC);
+    kinds of spaces, dashes and apostrophes; accents on Latin letters, since English text leaves
+    them out at will ("Bogota"). In other scripts marks make other letters, and count.
+
+    A word ends where no letter, digit or mark goes on: "Guinea" is not in "Guinea-Bissau", "3" not
+    in "3.14", "C" not in "C++", but "Rome" is in "Rome's".
+
+    Limits: what follows the answer is not read ("Paris or Rome" is "Paris"), and answers that
+    differ in an article or a Latin accent only are one. Give a `judge` where that matters.
+    """
+    said = _readings(plain_form(text))
+    given = {form for answer in answers for form in _spellings(plain_form(answer))}
+    return any(one.startswith(form) and _ends(one, len(form)) for one in said for form in given)
+
+
+def judged(prompt: Prompt, text: str, judge: Judge | None = None) -> bool:
+    """Whether a continuation answers a prompt right, by its answers or by a judge.
+
+    Example:
+        >>> prompt = Prompt("The capital of Peru is", answers=["Lima"])
+        >>> judged(prompt, " Lima."), judged(prompt, " Cusco", lambda prompt, text: True)
+        (True, True)
+
+    Raises:
+        InputError: a judge that gives anything but True or False.
+    """
+    if judge is None:
+        return is_answer(text, prompt.answers)
+    verdict = judge(prompt, text)
+    if verdict not in (True, False):  # NumPy's booleans are equal to Python's
+        raise InputError(
+            f"the judge gave {verdict!r} for prompt {prompt.id!r}; it has to give True or False"
+        )
+    return bool(verdict)
+
+
+def plain_form(text: str) -> str:
+    r"""A text without what does not count: case, Unicode variants, accents on Latin letters.
+
+    Example:
+        >>> plain_form("  São\u00a0Tomé – ＡＢＣ ")
+        'sao tome - abc'
+    """
+    text = unicodedata.normalize("NFKC", text.translate(ALIKE)).casefold()
+    text = unicodedata.normalize("NFKC", text).translate(ALIKE)  # casefold may leave NFKC
+    text = "".join("-" if unicodedata.category(c) == "Pd" else c for c in _without_accents(text))
+    return " ".join(text.split())
+
+
+def _without_accents(text: str) -> str:
+    kept: list[str] = []
+    base = ""
+    for char in unicodedata.normalize("NFD", text):
+        if not unicodedata.combining(char):
+            base = char
+        elif base.isascii() and base.isalpha() and "\u0300" <= char <= "\u036f":
+            continue
+        kept.append(char)
+    return unicodedata.normalize("NFKC", "".join(kept))
+
+
+def _readings(said: str) -> list[str]:
+    """A continuation as it stands, without opening marks, and without an article behind them."""
+    bare = _opened(said)
+    article = ARTICLE.match(bare)
+    return [said, bare, *([_opened(bare[article.end() :])] if article else [])]
+
+
+def _spellings(answer: str) -> set[str]:
+    """An answer as it stands, without the marks around it, and without its article."""
+    bare = _opened(answer).rstrip(CLOSING)
+    return {form for form in (answer, bare, ARTICLE.sub("", bare, count=1)) if form}
+
+
+def _opened(text: str) -> str:
+    """A text without opening marks; those that belong to a number (-5, .5) stay."""
+    found = OPENING.match(text)
+    if found is None or UNFINISHED in found.group():
+        return text
+    start = found.end()
+    if text[start : start + 1].isdigit() and text[start - 1] in "-+.−":
+        return text
+    return text[start:]
+
+
+def _ends(said: str, at: int) -> bool:
+    """Whether the word that stops before `at` goes no further."""
+    rest = said[at:]
+    if not rest:
+        return True
+    if rest[0].isalnum() or rest[0] in "+#" + UNFINISHED or unicodedata.category(rest[0])[0] == "M":
+        return False
+    if rest[0] in "-'_" and rest[1:2].isalnum():
+        return re.match(r"'s(?!\w)", rest) is not None
+    return not (rest[0] in ".,:/" and said[at - 1].isdigit() and rest[1:2].isdigit())

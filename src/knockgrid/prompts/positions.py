@@ -1,0 +1,257 @@
+"""Positions: from names and character spans to token indices, through the tokenizer's offsets.
+
+Everything here counts the BOS token in one place, `tokenize`. Indices count from the first token
+of the sequence the model sees, BOS included.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from knockgrid.errors import InputError, as_int, shown, unknown
+from knockgrid.prompts.prompt import Prompt
+
+Position = str | int
+At = Position | Sequence[Position]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The token ids of a text, each with the characters it stands for.
+
+    `offsets[i]` is the half-open character span of token i; a BOS put in front has none and
+    carries `(0, 0)`, which overlaps nothing.
+    """
+
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+    bos: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def encode(tokenizer: Any, text: str, **options: Any) -> Any:
+    """What a tokenizer makes of a text alone: no special tokens, nothing padded, nothing cut.
+
+    `transformers` turns padding and truncation of a fast tokenizer's backend off for that, and
+    leaves them off; here they are put back, as they belong to the user.
+    """
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    padding, truncation = getattr(backend, "padding", None), getattr(backend, "truncation", None)
+    try:
+        return tokenizer(text, add_special_tokens=False, **options)
+    finally:
+        if padding is not None:
+            backend.enable_padding(**padding)
+        if truncation is not None:
+            backend.enable_truncation(**truncation)
+
+
+def tokenize(text: str, tokenizer: Any, prepend_bos: bool = True) -> Tokens:
+    """Token ids and offsets of `text`, with the BOS token in front when asked for.
+
+    A text that already begins with the BOS token (a chat template) does not get a second one.
+
+    Raises:
+        InputError: a tokenizer without offsets, or without a BOS token where one is asked for.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(
+            f"{type(tokenizer).__name__} is a slow tokenizer without character offsets, so a span "
+            "cannot be located; load the fast one (use_fast=True)"
+        )
+    encoded = encode(tokenizer, text, return_offsets_mapping=True)
+    ids, offsets = list(encoded["input_ids"]), [tuple(o) for o in encoded["offset_mapping"]]
+    bos = 0
+    if prepend_bos:
+        if tokenizer.bos_token_id is None:
+            raise InputError(f"{type(tokenizer).__name__} has no BOS token; pass prepend_bos=False")
+        if not ids or ids[0] != tokenizer.bos_token_id:
+            ids, offsets, bos = [tokenizer.bos_token_id, *ids], [(0, 0), *offsets], 1
+        else:
+            bos = 1
+    if not ids:
+        raise InputError(f"{shown(text)} has no tokens; a prompt needs at least one")
+    return Tokens(tuple(ids), tuple(offsets), bos)
+
+
+def overlapping(tokens: Tokens, span: tuple[int, int]) -> tuple[int, ...]:
+    """The tokens whose offset overlaps a character span.
+
+    A leading space counts with its token, and byte tokens that share one character all belong.
+    """
+    start, end = span
+    return tuple(i for i, (a, b) in enumerate(tokens.offsets) if a < end and b > start)
+
+
+def _of_span(prompt: Prompt, tokens: Tokens, name: str) -> tuple[int, ...]:
+    found = overlapping(tokens, prompt.spans[name])  # type: ignore[arg-type]
+    if not found:
+        raise InputError(f"no token overlaps span {name!r} of {shown(prompt.text)}")
+    return found
+
+
+def names(prompt: Prompt) -> list[str]:
+    """The position names that a prompt has.
+
+    Example:
+        >>> names(Prompt("Rome is in", spans={"place": "Rome"}))
+        ['last', 'all', 'bos', 'rest', 'place', 'place_first', 'place_last']
+        >>> names(Prompt("Rome is in", spans={"subject": "Rome"}))[4:6]
+        ['between', 'random']
+    """
+    spans = [name for span in prompt.spans for name in (span, f"{span}_first", f"{span}_last")]
+    beside = ["between", "random"] if "subject" in prompt.spans else []
+    return ["last", "all", "bos", "rest", *beside, *spans]
+
+
+def _rest(prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
+    """Every token that is neither the BOS, nor in a span, nor the last one."""
+    named = {i for span in prompt.spans for i in _of_span(prompt, tokens, span)}
+    return tuple(i for i in range(tokens.bos, len(tokens) - 1) if i not in named)
+
+
+def _random(prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
+    """As many tokens as the subject has, neither of it, nor the BOS, nor the last one.
+
+    Drawn by the prompt's id alone: the same in every call, process and order of prompts.
+    """
+    subject = _of_span(prompt, tokens, "subject")
+    others = [i for i in range(tokens.bos, len(tokens) - 1) if i not in subject]
+    drawn = sorted(others, key=lambda i: _lot(f"{prompt.id} {i}"))
+    return tuple(sorted(drawn[: len(subject)]))
+
+
+def _lot(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "replace")).digest()
+
+
+def place_of(given: object) -> At:
+    """A place as a user writes it, with Python's own integers.
+
+    Example:
+        >>> import numpy as np
+        >>> place_of(np.array([2, 3])), place_of("last")
+        ([2, 3], 'last')
+
+    Raises:
+        InputError: neither a name, nor an index, nor a list of these.
+    """
+    at = as_int(given)
+    if isinstance(at, str | int) and not isinstance(at, bool):
+        return at
+    if isinstance(at, Iterable) and not isinstance(at, Mapping | bytes):
+        found: list[Any] = [place_of(one) for one in at]
+        return tuple(found) if isinstance(at, tuple) else found
+    raise InputError(
+        f"place {shown(given)} is neither a name nor an index; write one such as 'subject', 'last' "
+        "or -1, or a list of them"
+    )
+
+
+def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
+    """Token indices of a position name, an index (negative from the end), or several of them.
+
+    Raises:
+        InputError: a name the prompt does not have (with the nearest spelling), an index outside.
+    """
+    if isinstance(at, bool):
+        raise InputError(f"position {at!r} is neither a name nor an index")
+    if isinstance(at, int):
+        if not -len(tokens) <= at < len(tokens):
+            raise InputError(
+                f"position {at} is out of range: {shown(prompt.text)} has {len(tokens)} tokens"
+            )
+        return (at % len(tokens),)
+    if not isinstance(at, str):
+        return tuple(sorted({i for one in at for i in resolve(prompt, tokens, one)}))
+    if at in prompt.spans:
+        return _of_span(prompt, tokens, at)
+    fixed = {
+        "last": (len(tokens) - 1,),
+        "all": tuple(range(len(tokens))),
+        "bos": (0,)[: tokens.bos],
+    }
+    if at in fixed:
+        return fixed[at]
+    if at == "rest":
+        return _rest(prompt, tokens)
+    if at == "between" and "subject" in prompt.spans:
+        return tuple(range(_of_span(prompt, tokens, "subject")[-1] + 1, len(tokens) - 1))
+    if at == "random" and "subject" in prompt.spans:
+        return _random(prompt, tokens)
+    for suffix, index in (("_first", 0), ("_last", -1)):
+        span = at.removesuffix(suffix)
+        if span != at and span in prompt.spans:
+            return (_of_span(prompt, tokens, span)[index],)
+    if at.removesuffix("_last").removesuffix("_first") == "subject":
+        raise InputError(
+            f"prompt {shown(prompt.text)} has no span 'subject'; "
+            "give Prompt(text, spans={'subject': ...})"
+        )
+    raise unknown("position", at, names(prompt))
+
+
+def lacks(prompt: Prompt, tokens: Tokens, at: At) -> str | None:
+    """Why a prompt has no such place, or None where it has."""
+    if not isinstance(at, str | int):
+        return next((reason for one in at if (reason := lacks(prompt, tokens, one))), None)
+    if isinstance(at, str) and at not in names(prompt):
+        return f"the prompt has no {at!r}"
+    if isinstance(at, int) and not -len(tokens) <= at < len(tokens):
+        return f"the prompt has no position {at}"
+    return None if resolve(prompt, tokens, at) else f"{at!r} is empty in the prompt"
+
+
+def default_bos(model: Any, prepend_bos: bool | None) -> bool:
+    """Whether BOS is prepended: as asked, else as the model is configured, if it has one.
+
+    Raises:
+        InputError: a tokenizer that has a BOS token: models with such a one differ.
+    """
+    if prepend_bos is not None:
+        return prepend_bos
+    config = getattr(model, "cfg", None)
+    has = getattr(model if config is None else model.tokenizer, "bos_token_id", None) is not None
+    if config is None and has:
+        raise InputError(
+            f"whether {type(model).__name__} gets a BOS token in front is for the model to say, "
+            "and only its tokenizer is given; give the model, or prepend_bos=True or False"
+        )
+    return has and bool(getattr(config, "default_prepend_bos", True))
+
+
+def token_positions(
+    prompt: Prompt, at: At, tokenizer: Any, prepend_bos: bool | None = None
+) -> tuple[int, ...]:
+    """The token indices of a place in a prompt, as a sweep counts them.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> model = kg.load("demo")
+        >>> prompt = kg.Prompt("In Peru, people speak", spans={"subject": "Peru"})
+        >>> kg.token_positions(prompt, "subject", model)
+        (2,)
+        >>> kg.token_positions(prompt, "last", model.tokenizer, prepend_bos=False)
+        (4,)
+
+    `at` is `subject`, any other span name, `<span>_first`, `<span>_last`, `last`, `all`, `bos`,
+    `rest` (no BOS, no span, not the last token), `between` (after the subject, before the last
+    token), `random` (as many tokens as the subject has, or all there are, none of them subject, BOS
+    or last, drawn by the prompt's id), an index, or a list of these.
+
+    Instead of a tokenizer you may give the model, which knows whether a sweep puts a BOS token in
+    front; a tokenizer does not, so say `prepend_bos` beside it.
+
+    Raises:
+        InputError: unknown name, index out of range, a tokenizer without offsets, or one with a BOS
+            token and no word on `prepend_bos`.
+    """
+    if not isinstance(prompt, Prompt):
+        raise InputError(f"{shown(prompt)} is not a Prompt; write Prompt(text, spans={{...}})")
+    bos = default_bos(tokenizer, prepend_bos)
+    of_model = getattr(tokenizer, "cfg", None) is not None
+    tokens = tokenize(prompt.text, tokenizer.tokenizer if of_model else tokenizer, bos)
+    return resolve(prompt, tokens, place_of(at))

@@ -1,0 +1,205 @@
+"""Prompt: the text a model is asked to continue, with the places in it that have a name."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import SupportsIndex
+
+from knockgrid.display.listing import listing, marked
+from knockgrid.errors import InputError, looks_alike, shown
+
+Span = tuple[int, int]
+WHITE = re.compile(r"^[\s\u200b\u2060\ufeff]+|[\s\u200b\u2060\ufeff]+$")
+LISTED = 9
+"""So many occurrences of an ambiguous span are looked for: a hostile text has millions."""
+
+
+def trimmed(text: str) -> str:
+    r"""A text without white space around it, what cannot be seen at all included.
+
+    Example:
+        >>> trimmed("\ufeff Rome\u200b ")
+        'Rome'
+    """
+    return WHITE.sub("", text)
+
+
+def find_once(text: str, name: str, part: str) -> Span:
+    """The character span of `part` in `text`, which must hold it exactly once.
+
+    Example:
+        >>> find_once("Rome is in", "subject", "Rome")
+        (0, 4)
+    """
+    if not part:
+        raise InputError(f"span {shown(name)} is empty; give the characters it covers")
+    starts, at = [], text.find(part)
+    while at >= 0 and len(starts) < LISTED:
+        starts.append(at)
+        at = text.find(part, at + 1)
+    said = f"span {shown(name)} ({shown(part)})"
+    if not starts:
+        advice = looks_alike(part, text) or "check the spelling"
+        raise InputError(f"{said} does not occur in {shown(text)}; {advice}")
+    if len(starts) > 1:
+        times = f"{len(starts)} times" if at < 0 else f"more than {LISTED} times"
+        places = ", ".join(map(str, starts[:-1])) + f" and {starts[-1]}"
+        last = (starts[-1], starts[-1] + len(part))
+        raise InputError(
+            f"{said} occurs {times} in {shown(text)}, at {places}; "
+            f"give spans={{{shown(name)}: {last}}}"
+        )
+    return starts[0], starts[0] + len(part)
+
+
+def _checked(text: str, name: str, given: object) -> Span:
+    if isinstance(given, str):
+        return find_once(text, name, trimmed(given))
+    if not (isinstance(given, Sequence) and len(given) == 2 and all(type(i) is int for i in given)):
+        raise InputError(
+            f"span {shown(name)} is {shown(given)}; give (start, end) in characters or the text"
+        )
+    start, end = given
+    if not 0 <= start < end <= len(text):
+        raise InputError(
+            f"span {shown(name)} ({shown(start)}, {shown(end)}) lies outside {shown(text)}, which "
+            f"has {len(text)} characters; spans are half-open and not empty"
+        )
+    covered = text[start:end]
+    seen = trimmed(covered)
+    start += covered.find(seen) if seen else 0
+    return start, start + len(seen or covered)
+
+
+def _alias(prompt: str, number: int, given: str) -> str:
+    """An answer without white space around it; what is left must be one answer."""
+    alias = trimmed(given)
+    if not alias:
+        raise InputError(
+            f"answer {number} of {shown(prompt)} is {shown(given)}, which is empty; leave it out"
+        )
+    if alias[:2] in ('["', "['") and alias[-1] == "]":
+        raise InputError(
+            f"answer {number} of {shown(prompt)} is {shown(alias)}, a list as text; give its items"
+        )
+    return alias
+
+
+def _sound(what: str, text: object) -> None:
+    r"""Refuse what is no text, what no file can hold, and what other programs would end at a NUL.
+
+    A number is no name, nor is the NaN that a table has where a value is missing.
+    A lone surrogate, half of a character beyond U+FFFF, comes from JSON such as `"\ud83d"`; it is
+    not Unicode, so it can be neither tokenized nor written.
+    """
+    if not isinstance(text, str):
+        instead = "give a text, or leave it out"
+        if isinstance(text, SupportsIndex):
+            instead = f"write {str(text)!r}"
+        raise InputError(f"{what} is {shown(text)}, which is no text; {instead}")
+    if "\0" in text:
+        raise InputError(f"{what} {shown(text)} holds a NUL character; take it out")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])[1:-1]
+        raise InputError(
+            f"{what} {shown(text)} holds half a character ({half}, a lone surrogate) at "
+            f"{error.start}; UTF-8 cannot write it, so repair the text"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt with named character spans, its right answers and its place in a data set.
+
+    Example:
+        >>> prompt = Prompt(
+        ...     "The Eiffel Tower is located in the city of",
+        ...     spans={"subject": "The Eiffel Tower"},
+        ...     answers=("Paris",),
+        ... )
+        >>> prompt.spans["subject"]
+        (0, 16)
+
+    Spans are half-open and count characters (code points), or are given as the text itself, which
+    must then occur exactly once. White space around spans and answers is taken off. `relation` and
+    the subject are the clusters of the statistics, `group` is the panel of a figure, `swap` the
+    partner prompt of `corrupted_run(by=swap())`, and `id` names the prompt in tables (by default a
+    digest of text and spans).
+
+    Raises:
+        InputError: empty text, a span that is absent, ambiguous or outside the text, a name or an
+            answer that is no text, or NUL or a lone surrogate in one, an answer that is empty.
+    """
+
+    text: str
+    _: KW_ONLY
+    spans: Mapping[str, Span | str] = field(default_factory=dict)
+    answers: Sequence[str] = ()
+    relation: str | None = None
+    group: str | None = None
+    swap: "Prompt | None" = None
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not self.text:
+            raise InputError(f"a prompt needs text, got {shown(self.text)}")
+        if isinstance(self.answers, str):
+            raise InputError(f"answers is the string {shown(self.answers)}; give a list of strings")
+        if not isinstance(self.answers, Iterable):
+            raise InputError(f"answers is {shown(self.answers)}; give a list of strings")
+        object.__setattr__(self, "answers", tuple(self.answers))
+        names = {"relation": self.relation, "group": self.group, "id": self.id}
+        for what, text in [("text", self.text), *names.items()]:
+            if text is not None:
+                _sound(what, text)
+        for what, texts in (("answer", self.answers), ("span name", self.spans)):
+            for text in texts:
+                _sound(what, text)
+        answers = (_alias(self.text, i, one) for i, one in enumerate(self.answers, 1))
+        object.__setattr__(self, "answers", tuple(answers))
+        spans = {name: _checked(self.text, name, given) for name, given in self.spans.items()}
+        object.__setattr__(self, "spans", spans)
+        if self.id is None:
+            digest = hashlib.sha256(
+                repr((self.text, sorted(spans.items()))).encode("utf-8", "replace")
+            )
+            object.__setattr__(self, "id", digest.hexdigest()[:12])
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.text))
+
+    def _repr_html_(self) -> str:
+        return listing(
+            f"Prompt {self.id}",
+            [
+                ("text", marked(self.text, self.spans)),
+                ("answers", ", ".join(self.answers) or None),
+                ("relation", self.relation),
+                ("group", self.group),
+                ("swap", None if self.swap is None else self.swap.text),
+            ],
+        )
+
+    def span_text(self, name: str) -> str | None:
+        """The characters of a span, or None where the prompt has no such span.
+
+        Example:
+            >>> Prompt("Rome is in", spans={"subject": "Rome"}).span_text("subject")
+            'Rome'
+        """
+        if name not in self.spans:
+            return None
+        start, end = self.spans[name]
+        return self.text[int(start) : int(end)]
+
+    def replace(self, **changes: object) -> "Prompt":
+        """A copy with some fields changed.
+
+        Example:
+            >>> Prompt("Rome is in").replace(group="cities").group
+            'cities'
+        """
+        return replace(self, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,195 @@
+"""evidence: one command from a model to panels with bands, contrasts and floor, and a claims card.
+
+It is made of ordinary runs, each in a folder of its own that `verify` and `methods` can read:
+`main` with known and unknown prompts, labels, contrasts and nulls; `sources` with more corruptions;
+and the known prompts without BOS, behind another text and in a chat model's turn.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.display.escape import file_name
+from knockgrid.errors import InputError
+from knockgrid.evidence.claims import claims
+from knockgrid.evidence.threshold_sensitivity import threshold_sensitivity
+from knockgrid.figures import (
+    claims_card,
+    contrast_curves,
+    layer_curve,
+    layer_heatmap,
+    normalised_curves,
+    panels,
+    reliance_plot,
+    save,
+    threshold_curve,
+)
+from knockgrid.runs.carry_out import LABEL_ORDER, carry_out
+from knockgrid.runs.config import SweepConfig
+from knockgrid.runs.run_folder import FIGURES, LABELS
+from knockgrid.stats import exceeds, exceeds_in_words, survives
+from knockgrid.stats.source_comparison import source_comparison
+from knockgrid.table.parquet import read_table, whole_file, write_table
+from knockgrid.table.table import metadata_of
+from knockgrid.table.treatments import only_prompts, only_rows, treatments
+
+TEMPLATE = "It is a well-known fact: {}"
+SOURCES = ("noise:1", "noise", "noise:5", "swap", "mean", "zero")
+CARD, WORDS = "claims.parquet", "report.md"
+LEAST = 12
+"""Known prompts of a form: with fewer, neither half could have six clusters."""
+
+
+def plan(base: SweepConfig) -> dict[str, SweepConfig]:
+    """The runs by the name of their folder.
+
+    Example:
+        >>> list(plan(SweepConfig(limit=100, unknown=100)))
+        ['main', 'sources', 'no_bos', 'template', 'chat']
+    """
+    main = {
+        "known": True,
+        "source": ("noise", "swap"),
+        "window": (5, 1),
+        "labels": base.unknown > 0,
+        "contrasts": True,
+        "nulls": True,
+    }
+    again = {**main, "unknown": 0, "labels": False, "nulls": False}
+    several = {**again, "source": SOURCES, "rows": ("subject", "last"), "contrasts": False}
+    runs = {
+        "main": main,
+        "sources": several,
+        "no_bos": {**again, "prepend_bos": False},
+        "template": {**again, "form": TEMPLATE},
+        "chat": {**again, "form": "chat"},
+    }
+    return {name: base.model_copy(update=changes) for name, changes in runs.items()}
+
+
+def evidence(base: SweepConfig, out: Path, load: Callable[[], TransformerBridge]) -> Iterator[Path]:
+    """Carry out the runs that are missing, then draw everything from their tables.
+
+    Raises:
+        InputError: as `carry_out`; a model without BOS or chat template leaves those runs out.
+    """
+    if base.limit is not None and base.limit < LEAST:
+        raise InputError(f"limit {base.limit} is too few to find and confirm; give {LEAST} or more")
+    model = cache(load)
+    tables: dict[str, pd.DataFrame] = {}
+    left_out: dict[str, str] = {}
+    for name, config in plan(base).items():
+        try:
+            tables[name] = carry_out(config, out / name, model)
+        except InputError as reason:
+            if name in ("main", "sources"):
+                raise
+            left_out[name] = str(reason)
+        else:
+            yield out / name
+    yield from draw(tables, out, left_out)
+
+
+def draw(tables: dict[str, pd.DataFrame], out: Path, left_out: dict[str, str]) -> Iterator[Path]:
+    """All figures and the report of an evidence folder, from its tables."""
+    main = tables["main"]
+    known = known_of(main)
+    parts = {said(name): known_of(table) for name, table in tables.items()}
+    for form in [form for form, part in parts.items() if part["prompt"].nunique() < LEAST]:
+        n = parts.pop(form)["prompt"].nunique()
+        left_out[form] = f"{n} known prompts are too few to find and confirm a claim on"
+    if not parts:
+        raise InputError(
+            f"fewer than {LEAST} known prompts in every form; give more with --limit or --relation"
+        )
+    found = claims(parts)
+    # the runs of more sources have the same prompts: what is new there joins the plain ones
+    found["form"] = found["form"].replace(said("sources"), said("main"))
+    kept = ~found.duplicated(["claim", "form", "corruption", "window"])
+    found = found[kept].reset_index(drop=True)
+    write_table(found, out / CARD)
+    yield out / CARD
+    pictures = dict(of_main(main, out / "main" / LABELS))
+    pictures["claims_card"] = claims_card(found)
+    pictures["normalised_curves_js"] = normalised_curves(tables["sources"])
+    for name, drawn in pictures.items():
+        yield from save(drawn, out / FIGURES / name)
+    with whole_file(out / WORDS) as file:
+        file.write(report(main, known, tables["sources"], found, left_out).encode("utf-8"))
+    yield out / WORDS
+
+
+def said(name: str) -> str:
+    """The name of a run as a form of its prompts."""
+    return {"main": "plain", "sources": "plain, more sources", "no_bos": "no BOS"}.get(name, name)
+
+
+def known_of(table: pd.DataFrame) -> pd.DataFrame:
+    """The prompts that were answered right; all, where prompts have no labels."""
+    if metadata_of(table).get("group_order") != list(LABEL_ORDER):
+        return table  # groups, if there are any, are the user's own
+    sides = metadata_of(table)["prompts"]
+    return only_prompts(table, [s["id"] for s in sides if str(s["group"]).startswith("FA")])
+
+
+def of_main(table: pd.DataFrame, labels: Path) -> Iterator[tuple[str, Axes | Figure]]:
+    """Panels per label where there are labels, else one panel: heatmaps, curves, contrasts."""
+    by = "group" if table["group"].notna().any() else None
+    for source in dict.fromkeys(one.source for one in treatments(table) if one.source):
+        part = under(table, source)
+        name = file_name(str(source).split("(")[0])
+        for kind, figure in (("heatmap", layer_heatmap), ("curve", layer_curve)):
+            drawn = panels(part, figure, by=by) if by else figure(part)
+            yield f"layer_{kind}_{name}_js", drawn
+    yield "contrast_curves_js", contrast_curves(table, by=by)
+    if by:
+        frame = read_table(labels)
+        yield "reliance", reliance_plot(frame)
+        yield "threshold", threshold_curve(threshold_sensitivity(frame))
+
+
+def under(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The rows of one corruption, and the attention rows of every window."""
+    return only_rows(table, [o.name for o in treatments(table) if o.source in (source, None)])
+
+
+def survival(sources: pd.DataFrame) -> list[str]:
+    """Claim by claim, and what a rank correlation would have said."""
+    compared = source_comparison(sources)
+    ranks = metadata_of(compared)["rank"]
+    return list(survives(compared)["words"]) + [
+        f"{row}: rank correlations of the curves are {value:.2f} or more"
+        for row, value in ranks.items()
+        if value == value
+    ]
+
+
+def report(
+    main: pd.DataFrame,
+    known: pd.DataFrame,
+    sources: pd.DataFrame,
+    found: pd.DataFrame,
+    left_out: dict[str, str],
+) -> str:
+    """What the tables say in words: contrasts, nulls, sources, claims."""
+    counts = found["outcome"].value_counts()
+    sides = metadata_of(main)["prompts"]
+    groups = pd.Series([one["group"] or "no label" for one in sides]).value_counts()
+    parts = {
+        "Prompts": [f"{n} {name}" for name, n in groups.items()],
+        "More than what? (known prompts)": exceeds_in_words(exceeds(known)),
+        "More than the nulls? (known prompts)": exceeds_in_words(exceeds(known, role="null")),
+        "What survives another source": survival(sources),
+        "Claims": [f"{counts[name]} {name}" for name in counts.index],
+        "Left out": [f"{name}: {reason}" for name, reason in left_out.items()],
+    }
+    lines = ["# What was found\n"]
+    for title, sentences in parts.items():
+        if sentences:
+            lines += [f"## {title}\n", *(f"- {one}" for one in sentences), ""]
+    return "\n".join(lines)

@@ -1,0 +1,301 @@
+"""methods: what a paper has to say about a run, in sentences, with the works to cite."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from knockgrid.errors import InputError
+from knockgrid.report.methods_edits import Text, number_of, row_of, say_edits, say_partners
+from knockgrid.report.references import bibtex
+from knockgrid.runs.config import SweepConfig, config_of
+from knockgrid.runs.manifest import read_manifest
+from knockgrid.runs.plan import interventions_of
+from knockgrid.runs.run_folder import LABELS, RunFolder
+from knockgrid.runs.store import is_whole, open_run
+from knockgrid.stats.clusters import FEWEST, clusters, counted, fewest
+from knockgrid.table.left_out import some_of
+from knockgrid.table.parquet import read_table
+from knockgrid.table.table import COLUMNS, UNDEFINED, metadata_of
+
+RULES = {
+    "mean_fa": "the mean of the right answers",
+    "median_fa": "the median of the right answers",
+}
+MODES = {
+    "prompt_only": "edits touch prompt positions only; the context is the clean continuation",
+    "persistent": "knockouts also bind every generated query, patches are applied once; the "
+    "context is the clean continuation",
+    "free_run": "edits persist and the edited model writes its own tokens",
+}
+
+
+def methods(folder: str | Path) -> str:
+    """The methods paragraph of a run folder and the BibTeX entries it cites.
+
+    Example:
+        >>> methods("runs/nowhere")
+        Traceback (most recent call last):
+        ...
+        knockgrid.errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
+
+    Raises:
+        InputError: a folder without a run, a damaged one, or one of which shards are missing.
+
+    Limit: it tells what was computed; why these prompts and this model, only their user knows.
+    """
+    folder = Path(folder)
+    run, manifest = RunFolder(folder), read_manifest(folder)
+    if not (manifest.get("finished") and is_whole(run, manifest)):
+        raise InputError(
+            f"{folder} is not whole; the paragraph can be written when the run is finished and "
+            "when all shards of the run are there: give the command that made it again"
+        )
+    table = open_run(folder)
+    config = config_of(folder, manifest)
+    text = Text()
+    _model(text, manifest, config)
+    _prompts(text, manifest, table)
+    _missing(text, manifest, table)
+    _labels(text, folder)
+    rows = interventions_of(config)
+    say_edits(text, rows, manifest)
+    say_partners(text, {one.name for one in rows}, manifest)
+    _measure(text, manifest, table)
+    _statistics(text, table)
+    _trust(text, manifest)
+    _elsewhere(text, run, manifest)
+    return " ".join(text.sentences) + "\n\n" + bibtex(text.keys, manifest["versions"]) + "\n"
+
+
+def _model(text: Text, manifest: Mapping[str, Any], config: SweepConfig) -> None:
+    model, versions = manifest["model"], manifest["versions"]
+    cited = ["smollm2"] if config.model == "demo" else []
+    revision = f", revision {config.revision}" if config.revision else ""
+    text.say(
+        f"We edited {model['name']} ({model['architecture']}, {model['n_layers']} layers"
+        f"{revision}, {model['dtype']}, {model['attn_implementation']} attention, weights digest "
+        f"{model['weights_digest'][:12]}) on {_device(manifest, config)}",
+        *cited,
+    )
+    text.say(
+        f"The software was knockgrid {versions['knockgrid']} on TransformerLens "
+        f"{versions['transformer-lens']}, Transformers {versions['transformers']} and PyTorch "
+        f"{versions['torch']}",
+        "knockgrid",
+        "transformerlens",
+    )
+
+
+def _device(manifest: Mapping[str, Any], config: SweepConfig) -> str:
+    hardware = manifest["hardware"]
+    where = hardware["gpu"] if manifest["model"]["device"] != "cpu" else None
+    spread = f", device map {config.device_map}" if config.device_map else ""
+    return f"{where or hardware['machine'] + ' CPU'}{spread}"
+
+
+def _prompts(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> None:
+    sides = metadata_of(table)["prompts"]
+    relations = list(dict.fromkeys(side["relation"] for side in sides if side["relation"]))
+    without = sum(not side["relation"] for side in sides)
+    none = f"; {number_of(without, 'prompt')} without one" if without else ""
+    over = f" over {number_of(len(relations), 'relation')} ({', '.join(relations)}{none})"
+    groups = pd.Series([side["group"] for side in sides], dtype=object).dropna()
+    parts = [f"{n} {name}" for name, n in groups.value_counts(sort=False).items()]
+    text.say(
+        f"The prompt set ({manifest['config']['prompts']}) holds {number_of(len(sides), 'prompt')}"
+        + (over if relations else "")
+        + (f", of them {', '.join(parts)}" if parts else "")
+        + _form(manifest["config"]["form"])
+        + _selection(manifest)
+        + f"; BOS was {'' if manifest['prepend_bos'] else 'not '}prepended"
+    )
+
+
+def _missing(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> None:
+    """Prompts and values that are not there."""
+    failed = len(manifest["failed"])
+    if failed:
+        text.say(f"{number_of(failed, 'further prompt')} failed with an error and enter nothing")
+    rows: dict[tuple, list[str]] = {}
+    for name, reasons in manifest["dropped"].items():
+        if reasons:
+            rows.setdefault(tuple(sorted(reasons)), []).append(row_of(manifest, name))
+    for prompts, names in rows.items():
+        text.say(f"{number_of(len(prompts), 'prompt')} could not take part in {', '.join(names)}")
+    gone = table.loc[table["status"] != "ok", "status"].str.removeprefix("NA: ")
+    if len(gone):
+        why = some_of([f"{n}: {why}" for why, n in gone.value_counts().items()], "; ")
+        text.say(f"{len(gone)} of {len(table)} rows of the table have no value ({why})")
+
+
+def _labels(text: Text, folder: Path) -> None:
+    """Where the groups come from, if the run labelled its prompts."""
+    if not (folder / LABELS).is_file():
+        return
+    told = metadata_of(read_table(folder / LABELS))
+    rule = RULES.get(str(told["threshold_rule"]), "a number given")
+    on = "paraphrases of the prompts" if told["label_with"] == "paraphrase" else "the same prompts"
+    text.say(
+        "Prompts were labelled by whether the greedy continuation begins with an answer, and by "
+        "reliance, the JS divergence when no position after the subject can attend to it in any "
+        f"layer, measured on {on}: above {told['threshold']:.4g} nats ({rule}) a right answer is "
+        "FA-high and a wrong one AH, at or below it FA-low and UH",
+        "cheang2025",
+    )
+
+
+def _statistics(text: Text, table: pd.DataFrame) -> None:
+    """How intervals and tests of this table are made."""
+    groups = clusters(table)
+    if groups.too_few:
+        text.say(f"With {groups.words} there is no interval and no test")
+        return
+    name = fewest(groups)
+    label = dict(zip(groups.prompts, groups.labels[name], strict=True))
+    valued = table[table["status"] == "ok"].groupby("intervention")["prompt"]
+    least = int(valued.agg(lambda some: len({label[p] for p in some})).min())
+    fewer = f" (in rows that lack prompts, down to {counted(least, name)}"
+    fewer += f"; below {FEWEST} there is no interval)" if least < FEWEST else ")"
+    fewer *= least < min(groups.counts)
+    text.say(
+        f"Bands are 95 % bootstrap-t intervals over {groups.words}{fewer}, simultaneous over "
+        "layers; "
+        "differences were tested by flipping the signs of whole clusters and corrected over layers "
+        "by the largest t",
+        "cameron2008",
+        "westfall1993",
+    )
+
+
+def _form(form: str) -> str:
+    """In which form the prompts were put, where it is not their own."""
+    if form == "plain":
+        return ""
+    if form == "chat":
+        return "; the prompts began a chat model's own turn"
+    return f"; the prompts were preceded by {form!r}"
+
+
+def _selection(manifest: Mapping[str, Any]) -> str:
+    chosen = manifest.get("selection")
+    if not chosen:
+        return ""
+    return (
+        f"; of {chosen['considered']} prompts that were tried, the model's greedy continuation "
+        f"begins with an answer for {chosen['known']}, of which {chosen['known_kept']} were kept"
+        + (f", beside {chosen['unknown_kept']} of the others" if chosen["unknown_kept"] else "")
+        + (
+            f", and {number_of(chosen['without_answers'], 'prompt')} without answers "
+            f"{'was' if chosen['without_answers'] == 1 else 'were'} left out"
+            if chosen.get("without_answers")
+            else ""
+        )
+    )
+
+
+def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> None:
+    if manifest["direction"] == "denoise":
+        text.say(
+            "Restored are the values of the clean run (denoising), and divergences are those of "
+            "the restored run from the clean one",
+            "heimersheim2024",
+        )
+    n = manifest["n_tokens"]
+    tokens = "the next token after the prompt"
+    if n > 1:
+        tokens = f"the first {n} tokens after the prompt ({MODES[manifest['mode']]})"
+    layers = manifest["layer_order"]
+    every = layers == list(range(manifest["model"]["n_layers"]))
+    names = manifest["metrics"]
+    text.say(
+        f"Effects were measured on the distributions of {tokens} with and without the edit, at "
+        f"{'every layer' if every else 'layers ' + ', '.join(map(str, layers))}: "
+        + "; ".join(_measures(names, manifest["unit"])),
+        *(["lin1991"] if "js" in names else []),
+        "cheang2025",
+    )
+    of_answer = [name for name in names if name in UNDEFINED]
+    if of_answer:
+        sides = metadata_of(table)["prompts"]
+        n = sum(bool(side["answers"]) for side in sides)
+        text.say(
+            f"Measures of the answer ({', '.join(of_answer)}) take the first token of the answers, "
+            f"which {n} of {number_of(len(sides), 'prompt')} {'has' if n == 1 else 'have'}"
+        )
+    if table["samples"].max() > 1:
+        text.say(f"Values of random edits are means over {table['samples'].max()} draws")
+
+
+def _measures(names: Sequence[str], unit: str) -> Iterator[str]:
+    """What each measure is, and its unit."""
+    units = {column.name: column.unit for column in COLUMNS}
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kind = units.get(name, "of its own")
+        kinds.setdefault("logp" if name.startswith("logp") else kind, []).append(name)
+    said = {
+        "information": f"divergences in {unit} (%s)",
+        "fraction": "the total variation, a fraction (%s)",
+        "logp": f"log-probabilities in the edited run, in {unit} (%s)",
+        "rank": "ranks in the edited run, 0 for the likeliest token (%s)",
+    }
+    for kind, ones in kinds.items():
+        js = "; the Jensen-Shannon divergence is js" if "js" in ones else ""
+        yield said.get(kind, "measures of the user's own (%s)") % f"{', '.join(ones)}{js}"
+
+
+def _listing(names: Sequence[str]) -> str:
+    """Names as a sentence lists them.
+
+    Example:
+        >>> _listing(["js", "kl", "tv"]), _listing(["js"])
+        ('js, kl and tv', 'js')
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _trust(text: Text, manifest: Mapping[str, Any]) -> None:
+    receipt = manifest["receipt"]
+    kinds = receipt["tried"][-1].get("kinds", {})
+    apart = max((kind["max_difference"] for kind in kinds.values()), default=None)
+    agree = "" if apart is None else f", which agreed with one full pass per cell to {apart:.1g}"
+    least = min(receipt["maximal_effects"].values(), default=None)
+    reach = "" if least is None else f" and maximal edits moved JS by {least:.2g} or more"
+    text.say(
+        f"Cells were computed with the {receipt['executor']} executor{agree} nats of JS on trial "
+        f"cells of this model{reach}"
+        if agree
+        else f"Cells were computed with the {receipt['executor']} executor{reach}"
+    )
+    for line in _floor(manifest):
+        text.say(line)
+    text.say(
+        f"The run is identified by config digest {manifest['config_digest']} (executor setting "
+        f"{manifest['config']['executor']})"
+    )
+
+
+def _floor(manifest: Mapping[str, Any]) -> Iterator[str]:
+    if "noise_floor" in manifest:
+        yield (
+            "The noise floor, the 99th percentile of JS under edits of one unit in the last place "
+            "at the same sites, is marked in the figures"
+        )
+
+
+def _elsewhere(text: Text, run: RunFolder, manifest: Mapping[str, Any]) -> None:
+    """Versions and machines of shards that were computed in another place, as far as they say."""
+    found: dict[str, None] = {}
+    for about in () if manifest.get("compact") else run.abouts(manifest):
+        computed = about.get("computed", {})
+        for name, value in computed.get("versions", {}).items():
+            if value != manifest["versions"].get(name):
+                found[f"{name} {value}"] = None
+        machine = computed.get("hardware", manifest["hardware"])
+        named = machine["gpu"] or f"{machine['machine']} CPU"
+        if named != (manifest["hardware"]["gpu"] or f"{manifest['hardware']['machine']} CPU"):
+            found[named] = None
+    if found:
+        text.say(f"Parts of the run were computed with {_listing(list(found))}")

@@ -1,0 +1,109 @@
+"""Tokens: what clean and edited runs say, by id, with probabilities of both in one coding."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt
+
+from knockgrid.report.cells import Cells
+from knockgrid.report.opened import Opened
+from knockgrid.report.packing import packed
+
+FOR_TOKENS = 900_000
+"""Bytes of a page that tokens may take."""
+DEPTHS = (10, 5, 3, 1)
+"""So many tokens of every row are in a page: the first that fits."""
+STEPS = 100
+"""Codes per halving of a probability: each is at most 0.35 % off."""
+LARGEST = 65535
+
+
+def tokens_of(run: Opened, cells: Cells) -> dict[str, Any]:
+    """Words, the clean run's tokens of every prompt, and as many of every row as there is room for.
+
+    `words` has every token once, by id: ids may share a text, as pieces of a letter do. All else
+    names tokens by their place in it.
+    """
+    if "top_tokens" not in run.tops or run.tops["top_tokens"].isna().all():
+        return _with(run, cells, 0) | {"tops": None}
+    kept = int(run.tops["top_tokens"].dropna().map(len).max())
+    for depth in dict.fromkeys(min(kept, one) for one in DEPTHS):
+        found = _with(run, cells, depth)
+        tops = found["tops"]
+        size = len(tops["ids"]) + len(tops["p"]) + sum(map(len, found["words"]["texts"]))
+        if size <= FOR_TOKENS:
+            return found | {"tops": {**tops, "kept": kept}}
+    return _with(run, cells, 0) | {"tops": {"depth": 0, "kept": kept}}
+
+
+def _with(run: Opened, cells: Cells, depth: int) -> dict[str, Any]:
+    """Words, clean tokens and `depth` tokens of every row."""
+    ids, logp = _lists(run, depth)
+    clean = [
+        list(zip(side.get("top_tokens", []), side.get("top_logp", []), strict=True))
+        for side in run.prompts
+    ]
+    known = sorted({*_flat(clean), *np.unique(ids).tolist()} - {-1})
+    place = {id: i for i, id in enumerate(known)}
+    return {
+        "words": {
+            "ids": packed(np.array(known, dtype="<u4")),
+            "texts": [run.texts.get(str(one), f"[{one}]") for one in known],
+        },
+        "clean": [
+            [
+                list(map(list, zip(map(place.get, some), codes(logps).tolist(), strict=True)))
+                for some, logps in of_prompt
+            ]
+            for of_prompt in clean
+        ],
+        "tops": _packed_tops(cells, np.searchsorted(known, ids), codes(logp), len(known)),
+    }
+
+
+def _lists(run: Opened, depth: int) -> tuple[Int[np.ndarray, "row k"], Float[np.ndarray, "row k"]]:
+    """The first tokens of every row and their log-probabilities; -1 and NaN where there is none."""
+    n = len(run.tops)
+    ids, logp = np.full((n, depth), -1), np.full((n, depth), np.nan)
+    if depth:
+        pairs = zip(run.tops["top_tokens"], run.tops["top_logp"], strict=True)
+        for i, (some, given) in enumerate(pairs):
+            if isinstance(some, np.ndarray):
+                ids[i, : len(some)], logp[i, : len(some)] = some[:depth], given[:depth]
+    return ids, logp
+
+
+def _flat(clean: Iterable[Iterable[tuple[Iterable[int], Any]]]) -> set[int]:
+    return {id for of_prompt in clean for ids, _ in of_prompt for id in ids}
+
+
+def _packed_tops(
+    cells: Cells, place: Int[np.ndarray, "row k"], code: UInt[np.ndarray, "row k"], known: int
+) -> dict[str, Any]:
+    depth = place.shape[1]
+    shape = (len(cells.prompts), len(cells.labels), depth)
+    where = np.zeros(shape, dtype="<u2" if known < 2**16 else "<u4")
+    share = np.zeros(shape, dtype="<u2")
+    where[cells.who, cells.place], share[cells.who, cells.place] = place, code
+    # low bytes, then high ones, rank by rank: what is alike stands together, and deflates by half
+    ranks = np.moveaxis(share, -1, 0)
+    halves = np.stack([ranks & 255, ranks >> 8]).astype("u1")
+    return {
+        "depth": depth,
+        "wide": where.dtype.itemsize == 4,
+        "ids": packed(where),
+        "p": packed(halves),
+    }
+
+
+def codes(logp: Any) -> UInt[np.ndarray, "..."]:
+    """Log-probabilities in nats as steps of equal ratio below 1, which is 1; 0 is no token.
+
+    Example:
+        >>> codes(np.log([1.0, 0.5, 0.05])), codes([-np.inf, np.nan])
+        (array([  1, 101, 433], dtype=uint16), array([65535,     0], dtype=uint16))
+    """
+    halvings = np.clip(-np.asarray(logp, dtype=float) / np.log(2), 0, (LARGEST - 1) / STEPS)
+    steps = 1 + np.round(halvings * STEPS)
+    return np.where(np.isnan(halvings), 0, steps).astype("<u2")

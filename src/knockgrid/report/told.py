@@ -1,0 +1,141 @@
+"""Told: what the page says of a run in words: headline, warnings, settings, methods."""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+from knockgrid.errors import InputError
+from knockgrid.report.methods import methods
+from knockgrid.report.opened import Opened
+from knockgrid.table.left_out import left_out
+
+LONGEST = 20
+NOT_SETTINGS = ("digests", "failed", "dropped", "noise_floor", "receipt")
+"""Entries of a manifest that are told elsewhere, or are no words."""
+
+
+class Methods(NamedTuple):
+    """The methods paragraph and its BibTeX, or the reason why there is none."""
+
+    paragraph: str
+    bibtex: str
+    reason: str
+
+
+def headline(run: Opened) -> str:
+    """What was measured, on which model, how much, in one sentence."""
+    told, model = run.metadata, run.manifest["model"]
+    rows, layers = told["intervention_order"], told["layer_order"]
+    if run.table is None:
+        n, values = run.manifest["plan"]["prompts"], 0
+    else:
+        n, values = run.table["prompt"].nunique(), int((run.table["status"] == "ok").sum())
+    what = "restored in corrupted runs of" if told["direction"] == "denoise" else "edited in"
+    planned = " planned" if run.table is None else ""
+    return (
+        f"{_count(len(rows), 'row')} × {_count(len(layers), 'layer')} {what} {model['name']} "
+        f"({model['architecture']}, {model['n_layers']} layers), over "
+        f"{_count(n, 'prompt')}{planned}: {_count(values, 'row')} of values, divergences in "
+        f"{told['unit']}"
+    )
+
+
+def counts(run: Opened) -> list[tuple[str, str]]:
+    """Names and numbers that stand under the headline."""
+    found = [("metrics", ", ".join(run.metadata["metrics"])), ("mode", run.metadata["mode"])]
+    if run.table is not None:
+        na = int((run.table["status"] != "ok").sum())
+        found.append(("missing values", f"{na:,}"))
+        failed, dropped = run.metadata.get("failed") or {}, run.metadata.get("dropped") or {}
+        found.append(("prompts that failed", f"{len(failed):,}"))
+        some = {id for reasons in dropped.values() for id in reasons}
+        found.append(("prompts left out of a row", f"{len(some):,}"))
+    found += [
+        ("measured tokens", str(run.metadata["n_tokens"])),
+        ("seed", str(run.metadata["seed"])),
+    ]
+    found.append(("finished", str(run.manifest["finished"]) if run.whole else "no"))
+    return found
+
+
+def warnings_of(run: Opened) -> Iterator[str]:
+    """What a reader must know before looking at a number."""
+    if not run.whole:
+        yield _not_whole(run)
+    failed = run.metadata.get("failed") or {}
+    if run.table is None:
+        why = "every prompt failed" if run.shards else "no shard is there"
+        yield f"This run is empty: {why}, so there is nothing to draw."
+    if failed:
+        some = "; ".join(f"{id}: {error}" for id, error in list(failed.items())[:LONGEST])
+        yield f"{_count(len(failed), 'prompt')} failed and {_is(len(failed))} missing ({some})."
+    if run.table is not None:
+        yield from (
+            f"{line[0].upper()}{line[1:]}." for line in islice(left_out(run.table), LONGEST)
+        )
+    if run.table is not None and "top_tokens" not in run.tops:
+        yield (
+            "This run keeps no tokens, so prompts have numbers only; sweep with `--top 10` (or "
+            "`top=10`) in another folder to see what the model says instead."
+        )
+
+
+def _not_whole(run: Opened) -> str:
+    """That a run has not ended, or has lost shards since."""
+    plan, some = run.manifest["plan"], "until then every mean is one of some of the prompts"
+    there = f"{len(run.prompts)} of {_count(plan['prompts'], 'prompt')}"
+    if run.manifest.get("finished"):
+        lost = plan["shards"] - run.shards
+        return (
+            f"This run had ended, but {lost} of its {_count(plan['shards'], 'shard')} {_is(lost)} "
+            f"no longer there: {there} {_is(len(run.prompts))} left. The command that made it "
+            f"computes anew what is lost; {some}."
+        )
+    return (
+        f"This run is not finished: {run.shards} of {_count(plan['shards'], 'shard')} and {there} "
+        f"are there. The command that began it goes on with it; {some}."
+    )
+
+
+def settings(run: Opened) -> list[tuple[str, list[tuple[str, str]]]]:
+    """All settings of the manifest by section, as names and values."""
+    manifest = run.manifest
+    whole = {name: value for name, value in manifest.items() if name not in NOT_SETTINGS}
+    nested = {k: v for k, v in whole.items() if isinstance(v, Mapping) and v}
+    simple = {k: v for k, v in whole.items() if k not in nested}
+    sections = [("Run", list(_flat(simple)))]
+    sections += [(name, list(_flat(value))) for name, value in nested.items()]
+    return [*sections, ("receipt", list(_flat(manifest.get("receipt", {}))))]
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Names with dots, and values as text; what is in a list of entries is told one by one."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and any(isinstance(one, Mapping | list) for one in value):
+        for i, inner in enumerate(value):
+            yield from _flat(inner, f"{name}[{i}]")
+    elif isinstance(value, list):
+        yield name, ", ".join(map(str, value))
+    else:
+        yield name, "–" if value is None else str(value)
+
+
+def methods_of(run: Opened) -> Methods:
+    """The methods paragraph, or why it cannot be written."""
+    if run.table is None:
+        return Methods("", "", "No paragraph: the run is empty.")
+    try:
+        paragraph, bibtex = methods(run.folder).split("\n\n", 1)
+    except InputError as error:
+        return Methods("", "", f"No paragraph: {error}.")
+    return Methods(paragraph, bibtex, "")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def _is(n: int) -> str:
+    return "is" if n == 1 else "are"

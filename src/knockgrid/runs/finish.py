@@ -1,0 +1,90 @@
+"""Finish: what can be said of a run only when all of its shards are there."""
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from knockgrid.table.parquet import whole_file
+from knockgrid.runs.digests import file_digest, footer_digest
+from knockgrid.runs.manifest import now
+from knockgrid.runs.run_folder import LABELS, PLAN, SHARDS, SIDES, STATISTICS, TEXTS, RunFolder
+from knockgrid.runs.sides import write_sides
+
+IN_HAND = 600
+"""Seconds in which a process that lives has given a complete file its name."""
+
+
+def finish(folder: RunFolder) -> None:
+    """Write the side table, and the manifest that vouches for every file of the run.
+
+    Any process may do it, and a second one writes the same but for the time. Where the manifest
+    already vouches for what is there, nothing is written.
+    """
+    manifest = folder.manifest
+    remove_leftovers(folder.path, folder.path / SHARDS)
+    if manifest["finished"] and files_of(folder) == manifest["digests"]["files"]:
+        return
+    abouts = list(folder.abouts(manifest))
+    whole = merged(abouts)
+    write_sides(sides_of(folder, abouts), folder.path / SIDES)
+    write_texts(folder, abouts)
+    footers = {f"{SHARDS}/{path.name}": footer_digest(path) for path in folder.shards()}
+    digests = {"files": files_of(folder), "footers": footers}
+    folder.update(**whole, finished=now(), digests=digests)
+
+
+def files_of(folder: RunFolder) -> dict[str, str]:
+    """The digests of a run's files, as far as they are there."""
+    paths = [folder.path / name for name in (SIDES, PLAN, STATISTICS, LABELS, TEXTS)]
+    paths = [*(path for path in paths if path.exists()), *folder.shards()]
+    return {path.relative_to(folder.path).as_posix(): file_digest(path) for path in paths}
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """Remove what processes that were killed have half written, but no other's file in hand."""
+    for folder in folders:
+        for left in folder.glob(".*.part"):
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > IN_HAND:
+                    left.unlink()
+
+
+def sides_of(folder: RunFolder, abouts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The side entries of shards, in the order of the plan's prompts."""
+    order = {one.id: i for i, one in enumerate(folder.plan().prompts)}
+    sides = (side for one in abouts for side in one["sides"])
+    return sorted(sides, key=lambda side: order[side["id"]])
+
+
+def write_texts(folder: RunFolder, abouts: Iterable[Mapping[str, Any]]) -> None:
+    """Keep the texts of the tokens that rows name, where they name any."""
+    texts = texts_of(abouts)
+    if texts:
+        with whole_file(folder.path / TEXTS) as file:
+            file.write(json.dumps(texts, ensure_ascii=False, sort_keys=True).encode("utf-8"))
+
+
+def texts_of(abouts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The text of every token that some shards name, by its id."""
+    return {id: text for about in abouts for id, text in about.get("texts", {}).items()}
+
+
+def merged(abouts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Dropped and failed prompts, the number of rows, and the threads used, over shards."""
+    dropped: dict[str, dict[str, str]] = {}
+    failed: dict[str, str] = {}
+    rows, threads = 0, dict[str, Any]()
+    for about in abouts:
+        rows += about["rows"]
+        own = about.get("computed", {}).get("threads", {})  # older shards say nothing of them
+        if own:
+            used = dict.fromkeys([*threads.get("used", ()), *own["used"]])
+            threads = {"given": own["given"], "used": list(used)}
+        failed |= about["failed"]
+        for name, reasons in about["dropped"].items():
+            dropped.setdefault(name, {}).update(reasons)
+    also = {"threads": threads} if threads else {}
+    return {"rows": rows, "dropped": dropped, "failed": failed, **also}

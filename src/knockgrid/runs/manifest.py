@@ -1,0 +1,126 @@
+"""The manifest of a run folder: what was decided before the first shard, and how it ended."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from knockgrid.errors import InputError
+from knockgrid.table.parquet import whole_file
+
+MANIFEST = "manifest.json"
+SCHEMA = 3
+"""The layout that is written."""
+READ = (2, SCHEMA)
+DECIDED = (
+    *("schema", "config", "config_digest", "plan", "selection", "data", "mode", "unit", "metrics"),
+    *("direction", "samples", "seed", "prepend_bos", "n_tokens", "layer_order", "labels"),
+    *("intervention_order", "interventions", "sigma", "model", "receipt", "versions"),
+)
+"""Entries that never change after a run was begun."""
+
+
+NEEDED = {
+    **dict.fromkeys(("config", "plan", "model", "receipt", "versions", "sigma"), dict),
+    **dict.fromkeys(("config_digest", "run_digest", "begun_by"), str),
+}
+"""Entries that a manifest cannot do without."""
+
+
+def now() -> str:
+    """The time, as manifests give it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def hardware() -> dict[str, Any]:
+    """The processor and accelerator that a run was computed on."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(0) if cuda else None,
+    }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run folder.
+
+    Raises:
+        InputError: there is none, it is damaged, or it is of another version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{folder} holds no run (there is no {MANIFEST}); give a run folder")
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({error}); run the sweep again elsewhere") from None
+    if not isinstance(manifest, dict):
+        raise InputError(f"{path} is damaged (it holds no settings); run the sweep again elsewhere")
+    schema = manifest.get("schema", 0)
+    if schema not in READ:
+        found = (
+            f"{folder} has the layout {schema}, this knockgrid reads {' and '.join(map(str, READ))}"
+        )
+        newer = isinstance(schema, int) and schema > SCHEMA
+        versions = manifest.get("versions")
+        since = versions.get("knockgrid") if isinstance(versions, dict) else "a version that is"
+        raise InputError(
+            f"{found}; install knockgrid {since} or newer" if newer else f"{found}; sweep again"
+        )
+    lacks = [name for name, kind in NEEDED.items() if not isinstance(manifest.get(name), kind)]
+    if lacks:
+        raise InputError(f"{path} is damaged (no {lacks[0]!r}); run the sweep again elsewhere")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Put a manifest in the place of the one that is there."""
+    with whole_file(folder / MANIFEST) as file:
+        file.write(_bytes(manifest))
+
+
+def create_manifest(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Put a manifest where there is none; False if another process was faster.
+
+    This is the moment at which a run is begun.
+    """
+    try:
+        with whole_file(folder / MANIFEST, replace=False) as file:
+            file.write(_bytes(manifest))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _bytes(manifest: Mapping[str, Any]) -> bytes:
+    return json.dumps(manifest, indent=2, ensure_ascii=False).encode("utf-8")
+
+
+def run_digest(manifest: Mapping[str, Any]) -> str:
+    """A digest of all that was decided when the run was begun; every shard carries it.
+
+    So a shard of another run, or of the same settings on another model, is not taken for one's
+    own, and an entry of the manifest cannot be changed afterwards without being noticed.
+    """
+    fixed = {name: manifest[name] for name in DECIDED if name in manifest}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The keys under which two sets of settings differ, as JSON would hold them.
+
+    Example:
+        >>> differing({"seed": 0, "layers": [0, 1]}, {"seed": 1, "layers": (0, 1)})
+        ['seed']
+    """
+    one, other = (json.loads(json.dumps(settings, sort_keys=True)) for settings in (old, new))
+    return sorted(key for key in {**one, **other} if one.get(key) != other.get(key))

@@ -1,0 +1,125 @@
+"""Speed: how fast a device computes, measured on the model, on matrix products, or as stated."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.passes.run import input_device
+from knockgrid.engine.setup import METRICS
+from knockgrid.divergences.evaluate import evaluate
+from knockgrid.divergences.lookup import by_name
+from knockgrid.runs.weights import Shape, of_model
+
+EFFICIENCY = 0.5
+"""Share of its best matrix products that a CPU reaches in the passes of a sweep, as measured."""
+STATED = 0.4
+"""The same of an accelerator's stated peak, which nobody has measured here."""
+BLOCK_CALL = 1.5e-3
+"""Seconds that one block of one pass takes beside its products: modules, hooks, edits."""
+CELL = 6e-4
+"""Seconds that one cell takes beside passes: to bind it, to make its row of the table."""
+TRIALS = 14
+"""Whole passes that preflight makes for every row of a sweep, one cell each."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """FLOP per second, seconds per block call and per measured row of logits."""
+
+    flops: float
+    call: float
+    row: float
+    device: str
+    where: str
+    assumed: str = ""
+
+    def seconds(
+        self, shape: Shape, block_tokens: int, attended: int, passes: int, measured: int
+    ) -> float:
+        """Time of a sweep: products of blocks, attention and unembedding, calls, divergences."""
+        sizes = shape.sizes
+        products = 2 * shape.block * block_tokens + 4 * sizes.n_heads * sizes.d_head * attended
+        products += 2 * sizes.d_model * sizes.d_vocab * measured
+        return products / self.flops + self.call * passes + (self.row + CELL) * measured
+
+    def trial(self, shape: Shape, length: int, rows: int) -> float:
+        """Time of preflight, which carries out some cells of every row by whole passes."""
+        depth, passes = shape.sizes.n_layers, TRIALS * rows
+        return self.seconds(shape, passes * depth * length, 0, passes * depth, passes)
+
+
+def measured(model: TransformerBridge) -> Speed:
+    """The speed of a loaded model, from a short and a long pass."""
+    shape, device = of_model(model), input_device(model)
+    sizes = shape.sizes
+
+    def passing(rows: int, length: int) -> Callable[[], Any]:
+        ids = torch.full((rows, length), 1).to(device)
+        return lambda: model(ids)
+
+    short, long = _least(passing(1, 1)), _least(passing(16, 16))
+    more = 255 * (2 * shape.block * sizes.n_layers + 2 * sizes.d_model * sizes.d_vocab)
+    flops = more / max(1e-9, long - short)
+    own = (2 * shape.block * sizes.n_layers + 2 * sizes.d_model * sizes.d_vocab) / flops
+    call = max(0.0, short - own) / sizes.n_layers + BLOCK_CALL / 2
+    dtype = next(model.original_model.parameters()).dtype
+    return Speed(flops, call, per_row(sizes.d_vocab, dtype, device), device.type, "here")
+
+
+def supposed(shape: Shape, dtype: torch.dtype) -> Speed:
+    """The speed of a model that is not loaded, from matrix products of its dtype here."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    best = matmul_flops(dtype, device)
+    return Speed(
+        best * EFFICIENCY,
+        BLOCK_CALL,
+        per_row(shape.sizes.d_vocab, dtype, device),
+        device.type,
+        "here",
+        f"{EFFICIENCY:.0%} of the {best / 1e12:.2g} TFLOP/s that matrix products reach here",
+    )
+
+
+def stated(tera: float) -> Speed:
+    """The speed of a device that is somewhere else."""
+    return Speed(
+        tera * 1e12 * STATED,
+        BLOCK_CALL,
+        2e-5,
+        "cuda",
+        "there",
+        f"{STATED:.0%} of the {tera:g} TFLOP/s that were given",
+    )
+
+
+def matmul_flops(dtype: torch.dtype, device: torch.device, rows: int = 256) -> float:
+    """FLOP per second of a matrix product with as many rows as a pass has tokens."""
+    one = torch.ones(rows, 1024, dtype=dtype, device=device)
+    other = torch.ones(1024, 1024, dtype=dtype, device=device)
+    return 2 * rows * 1024**2 / _least(lambda: one @ other)
+
+
+def per_row(d_vocab: int, dtype: torch.dtype, device: torch.device) -> float:
+    """Seconds that all default divergences of one row of logits take."""
+    logits = torch.linspace(-4, 4, 8 * d_vocab, device=device).reshape(8, -1).to(dtype)
+    measures = [by_name(name) for name in METRICS]
+    answers = torch.zeros(1, dtype=torch.long, device=device)
+    return _least(lambda: evaluate(measures, logits[0], logits, answers=answers)) / 8
+
+
+def _least(call: Callable[[], Any], times: int = 3) -> float:
+    """The shortest of a few times, the first of which warms up."""
+    found = []
+    with torch.inference_mode():
+        call()
+        for _ in range(times):
+            started = time.perf_counter()
+            result = call()
+            if torch.is_tensor(result) and result.device.type == "cuda":
+                torch.cuda.synchronize()
+            found.append(time.perf_counter() - started)
+    return min(found)

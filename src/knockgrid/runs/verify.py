@@ -1,0 +1,327 @@
+"""verify: would this run come out again? Digests, settings and some cells, computed anew."""
+
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from transformer_lens.model_bridge import TransformerBridge
+
+from knockgrid.errors import InputError
+from knockgrid.host.bridge import describe
+from knockgrid.engine.setup import versions
+from knockgrid.table.table import metadata_of, metrics
+from knockgrid.runs.config import SweepConfig, config_of
+from knockgrid.runs.digests import file_digest, row_digests
+from knockgrid.runs.identity import digest
+from knockgrid.runs.manifest import DECIDED, run_digest
+from knockgrid.runs.plan import interventions_of, load_model
+from knockgrid.runs.prompt_lines import prompt_of
+from knockgrid.runs.recompute import Again, again
+from knockgrid.runs.run_folder import SAME_MODEL, SAME_PASS, SHARDS, RunFolder
+from knockgrid.runs.store import read_run, scan_run
+
+PLACE = ("head", "module", "position", "alpha", "token")
+SUSPECTS = 3
+"""Rows with a wrong digest whose cells are all computed anew, to name the changed numbers."""
+NAMED = 20
+Rows = tuple[str, str]  # prompt and intervention
+
+
+@dataclass(eq=False)
+class Verification:
+    """What was checked, what is worth knowing, and what does not fit, each in one line."""
+
+    checked: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    mismatches: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything fits."""
+        return not self.mismatches
+
+
+def verify(
+    folder: str | Path,
+    *,
+    model: TransformerBridge | None = None,
+    cells: int = 20,
+    seed: int = 0,
+) -> Verification:
+    """Check a run folder against its own stamps, and some of its cells against the model.
+
+    Example:
+        >>> verify("runs/nowhere")
+        Traceback (most recent call last):
+        ...
+        knockgrid.errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
+
+    Args:
+        folder: a run folder with `manifest.json`.
+        model: the model to hold the run against; by default the one that the run names.
+        cells: so many cells, drawn by `seed`, are computed anew with the reference executor, one
+            full pass each; where rows do not fit their digest, all cells of that intervention are.
+        seed: of the draw of cells.
+
+    Checked are the digests of all files and of all rows, that manifest and table tell
+    the same, the digests of weights and tokenizer, the standard deviations and means that were
+    taken over the prompt set, and the cells. Other package versions are a note, not a mismatch.
+
+    Raises:
+        InputError: no run, or one whose manifest cannot be read.
+
+    Limit: digests tell a change, not who made it; whoever can write the folder can stamp it anew,
+    and then only the recomputed cells speak.
+    """
+    folder, found = Path(folder), Verification()
+    if isinstance(cells, bool) or not isinstance(cells, int) or cells < 1:
+        raise InputError(f"cells is {cells!r}; give a whole number of at least 1")
+    run = RunFolder(folder)
+    manifest = run.manifest
+    if not manifest.get("finished"):
+        raise InputError(f"{folder} is not finished; the command that began it goes on with it")
+    check_files(run, manifest, found)
+    table = read_rows(run, found)
+    if table is None:
+        return found
+    check_settings(run, manifest, table, found)
+    try:
+        stamped = stamped_rows(run, manifest)
+    except InputError as error:
+        found.mismatches.append(str(error))
+        return found
+    suspects = check_rows(stamped, table, found)
+    if "interventions" in manifest["config"]:
+        found.notes.append("the run was begun from Python, so no cell was computed anew")
+        return found
+    config = config_of(folder, manifest)
+    model = load_model(config) if model is None else model
+    if check_model(manifest, model, found):
+        check_cells(table, config, model, suspects, cells, seed, found)
+    return found
+
+
+def check_files(run: RunFolder, manifest: Mapping[str, Any], found: Verification) -> None:
+    """Every file the manifest vouches for."""
+    stamped = manifest["digests"]["files"]
+    for name, written in stamped.items():
+        if not (run.path / name).is_file():
+            found.mismatches.append(f"{name} is missing")
+        elif file_digest(run.path / name) != written:
+            found.mismatches.append(f"{name} is not the file that was written (sha256 differs)")
+    there = {f"{SHARDS}/{path.name}" for path in (run.path / SHARDS).glob("*.parquet")}
+    strangers = sorted(there - set(stamped)) if not manifest.get("compact") else []
+    found.mismatches += [f"{name} is a file that the run has not written" for name in strangers]
+    found.checked.append(f"digests of {len(stamped)} files")
+
+
+def read_rows(run: RunFolder, found: Verification) -> pd.DataFrame | None:
+    """The table, if it can be read."""
+    try:
+        return read_run(run, scan_run(run.path).schema.names)
+    except (InputError, OSError) as error:
+        found.mismatches.append(f"the table cannot be read: {error}")
+        return None
+
+
+def check_settings(
+    run: RunFolder, manifest: dict[str, Any], table: pd.DataFrame, found: Verification
+) -> None:
+    """What was decided at the beginning must be what every shard was computed under."""
+    if run_digest(manifest) != manifest["run_digest"]:
+        found.mismatches.append("the manifest is not what the shards were computed under")
+    if manifest["rows"] != len(table):
+        found.mismatches.append(f"the table has {len(table)} rows, the manifest {manifest['rows']}")
+    if digest_of(run.path, manifest) != manifest["config_digest"]:
+        found.mismatches.append("the settings in the manifest do not have their stamped digest")
+    known = {side["id"] for side in metadata_of(table)["prompts"]}
+    strangers = sorted(set(table["prompt"]) - known)
+    if strangers:
+        found.mismatches.append(f"prompt {strangers[0]!r} has rows, but no entry in the side table")
+    found.checked.append(f"{len(DECIDED)} settings of the manifest")
+
+
+def digest_of(folder: Path, manifest: dict[str, Any]) -> str:
+    """The digest of the settings in a manifest, of a run begun by a command or from Python."""
+    given = manifest["config"]
+    return digest(given) if "interventions" in given else config_of(folder, manifest).digest()
+
+
+def stamped_rows(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The digests of rows by prompt and intervention, as they were written."""
+    if manifest.get("compact"):
+        return manifest["digests"]["rows"]
+    return {p: rows for about in run.abouts(manifest) for p, rows in about["digests"].items()}
+
+
+def check_rows(
+    digests: Mapping[str, Mapping[str, str]], table: pd.DataFrame, found: Verification
+) -> list[Rows]:
+    """The prompts and interventions whose rows are not those that were written."""
+    stamped, now = (
+        {(p, name): digest for p, part in one.items() for name, digest in part.items()}
+        for one in (digests, row_digests(table))
+    )
+    wrong = [rows for rows in {**stamped, **now} if stamped.get(rows) != now.get(rows)]
+    for prompt, name in wrong[:NAMED]:
+        found.mismatches.append(
+            f"the rows of prompt {prompt!r}, intervention {name!r} are not those that were written"
+        )
+    if len(wrong) > NAMED:
+        found.mismatches.append(f"and those of {len(wrong) - NAMED} more prompts and interventions")
+    found.checked.append(f"rows of {len(digests)} prompts under {len(stamped)} digests")
+    return [rows for rows in wrong if rows in now]
+
+
+def check_model(manifest: Mapping[str, Any], model: TransformerBridge, found: Verification) -> bool:
+    """Whether this is the run's model, so that its cells can be compared."""
+    stamped, now = manifest["model"], describe(model)
+    wrong = [key for key in (*SAME_MODEL, *SAME_PASS) if stamped.get(key) != now.get(key)]
+    for key in wrong:
+        found.mismatches.append(
+            f"the model is another one: {key} is {_short(now.get(key))}, in the run "
+            f"{_short(stamped.get(key))}"
+        )
+    found.checked.append(f"model {stamped['name']} ({stamped['weights_digest'][:12]})")
+    before, after = manifest["versions"], versions()
+    found.notes += [
+        f"{name} was {before[name]} and is {after.get(name)}"
+        for name in before
+        if before[name] != after.get(name)
+    ]
+    return not wrong
+
+
+def _short(value: object) -> str:
+    return value[:12] if isinstance(value, str) else str(value)
+
+
+def check_cells(
+    table: pd.DataFrame,
+    config: SweepConfig,
+    model: TransformerBridge,
+    suspects: Sequence[Rows],
+    cells: int,
+    seed: int,
+    found: Verification,
+) -> None:
+    """Some cells once more, one full pass each, and all cells of prompts that do not fit."""
+    chosen = drawn(table, cells, seed)
+    usable = table[table["status"] == "ok"]
+    for prompt, name in suspects[:SUSPECTS]:
+        rows = usable[(usable["prompt"] == prompt) & (usable["intervention"] == name)]
+        places = [(name, int(layer)) for layer in rows["layer"]]
+        chosen[prompt] = list(dict.fromkeys([*chosen.get(prompt, []), *places]))
+    if not chosen:
+        found.notes.append("no cell has a value, so none was computed anew")
+        return
+    layers = sorted({int(layer) for places in chosen.values() for _, layer in places})
+    metadata = metadata_of(table)
+    prompts = [prompt_of(side) for side in metadata["prompts"]]
+    rows = interventions_of(config, prompts, model.tokenizer)
+    sweep = again(model, metadata, rows, layers)
+    for scale, value in metadata["sigma"].items():
+        now = sweep.settings.sigma.get(scale)
+        if now is None or not math.isclose(now, value, rel_tol=1e-5):
+            found.mismatches.append(f"sigma over {scale!r} is {value} in the run, {now} anew")
+    count = sum(map(len, chosen.values()))
+    for prompt, places in chosen.items():
+        found.mismatches += compare(table, sweep, prompt, [(n, int(i)) for n, i in places])
+    found.checked.append(f"{count} cells against the reference executor")
+
+
+def drawn(table: pd.DataFrame, cells: int, seed: int) -> dict[str, list[tuple[str, int]]]:
+    """So many cells that have a value, by prompt."""
+    usable = table.loc[table["status"] == "ok", ["prompt", "intervention", "layer"]]
+    every = list(dict.fromkeys(usable.itertuples(index=False, name=None)))
+    found: dict[str, list[tuple[str, int]]] = {}
+    for prompt, name, layer in random.Random(seed).sample(every, min(cells, len(every))):
+        found.setdefault(prompt, []).append((name, int(layer)))
+    return found
+
+
+def compare(
+    table: pd.DataFrame, sweep: Again, prompt: str, places: Sequence[tuple[str, int]]
+) -> Iterator[str]:
+    """What differs between a prompt's stored cells and the same cells computed anew."""
+    mine = table[(table["prompt"] == prompt) & (table["status"] == "ok")]
+    stored = {_key(row): row for row in mine.to_dict("records")}
+    half = str(sweep.metadata["model"]["dtype"]) in ("bfloat16", "float16")
+    missing = {key for key in stored if key[:2] in set(places)}
+    for now in sweep.rows(prompt, places):
+        before = stored.get(_key(now))
+        missing.discard(_key(now))
+        where = _where(now, sweep.metadata["n_tokens"])
+        if before is None:
+            if now["status"] == "ok":
+                yield f"{where}: computed anew it has a value, the table has none"
+            continue
+        if now["status"] != "ok":
+            yield f"{where}: the table has a value, computed anew there is none"
+            continue
+        for name in (n for n in metrics(table) if n in now):
+            stored_value, value = _number(before[name]), _number(now[name])
+            if not near(name, stored_value, value, half):
+                yield f"{where}: {name} is {stored_value:.6g} in the table, {value:.6g} anew"
+    for row in (row for key, row in stored.items() if key in missing):
+        where = _where(row, sweep.metadata["n_tokens"])
+        yield f"{where}: the table has a value, computed anew there is none"
+
+
+def _where(row: Mapping[Any, Any], n_tokens: int) -> str:
+    """A cell in words."""
+    names = ["prompt", "intervention", "layer", *PLACE[:-1], *(["token"] if n_tokens > 1 else [])]
+    said = [(name, row[name]) for name in names if not pd.isna(row[name])]
+    words = ("prompt", "intervention")
+    return ", ".join(f"{n} {value!r}" if n in words else f"{n} {value}" for n, value in said)
+
+
+def _key(row: Mapping[Any, Any]) -> tuple:
+    place = (None if pd.isna(row[name]) else row[name] for name in PLACE)
+    return (row["intervention"], int(row["layer"]), *place)
+
+
+def _number(value: Any) -> float:
+    return math.nan if pd.isna(value) else float(value)
+
+
+def near(name: str, stored: float, now: float, half: bool = False) -> bool:
+    """Whether a stored number and the one computed anew differ by no more than rounding.
+
+    Example:
+        >>> near("js", 0.4134, 0.4134 + 4e-6), near("js", 0.4134, 0.4144)
+        (True, False)
+
+    Divergences may differ by 5e-6 and 1e-4 of their size (executors agree to 5e-6 nats),
+    log-probabilities by ten times as much, ranks by one in a hundred, as tokens with nearly equal
+    logits change places; in half precision a hundred times as much.
+    """
+    if not (math.isfinite(stored) and math.isfinite(now)):
+        return stored == now or (math.isnan(stored) and math.isnan(now))
+    scale = 100.0 if half else 1.0
+    if name.startswith("rank"):
+        return abs(stored - now) <= scale * max(1.0, 0.01 * abs(stored))
+    absolute = 5e-5 if name.startswith(("logp", "kl")) else 5e-6
+    return abs(stored - now) <= scale * (absolute + 1e-4 * abs(stored))
+
+
+def report(found: Verification) -> Iterator[str]:
+    """A verification in lines."""
+    yield from (f"checked: {line}" for line in found.checked)
+    yield from (f"note: {line}" for line in found.notes)
+    yield from (f"MISMATCH: {line}" for line in found.mismatches)
+    if found.ok:
+        yield "the run holds"
+    else:
+        count = len(found.mismatches)
+        yield f"the run does not hold: {count} mismatch{'es' * (count != 1)}"
+
+
+def as_json(found: Verification) -> str:
+    """A verification for scripts."""
+    return json.dumps({"ok": found.ok, **vars(found)}, ensure_ascii=False, indent=2)

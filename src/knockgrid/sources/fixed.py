@@ -1,0 +1,93 @@
+"""fixed: a vector the user gives."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import torch
+from torch import Tensor
+
+from knockgrid.errors import InputError
+from knockgrid.sources.source import Source, Where
+
+OF_HEADS = ("q", "k", "v", "z", "rot_q", "rot_k", "result")
+"""Activations that have a vector for each head."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Fixed(Source):
+    """The frozen value behind `fixed()`."""
+
+    vectors: Tensor | Mapping[int, Tensor]
+
+    @property
+    def label(self) -> str:
+        return self._label
+
+    @cached_property
+    def _label(self) -> str:  # once: it reads the vectors back from their device
+        parts = self.vectors.items() if isinstance(self.vectors, Mapping) else [(-1, self.vectors)]
+        digest = hashlib.sha256()
+        for layer, vector in sorted(parts, key=lambda part: part[0]):
+            digest.update(f"{layer}{tuple(vector.shape)}".encode())
+            digest.update(vector.detach().to("cpu", torch.float64).contiguous().numpy().tobytes())
+        return f"fixed({digest.hexdigest()[:8]})"
+
+    def check(self, act_name: str, n_layers: int) -> None:
+        if isinstance(self.vectors, Mapping):
+            return
+        shape, each = tuple(self.vectors.shape), 1 + (act_name in OF_HEADS)
+        inside = "n_heads, d_head" if each == 2 else "d_model"
+        if len(shape) == each + 1 and shape[0] == n_layers:
+            return
+        both = each == 2 and len(shape) == 2 and shape[0] == n_layers
+        if both or len(shape) != each:
+            why = "may be one for each layer or for each head" if both else "does not fit"
+            raise InputError(
+                f"fixed() has shape {shape}, which {why} at {act_name!r}; give [{inside}] for all "
+                f"layers, [{n_layers}, {inside}] for each, or a mapping from layer to [{inside}]"
+            )
+
+    def _vector(self, layer: int, n_dims: int) -> Tensor:
+        if isinstance(self.vectors, Mapping):
+            if layer not in self.vectors:
+                raise InputError(
+                    f"fixed() has no vector for layer {layer}; it has {sorted(self.vectors)}"
+                )
+            return self.vectors[layer]
+        return self.vectors if self.vectors.dim() <= n_dims else self.vectors[layer]
+
+    def value(self, where: Where) -> Tensor:
+        like = where.base
+        vector = self._vector(where.layer, like.dim() - 1)
+        if vector.shape != like.shape[1:]:
+            raise InputError(
+                f"fixed() has a vector of shape {tuple(vector.shape)} for layer {where.layer}, and "
+                f"{where.act_name} has {tuple(like.shape[1:])} at each position"
+            )
+        return vector.to(like).expand_as(like)
+
+
+def fixed(vectors: Tensor | Mapping[int, Tensor]) -> Fixed:
+    """Put a given vector in place: one for all layers, or one for each.
+
+    Example:
+        >>> import torch, knockgrid as kg
+        >>> source = kg.fixed(torch.zeros(576))
+        >>> kg.patch("resid_post", "last", source).source is source
+        True
+
+    `vectors` has the shape of the activation at one position (`[d_model]`; of `q`, `k`, `v` and
+    `z` `[n_heads, d_head]`), with a first dimension of all layers where it is one for each, or is
+    a mapping from layer to it.
+
+    Raises:
+        InputError: not a tensor; later, a layer without a vector or a vector of another shape.
+    """
+    parts = list(vectors.values()) if isinstance(vectors, Mapping) else [vectors]
+    if not parts or not all(isinstance(part, Tensor) for part in parts):
+        raise InputError("fixed() takes a tensor, or a mapping from layer to tensor")
+    return Fixed(vectors)

@@ -1,0 +1,180 @@
+"""Source: where the value of a patch comes from."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from knockgrid.errors import InputError, shown, unknown
+from knockgrid.passes.answer_positions import positions_in
+from knockgrid.passes.edit import taken
+from knockgrid.passes.run import Run
+from knockgrid.prompts.positions import At
+from knockgrid.prompts.prompt import Prompt
+
+
+class Unavailable(InputError):
+    """A prompt for which a source has nothing to give; its cells are dropped and counted."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """The extra run a source needs: over which prompt, and with how much noise at which tokens.
+
+    `scale` counts standard deviations of the subject embeddings, wherever the noise is put; 0 means
+    none. The prompt of a swap must have the form of the base run's, which others need not.
+    """
+
+    prompt: Prompt
+    scale: float = 0.0
+    scale_from: str = "subject"
+    at: At = "subject"
+    is_swap: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Where:
+    """One place that a source is asked to fill.
+
+    `base` is `[pos, ...]`, the unedited activation there; `run` is the source's own run with the
+    positions that play the same role in it; `mean` and `std` are taken over the prompt set at
+    this site and position name.
+    """
+
+    act_name: str
+    layer: int
+    base: Tensor
+    key: tuple[object, ...]
+    run: Run | None = None
+    run_pos: tuple[int, ...] = ()
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    def asked_by(self, source: "Source") -> "Where":
+        """The same place with the key that another source would draw by."""
+        seed, prompt, _, *more = self.key
+        return replace(self, key=(seed, prompt, source.label, *more))
+
+
+@dataclass(frozen=True)
+class Source(ABC):
+    """What a patch puts in place of an activation.
+
+    To add one, write a file with a final subclass that has a `label` and a `value`, and add a line
+    to the stub of the drawer.
+    """
+
+    adds: ClassVar[bool] = False
+    """Whether the value is added to the activation instead of replacing it."""
+    needs_statistics: ClassVar[bool] = False
+    """Whether `Where.mean` and `Where.std` are wanted."""
+    from_run: ClassVar[bool] = False
+    """Whether the value is the activation of another run, with keys and values of its own."""
+    random: ClassVar[bool] = False
+    """Whether further samples differ."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The name in tables and methods paragraphs, parameters included."""
+
+    @abstractmethod
+    def value(self, where: Where) -> Tensor:
+        """The replacement, in the shape of `where.base`."""
+
+    def check(self, act_name: str, n_layers: int) -> None:  # noqa: B027
+        """Refuse a place that the source's tensors do not fit, before anything runs.
+
+        Raises:
+            InputError: they do not, or it cannot be told what their dimensions are.
+        """
+
+    def run(self, prompt: Prompt) -> RunSpec | None:
+        """The extra run this source needs for a prompt, if any.
+
+        Raises:
+            Unavailable: the prompt offers none; its cells are dropped and counted.
+        """
+        return None
+
+
+def run_value(where: Where) -> Tensor:
+    """The activation of the source's own run at the positions of the same role."""
+    assert where.run is not None
+    return taken(where.run.acts[where.act_name, where.layer], where.run_pos)
+
+
+def normal(shape: Sequence[int], key: Sequence[object]) -> Tensor:
+    """Standard normal numbers that depend on a key alone, not on the order of calls.
+
+    Example:
+        >>> a, b = normal((2,), (0, "prompt")), normal((2,), (0, "prompt"))
+        >>> bool((a == b).all()), bool((a == normal((2,), (1, "prompt"))).all())
+        (True, False)
+
+    They are drawn in float32 on the CPU, whatever PyTorch's defaults are, so that every device and
+    dtype sees the same draw; another kind of processor rounds it differently in the last bit.
+    """
+    digest = hashlib.sha256(repr(tuple(key)).encode("utf-8", "replace")).digest()
+    generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu")
+
+
+def aligned(base: Run, other: Run, at: At, positions: tuple[int, ...]) -> tuple[int, ...]:
+    """The positions of `other` that play the role of `positions` in `base`.
+
+    Names are looked up in the other prompt: last subject token to last subject token, never index
+    to index. Random tokens have no role: they are drawn by the id of `base`, and are the same
+    indices in a prompt that has its subject there too.
+
+    Raises:
+        InputError: the place has another number of tokens there, or is an index, or random, in a
+            prompt of another length.
+    """
+    if other.prompt is base.prompt:
+        return positions
+    parts = [at] if isinstance(at, str | int) else list(at)
+    named = [p for p in parts if p != "random"]
+    drawn = positions_in(base, "random") if len(named) < len(parts) else ()
+    found = tuple(sorted({*positions_in(other, named), *drawn}))
+    alike = base.n_prompt == other.n_prompt
+    if drawn:
+        alike &= positions_in(base, "subject") == positions_in(other, "subject")
+    bare = drawn or any(isinstance(p, int) for p in parts)
+    if len(found) != len(positions) or (bare and not alike):
+        raise InputError(
+            f"place {at!r} covers {len(positions)} tokens of {shown(base.prompt.text)} and "
+            f"{len(found)} of {shown(other.prompt.text)} (lengths {base.n_prompt} and "
+            f"{other.n_prompt}), so they cannot be aligned; patch one token by name, such as "
+            "'subject_last'"
+        )
+    return found
+
+
+NAMES = (
+    *("corrupted_run", "noise", "zero", "mean", "donor", "fixed"),
+    *("ulp", "random_direction"),
+)
+
+
+def check_source(source: Any) -> None:
+    """Refuse what is not a source, with the nearest spelling where a name was given.
+
+    Raises:
+        InputError: a string, a swap, or anything else.
+    """
+    if isinstance(source, str):
+        name = source.split("(")[0]
+        if name in NAMES:
+            call = source if "(" in source else f"{name}()"
+            raise InputError(f"source is the text {shown(source)}; write {call}, without quotes")
+        raise unknown("source", name, NAMES)
+    if not isinstance(source, Source):
+        raise InputError(
+            f"source is {source!r}; use {', '.join(f'{name}()' for name in NAMES)} "
+            "(a swap corrupts a run: corrupted_run(by=swap()))"
+        )

@@ -1,0 +1,168 @@
+"""Contrasts of tables: the difference of two, and the interval of one, cell by cell."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from knockgrid.errors import InputError
+from knockgrid.stats.cluster_interval import check_level
+from knockgrid.stats.mean_interval import mean_interval
+from knockgrid.table.by_prompt import CELL
+from knockgrid.table.table import KEY, build, metadata_of, metrics, numbers
+
+LABELS = ("prompt", "group", "relation", "subject", "layer", "layers", "token")
+
+
+def _numbered(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows that have a value, with their cell as one key."""
+    if metric not in metrics(table):
+        raise InputError(f"unknown metric {metric!r}; the table has {', '.join(metrics(table))}")
+    value = numbers(table, metric)
+    kept = table.assign(value=value)[~np.isnan(value)]
+    names = [name for name in CELL if name in kept]
+    # positions of the answer lie at other tokens in other prompts, and belong together
+    placed = kept["position"].notna() if "position" in kept else pd.Series(False, kept.index)
+    if "token" in names:
+        kept["token"] = kept["token"].mask(placed, 0)
+    key = kept[names].astype(object).where(kept[names].notna(), None)
+    cells = pd.Series(list(key.itertuples(index=False, name=None)), kept.index, dtype=object)
+    return kept.assign(cell=cells)
+
+
+def _rebuilt(
+    cells: Mapping[tuple, float], names: list[str], table: pd.DataFrame, metric: str, who: str
+) -> pd.DataFrame:
+    """A table with one row per cell, under the metadata of another."""
+    rows = [
+        {"prompt": who, metric: value, **dict(zip(names, cell, strict=True))}
+        for cell, value in cells.items()
+    ]
+    return build(rows, metadata_of(table))
+
+
+def difference(one: pd.DataFrame, other: pd.DataFrame, metric: str = "js") -> pd.DataFrame:
+    """A table with `other` minus `one`, cell by cell: means over the prompts that both have.
+
+    Example:
+        >>> row = {"prompt": "rome", "intervention": "last", "layer": 0}
+        >>> one, other = (build([{**row, "js": js}], {"unit": "nats"}) for js in (0.1, 0.4))
+        >>> difference(one, other).js.round(3).tolist()
+        [0.3]
+
+    Where the tables share no prompt at all (two groups), the means over each one's own prompts are
+    subtracted; the metadata key `paired` says which it was.
+
+    Raises:
+        InputError: tables in different units, an unknown metric, or no cell in common.
+    """
+    units = [metadata_of(table).get("unit") for table in (one, other)]
+    if units[0] != units[1]:
+        raise InputError(f"the tables are in {units[0]} and {units[1]}; sweep both in one unit")
+    left, right = _numbered(one, metric), _numbered(other, metric)
+    names = [name for name in CELL if name in left and name in right]
+    both = set(left["prompt"]) & set(right["prompt"])
+    by = ["cell", "prompt"] if both else ["cell"]
+    values = [part.groupby(by, sort=False)["value"].mean() for part in (left, right)]
+    apart = (values[1] - values[0]).dropna()
+    if apart.empty:
+        raise InputError("the tables have no cell in common; sweep the same interventions")
+    if both:
+        apart = apart.groupby("cell", sort=False).mean()
+    values_of = dict(zip(apart.index.tolist(), apart.tolist(), strict=True))
+    ordered = {cell: values_of[cell] for cell in dict.fromkeys(left["cell"]) if cell in values_of}
+    made = _rebuilt(ordered, names, one, metric, "difference")
+    made.attrs[KEY] = {**made.attrs[KEY], "paired": bool(both)}
+    return made
+
+
+def bounds(
+    table: pd.DataFrame, metric: str = "js", level: float = 0.95, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables with the lower and upper end of every cell's interval, which knows the clusters.
+
+    Example:
+        >>> rows = [
+        ...     {"prompt": f"{p}", "intervention": "last", "layer": 0, "js": p / 30}
+        ...     for p in range(12)
+        ... ]
+        >>> low, high = bounds(build(rows, {}))
+        >>> low.js.round(2).tolist(), high.js.round(2).tolist()
+        ([0.11], [0.26])
+
+    The numbers are `low` and `high` of `mean_interval`, each for its cell alone. A cell with fewer
+    than six clusters is NA in both tables, and its status says why.
+
+    Raises:
+        InputError: as `mean_interval`, or fewer than two prompts.
+    """
+    check_level(level)
+    if table["prompt"].nunique() < 2:
+        raise InputError("an interval needs two prompts or more; this table has one")
+    found = mean_interval(table, metric, level=level, seed=seed)
+    names = [name for name in CELL if name in found]
+    ends = []
+    for end in ("low", "high"):
+        rows = [
+            {
+                **{name: row[name] for name in names},
+                "prompt": "interval",
+                metric: row[end],
+                "status": "ok" if row[end] == row[end] else f"NA: {row['note'] or 'no value'}",
+            }
+            for row in found.to_dict("records")
+        ]
+        ends.append(build(rows, metadata_of(table)))
+    return ends[0], ends[1]
+
+
+def redundancy(table: pd.DataFrame, singles: str, joint: str, metric: str = "js") -> pd.DataFrame:
+    """Sum of the single layers' effects minus the effect of the whole set, per prompt and cell.
+
+    Example:
+        >>> rows = [
+        ...     {"prompt": "a", "intervention": name, "layer": i, "layers": layers, "js": js}
+        ...     for name, i, layers, js in [
+        ...         ("only", 0, "0", 0.1), ("only", 1, "1", 0.2), ("from", 0, "0,1", 0.7)
+        ...     ]
+        ... ]
+        >>> redundancy(build(rows, {"unit": "nats"}), "only", "from").js.round(3).tolist()
+        [-0.4]
+
+    `singles` is an intervention with one layer per cell, `joint` one with sets (`per_window`); the
+    column `layers` says which singles belong to a cell. Negative: the set does more than its
+    layers one by one, so each of them is covered by the others (a spare path). Positive: the
+    layers do the same thing one after another, or the measure saturates.
+
+    Raises:
+        InputError: an unknown intervention, or a set with a layer that has no single cell.
+    """
+    table = table.assign(value=numbers(table, metric))
+    parts = {}
+    for name in (singles, joint):
+        parts[name] = table[table["intervention"] == name]
+        if parts[name].empty:
+            has = ", ".join(map(str, table["intervention"].unique()))
+            raise InputError(f"the table has no intervention {name!r}; it has {has}")
+    keys = ["prompt", "token", "layers"]
+    if parts[singles].duplicated(keys).any():
+        raise InputError(
+            f"{singles!r} has several cells for one layer and token (heads, positions?); keep one"
+        )
+    single = parts[singles].set_index(keys)["value"].to_dict()
+    rows = []
+    for row in parts[joint].to_dict("records"):
+        layers = [layer for layer in str(row["layers"]).split(",") if layer]
+        wanted = [(row["prompt"], row["token"], layer) for layer in layers]
+        absent = [key[-1] for key in wanted if key not in single]
+        if absent:
+            raise InputError(
+                f"layer {absent[0]} of the set at layer {row['layer']} has no cell of {singles!r}; "
+                "sweep layers='all'"
+            )
+        labels = {name: row[name] for name in LABELS if name in row}
+        value = sum(single[key] for key in wanted) - row["value"]
+        status = "ok" if value == value else "NA: a layer of the set, or the set, has no value"
+        name = f"redundancy {joint}"
+        rows.append({**labels, "intervention": name, metric: value, "status": status})
+    return build(rows, metadata_of(table))

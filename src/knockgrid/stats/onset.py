@@ -1,0 +1,162 @@
+"""onset: the layers at which a curve rises and falls through half of its maximum."""
+
+import numpy as np
+import pandas as pd
+
+from knockgrid.errors import InputError
+from knockgrid.stats.cluster_interval import check_level, widened
+from knockgrid.stats.clusters import FEWEST, By, clusters
+from knockgrid.stats.mean_interval import band_of, why_no_interval
+from knockgrid.stats.resample import RESAMPLES, resample
+from knockgrid.table.by_prompt import by_prompt
+from knockgrid.table.floor import floor_of
+from knockgrid.table.table import KEY, metadata_of
+
+
+def onset(
+    table: pd.DataFrame,
+    metric: str = "js",
+    by: By = "auto",
+    *,
+    share: float = 0.5,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Where each row's mean curve rises to half of its maximum, and where it falls below it.
+
+    Example:
+        >>> from knockgrid.table.table import build
+        >>> curve = [0.0, 0.0, 0.1, 0.5, 0.6]
+        >>> rows = [
+        ...     {"prompt": f"{p}", "intervention": "last", "layer": i, "js": js * (1 + p / 9)}
+        ...     for p in range(8) for i, js in enumerate(curve)
+        ... ]
+        >>> found = onset(build(rows, {"unit": "nats"}))
+        >>> found[["onset", "rise_width", "note"]].round(2).values.tolist()
+        [[2.5, 1.8, 'no offset: at half of its maximum up to the last layer']]
+
+    Columns: the row's labels, `maximum` in the metric's unit, and in layers, interpolated linearly
+    between those of the table: `onset`, the first crossing upward, `offset`, the last crossing
+    downward, `rise_width` and `fall_width`, from 10 to 90 % of the maximum and back; `onset_low`,
+    `onset_high`, `offset_low`, `offset_high` at `level`, and `n_clusters`, `cluster`, `note`. A
+    curve that is above half from the first layer on has no onset (the subject row: its step ends
+    at the offset), one that is still above at the last layer has no offset. A curve that is above
+    half everywhere, or whose maximum is not above the metadata's `noise_floor`, has neither.
+
+    The interval resamples whole clusters and reads the expanded percentiles; a resample that
+    crosses outside the layers counts with the outermost one. With fewer than six clusters there is
+    none. A share of the maximum does not move with the number of prompts, as the first layer of
+    significance does.
+
+    Raises:
+        InputError: a share outside (0, 1), layers that do not increase or of which there are fewer
+            than two, and as `mean_interval`.
+
+    Source: half-maximum onset as in evoked potentials, Kiesel et al. 2008 (relative criterion);
+    Hesterberg 2015 for the expanded percentiles.
+    Limit: among sparsely swept layers the crossing is a line between two of them.
+    """
+    check_level(level)
+    if not 0 < share < 1:
+        raise InputError(f"share {share!r} is not between 0 and 1; give 0.5 for half the maximum")
+    made = by_prompt(table, metric)
+    groups = clusters(table, by)
+    drawn = resample(made.values, groups.codes(), resamples, seed)
+    bands = band_of(made)
+    floors = floor_of(table, metric)
+    rows_of = table["intervention"].to_numpy(object)
+    labels = made.cells.drop(columns=["layer", "layers"], errors="ignore").dropna(axis=1, how="all")
+    rows = []
+    for band in dict.fromkeys(bands.tolist()):
+        here = bands == band
+        layers = _increasing(made.cells["layer"][here])
+        mine = rows_of == made.cells["intervention"][here].iloc[0]
+        floor = None if floors is None else np.nanmax(np.append(floors[mine], 0.0))
+        found = _row(drawn.mean[here], layers, share, floor)
+        n = int(drawn.n_clusters[here].min())
+        told = dict(labels[here].iloc[0])
+        ends = _ends(drawn.means[:, here], layers, share, level, n, found)
+        found["note"] = "; ".join(filter(None, (found["note"], why_no_interval(groups, n))))
+        rows.append({**told, **found, **ends, "n_clusters": n, "cluster": groups.words})
+    names = [name for name in rows[0] if name != "note"]
+    result = pd.DataFrame(rows)[[*names, "note"]]
+    result.attrs = {KEY: {**metadata_of(table), "metric": metric, "level": level, "share": share}}
+    return result
+
+
+def rising(curves: np.ndarray, layers: np.ndarray, share: float) -> np.ndarray:
+    """The first crossing upward of a share of the maximum, of curves `[…, layer]`.
+
+    Example:
+        >>> float(rising(np.array([0.0, 0.2, 1.0]), np.array([0.0, 1.0, 3.0]), 0.6))
+        2.0
+
+    A curve that begins above it crosses at the first layer.
+    """
+    height = share * curves.max(-1, keepdims=True)
+    after = (curves >= height).argmax(-1)
+    before = np.maximum(after - 1, 0)
+    low = np.take_along_axis(curves, before[..., None], -1)[..., 0]
+    high = np.take_along_axis(curves, after[..., None], -1)[..., 0]
+    step = np.where(after > 0, (height[..., 0] - low) / np.where(high > low, high - low, 1.0), 0.0)
+    return np.asarray(layers[before] + step * (layers[after] - layers[before]))
+
+
+def falling(curves: np.ndarray, layers: np.ndarray, share: float) -> np.ndarray:
+    """The last crossing downward of a share of the maximum, of curves `[…, layer]`.
+
+    Example:
+        >>> float(falling(np.array([1.0, 0.2, 0.0]), np.array([0.0, 2.0, 3.0]), 0.6))
+        1.0
+    """
+    return rising(curves[..., ::-1], layers[::-1], share)
+
+
+def _row(curve: np.ndarray, layers: np.ndarray, share: float, floor: float | None) -> dict:
+    names = ("onset", "offset", "rise_width", "fall_width")
+    found = {"maximum": float(curve.max()), **dict.fromkeys(names, np.nan), "note": ""}
+    half = share * found["maximum"]
+    told = "half" if share == 0.5 else f"{100 * share:g} %"
+    if np.isnan(curve).any():
+        return found | {"note": "a layer has no value"}
+    if found["maximum"] <= (floor or 0.0):
+        return found | {"note": "the maximum is not above the noise floor"}
+    if curve.min() >= half:
+        return found | {"note": f"flat: above {told} of its maximum at every layer"}
+    notes = []
+    if curve[0] < half:
+        found["onset"] = float(rising(curve, layers, share))
+        found["rise_width"] = float(rising(curve, layers, 0.9) - rising(curve, layers, 0.1))
+    else:
+        notes.append(f"no onset: at {told} of its maximum from the first layer on")
+    if curve[-1] < half:
+        found["offset"] = float(falling(curve, layers, share))
+        found["fall_width"] = float(falling(curve, layers, 0.1) - falling(curve, layers, 0.9))
+    else:
+        notes.append(f"no offset: at {told} of its maximum up to the last layer")
+    return found | {"note": "; ".join(notes)}
+
+
+def _ends(
+    curves: np.ndarray, layers: np.ndarray, share: float, level: float, n: int, found: dict
+) -> dict[str, float]:
+    ends = {}
+    usable = curves[~np.isnan(curves).any(1)]
+    for name, crossing in (("onset", rising), ("offset", falling)):
+        low = high = np.nan
+        if found[name] == found[name] and n >= FEWEST and len(usable):
+            crossings = crossing(usable, layers, share)
+            low, high = np.quantile(crossings, widened(level, n)).tolist()
+        ends |= {f"{name}_low": low, f"{name}_high": high}
+    return ends
+
+
+def _increasing(layers: pd.Series) -> np.ndarray:
+    found = layers.to_numpy(float)
+    if len(found) < 2 or not (np.diff(found) > 0).all():
+        raise InputError(
+            f"an onset needs two layers or more, in increasing order; got "
+            f"{', '.join(f'{one:g}' for one in found[:8])}; sort the table by layer"
+        )
+    return found

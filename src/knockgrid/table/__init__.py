@@ -1,0 +1,4 @@
+"""The table that a sweep returns: columns and units, grids, summaries, Parquet.
+
+It may import `display`, `errors`.
+"""
