@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from knockgrid.engine.setup import SetLevel
+from knockgrid.prompts.data import prompt_as_data
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.runs.config import SweepConfig
 from knockgrid.runs.digests import file_digest
 from knockgrid.runs.finish import finish
 from knockgrid.runs.manifest import SCHEMA, create_manifest, run_digest
-from knockgrid.runs.prompt_lines import line_of
 from knockgrid.runs.run_folder import PLAN, SHARDS, STATISTICS, RunFolder
 from knockgrid.runs.set_level import write_set_level
 from knockgrid.runs.shard import Shard, arrow_of, schema, write_shard
+from knockgrid.spec import Spec, digest
 from knockgrid.table.table import build
 
 TREATMENTS = (
@@ -100,7 +100,7 @@ def made_run(folder: Path, made: Made | None = None) -> Made:
     (folder / SHARDS).mkdir(parents=True)
     prompts = made.prompts
     place = [i // made.per_shard for i in range(made.n)]
-    lines = [line_of(p, shard=s) for p, s in zip(prompts, place, strict=True)]
+    lines = [prompt_as_data(p, shard=s) for p, s in zip(prompts, place, strict=True)]
     text = "".join(json_line(line) for line in lines)
     (folder / PLAN).write_text(text, encoding="utf-8")
     (folder / STATISTICS).write_bytes(write_set_level(SetLevel({}, {})))
@@ -123,16 +123,15 @@ def json_line(line: dict) -> str:
 
 def manifest_of(made: Made, folder: Path, shards: int) -> dict:
     names = [row[0] for row in made.rows]
-    config = SweepConfig(
-        layers=tuple(made.layers), n_tokens=made.tokens, top=made.top, seed=made.seed
-    )
+    settings = Spec(layers=made.layers, n_tokens=made.tokens, top=made.top, seed=made.seed).plain()
+    if made.python:
+        settings |= {"model": None, "prompts": {"prompts": made.n, "digest": "0" * 16}}
     keys = ("name", "kind", "source", "window", "role", "of")
     floor = {"overall": 1e-9, "cells": {}}
-    settings = config.model_dump(mode="json")
     whole = {
         "schema": SCHEMA,
-        "config": {"interventions": {}, "seed": 0} if made.python else settings,
-        "config_digest": config.digest(),
+        "config": settings,
+        "config_digest": digest(settings),
         "started": "2026-01-01T00:00:00+00:00",
         "begun_by": sha256(str(folder).encode()).hexdigest()[:8],
         "finished": None,

@@ -66,7 +66,7 @@ from .divergences import rank_answer as rank_answer
 from .divergences import rank_clean as rank_clean
 from .divergences import total_variation as total_variation
 from .runs.ray_engine import RayEngine as RayEngine
-from .report.write import report as report
+from .reports.write import report as report
 from .runs.store import compact as compact
 from .runs.store import export as export
 from .runs.store import open_run as open_run

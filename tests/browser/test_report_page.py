@@ -8,7 +8,7 @@ import pytest
 from made_runs import Made, made_run
 from selenium.webdriver.common.keys import Keys
 
-from knockgrid.report.write import report
+from knockgrid.reports.write import report
 
 HOSTILE = (
     "<script>window.alerted = true</script>",

@@ -155,9 +155,10 @@ class Bench:
     def arguments(self, out: Path, *more: object, prompts: Path | None = None) -> list[str]:
         """The command under test."""
         given = ("--model", "tiny", "--prompts", prompts or self.prompts, "--out", out)
-        return ["sweep", *map(str, (*given, "--batch", 2, "--no-floor", "--dtype", "float64"))] + [
-            *map(str, more)
-        ]
+        return [
+            "sweep",
+            *map(str, (*given, "--set", "batch=2", "--no-noise-floor", "--dtype", "float64")),
+        ] + [*map(str, more)]
 
     def start(self, arguments: Sequence[str], before: Callable[[], object] = lambda: None) -> Child:
         """Fork a process that gives a command, once `before` was called in it."""
@@ -211,7 +212,7 @@ class Bench:
 @contextmanager
 def one_command(bench: Bench, before: Callable[[], object]) -> Iterator[None]:
     """The bench's model instead of a loaded one, and no figures, which take longer than the run."""
-    from knockgrid.report import draw
+    from knockgrid.reports import draw
     from knockgrid.runs import plan
 
     kept = plan.load_model, draw.draw

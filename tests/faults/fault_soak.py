@@ -13,7 +13,7 @@ import psutil
 from fault_bench import Line, tiny_model
 
 import knockgrid as kg
-from knockgrid.runs import resumable
+from knockgrid.runs import run as running
 from knockgrid.runs.run_folder import RunFolder
 
 PER_PROMPT = 1024
@@ -89,7 +89,7 @@ def soak(count: int = 5000, room: Path | None = None) -> Line:
 def timed(spent: dict[str, float]) -> Iterator[None]:
     """Add up the time inside everything that the store does during a sweep."""
     places = [(RunFolder, name) for name in ("begin", "write", "state", "settle")]
-    places += [(resumable, "finish"), (resumable, "open_run")]
+    places += [(running, "finish"), (running, "open_run")]
     plain = [(owner, name, getattr(owner, name)) for owner, name in places]
 
     def timing(name: str, function: Callable) -> Callable:

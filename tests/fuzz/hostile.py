@@ -68,12 +68,6 @@ YAML = [
     *(b"2001-99-99\n", b"1:30\n", b'"\\ud800"', b'"\\0"', b"seed: " + b"9" * 5000 + b"\n", b"~"),
     *(b"relations: [a, b]\n", b"limit: 0\n", b"=", b"@", b"`", b"*", b"&a ", b"'", b"# "),
 ]
-TOML = [
-    *(b'model = "demo"\n', b"layers = [0, 1]\n", b"noise = nan\n", b"noise = inf\n", b"[a.b]\n"),
-    *(b"[[a]]\n", b"a.b.c = 1\n", b"seed = " + b"9" * 5000 + b"\n", b'"\\ud800"', b'"\\u0000"'),
-    *(b"x = " + b"[" * 2000, b"d = 2001-99-99\n", b"= ", b"'''", b'"""', b"rows = [", b"{", b"}"),
-    *(b"window = [5, 1]\n", b"model = 1\n", b'"" = 1\n', b"t = 07:32:00\n", b"limit = 0\n"),
-]
 
 
 def joined(fragments: list[bytes]) -> st.SearchStrategy[bytes]:

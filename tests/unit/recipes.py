@@ -124,7 +124,9 @@ PASSES = {  # these run the model
     "staircase": lambda g: carried_out(g, kg.staircase),
     "rectangle": lambda g: swept(g, executor="rectangle"),
     "rectangle, abandoned": lambda g: carried_out(g, kg.rectangle, at_most=1),
-    "sweep, into a folder": lambda g: swept(g, kg.knockout(), batch=1, out=g.scratch / "run"),
+    "sweep, into a folder": lambda g: swept(
+        g, kg.knockout(), batch=1, noise_floor=False, out=g.scratch / "run"
+    ),
     "reference": lambda g: swept(g, executor="reference"),
     "reference, abandoned": lambda g: carried_out(g, kg.reference, at_most=2),
     "free_run": lambda g: carried_out(g, kg.free_run, n_tokens=2),

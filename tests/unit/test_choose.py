@@ -5,10 +5,11 @@ import json
 import pytest
 
 import knockgrid as kg
+from knockgrid.engine.answers import Known
 from knockgrid.runs import choose
-from knockgrid.runs.carry_out import carry_out
 from knockgrid.runs.choose import choose_prompts, in_turn
-from knockgrid.runs.config import SweepConfig
+from knockgrid.runs.run import run
+from knockgrid.spec import Spec
 from knockgrid.table.left_out import LeftOut
 
 
@@ -34,7 +35,7 @@ def knows(monkeypatch):
     def sorted_out(_, prompts, **__):
         asked.extend(prompts)
         even = [int(p.span_text("subject")) % 2 == 0 for p in prompts]
-        found = kg._answers.Known(
+        found = Known(
             tuple(p for p, right in zip(prompts, even, strict=True) if right),
             tuple(p for p, right in zip(prompts, even, strict=True) if not right),
         )
@@ -50,7 +51,7 @@ def ids(chosen):
 
 
 def config(file, **changes):
-    return SweepConfig(prompts=str(file), **changes)
+    return Spec(prompts=str(file), **changes)
 
 
 def test_relations_take_turns(file):
@@ -112,10 +113,10 @@ def test_prompts_are_refused_before_a_model_is_loaded(file, tmp_path, change, sa
         raise AssertionError("a model was loaded")
 
     with pytest.raises(kg.InputError, match=says):
-        carry_out(config(**{"file": file, **change}), tmp_path / "run", load)
+        run(config(**{"file": file, **change}), tmp_path / "run", load=load)
     assert not (tmp_path / "run").exists()
     with pytest.raises(AssertionError, match="a model was loaded"):
-        carry_out(config(file), tmp_path / "run", load)
+        run(config(file), tmp_path / "run", load=load)
 
 
 def test_a_hub_is_asked_once(monkeypatch):

@@ -6,8 +6,9 @@ import pytest
 from shell import run
 
 from knockgrid import InputError, open_run
-from knockgrid.runs.config import SweepConfig, read_config
 from knockgrid.runs.manifest import read_manifest
+from knockgrid.runs.study import read_spec
+from knockgrid.spec import Spec
 
 LINES = [
     {"id": "rome", "text": "The capital of Italy is", "subject": "Italy", "answers": ["Rome"]},
@@ -100,11 +101,9 @@ def test_a_dry_run_counts_and_writes_nothing(capsys, folder, tmp_path):
 
 def test_flags_override_a_settings_file(tmp_path):
     (tmp_path / "a.yaml").write_text("layers: [0, 1]\nseed: 4\n")
-    (tmp_path / "a.toml").write_text("layers = [0, 1]\nseed = 4\n")
-    for name in ("a.yaml", "a.toml"):
-        config = read_config(tmp_path / name, {"seed": 7, "unit": None})
-        assert (config.layers, config.seed, config.unit) == ((0, 1), 7, "nats")
-    assert SweepConfig(seed=7).digest() != SweepConfig(seed=8).digest()
+    spec = read_spec(tmp_path / "a.yaml", {"seed": 7, "unit": None})
+    assert (spec.layers, spec.seed, spec.unit) == ((0, 1), 7, "nats")
+    assert Spec(seed=7).digest() != Spec(seed=8).digest()
 
 
 @pytest.mark.parametrize(
@@ -119,7 +118,7 @@ def test_flags_override_a_settings_file(tmp_path):
 def test_a_bad_settings_file_is_refused(tmp_path, text, says):
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(InputError, match=says):
-        read_config(tmp_path / "a.yaml", {})
+        read_spec(tmp_path / "a.yaml", {})
 
 
 @pytest.mark.parametrize(
@@ -128,10 +127,10 @@ def test_a_bad_settings_file_is_refused(tmp_path, text, says):
         (("--layers", "7"), "layer 7 is out of range: the model has layers 0 to 2"),
         (("--layers", "1-x"), "write all, or numbers and ranges"),
         (("--source", "swapp"), "did you mean 'swap'"),
-        (("--unit", "nat"), "did you mean 'nats'"),
+        (("--set", "unit=nat"), "did you mean 'nats'"),
         (("--row", "subjekt"), "did you mean 'subject'"),
         (("--window", "0"), "window is 0"),
-        (("--executor", "stair"), "did you mean 'staircase'"),
+        (("--set", "executor=stair"), "did you mean 'staircase'"),
         (("--dtype", "float8"), "unknown dtype 'float8'"),
     ],
 )
@@ -216,7 +215,7 @@ def test_prompts_that_took_no_part_in_a_row_are_told(capsys, folder, tmp_path):
         (tmp_path / name).write_text("\n".join(map(json.dumps, of)))
         (tmp_path / name).rename(tmp_path / f"{name}.jsonl")
         code, _, said[name] = run(
-            *(capsys, "sweep", "--model", folder / "model", "--source", "swap", "--no-floor"),
+            *(capsys, "sweep", "--model", folder / "model", "--source", "swap", "--no-noise-floor"),
             *("--prompts", tmp_path / f"{name}.jsonl", "--out", tmp_path / name),
         )
         assert code == 0

@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from shell import run
 
-from knockgrid import InputError
+from knockgrid import InputError, spec
 from knockgrid.cli import app as cli
 from knockgrid.cli import values
 from knockgrid.display import terminal
+from knockgrid.spec import FIELDS
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(sys.executable).with_name("knockgrid")
@@ -58,7 +59,7 @@ def no_pictures(monkeypatch):
         print("a library talks")
         return (folder / f"{kind}_{metric}.svg",)
 
-    monkeypatch.setattr("knockgrid.report.draw.draw", draw)
+    monkeypatch.setattr("knockgrid.reports.draw.draw", draw)
 
 
 def sweep(capsys, folder, out, *more):
@@ -106,7 +107,7 @@ class TestJson:
 
     @pytest.mark.filterwarnings("ignore:.*is not finished")
     def test_a_part_of_a_run_is_not_finished(self, capsys, folder, tmp_path, no_pictures):
-        more = ("--batch", 1, "--shard", "1/2", "--json")
+        more = ("--set", "batch=1", "--shard", "1/2", "--json")
         code, printed, said = sweep(capsys, folder, tmp_path / "run", *more)
         assert code == 0, said
         found = json.loads(printed)
@@ -163,13 +164,13 @@ class TestJson:
 
         from knockgrid import write_table
 
-        def found(settings, out, load):
+        def found(spec, out):
             frame = pd.DataFrame({"outcome": ["confirmed", "failed", "confirmed"]})
             frame.attrs = {"knockgrid": {"unit": "nats"}}
             write_table(frame, out / "claims.parquet")
             yield out / "claims.parquet"
 
-        monkeypatch.setattr("knockgrid.report.evidence.evidence", found)
+        monkeypatch.setattr("knockgrid.reports.evidence.evidence", found)
         code, printed, said = run(capsys, "evidence", "--out", tmp_path, "--json")
         assert code == 0, said
         assert json.loads(printed) == {
@@ -224,7 +225,7 @@ class TestExitCodes:
         def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr("knockgrid.runs.carry_out.carry_out", fail)
+        monkeypatch.setattr("knockgrid.runs.run.run", fail)
         return sweep(capsys, folder, tmp_path / "run")
 
     def test_3_some_prompts_failed(self, capsys, monkeypatch, folder, tmp_path):
@@ -281,6 +282,15 @@ class TestExitCodes:
         assert "Exit codes" in said
 
 
+def flag(name, given):
+    """How the shell gives a field of a `Spec`: by its flag, or by `--set`."""
+    own = {name for name, one in FIELDS.items() if one.metadata["flag"]}
+    field = name.replace("-", "_")
+    if field in own or field not in FIELDS or field == "layers":
+        return [f"--{name}", given]
+    return ["--set", f"{field}={given}"]
+
+
 class TestMisspelt:
     @pytest.mark.parametrize(
         ("given", "says"),
@@ -293,8 +303,8 @@ class TestMisspelt:
                 "no such option '--relatoin' of knockgrid sweep; did you mean '--relation'?",
             ),
             (
-                ["sweep", "--no-flor"],
-                "did you mean '--no-floor'? All are in knockgrid sweep --help",
+                ["sweep", "--no-noise-flor"],
+                "did you mean '--no-noise-floor'? All are in knockgrid sweep --help",
             ),
             (["verify", "--cels=3", "x"], "no such option '--cels' of knockgrid verify; did you"),
             (["--hlep"], "no such option '--hlep' of knockgrid; did you mean '--help'?"),
@@ -310,7 +320,7 @@ class TestMisspelt:
                 "'--compare' requires 2 arguments; see knockgrid report",
             ),
             *(
-                (["sweep", f"--{name}", given, "--dry-run"], says)
+                (["sweep", *flag(name, given), "--dry-run"], says)
                 for name, given, says in (
                     ("mode", "promt_only", "mode 'promt_only'; did you mean 'prompt_only'?"),
                     ("unit", "nat", "unit 'nat'; did you mean 'nats'?"),
@@ -371,25 +381,22 @@ class TestCompletion:
         from knockgrid.cli import recipes
         from knockgrid.edits import layers as _layers
         from knockgrid.engine import checks as _checks
-        from knockgrid.engine import setup
-        from knockgrid.report import draw
-        from knockgrid.runs import config, resumable, store
-        from knockgrid.runs.plan import DTYPES
+        from knockgrid.reports import draw
+        from knockgrid.runs import store, study
 
         lists = values.VALUES
         assert set(lists["kind"]) == {*draw.KINDS, draw.TOKENS}
         assert set(lists["figures"]) == {*vars(recipes)["__all__"], "all"}
-        assert lists["metric"] == setup.METRICS
+        assert lists["metric"] == spec.METRICS
         assert lists["mode"] == _checks.MODES
-        assert lists["direction"] == _checks.DIRECTIONS
-        assert lists["unit"] == tuple(_checks.UNITS)
-        assert lists["form"] == config.FORMS
-        assert lists["row"] == config.ROWS
-        assert lists["engine"] == resumable.ENGINES
-        assert set(lists["dtype"]) == set(DTYPES)
+        assert spec.allowed("direction") == _checks.DIRECTIONS
+        assert spec.allowed("unit") == tuple(_checks.UNITS)
+        assert lists["form"] == study.FORMS
+        assert lists["row"] == spec.ROWS
+        assert lists["engine"] == spec.ENGINES
         assert set(lists["format"]) == set(store.FORMATS)
         assert {one.split(":")[0] for one in lists["source"]} == {
-            one.split(":")[0] for one in config.SOURCES
+            one.split(":")[0] for one in spec.SOURCES
         }
         assert set(_layers.RULES) < set(lists["window"])
         relations = values.relations()
@@ -401,14 +408,14 @@ class TestCompletion:
 
     @pytest.mark.parametrize(
         "option",
-        ["unit", "direction", "executor", "form", "source", "window", "act_name", "layers"],
+        ["mode", "more", "form", "source", "window", "layers"],
     )
     def test_a_sweep_takes_each_value(self, tiny_llama, prompts, option):
         """A value that is offered is one that the tool takes."""
         from knockgrid.engine.setup import set_up
         from knockgrid.runs.choose import in_form
-        from knockgrid.runs.config import SweepConfig
-        from knockgrid.runs.plan import treatments_of
+        from knockgrid.runs.job import treatments_of
+        from knockgrid.spec import Spec, rows_as_data
 
         for value in values.VALUES[option]:
             given = int(value) if value.isdecimal() else value
@@ -416,15 +423,13 @@ class TestCompletion:
                 if value == "plain":
                     assert in_form(prompts, value, tiny_llama) == prompts
                 continue
-            several = option in ("source", "window")
-            config = SweepConfig(**{option: (given,) if several else given})
-            rows = [one for one in treatments_of(config) if one.source or option != "direction"]
-            same = "layers n_tokens mode unit samples direction executor prepend_bos seed batch"
-            options = {name: getattr(config, name) for name in same.split()}
-            if option == "act_name" and value in ("q", "k", "v", "z", "resid_mid"):
-                assert rows[0].sites[0][0] == value
-                continue
-            set_up(tiny_llama, prompts[:1], rows, metrics=["js"], **options)
+            words = {"source": "sources", "window": "windows"}
+            rows = rows_as_data(**({words[option]: [given]} if option in words else {}))
+            own = {option: given} if option not in (*words, "more") else {}
+            own |= dict([value.split("=")]) if option == "more" else {}
+            spec = Spec(interventions=rows, metrics=["js"], **own)
+            rows = [one for one in treatments_of(spec) if one.source or "denoise" not in value]
+            set_up(tiny_llama, prompts[:1], rows, spec)
 
     def test_every_list_belongs_to_an_option(self):
         names = {name for c in cli.COMMANDS for name in inspect.signature(c).parameters}
@@ -462,7 +467,7 @@ class TestCompletion:
         script = (
             'eval "$(_KNOCKGRID_COMPLETE=source_bash knockgrid)"\n'
             "complete -p knockgrid\n"
-            "COMP_WORDS=(knockgrid sweep --unit '') COMP_CWORD=3\n"
+            "COMP_WORDS=(knockgrid sweep --mode '') COMP_CWORD=3\n"
             '_knockgrid_completion knockgrid\necho "${COMPREPLY[@]}"\n'
         )
         source = str(Path(cli.__file__).parents[2])
@@ -476,7 +481,7 @@ class TestCompletion:
         )
         registered, offered = done.stdout.splitlines()
         assert "-F _knockgrid_completion knockgrid" in registered
-        assert offered == "nats bits"
+        assert offered == "prompt_only persistent free_run"
 
     def test_it_is_quick_and_loads_no_model(self):
         line = "knockgrid facts --relation c"
@@ -652,7 +657,7 @@ class TestProgress:
     def test_loading_the_demo_model_shows_no_bar(self, monkeypatch):
         from transformers.utils import logging
 
-        from knockgrid.runs.plan import quiet_loading
+        from knockgrid.runs.job import quiet_loading
 
         before = logging.is_progress_bar_enabled()
         try:

@@ -132,7 +132,7 @@ class TestPlantedFaults:
         def full(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("knockgrid.runs.resumable.resumable", full)
+        monkeypatch.setattr("knockgrid.sweep.run", full)
         (one,) = [c for c in self_test.self_test() if not c.ok]
         assert one.name == NAMES[7]
         assert "No space left on device; look at the disk" in one.advice

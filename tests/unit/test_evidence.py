@@ -8,7 +8,7 @@ import pytest
 import knockgrid as kg
 from knockgrid.cli import app as cli
 from knockgrid.prompts.matching import is_answer
-from knockgrid.report import evidence as room
+from knockgrid.reports import evidence as room
 from knockgrid.runs.manifest import read_manifest
 from knockgrid.runs.verify import verify
 from knockgrid.table.parquet import read_table
@@ -136,7 +136,7 @@ def test_a_second_call_computes_nothing(made, monkeypatch):
     def refuse(*_, **__):
         pytest.fail("a model was loaded")
 
-    monkeypatch.setattr("knockgrid.runs.plan.load", refuse)
+    monkeypatch.setattr("knockgrid.runs.job.loaded", refuse)
     # the chat run never came about, so that it is tried again, and asks for the model
     monkeypatch.setattr(room, "plan", lambda base: dict(list(PLAN(base).items())[:4]))
     drawn = []
@@ -161,7 +161,15 @@ def test_claims_are_about_the_prompts_that_the_model_knows(made):
 
 def test_labels_of_another_form_are_measured_there(made, tmp_path):
     folder, arguments = made
-    more = ("--known", "--labels", "--label-form", "Well: {}", "--out", tmp_path / "run")
+    more = (
+        "--known",
+        "--set",
+        "labels=true",
+        "--set",
+        "label_form='Well: {}'",
+        "--out",
+        tmp_path / "run",
+    )
     assert command("sweep", *arguments[:8], *more) == 0
     frame = read_table(tmp_path / "run" / "labels.parquet")
     assert frame["measured_on"].str.startswith("Well: ").all()
@@ -176,7 +184,7 @@ def test_labels_of_another_form_are_measured_there(made, tmp_path):
 
 def test_every_sweep_carries_a_floor_unless_told_not_to(made, tmp_path):
     _, arguments = made
-    for name, more in (("with", ()), ("without", ("--no-floor",))):
+    for name, more in (("with", ()), ("without", ("--no-noise-floor",))):
         assert command("sweep", *arguments[:8], "--out", tmp_path / name, *more) == 0
     assert metadata_of(kg.open_run(tmp_path / "with"))["noise_floor"]["js"]["overall"] > 0
     assert "noise_floor" not in metadata_of(kg.open_run(tmp_path / "without"))

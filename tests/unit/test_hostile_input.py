@@ -6,6 +6,7 @@ import os
 import pickle
 import time
 import xml.etree.ElementTree as ElementTree
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +31,14 @@ from knockgrid.prompts import (
     parquet_file as _parquet,
 )
 from knockgrid.prompts import (
-    read_prompts as _read_prompts,
-)
-from knockgrid.prompts import (
     rows as _rows,
 )
-from knockgrid.report.draw import draw
-from knockgrid.report.evidence import of_main
-from knockgrid.report.references import bibtex
-from knockgrid.runs import config as settings
-from knockgrid.runs.config import SweepConfig, read_config
+from knockgrid.reports.draw import draw
+from knockgrid.reports.evidence import of_main
+from knockgrid.reports.references import bibtex
+from knockgrid.runs import study
+from knockgrid.runs.study import read_spec
+from knockgrid.spec import Spec
 from knockgrid.table.table import build
 
 LINE = b'{"text": "Rome is in"}'
@@ -338,7 +337,7 @@ def test_parquet_that_unpacks_to_too_much(read, monkeypatch):
     monkeypatch.setattr(_parquet, "MOST_BYTES", 1000)
     assert "or 1,000 bytes of prompts" in refused(read, "a.parquet", table)
     monkeypatch.undo()
-    monkeypatch.setattr(_read_prompts, "MOST_TEXT", 10**6)
+    monkeypatch.setattr(import_module("knockgrid.prompts.read_prompts"), "MOST_TEXT", 10**6)
     assert "more than 1,000,000 characters" in refused(read, "a.parquet", table)
 
 
@@ -385,15 +384,15 @@ def test_numbers_of_any_size_stand_for_text(number):
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
-@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "a.yaml", "a.toml", "t.parquet"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "a.yaml", "t.parquet"])
 def test_a_pickle_under_another_name_is_not_loaded(tmp_path, name, protocol):
     marker = tmp_path / "marker"
     content = pickle.dumps(MakesAFolder(marker), protocol)
     (tmp_path / name).write_bytes(content)
     if name[0] == "t":
         refused(kg.read_table, tmp_path / name)
-    elif name.endswith(("yaml", "toml")):
-        refused(read_config, tmp_path / name, {})
+    elif name.endswith("yaml"):
+        refused(read_spec, tmp_path / name, {})
     else:
         refused(read_prompts, tmp_path / name)
     assert not marker.exists()
@@ -503,12 +502,12 @@ def test_code_that_a_model_brings_is_not_run(model_folder, monkeypatch, tiny_lla
         (b"!!set {model}\n", "tag "),
         (b"model: demo\nmodel: other\n", "the key 'model' comes twice"),
         (b"layers: " + b"[" * 5000, "nested too deeply"),
-        (b"model: demo\n" + b"#" * settings.LARGEST, "larger than 65,536 bytes"),
+        (b"model: demo\n" + b"#" * study.LARGEST, "larger than 65,536 bytes"),
         (b'model: "\\ud800"\n', "setting 'model' is '\\ud800', which is not text"),
         (b'model: "\\0"\n', "which is not text that can be kept"),
-        (b'rows: [last, "\\0"]\n', "which is not text that can be kept"),
-        (b"noise: .nan\n", "setting 'noise' is '.nan'"),
-        (b"noise: 1e999\n", "setting 'noise' is inf; give a finite number"),
+        (b'relations: [last, "\\0"]\n', "which is not text that can be kept"),
+        (b"seed: .nan\n", "setting 'seed' is '.nan'"),
+        (b"seed: 1e999\n", "setting 'seed' is inf; give a finite number"),
         (b"seed: " + b"9" * 5000 + b"\n", "is not YAML (Exceeds the limit"),
         (b"seed: 2020-01-01\n", "setting 'seed' is '2020-01-01'"),
         (b"limit: 1:30\n", "setting 'limit' is '1:30'"),
@@ -527,38 +526,19 @@ def test_code_that_a_model_brings_is_not_run(model_folder, monkeypatch, tiny_lla
 )
 def test_hostile_yaml(tmp_path, content, says):
     (tmp_path / "a.yaml").write_bytes(content)
-    assert says in refused(read_config, tmp_path / "a.yaml", {})
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"noise = nan\n", "setting 'noise' is nan; give a finite number"),
-        (b"layers = " + b"[" * 5000, "nested too deeply"),
-        (b"seed = " + b"9" * 5000, "is not TOML"),
-        (b"model = 'a'\nmodel = 'b'\n", "is not TOML"),
-        (b'model = "\\ud800"\n', "is not TOML"),
-        (b'model = "\\u0000"\n', "which is not text that can be kept"),
-        (b"[model]\na = 1\n", "setting 'model' is {'a': 1}"),
-        (b"model = 'demo'\n" + b"#" * settings.LARGEST, "larger than 65,536 bytes"),
-    ],
-    ids=lambda value: repr(value)[:40],
-)
-def test_hostile_toml(tmp_path, content, says):
-    (tmp_path / "a.toml").write_bytes(content)
-    assert says in refused(read_config, tmp_path / "a.toml", {})
+    assert says in refused(read_spec, tmp_path / "a.yaml", {})
 
 
 def test_settings_that_are_fine(tmp_path):
     (tmp_path / "a.yaml").write_bytes(
-        b"\xef\xbb\xbfmodel: demo\r\nknown: yes\nnoise: 1e-1\nwindow: [5, all_but]\nlimit: ~\n"
+        b"\xef\xbb\xbfmodel: demo\r\nknown: yes\nmax_memory: 1GB\nrelations: [a, b]\nlimit: ~\n"
         b"layers: [0, 3]\nprepend_bos: false\nseed: -3\n"
     )
-    found = read_config(tmp_path / "a.yaml", {})
-    want = {"known": True, "noise": 0.1, "window": (5, "all_but"), "layers": (0, 3), "seed": -3}
-    assert found == SweepConfig(**want, prepend_bos=False)
+    found = read_spec(tmp_path / "a.yaml", {})
+    want = {"known": True, "relations": ("a", "b"), "layers": (0, 3), "seed": -3}
+    assert found == Spec(**want, max_memory=10**9, prepend_bos=False)
     (tmp_path / "b.yaml").write_bytes(b"# nothing\n")
-    assert read_config(tmp_path / "b.yaml", {}) == SweepConfig()
+    assert read_spec(tmp_path / "b.yaml", {}) == Spec()
 
 
 def test_paths_that_are_none(tmp_path):
@@ -566,8 +546,8 @@ def test_paths_that_are_none(tmp_path):
     (tmp_path / "a.yaml").mkdir()
     for name in ("a.jsonl", "b.jsonl", "\0.jsonl", "x" * 5000 + ".jsonl", "\n\x1b[2J.jsonl"):
         assert "there is no prompt file" in refused(read_prompts, tmp_path / name)
-    for name in ("a.yaml", "b.yaml", "\0.yaml", "x" * 5000 + ".toml"):
-        assert "settings file" in refused(read_config, tmp_path / name, {})
+    for name in ("a.yaml", "b.yaml", "\0.yaml", "x" * 5000 + ".yaml"):
+        assert "study file" in refused(read_spec, tmp_path / name, {})
 
 
 # files that a run folder holds

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -237,10 +238,9 @@ def test_progress_takes_back_what_was_discarded(tiny_llama, four, rows, wall):
 
 def set_up_of(model, prompts, rows, **options):
     from knockgrid.engine.setup import set_up
+    from knockgrid.spec import Spec
 
-    given = {"layers": "all", "n_tokens": 1, "mode": "prompt_only", "metrics": ["js"]}
-    given |= {"unit": "nats", "samples": 1, "direction": "noise", "executor": "auto"}
-    return set_up(model, prompts, rows, **given, prepend_bos=None, seed=0, **options)
+    return set_up(model, prompts, rows, Spec(metrics=["js"], top=0, **options))
 
 
 def test_a_run_folder_goes_on_with_less(tiny_llama, four, rows, wall, tmp_path):
@@ -249,7 +249,9 @@ def test_a_run_folder_goes_on_with_less(tiny_llama, four, rows, wall, tmp_path):
     whole = kg.sweep(tiny_llama, four, rows, progress=False)
     met = wall(5)
     with pytest.warns(LessMemory) as said:
-        cut = kg.sweep(tiny_llama, four, rows, progress=False, out=tmp_path / "run", batch=2)
+        cut = kg.sweep(
+            tiny_llama, four, rows, progress=False, out=tmp_path / "run", batch=2, noise_floor=False
+        )
     assert compared(whole, cut) < 1e-12
     assert (met.hit >= 1, len(said)) == (True, 1)
 
@@ -268,7 +270,7 @@ def test_a_prompt_that_never_fits_is_recorded_as_failed(
 
     monkeypatch.setattr(room, "bind", bind)
     with pytest.warns(LessMemory), pytest.raises(kg.PromptsFailed) as caught:
-        kg.sweep(tiny_llama, four, rows, progress=False, out=tmp_path / "run")
+        kg.sweep(tiny_llama, four, rows, progress=False, noise_floor=False, out=tmp_path / "run")
     assert list(caught.value.failed) == ["Italy"]
     assert "TooLittleMemory: memory ran out even with one" in caught.value.failed["Italy"]
 
@@ -446,12 +448,13 @@ def test_a_run_goes_on_under_other_bounds(tiny_llama, four, rows, tmp_path):
 
 
 def test_the_digest_of_settings_has_no_bounds():
-    from knockgrid.runs.config import SweepConfig
+    from knockgrid.runs.study import read_spec
+    from knockgrid.spec import Spec
 
-    plain, bound = SweepConfig(), SweepConfig(max_rows=4, max_memory="1GB")
+    plain, bound = Spec(), read_spec(None, {"max_rows": 4, "max_memory": "1GB"})
     assert plain.digest() == bound.digest()
     assert bound.max_memory == 10**9
-    assert plain.digest() != SweepConfig(batch=4).digest()
+    assert plain.digest() != Spec(batch=4).digest()
 
 
 # What a sweep will take
@@ -473,17 +476,17 @@ def never():
 
 
 def test_seven_billion_parameters_from_the_config_alone(seven):
-    from knockgrid.runs.config import SweepConfig
     from knockgrid.runs.estimate import estimate
+    from knockgrid.spec import Spec
 
-    config = SweepConfig(model=str(seven), dtype="bfloat16", limit=100)
-    found = estimate(config, never, flops=100.0)
+    config = Spec(model=str(seven), dtype="bfloat16", limit=100)
+    found = estimate(config, 100.0, never)
     assert found.parameters == pytest.approx(6.74e9, rel=0.01)
     assert found.weights == 2 * found.parameters
     assert (found.prompts, found.cells) == (100, 100 * 3 * 32)
     assert any("100 TFLOP/s that were given" in one for one in found.assumed)
     assert any("no tokenizer" in one for one in found.assumed)
-    half = estimate(config, never, flops=1000.0)
+    half = estimate(config, 1000.0, never)
     assert half.seconds < found.seconds
     text = str(found)
     for part in ("100 prompts, 9600 cells, about", "6.74 billion", "13.5 GB of weights", "disk:"):
@@ -493,20 +496,20 @@ def test_seven_billion_parameters_from_the_config_alone(seven):
 @pytest.mark.parametrize("flops", [0.0, -1.0])
 def test_no_device_computes_nothing(seven, flops):
     from knockgrid import InputError
-    from knockgrid.runs.config import SweepConfig
     from knockgrid.runs.estimate import estimate
+    from knockgrid.spec import Spec
 
     with pytest.raises(InputError, match="give the device's TFLOP/s"):
-        estimate(SweepConfig(model=str(seven)), never, flops=flops)
+        estimate(Spec(model=str(seven)), flops, never)
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path):
     from knockgrid import InputError
-    from knockgrid.runs.config import SweepConfig
     from knockgrid.runs.estimate import estimate
+    from knockgrid.spec import Spec
 
     with pytest.raises(InputError, match=r"config of model .* could not be read"):
-        estimate(SweepConfig(model=str(tmp_path)), never)
+        estimate(Spec(model=str(tmp_path)), load=never)
 
 
 @pytest.fixture(scope="module")
@@ -527,15 +530,15 @@ def saved(tmp_path_factory, tiny_tokenizer, broad):
 @pytest.mark.parametrize("top", [0, 10, 20])
 def test_the_disk_of_a_run(demo_model, tmp_path, top):
     """Within a tenth; the most probable tokens, which a report needs, take as much as the rest."""
-    from knockgrid.runs.carry_out import carry_out
-    from knockgrid.runs.config import SweepConfig
     from knockgrid.runs.estimate import estimate
+    from knockgrid.runs.run import run
+    from knockgrid.spec import Spec
 
-    config = SweepConfig(
+    config = Spec(
         relations=("country_language", "element_symbol"), limit=8, top=top, noise_floor=False
     )
-    found = estimate(config, lambda: demo_model)
-    carry_out(config, tmp_path / "run", lambda: demo_model, progress=False)
+    found = estimate(config, load=lambda: demo_model)
+    run(config, tmp_path / "run", load=lambda: demo_model, progress=False)
     assert found.disk == pytest.approx(bytes_in(tmp_path / "run"), rel=0.1)
 
 
@@ -546,22 +549,23 @@ def bytes_in(folder):
 def test_estimates_against_a_measured_run(saved, tmp_path):
     """Disk within a fifth; memory an upper bound within three times, time of the right order."""
     import knockgrid as kg
-    from knockgrid.runs.carry_out import carry_out
-    from knockgrid.runs.config import SweepConfig
     from knockgrid.runs.estimate import estimate
+    from knockgrid.runs.run import run
+    from knockgrid.spec import Spec
 
-    config = SweepConfig(
+    config = Spec(
         model=str(saved / "model"), prompts=str(saved / "prompts.jsonl"), noise_floor=False
     )
     model = kg.load(saved / "model")
-    found = estimate(config, lambda: model)
-    blind = estimate(config, never, flops=1.0)
+    found = estimate(config, load=lambda: model)
+    blind = estimate(config, 1.0, never)
     assert (blind.parameters, blind.cells, blind.runs) == (
         found.parameters,
         found.cells,
         found.runs,
     )
-    carry_out(config, tmp_path / "warm", lambda: model, progress=False)
-    _, peak = allocated(lambda: carry_out(config, tmp_path / "run", lambda: model, progress=False))
+    run(config, tmp_path / "warm", load=lambda: model, progress=False)
+    again = partial(run, config, tmp_path / "run", load=lambda: model, progress=False)
+    _, peak = allocated(again)
     assert found.disk == pytest.approx(bytes_in(tmp_path / "run"), rel=0.2)
     assert peak <= found.memory - found.weights <= 3 * peak

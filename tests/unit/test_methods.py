@@ -9,22 +9,18 @@ import pytest
 
 import knockgrid as kg
 from knockgrid.display.escape import latex
-from knockgrid.report.methods import methods
-from knockgrid.report.references import entries
-from knockgrid.runs.carry_out import SAME
-from knockgrid.runs.config import SweepConfig
-from knockgrid.runs.in_process import InProcess
+from knockgrid.reports.methods import methods
+from knockgrid.reports.references import entries
 from knockgrid.runs.manifest import read_manifest
-from knockgrid.runs.plan import interventions_of
-from knockgrid.runs.resumable import Given, begun, carried_on
-from knockgrid.runs.run_folder import RunFolder
-from knockgrid.sweep import METRICS
+from knockgrid.runs.run import run
+from knockgrid.spec import Spec, rows_as_data
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # importlib mode: `made_runs` is ours
 
 from made_runs import TREATMENTS, Made, made_run
 
-BASE = {"model": "tiny", "source": ("noise", "swap"), "seed": 0}
+NAMED = ("rows", "sources", "windows", "act_name")
+TOLD = ("revision", "device_map", "prompts", "form")  # which say nothing to a run of objects
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +34,16 @@ def written(tiny_llama, tmp_path_factory):
     ]
 
     def write(**changes):
-        config = SweepConfig(**{**BASE, **changes})
-        options = {name: getattr(config, name) for name in SAME}
-
-        rows = interventions_of(config)
-        given = Given(tiny_llama, prompts, rows, {"metrics": METRICS, **options})
-        folder = RunFolder(tmp_path_factory.mktemp("methods"))
-        with InProcess(given) as engine:
-            begun(folder, json.loads(config.model_dump_json()), config.digest(), engine)
-            carried_on(folder, (1, 1), False, engine)
-        return folder.path, methods(folder.path)
+        told = {name: changes.pop(name) for name in TOLD if name in changes}
+        named = {name: changes.pop(name) for name in NAMED if name in changes}
+        rows = rows_as_data(**{"sources": ("noise", "swap"), **named})
+        folder = tmp_path_factory.mktemp("methods")
+        given = {"model": tiny_llama, "prompts": prompts, "interventions": rows}
+        run(Spec(**given, noise_floor=False, **changes), folder, progress=False)
+        manifest = read_manifest(folder)
+        manifest["config"] |= {"model": "tiny", **told}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return folder, methods(folder)
 
     return write
 
@@ -65,12 +61,12 @@ def base(written):
         ({"prompts": "mine.jsonl"}, "mine.jsonl"),
         ({"form": "chat"}, "the prompts began a chat model's own turn"),
         ({"form": "Well: {}"}, "the prompts were preceded by 'Well: \\{\\}'"),
-        ({"rows": ("subject",), "source": ("swap",)}, "row 'subject' (Subj.)"),
-        ({"source": ("zero", "swap")}, "zeros"),
-        ({"source": ("noise:1", "swap")}, "noise(1.0)"),
-        ({"noise": 5.0}, "noise(5.0)"),
-        ({"window": (3,)}, "a window of 3 layers"),
-        ({"window": ("from",)}, "that layer and all later ones"),
+        ({"rows": ("subject",), "sources": ("swap",)}, "row 'subject' (Subj.)"),
+        ({"sources": ("zero", "swap")}, "zeros"),
+        ({"sources": ("noise:1", "swap")}, "noise(1.0)"),
+        ({"sources": ("noise:5", "swap")}, "noise(5.0)"),
+        ({"windows": (3,)}, "a window of 3 layers"),
+        ({"windows": ("from",)}, "that layer and all later ones"),
         ({"act_name": "mlp_out"}, "mlp\\_out"),
         ({"layers": (0, 2)}, "at layers 0, 2"),
         ({"n_tokens": 3}, "first 3 tokens after the prompt (edits touch prompt positions only"),
@@ -123,7 +119,7 @@ def test_selection_groups_and_dropped_prompts_are_counted(base):
 
 
 def test_what_is_cited_has_an_entry_and_nothing_else_has(written):
-    for change in ({}, {"rows": ("attention",)}, {"source": ("swap",)}):
+    for change in ({}, {"rows": ("attention",)}, {"sources": ("swap",)}):
         _, text = written(**change)
         paragraph, works = text.split("\n\n", 1)
         cited = {

@@ -46,9 +46,9 @@ BELOW = {
     "evidence": "display edits engine host passes prompts sources stats table",
     "runs": "display divergences edits engine evidence host passes prompts sources table",
     "sweep": "edits engine prompts runs table",
-    "report": "display edits evidence figures runs stats table",
+    "reports": "display edits evidence figures runs stats table",
     "spec": "",
-    "cli": "display edits engine evidence figures host passes prompts report runs sources stats "
+    "cli": "display edits engine evidence figures host passes prompts reports runs sources stats "
     "sweep table",
     "__init__": "",  # the public names, which are loaded on first use
 }
@@ -58,7 +58,7 @@ FACE = {
     ("__init__", "knockgrid.display.progress")
 }  # in a notebook, before another package loads a bar
 DRAWING = {"matplotlib", "seaborn"}
-DRAWING_ROOMS = {"figures", "report", "cli"}
+DRAWING_ROOMS = {"figures", "reports", "cli"}
 MODELS = {"torch", "transformer_lens", "transformers", "tokenizers", "accelerate"}
 HEAVY = MODELS | DRAWING | {"pandas", "pyarrow", "scipy", "sklearn", "datasets", "duckdb", "ray"}
 

@@ -320,11 +320,11 @@ def test_another_separator_is_seen(tmp_path):
 
 def test_known_without_answers_says_so(tmp_path, tiny_llama):
     from knockgrid.runs.choose import choose_prompts
-    from knockgrid.runs.config import SweepConfig
+    from knockgrid.spec import Spec
 
     path = written(tmp_path, "n.jsonl", [{"text": "Rome is in"}, {"text": "Lima is in"}])
     with pytest.raises(kg.InputError, match="none of the 2 prompts has an answer.*--column"):
-        choose_prompts(SweepConfig(prompts=str(path), known=True), tiny_llama)
+        choose_prompts(Spec(prompts=str(path), known=True), tiny_llama)
     with pytest.raises(kg.InputError, match="none of the 2 prompts has an answer"):
         kg.known(tiny_llama, kg.read_prompts(path))
 
@@ -335,12 +335,12 @@ def test_columns_and_template_from_the_shell(tmp_path, monkeypatch):
 
     path = written(tmp_path, "P36.jsonl", [{"who": "Oro", "city": "Lima"}])
     seen = []
-    monkeypatch.setattr(sweeps, "run", lambda flags, *_, **__: seen.append(flags))
+    monkeypatch.setattr(sweeps, "sweep_and_draw", lambda _, __, flags, *___: seen.append(flags))
     sweeps.sweep(prompts=str(path), column=["who=subject", "city=answers"], template="{} is in")
     settings = {name: seen[0][name] for name in ("prompts", "columns", "template")}
-    from knockgrid.runs.config import read_config
+    from knockgrid.runs.study import read_spec
 
-    (prompt,) = choose.named(read_config(None, settings), None)
+    (prompt,) = choose.named(read_spec(None, settings), None)
     assert (prompt.text, prompt.span_text("subject"), prompt.answers) == (
         "Oro is in",
         "Oro",

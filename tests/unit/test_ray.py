@@ -24,7 +24,8 @@ import knockgrid as kg
 from knockgrid.cli.sweeps import engine_of
 from knockgrid.engine.setup import SetLevel
 from knockgrid.errors import InputError
-from knockgrid.runs import ray_cluster, ray_engine, resumable
+from knockgrid.runs import ray_cluster, ray_engine
+from knockgrid.runs import run as running
 from knockgrid.runs.in_process import Task
 from knockgrid.runs.manifest import read_manifest
 from knockgrid.runs.ray_actor import heard
@@ -40,6 +41,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),
 ]
 NAMES = ("Rome", "Paris", "Oslo", "Bern", "Lima", "Cairo", "Quito", "Delhi", "Tunis", "Seoul")
+PLAIN = {"noise_floor": False, "top": 0}
 BATCH = 2
 TWO = kg.RayEngine(workers=2, cpus=1, gpus=0)
 ONE = kg.RayEngine(workers=1, cpus=1, gpus=0)
@@ -141,7 +143,9 @@ def in_shards(happens):
 
 def run(model, towns, out, engine="single", **more):
     rows = [*kg.information_flow(), kg.patch("mlp_out", "last", kg.mean(), name="mean")]
-    return kg.sweep(model, towns, rows, out=out, batch=BATCH, engine=engine, progress=False, **more)
+    return kg.sweep(
+        model, towns, rows, out=out, batch=BATCH, engine=engine, progress=False, **PLAIN, **more
+    )
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +175,7 @@ def test_two_actors_give_the_table_of_one_process(
     cluster, folders, towns, single, tmp_path, monkeypatch
 ):
     taken, kept, most = 0, 0, []
-    missing, write = resumable.still_missing, RunFolder.write
+    missing, write = running.still_missing, RunFolder.write
 
     def counted(folder, before):
         nonlocal taken
@@ -185,7 +189,7 @@ def test_two_actors_give_the_table_of_one_process(
         write(folder, shard)
         kept += 1
 
-    monkeypatch.setattr(resumable, "still_missing", counted)
+    monkeypatch.setattr(running, "still_missing", counted)
     monkeypatch.setattr(RunFolder, "write", counted_write)
     log, out = tmp_path / "log", tmp_path / "run"
     table = run(loader(folders, log, in_shards(until(tmp_path / "at", 2))), towns, out, TWO)
@@ -246,7 +250,7 @@ def test_prompts_that_raise_or_kill_are_recorded(
 ):
     """As in one process; and what was recorded is tried again by the same call."""
     monkeypatch.setattr(ray_engine, "DEATHS", 2)
-    monkeypatch.setattr(resumable, "still_missing", lambda folder, before: iter(sorted(before)))
+    monkeypatch.setattr(running, "still_missing", lambda folder, before: iter(sorted(before)))
     plan, out = RunFolder(single[0]).plan(), tmp_path / "run"
     of = {str(prompt.id): shard for prompt, shard in zip(plan.prompts, plan.shards, strict=True)}
     together = Counter(of.values())
@@ -331,10 +335,19 @@ def test_ctrl_c_on_the_command_line(cluster, folders, tmp_path):
     ]
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "run"
     prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    settings = ["--model", folders / "one", "--prompts", prompts, "--batch", 1, "--row", "last"]
-    settings += ["--no-floor"]
+    settings = [
+        "--model",
+        folders / "one",
+        "--prompts",
+        prompts,
+        "--set",
+        "batch=1",
+        "--row",
+        "last",
+    ]
+    settings += ["--no-noise-floor"]
     address = ray.get_runtime_context().gcs_address
-    on_ray = ["--engine", "ray", "--ray-address", address, "--workers", 1, "--cpus", 1]
+    on_ray = ["--engine", f"ray:address={address},workers=1,cpus=1"]
     command = [sys.executable, "-m", "knockgrid.cli.app", "sweep", *settings, "--out"]
     started = subprocess.Popen(
         [str(word) for word in [*command, out, *on_ray]],
@@ -369,17 +382,15 @@ def test_ctrl_c_on_the_command_line(cluster, folders, tmp_path):
         assert time.monotonic() < end
         time.sleep(0.1)
 
-    from knockgrid.runs.carry_out import carry_out
-    from knockgrid.runs.config import read_config
-    from knockgrid.runs.plan import load_model
+    from knockgrid.runs.run import run
+    from knockgrid.runs.study import read_spec
+    from knockgrid.spec import rows_as_data
 
     flags = {"model": str(folders / "one"), "prompts": str(prompts), "batch": 1}
-    config = read_config(None, {**flags, "noise_floor": False, "rows": ("last",)})
+    rows = rows_as_data(["last"])
+    spec = read_spec(None, {**flags, "noise_floor": False, "interventions": rows})
     begun = {path.name: path.stat().st_mtime_ns for path in RunFolder(out).shards()}
-    tables = [
-        carry_out(config, path, partial(load_model, config), progress=False)
-        for path in (out, tmp_path / "undisturbed")
-    ]
+    tables = [run(spec, path, progress=False) for path in (out, tmp_path / "undisturbed")]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
     after = {path.name: path.stat().st_mtime_ns for path in RunFolder(out).shards()}
     assert begun == {name: after[name] for name in begun}
@@ -443,11 +454,15 @@ def test_refusals(tiny_llama, folders, towns, tmp_path, monkeypatch):
         ONE.on("cuda:1")
     assert kg.RayEngine().on("cpu").gpus == 0
     assert kg.RayEngine(gpus=2).on("cuda").gpus == kg.RayEngine(gpus=2).on(None).gpus == 2
-    with pytest.raises(InputError, match="--workers, --ray-address without --engine ray"):
-        engine_of("single", 2, None, None, "10.0.0.1:6379")
-    assert engine_of("single", None, None, None, None) == "single"
+    with pytest.raises(InputError, match="only ray takes options"):
+        engine_of("single:workers=2", None)
+    for wrong, says in (("ray:wrokers=2", "did you mean 'workers'"), ("ray:cpus=x", "'x'")):
+        with pytest.raises(InputError, match=says):
+            engine_of(wrong, None)
+    assert engine_of("single", None) == "single"
     asked = kg.RayEngine(2, 3, 0.5, "10.0.0.1:6379")
-    assert engine_of("ray", 2, 3, 0.5, "10.0.0.1:6379") == asked
+    assert engine_of("ray:workers=2,cpus=3,gpus=0.5,address=10.0.0.1:6379", None) == asked
+    assert engine_of("ray", "cpu") == kg.RayEngine(gpus=0)
     assert not (tmp_path / "run").exists()
 
 

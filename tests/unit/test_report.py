@@ -21,16 +21,16 @@ from made_runs import Made, made_run
 
 from knockgrid.cli.app import app
 from knockgrid.errors import InputError
-from knockgrid.report import compared as comparing
-from knockgrid.report import payload as numbers_room
-from knockgrid.report import tokens as room
-from knockgrid.report.compared import differing
-from knockgrid.report.methods import methods
-from knockgrid.report.opened import opened
-from knockgrid.report.packing import coded, for_script, packed
-from knockgrid.report.payload import payload
-from knockgrid.report.shared import shared_prompts
-from knockgrid.report.write import report
+from knockgrid.reports import compared as comparing
+from knockgrid.reports import payload as numbers_room
+from knockgrid.reports import tokens as room
+from knockgrid.reports.compared import differing
+from knockgrid.reports.methods import methods
+from knockgrid.reports.opened import opened
+from knockgrid.reports.packing import coded, for_script, packed
+from knockgrid.reports.payload import payload
+from knockgrid.reports.shared import shared_prompts
+from knockgrid.reports.write import report
 from knockgrid.runs.store import compact
 from knockgrid.stats.contrast import difference
 from knockgrid.stats.mean_interval import mean_interval

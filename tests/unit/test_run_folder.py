@@ -48,7 +48,8 @@ def run(tiny_llama, prompts, rows):
     """A sweep of two prompts per shard, in memory or into a folder."""
 
     def go(out=None, prompts=prompts, rows=rows, model=tiny_llama, **options):
-        options = {"layers": [2, 0], "batch": 2, **options}
+        plain = {"noise_floor": False, "top": 0} if out else {}
+        options = {"layers": [2, 0], "batch": 2, **plain, **options}
         return kg.sweep(model, prompts, rows, out=out, progress=False, **options)
 
     return go
@@ -253,7 +254,7 @@ def test_a_part_without_shards_and_a_part_with_failures(run, pairs, tmp_path, mo
         with pytest.raises(kg.InputError, match="1 prompt of .* failed"):
             kg.compact(tmp_path / "run")
     with monkeypatch.context() as patch:  # mended, and killed before its end
-        patch.setattr("knockgrid.runs.resumable.finish", lambda folder: None)
+        patch.setattr("knockgrid.runs.run.finish", lambda folder: None)
         with pytest.raises(kg.PromptsFailed):
             run(tmp_path / "run", prompts=pairs)
     there = kg.open_run(tmp_path / "run")
@@ -509,7 +510,7 @@ def test_a_run_of_the_layout_before_is_read_exported_and_continued(run, tmp_path
     ]
     out = tmp_path / "run"
     with monkeypatch.context() as before:
-        before.setattr("knockgrid.runs.resumable.SCHEMA", 2)
+        before.setattr("knockgrid.runs.run.SCHEMA", 2)
         run(out, prompts=given)
     assert not {"relation", "subject"} & set(kg.scan_run(out).schema.names)
     (out / "shards" / "00001.parquet").unlink()

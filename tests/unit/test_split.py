@@ -14,11 +14,11 @@ import torch
 
 import knockgrid as kg
 from knockgrid.errors import InputError
-from knockgrid.runs import plan, resumable
-from knockgrid.runs.config import WHERE, SweepConfig
+from knockgrid.runs import job
 from knockgrid.runs.run_folder import RunFolder
 from knockgrid.runs.split import local_device, mine, part_of
 from knockgrid.runs.store import UnfinishedRun
+from knockgrid.spec import WHERE, Spec
 from knockgrid.table.table import metadata_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
@@ -122,13 +122,12 @@ def test_the_local_gpu_is_where_the_model_goes(monkeypatch, tmp_path, towns):
     def load(model, device, **options):
         raise InputError(f"to {device}")
 
-    monkeypatch.setattr(plan, "load", load)
+    monkeypatch.setattr(job, "loaded", load)
     given = ({}, {"device": "cpu"}, {"device_map": "auto"})
     for settings, device in zip(given, ("cuda:1", "cpu", None), strict=True):
         with pytest.raises(InputError, match=f"^to {device}$"):
-            plan.load_model(SweepConfig(**settings), "cuda:1")
+            job.load_model(Spec(**settings), "cuda:1")
 
-    monkeypatch.setattr(resumable, "loaded", load)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name, value in torchrun(1, 2).items():
         monkeypatch.setenv(name, value)
@@ -141,16 +140,16 @@ def test_the_local_gpu_is_where_the_model_goes(monkeypatch, tmp_path, towns):
 
 def test_a_run_goes_on_on_another_device(tmp_path):
     assert set(WHERE) == {"device", "device_map"}
-    one, other = SweepConfig(), SweepConfig(device="cpu", device_map="auto")
+    one, other = Spec(), Spec(device="cpu", device_map="auto")
     assert one.digest() == other.digest()
-    assert one.digest() != SweepConfig(dtype="bfloat16").digest()
+    assert one.digest() != Spec(dtype="bfloat16").digest()
     nothing = dict.fromkeys(("plan", "model", "receipt", "versions", "sigma"), {})
     nothing |= dict.fromkeys(("config_digest", "run_digest", "begun_by"), "")
-    manifest = {"schema": 2, **nothing, "config": one.model_dump(mode="json")}
+    manifest = {"schema": 2, **nothing, "config": one.plain()}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    RunFolder(tmp_path).check(other.model_dump())
+    RunFolder(tmp_path).check(other.plain())
     with pytest.raises(InputError, match=r"with other settings \(seed\)"):
-        RunFolder(tmp_path).check(SweepConfig(device="cpu", seed=1).model_dump())
+        RunFolder(tmp_path).check(Spec(device="cpu", seed=1).plain())
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +161,7 @@ def towns():
 
 def run(model, towns, out, **more):
     rows = kg.information_flow()
-    return kg.sweep(model, towns, rows, out=out, batch=1, progress=False, **more)
+    return kg.sweep(model, towns, rows, out=out, batch=1, noise_floor=False, progress=False, **more)
 
 
 @pytest.fixture(scope="module")

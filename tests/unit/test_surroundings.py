@@ -78,13 +78,13 @@ class TestPrecision:
     def test_a_run_does_not_go_on_in_another_precision(self, sweep, prompts, rows, tmp_path):
         import knockgrid as kg
 
-        table = sweep(prompts, rows, layers=[1], out=tmp_path / "run")
+        table = sweep(prompts, rows, layers=[1], noise_floor=False, out=tmp_path / "run")
         assert table.attrs["knockgrid"]["model"]["matmul_precision"] == "highest"
         with (
             under("float32_matmul_precision", "medium"),
             pytest.raises(kg.InputError, match="matmul_precision differ"),
         ):
-            sweep(prompts, rows, layers=[1], out=tmp_path / "run")
+            sweep(prompts, rows, layers=[1], noise_floor=False, out=tmp_path / "run")
 
 
 class TestModel:
@@ -145,13 +145,17 @@ class TestModel:
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.backend_tokenizer.no_truncation()
         digest = tokenizer_digest(tokenizer)
-        table = sweep(prompts, rows, model=model, layers=[1], out=tmp_path / "run")
+        table = sweep(
+            prompts, rows, model=model, layers=[1], noise_floor=False, out=tmp_path / "run"
+        )
         call(model)
         tokenizer.backend_tokenizer.enable_padding(pad_id=3, pad_token='","added_tokens":[')
         tokenizer.backend_tokenizer.enable_truncation(7)
         assert tokenizer_digest(tokenizer) == digest
         call(model)
-        again = sweep(prompts, rows, model=model, layers=[1], out=tmp_path / "run")
+        again = sweep(
+            prompts, rows, model=model, layers=[1], noise_floor=False, out=tmp_path / "run"
+        )
         pd.testing.assert_frame_equal(again, table)
 
 
@@ -160,7 +164,9 @@ class TestNumbers:
     @pytest.mark.parametrize("given", [np.int64(3), np.int32(3), np.uint8(3)])
     def test_a_seed_of_numpy_is_that_of_python(self, sweep, prompts, rows, tmp_path, given):
         table = sweep(prompts, rows, layers=[1], seed=3)
-        again = sweep(prompts, rows, layers=[1], seed=given, out=tmp_path / "run")
+        again = sweep(
+            prompts, rows, layers=[1], seed=given, noise_floor=False, out=tmp_path / "run"
+        )
         pd.testing.assert_series_equal(again.js, table.js)
         assert type(again.attrs["knockgrid"]["seed"]) is int
 
@@ -176,7 +182,9 @@ class TestNumbers:
 
         table = sweep(prompts, rows, layers=[1], prepend_bos=False)
         given = np.bool_(False)
-        again = sweep(prompts, rows, layers=[1], prepend_bos=given, out=tmp_path / "run")
+        again = sweep(
+            prompts, rows, layers=[1], prepend_bos=given, noise_floor=False, out=tmp_path / "run"
+        )
         pd.testing.assert_series_equal(again.js, table.js)
         for given in ("no", 1, "False"):
             with pytest.raises(kg.InputError, match="give True, False or None"):
@@ -190,7 +198,7 @@ class TestContainers:
 
         table = sweep(prompts, rows, layers=[1])
         for i, given in enumerate((pd.Series(prompts), np.array(prompts), iter(prompts))):
-            again = sweep(given, rows, layers=iter([1]), out=tmp_path / str(i))
+            again = sweep(given, rows, layers=iter([1]), noise_floor=False, out=tmp_path / str(i))
             pd.testing.assert_series_equal(again.js, table.js)
         asked = pd.Series([one.replace(answers=("x",)) for one in prompts])
         assert len(kg.known(tiny_llama, asked).dropped) <= len(prompts)

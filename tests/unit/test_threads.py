@@ -236,14 +236,14 @@ def test_threads_is_a_count(sweep, prompts, given):
 
 def test_little_work_is_not_worth_a_look(tiny_llama, prompts):
     from knockgrid.engine.setup import WORTH, set_up
+    from knockgrid.spec import Spec
 
-    given = {"layers": "all", "mode": "prompt_only", "metrics": ["js"], "unit": "nats"}
-    given |= {"samples": 1, "direction": "noise", "executor": "reference", "prepend_bos": None}
-    few = set_up(tiny_llama, prompts, rows_of(), **given, seed=0, n_tokens=1)
+    spec = Spec(metrics=["js"], executor="reference")
+    few = set_up(tiny_llama, prompts, rows_of(), spec)
     assert few.n_cells * len(prompts) < WORTH
     assert few.threads.small_pass is None
     rows = [row for i in range(15) for row in named(rows_of(), i)]
-    many = set_up(tiny_llama, prompts, rows, **given, seed=0, n_tokens=1)
+    many = set_up(tiny_llama, prompts, rows, spec)
     assert many.n_cells * len(prompts) >= WORTH
     assert many.threads.small_pass is not None
     many.threads.small_pass()
@@ -252,13 +252,13 @@ def test_little_work_is_not_worth_a_look(tiny_llama, prompts):
 def test_a_run_goes_on_with_other_threads(sweep, prompts, busy, tmp_path):
     out, rows = tmp_path / "run", rows_of()
     whole = sweep(prompts, rows, threads=1)
-    sweep(prompts, rows, out=out, batch=1)
+    sweep(prompts, rows, out=out, batch=1, noise_floor=False)
     manifest = json.loads((out / "manifest.json").read_text("utf-8"))
     assert manifest["threads"] == {"given": None, "used": [1]}
     assert "threads" not in manifest["config"]
     gone = sorted((out / "shards").glob("*.parquet"))[0]
     gone.unlink()
-    table = sweep(prompts, rows, out=out, batch=1, threads=2)
+    table = sweep(prompts, rows, out=out, batch=1, noise_floor=False, threads=2)
     again = json.loads((out / "manifest.json").read_text("utf-8"))
     for name in ("config_digest", "run_digest"):
         assert again[name] == manifest[name]
@@ -272,8 +272,8 @@ def test_a_run_goes_on_with_other_threads(sweep, prompts, busy, tmp_path):
 
 
 def test_settings_with_other_threads_begin_the_same_run(tiny_llama, tmp_path):
-    from knockgrid.runs.carry_out import carry_out
-    from knockgrid.runs.config import SweepConfig
+    from knockgrid.runs.run import run
+    from knockgrid.spec import Spec, rows_as_data
 
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"text": "The capital of Italy is", "subject": "Italy", "id": "italy"}\n')
@@ -281,23 +281,25 @@ def test_settings_with_other_threads_begin_the_same_run(tiny_llama, tmp_path):
     for given in (1, 2, None):
         out = tmp_path / str(given)
         more = {"threads": given, "noise_floor": False, "executor": "reference", "layers": (0,)}
-        config = SweepConfig(prompts=str(file), source=("zero",), **more)
-        other = SweepConfig(**{**config.model_dump(), "threads": 3})
-        for settings in (config, other):
-            carry_out(settings, out, lambda: tiny_llama, progress=False)
+        spec = Spec(prompts=str(file), interventions=rows_as_data(sources=["zero"]), **more)
+        for one in (spec, spec.but(threads=3)):
+            run(one, out, load=lambda: tiny_llama, progress=False)
         begun.append(json.loads((out / "manifest.json").read_text("utf-8")))
     assert [one["threads"]["given"] for one in begun] == [1, 2, None]
-    for name in ("run_digest", "config_digest", "config"):
+    for one in begun:
+        one["config"].pop("threads")
+    for name in ("config_digest", "config"):
         assert begun[0][name] == begun[1][name] == begun[2][name]
     assert torch.get_num_threads() == ALL
 
 
 def test_settings_with_other_threads_are_the_same_run():
-    from knockgrid.runs.config import SweepConfig
+    from knockgrid.runs.study import read_spec
+    from knockgrid.spec import Spec
 
-    assert SweepConfig(threads=1).digest() == SweepConfig().digest()
+    assert Spec(threads=1).digest() == Spec().digest()
     with pytest.raises(ValueError, match="threads"):
-        SweepConfig(threads=0)
+        read_spec(None, {"threads": 0})
 
 
 # Before torch is loaded

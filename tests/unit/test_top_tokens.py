@@ -18,6 +18,7 @@ from knockgrid.runs.store import compact, export
 from knockgrid.runs.verify import verify
 
 LISTS = ["top_tokens", "top_logp"]
+QUIET = {"noise_floor": False, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def rows():
 def run(tiny_llama, prompts, rows, tmp_path):
     """A run folder that keeps the three most probable tokens, and its table."""
     folder = tmp_path / "run"
-    table = kg.sweep(tiny_llama, prompts, rows, out=folder, top=3, batch=1, progress=False)
+    table = kg.sweep(tiny_llama, prompts, rows, out=folder, top=3, batch=1, **QUIET)
     return folder, table
 
 
@@ -49,7 +50,16 @@ def test_the_largest_of_a_full_sort(size, dtype):
 
 def test_rows_keep_the_intervened_run(tiny_llama, prompts, rows, telling, tmp_path):
     """Against the logits that the executor gave, sorted by hand."""
-    kg.sweep(tiny_llama, prompts, rows, out=tmp_path / "r", top=4, executor=telling, progress=False)
+    kg.sweep(
+        tiny_llama,
+        prompts,
+        rows,
+        out=tmp_path / "r",
+        top=4,
+        executor=telling,
+        noise_floor=False,
+        progress=False,
+    )
     frame = kg.open_run(
         tmp_path / "r", columns=["prompt", "intervention", "layer", "status", *LISTS]
     )
@@ -67,7 +77,7 @@ def test_of_samples_the_mean_distribution_is_kept(tiny_llama, prompts, telling, 
     rows = kg.information_flow(kg.corrupted_run(by=kg.noise(3.0)), window=1)[:1]
     out = tmp_path / "r"
     options = {"top": 4, "samples": 3, "executor": telling, "layers": [0]}
-    kg.sweep(tiny_llama, prompts[1], rows, out=out, progress=False, **options)
+    kg.sweep(tiny_llama, prompts[1], rows, out=out, **QUIET, **options)
     (tokens,) = kg.open_run(out, columns=["top_tokens"])["top_tokens"]
     drawn = [telling.logits["tower", "subject", 0, sample][0].softmax(-1) for sample in range(3)]
     mean = sum(drawn) / 3
@@ -92,7 +102,7 @@ def test_the_side_table_keeps_the_clean_run(run, tiny_llama, prompts, plain, ids
 
 def test_tables_have_no_lists(run, tiny_llama, prompts, rows, tmp_path):
     folder, table = run
-    plainly = kg.sweep(tiny_llama, prompts, rows, out=tmp_path / "b", batch=1, progress=False)
+    plainly = kg.sweep(tiny_llama, prompts, rows, out=tmp_path / "b", batch=1, **QUIET)
     assert table.equals(plainly)
     assert not set(LISTS) & set(table)
     assert not (tmp_path / "b" / "tokens.json").exists()
@@ -155,7 +165,15 @@ def test_another_number_of_tokens_is_another_run(tiny_llama, prompts, rows, tmp_
 @pytest.mark.parametrize("top", [-1, True])
 def test_what_is_no_number_of_tokens(tiny_llama, prompts, rows, top, tmp_path):
     with pytest.raises(InputError, match="top is .*whole number of at least 0"):
-        kg.sweep(tiny_llama, prompts, rows, out=tmp_path / "r", top=top, progress=False)
+        kg.sweep(
+            tiny_llama,
+            prompts,
+            rows,
+            out=tmp_path / "r",
+            top=top,
+            noise_floor=False,
+            progress=False,
+        )
 
 
 def test_tokens_need_a_folder(tiny_llama, prompts, rows):

@@ -53,7 +53,7 @@ def made(tmp_path_factory, tiny_tokenizer):
     (folder / "prompts.jsonl").write_text(lines)
     sources = [word for name in ("noise", "swap", "mean") for word in ("--source", name)]
     given = ("--model", folder / "model", "--prompts", folder / "prompts.jsonl", *sources)
-    assert command("sweep", *given, "--samples", 2, "--out", folder / "run") == 0
+    assert command("sweep", *given, "--set", "samples=2", "--out", folder / "run") == 0
     free = ("--n-tokens", 3, "--mode", "free_run", "--out", folder / "free")
     assert command("sweep", *given[:4], *free) == 0
     return folder

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from knockgrid.cli.given import DEMO_RELATIONS, Column, columns_of, layers_of
+from knockgrid.cli.given import DEMO_RELATIONS, layers_of, pairs_of
 from knockgrid.cli.printed import Json, printed
 
 
@@ -19,7 +19,7 @@ def figure(
     as_json: Json = False,
 ) -> None:
     """Draw a figure from a run folder, without the model."""
-    from knockgrid.report.draw import draw
+    from knockgrid.reports.draw import draw
     from knockgrid.runs.store import open_run
 
     with printed(as_json) as said:
@@ -46,15 +46,15 @@ def reproduce(
 
     from knockgrid.cli.reproduce import chosen, recipe_of
     from knockgrid.cli.reproduce import reproduce as made
-    from knockgrid.runs.config import read_config
-    from knockgrid.runs.plan import load_model
+    from knockgrid.runs.job import load_model
+    from knockgrid.runs.study import read_spec
 
-    config = read_config(None, {"model": model, "dtype": dtype, "device": device})
-    settings = {"model": model, "dtype": config.dtype, "quick": quick}
+    spec = read_spec(None, {"model": model, "dtype": dtype, "device": device})
+    settings = {"model": model, "dtype": spec.dtype, "quick": quick}
     names = chosen(figures)
     for name in names:
         recipe_of(name)
-    load = cache(lambda: load_model(config))
+    load = cache(lambda: load_model(spec))
     with printed(as_json) as said:
         said.add(out=str(out), figures=names, quick=quick)
         for name in names:
@@ -65,7 +65,9 @@ def reproduce(
 def evidence(
     model: Annotated[str, typer.Option(help="demo, a folder, or a hub name.")] = "demo",
     prompts: Annotated[str, typer.Option(help="As for sweep.")] = "facts",
-    column: Column = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="What a column of the file is: attribute=answers.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs and figures.")] = Path(
         "runs/evidence"
     ),
@@ -78,18 +80,17 @@ def evidence(
     as_json: Json = False,
 ) -> None:
     """Labels, contrasts, nulls, bands, noise floor and the claims card, from one command."""
-    from knockgrid.runs.config import read_config
+    from knockgrid.runs.study import read_spec
 
     relations = tuple(relation) if relation else DEMO_RELATIONS if prompts == "facts" else None
     same = {"model": model, "prompts": prompts, "limit": limit, "unknown": unknown}
-    same["columns"] = columns_of(column)
+    same["columns"] = pairs_of(column)
     more = {"relations": relations, "layers": layers_of(layers), "dtype": dtype, "device": device}
-    settings = read_config(None, {**same, **more})
-    from knockgrid.report.evidence import evidence as made
-    from knockgrid.runs.plan import load_model
+    spec = read_spec(None, {**same, **more})
+    from knockgrid.reports.evidence import evidence as made
 
     with printed(as_json) as said:
-        for path in made(settings, out, lambda: load_model(settings)):
+        for path in made(spec, out):
             said.wrote(path)
         if as_json:
             said.add(out=str(out), **claims_of(out))
@@ -97,7 +98,7 @@ def evidence(
 
 def claims_of(out: Path) -> dict[str, Any]:
     """How many claims of an evidence folder came out how."""
-    from knockgrid.report.evidence import CARD
+    from knockgrid.reports.evidence import CARD
     from knockgrid.table.parquet import read_table
 
     counts = read_table(out / CARD)["outcome"].value_counts()

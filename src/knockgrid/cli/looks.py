@@ -19,12 +19,12 @@ def check(
 ) -> None:
     """Try every kind of edit on a model, and print which executor may be trusted with it."""
     from knockgrid.cli.report_check import checked, kinds
-    from knockgrid.runs.config import read_config
-    from knockgrid.runs.plan import load_model
+    from knockgrid.runs.job import load_model
+    from knockgrid.runs.study import read_spec
 
-    settings = read_config(None, {"model": model, "dtype": dtype, "device": device})
+    spec = read_spec(None, {"model": model, "dtype": dtype, "device": device})
     with printed(as_json) as said:
-        bridge = load_model(settings)
+        bridge = load_model(spec)
         about = {"model": str(bridge.cfg.model_name), "n_layers": int(bridge.cfg.n_layers)}
         architecture = str(bridge.cfg.architecture)
         said.add(**about, architecture=architecture, kinds=[])

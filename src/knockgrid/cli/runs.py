@@ -33,7 +33,7 @@ def methods(
     as_json: Json = False,
 ) -> None:
     """Print the methods paragraph of a run, and the BibTeX of what it used."""
-    from knockgrid.report.methods import methods as written
+    from knockgrid.reports.methods import methods as written
 
     with printed(as_json) as said:
         text = written(run_folder)
@@ -53,7 +53,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write one HTML file that opens offline: figures, cells, prompts, tokens, methods."""
-    from knockgrid.report import write as room
+    from knockgrid.reports import write as room
 
     if (run_folder is None) == (compare is None):
         raise InputError("give one run folder, or two with --compare")

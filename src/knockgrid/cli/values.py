@@ -10,31 +10,26 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from typing import get_args
 
-from knockgrid.runs.closed import CLOSED, ENGINES
+from knockgrid.spec import ENGINES, FIELDS, METRICS, ROWS, allowed
 
 FIGURES = ("f1", "f2", "f3", "f4", "f5", "heads", "paths", "positions", "all")
 KINDS = ("heatmap", "curve", "tokens", "positions", "modules", "heads", "doses")
-METRICS = (
-    *("js", "kl", "kl_reverse", "tv", "logp_clean", "rank_clean"),
-    *("logp_answer", "rank_answer"),
-)
+SETTABLE = {name: allowed(name) for name, one in FIELDS.items() if not one.metadata["flag"]}
 VALUES: dict[str, tuple[str, ...]] = {
-    "act_name": ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "q", "k", "v"),
     "device": ("cpu", "cuda", "mps"),
-    "device_map": ("auto", "balanced", "balanced_low_0", "sequential"),
     "engine": ENGINES,
     "figures": FIGURES,
     "form": ("plain", "chat"),
     "format": ("csv", "jsonl"),
     "kind": KINDS,
-    "label_form": ("plain", "chat"),
     "layers": ("all",),
     "metric": METRICS,
     "model": ("demo",),
-    "row": ("subject", "attention", "last"),
+    "more": tuple(f"{name}={one}" for name, every in SETTABLE.items() for one in every),
+    "row": ROWS,
     "source": ("noise", "noise:1", "noise:5", "swap", "zero", "mean"),
     "window": ("1", "5", "only", "all_but", "from", "up_to"),
-    **CLOSED,
+    **{name: allowed(name) for name in FIELDS if allowed(name) and name not in SETTABLE},
 }
 RELATION = re.compile(r'"relation": ?"([^"]+)"')
 

@@ -31,8 +31,8 @@ from knockgrid.engine.setup import Setup
 from knockgrid.engine.top_tokens import top_tokens
 from knockgrid.passes.prepared import Prepared, token_texts
 from knockgrid.passes.run import input_device
+from knockgrid.prompts.data import spans_as_data
 from knockgrid.prompts.positions import resolve
-from knockgrid.prompts.prompt import Prompt
 
 
 @dataclass(eq=False)
@@ -190,7 +190,7 @@ def side(
     return {
         "id": run.prompt.id,
         "text": run.prompt.text,
-        "spans": spans_of(run.prompt),
+        "spans": spans_as_data(run.prompt),
         "subject": run.prompt.span_text("subject"),
         "relation": run.prompt.relation,
         "group": run.prompt.group,
@@ -208,13 +208,8 @@ def side(
         and {
             "id": partner.id,
             "text": partner.text,
-            "spans": spans_of(partner),
+            "spans": spans_as_data(partner),
             "answers": list(partner.answers),
         },
         **(kept if meter.top else {}),
     }
-
-
-def spans_of(prompt: Prompt) -> dict[str, list[int]]:
-    """The spans of a prompt as JSON holds them."""
-    return {name: [int(i) for i in span] for name, span in prompt.spans.items()}

@@ -1,7 +1,6 @@
 """A sweep in memory: the model loaded, all batches collected, one table made of them."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,40 +15,39 @@ from knockgrid.errors import InputError
 from knockgrid.host.bridge import load
 from knockgrid.passes.exclusive import exclusive
 from knockgrid.prompts.prompt import Prompt
+from knockgrid.spec import Spec
 from knockgrid.table.left_out import warn_left_out
 from knockgrid.table.table import build
 
-Model = str | Path | TransformerBridge | Callable[[], TransformerBridge]
-
 
 def sweep_in_memory(
-    model: Model,
+    model: Any,
     prompts: Sequence[Prompt] | Prompt,
     interventions: Sequence[Intervention] | Intervention,
     *,
     progress: bool = True,
     **options: Any,
 ) -> pd.DataFrame:
-    """The table of a sweep that writes nothing; `options` are those of `sweep`.
+    """The table of a sweep that writes nothing; `options` are fields of `Spec`.
 
     Raises:
         InputError: as `sweep`.
     """
-    bridge = loaded(model)
+    bridge, spec = loaded(model), Spec(**{**options, "top": 0})
     with exclusive(bridge, "sweep"):
-        setup = set_up(bridge, prompts, interventions, **options)
+        setup = set_up(bridge, prompts, interventions, spec)
         return warn_left_out(tabled(setup, collected(setup, progress)))
 
 
-def loaded(model: Model, device: str | None = None) -> TransformerBridge:
-    """The model; one that is named goes to `device`.
+def loaded(model: Any, **options: Any) -> TransformerBridge:
+    """The model itself, or the one that a name, a folder or a function stands for.
 
     Raises:
         InputError: it cannot be loaded.
     """
     if callable(model) and not isinstance(model, Module):
         return load(model())
-    return load(model, device=device)  # type: ignore[arg-type]
+    return load(model, **options)
 
 
 def collected(setup: Setup, progress: bool) -> Collected:

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,27 +27,19 @@ from knockgrid.engine.preflight import choose
 from knockgrid.engine.settings import Settings
 from knockgrid.engine.statistics import embedding_std, site_statistics
 from knockgrid.engine.threads import Look, Threads
-from knockgrid.errors import check_counts, whole_number, yes_or_no
+from knockgrid.errors import check_counts
 from knockgrid.host.bridge import check_ready, describe, n_layers
 from knockgrid.host.versions import version
 from knockgrid.passes.prepared import Prepared, batches, default_bos, ids_of, prepare
 from knockgrid.passes.run import input_device, record
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.sources.source import Unavailable
+from knockgrid.spec import Spec
 from knockgrid.table.table import LISTS
 
 PACKAGES = ("knockgrid", "transformer-lens", "transformers", "pandas")
-BATCH = 32
-METRICS = (
-    "js",
-    "kl",
-    "kl_reverse",
-    "tv",
-    "logp_clean",
-    "rank_clean",
-    "logp_answer",
-    "rank_answer",
-)
+AT_MOST = 32
+"""Prompts whose statistics are recorded at once."""
 SMALL = 48
 """Tokens of the pass that finds the better number of threads: as many as a pass of cells has."""
 WORTH = 500
@@ -63,20 +55,29 @@ class SetLevel:
 
 
 @dataclass(frozen=True, eq=False)
-class Setup:
-    """A sweep that has been checked and tried, ready to be carried out batch by batch."""
+class Checked:
+    """What a sweep was asked for, checked against the model, and the statistics of the set."""
 
     model: TransformerBridge
+    spec: Spec
     ready: Sequence[Prepared]
     settings: Settings
+    measures: Sequence[Divergence]
+    memory: Memory
+    threads: Threads
+
+
+@dataclass(frozen=True, eq=False)
+class Setup(Checked):
+    """A sweep that was checked, and whose executor was tried on this model."""
+
     executor: Executor
     receipt: dict[str, Any]
-    measures: Sequence[Divergence]
-    unit: str
-    mode: str
-    batch: int = BATCH
-    memory: Memory = field(default_factory=Memory)
-    threads: Threads = field(default_factory=Threads)
+
+    @property
+    def unit(self) -> str:
+        """The unit of divergences."""
+        return self.spec.unit
 
     @property
     def set_level(self) -> SetLevel:
@@ -88,7 +89,7 @@ class Setup:
         """Columns of values that a run has whatever happens in its cells."""
         names = [measure.name for measure in self.measures]
         mean = ["js_mean_dist"] if "js" in names else []
-        wrote = ["written"] if self.mode == "free_run" else []
+        wrote = ["written"] if self.spec.mode == "free_run" else []
         return [*names, "js_to_source", *mean, *wrote, *(LISTS if self.settings.top else ())]
 
     @property
@@ -102,13 +103,13 @@ class Setup:
         What is computed together rounds together, so a sweep that is carried out in pieces must
         not cut across these.
         """
-        return list(batches(self.ready, at_most=self.batch))
+        return list(batches(self.ready, at_most=self.spec.batch))
 
     def metadata(self) -> dict[str, Any]:
         """What travels with the table, but for what is known of each prompt only afterwards."""
         settings = self.settings
         return {
-            "mode": self.mode,
+            "mode": self.spec.mode,
             "unit": self.unit,
             "metrics": [measure.name for measure in self.measures],
             "direction": settings.direction,
@@ -128,75 +129,90 @@ class Setup:
         }
 
 
-def set_up(
+def check(
     model: TransformerBridge,
     prompts: Sequence[Prompt] | Prompt,
     interventions: Sequence[Intervention] | Intervention,
-    *,
-    layers: str | int | Sequence[int] = "all",
-    n_tokens: int = 1,
-    mode: str = "prompt_only",
-    metrics: Sequence[str] = METRICS,
-    unit: str = "nats",
-    samples: int = 1,
-    direction: str = "noise",
-    executor: str | Executor = "auto",
-    prepend_bos: bool | None = None,
-    seed: int = 0,
-    batch: int = BATCH,
-    max_rows: int | None = None,
-    max_memory: int | str | None = None,
-    threads: int | None = None,
-    top: int = 0,
+    spec: Spec,
     set_level: SetLevel | None = None,
-) -> Setup:
-    """Check everything, take the statistics over the set, and try the executor on this model.
+) -> Checked:
+    """Check everything against the model, and take the statistics over the set.
 
-    `set_level` is what an earlier part of the same sweep has taken over the set; it is then not
-    computed anew.
+    `set_level` is what an earlier part of the same sweep measured over the set.
 
     Raises:
         InputError: bad input, in one sentence.
     """
     check_ready(model)
     rows = listed(interventions)
-    check_counts(n_tokens=n_tokens, samples=samples, batch=batch)
-    seed, prepend_bos = whole_number("seed", seed), yes_or_no("prepend_bos", prepend_bos)
-    check_rows(max_rows)
-    memory = Memory(max_rows, bytes_of(max_memory))
-    check_counts(least=0, top=top)
-    check_counts(**({} if threads is None else {"threads": threads}))
-    measures = check_options(mode, metrics, unit, direction)
+    check_counts(n_tokens=spec.n_tokens, samples=spec.samples, batch=spec.batch)
+    check_counts(least=0, top=spec.top)
+    check_counts(**({} if spec.threads is None else {"threads": spec.threads}))
+    check_rows(spec.max_rows)
+    memory = Memory(spec.max_rows, bytes_of(spec.max_memory))
+    measures = check_options(spec.mode, spec.metrics, spec.unit, spec.direction)
     check_names(rows)
-    chosen = layer_list(layers, n_layers(model))
+    chosen = layer_list(spec.layers, n_layers(model))
     check_edits(model, rows, chosen)
-    bos = default_bos(model, prepend_bos)
-    ready = prepare(model, [prompts] if isinstance(prompts, Prompt) else prompts, bos, n_tokens)
+    bos = default_bos(model, spec.prepend_bos)
+    given = [prompts] if isinstance(prompts, Prompt) else prompts
+    ready = prepare(model, given, bos, spec.n_tokens)
     check_answers(model.tokenizer, ready)
-    check_places(ready, rows, n_tokens)
-    persistent = mode != "prompt_only"
-    settings = Settings(
-        rows, chosen, n_tokens, samples, direction, persistent, bos, seed, keep_kv=False, top=top
-    )
+    check_places(ready, rows, spec.n_tokens)
+    settings = settings_of(spec, rows, chosen, bos)
     check_enough(model, ready, settings, memory)
     last = _LOOKS.setdefault(model, Look())
-    share = Threads(threads, small_pass(model, ready, settings, memory), last)
-    with share.at_work():
-        if set_level is None:
+    threads = Threads(spec.threads, small_pass(model, ready, settings, memory), last)
+    if set_level is not None:
+        settings = replace(settings, **vars(set_level))
+    else:
+        with threads.at_work():
             settings = measured(model, ready, settings, memory)
-        else:
-            settings = replace(settings, **vars(set_level))
-        if mode == "free_run":
-            check_free_run(rows, executor)
-            trial, stepwise = replace(settings, n_tokens=1), FreeRun(cached=executor != "reference")
-            carry_out, receipt = tried(model, ready, trial, stepwise, memory)
-        else:
-            carry_out, receipt = tried(model, ready, settings, executor, memory)
-    settings = replace(settings, keep_kv=carry_out.needs_kv)
-    check_enough(model, ready, settings, memory)
-    return Setup(
-        model, ready, settings, carry_out, receipt, measures, unit, mode, batch, memory, share
+    return Checked(model, spec, ready, settings, measures, memory, threads)
+
+
+def settings_of(
+    spec: Spec, rows: Sequence[Intervention], layers: Sequence[int], prepend_bos: bool
+) -> Settings:
+    """What all batches of a sweep share, before the set is measured."""
+    return Settings(
+        rows,
+        layers,
+        n_tokens=spec.n_tokens,
+        samples=spec.samples,
+        direction=spec.direction,
+        persistent=spec.mode != "prompt_only",
+        prepend_bos=prepend_bos,
+        seed=spec.seed,
+        keep_kv=False,
+        top=spec.top,
     )
+
+
+def set_up(
+    model: TransformerBridge,
+    prompts: Sequence[Prompt] | Prompt,
+    interventions: Sequence[Intervention] | Intervention,
+    spec: Spec,
+    set_level: SetLevel | None = None,
+) -> Setup:
+    """Check a sweep, and try its executor on this model.
+
+    Raises:
+        InputError: bad input, in one sentence.
+    """
+    found = check(model, prompts, interventions, spec, set_level)
+    settings, executor, memory = found.settings, spec.executor, found.memory
+    with found.threads.at_work():
+        if spec.mode == "free_run":
+            check_free_run(settings.interventions, executor)
+            settings = replace(settings, n_tokens=1)
+            executor = FreeRun(cached=executor != "reference")
+        executor, receipt = tried(model, found.ready, settings, executor, memory)
+    settings = replace(found.settings, keep_kv=executor.needs_kv)
+    check_enough(model, found.ready, settings, memory)
+    made = {**vars(found), "settings": settings}
+    return Setup(**made, executor=executor, receipt=receipt)
 
 
 def small_pass(
@@ -236,7 +252,7 @@ def measured(
     """Settings with the statistics of the set, over as many prompts at once as fit."""
 
     def at_once() -> int:
-        return prompts_at_once(memory, need(model, settings, [longest], False), BATCH)
+        return prompts_at_once(memory, need(model, settings, [longest], False), AT_MOST)
 
     longest = max(ready, key=lambda one: len(one.tokens))
     return until_it_fits(
@@ -247,7 +263,7 @@ def measured(
 
 
 def with_statistics(
-    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, at_most: int = BATCH
+    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, at_most: int = AT_MOST
 ) -> Settings:
     """Settings with the numbers that are taken over the whole prompt set, `at_most` at once."""
     scales: set[str] = set()

@@ -58,15 +58,15 @@ def load(
             + (f": {how}" if wrapped else "")
         )
     check_device(device)
-    dtype = dtype_of(dtype)
-    if str(model) == "demo":
+    dtype, name = dtype_of(dtype), str(model)
+    if name == "demo":
         from knockgrid.host.demo import demo_folder
 
         with without_bars():
             model = demo_folder()
     try:
         with without_bars():
-            return TransformerBridge.boot_transformers(
+            bridge = TransformerBridge.boot_transformers(
                 str(model),
                 dtype=dtype,
                 device=device,
@@ -86,6 +86,18 @@ def load(
             f"model {str(model)!r}{kind} could not be loaded ({first}); give 'demo', a folder with "
             "a saved model, or a hub name that this machine can reach"
         ) from error
+    named = {"model": name, "dtype": str(dtype).removeprefix("torch."), "revision": revision}
+    _LOADED_FROM[bridge] = named
+    return bridge
+
+
+_LOADED_FROM: "WeakKeyDictionary[TransformerBridge, dict[str, Any]]" = WeakKeyDictionary()
+
+
+def loaded_from(model: object) -> dict[str, Any]:
+    """What `load` was given for a bridge that it made: model, dtype, revision; else no name."""
+    known = _LOADED_FROM.get(model) if isinstance(model, TransformerBridge) else None
+    return {"model": None} if known is None else known
 
 
 def dtype_of(given: object) -> torch.dtype:

@@ -13,7 +13,8 @@ from knockgrid.engine.answers import Known, check_answered, sorted_out, warn_of
 from knockgrid.errors import InputError
 from knockgrid.table.left_out import LeftOut
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.runs.config import SweepConfig, check_form
+from knockgrid.runs.study import check_form
+from knockgrid.spec import Spec
 
 CHUNK = 64
 NO_PROMPT = "no prompt is left; name other prompts or relations"
@@ -31,20 +32,20 @@ class Chosen:
     selection: dict[str, int] | None = None
 
 
-def choose_prompts(config: SweepConfig, model: TransformerBridge) -> Chosen:
+def choose_prompts(spec: Spec, model: TransformerBridge) -> Chosen:
     """The prompts that the settings name, filtered and cut as they say.
 
     Raises:
         InputError: none is left.
     """
-    found = named(config, model.tokenizer)
-    if config.known or config.unknown:
+    found = named(spec, model.tokenizer)
+    if spec.known or spec.unknown:
         check_answered(found)
-        chosen = by_knowledge(model, found, config)
+        chosen = by_knowledge(model, found, spec)
     else:
-        chosen = Chosen(found[: config.limit])
-    if not chosen.prompts:
-        if config.known and found:
+        chosen = Chosen(found[: spec.limit])
+    if not chosen.prompts and isinstance(spec.prompts, str):
+        if spec.known and found:
             raise InputError(
                 f"no prompt is left: the model answers none of the {len(found)} right; leave out "
                 "--known, or look at what it says with kg.known(model, prompts).said"
@@ -53,12 +54,12 @@ def choose_prompts(config: SweepConfig, model: TransformerBridge) -> Chosen:
     return chosen
 
 
-def named(config: SweepConfig, tokenizer: Any) -> list[Prompt]:
+def named(spec: Spec, tokenizer: Any) -> list[Prompt]:
     """All prompts that the settings name, whatever a model knows of them."""
-    return in_form(_read(config, tokenizer), config.form, tokenizer)
+    return in_form(_read(spec, tokenizer), spec.form, tokenizer)
 
 
-def check_prompts(config: SweepConfig) -> None:
+def check_prompts(spec: Spec) -> None:
     """Refuse prompts that cannot be read, or are none, before a model is loaded.
 
     Those of a hub are asked for once, and later.
@@ -66,17 +67,20 @@ def check_prompts(config: SweepConfig) -> None:
     Raises:
         InputError: no such file or relation, a file that cannot be read, or nothing in it.
     """
-    if not config.prompts.startswith("hf:") and not _read(config):
+    named = isinstance(spec.prompts, str)
+    if named and not spec.prompts.startswith("hf:") and not _read(spec):
         raise InputError(NO_PROMPT)
 
 
-def _read(config: SweepConfig, tokenizer: Any = None) -> list[Prompt]:
-    if config.prompts == "facts":
-        if config.columns or config.template:
+def _read(spec: Spec, tokenizer: Any = None) -> list[Prompt]:
+    if not isinstance(spec.prompts, str):
+        return list(spec.prompts)
+    if spec.prompts == "facts":
+        if spec.columns or spec.template:
             raise InputError("columns and template are of a prompt file; give prompts as well")
-        return datasets.facts(config.relations, tokenizer=tokenizer)
-    found = datasets.read_prompts(config.prompts, columns=config.columns, template=config.template)
-    return [p for p in found if config.relations is None or p.relation in config.relations]
+        return datasets.facts(spec.relations, tokenizer=tokenizer)
+    found = datasets.read_prompts(spec.prompts, columns=spec.columns, template=spec.template)
+    return [p for p in found if spec.relations is None or p.relation in spec.relations]
 
 
 def in_form(prompts: list[Prompt], form: str, tokenizer: Any) -> list[Prompt]:
@@ -94,7 +98,7 @@ def in_form(prompts: list[Prompt], form: str, tokenizer: Any) -> list[Prompt]:
 
 
 def by_knowledge(
-    model: TransformerBridge, prompts: Sequence[Prompt], config: SweepConfig
+    model: TransformerBridge, prompts: Sequence[Prompt], spec: Spec
 ) -> Chosen:
     """Known prompts, relation by relation in turn, until the limit, and unknown ones if asked."""
     right: list[Prompt] = []
@@ -104,15 +108,15 @@ def by_knowledge(
     turns, tried = in_turn([prompt for prompt in prompts if prompt.answers]), 0
     for i in range(0, len(turns), CHUNK):
         chunk = turns[i : i + CHUNK]
-        some, odd_ones = sorted_out(model, chunk, prepend_bos=config.prepend_bos)
+        some, odd_ones = sorted_out(model, chunk, prepend_bos=spec.prepend_bos)
         odd += odd_ones
         right, wrong, tried = [*right, *some], [*wrong, *some.dropped], min(i + CHUNK, len(turns))
         said |= some.said
-        enough = config.limit is not None and len(right) >= config.limit
-        if enough and len(wrong) >= config.unknown:
+        enough = spec.limit is not None and len(right) >= spec.limit
+        if enough and len(wrong) >= spec.unknown:
             break
     warn_of(odd, len(right))
-    kept, others = right[: config.limit], wrong[: config.unknown]
+    kept, others = right[: spec.limit], wrong[: spec.unknown]
     counts = {
         "considered": tried,
         "known": len(right),

@@ -5,7 +5,7 @@ models are known by their config: one without weights is built, and counted.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -18,11 +18,11 @@ from knockgrid.edits.layers import layer_list, layer_set
 from knockgrid.engine.memory import LEAST, bytes_of, in_words
 from knockgrid.prompts.positions import resolve, tokenize
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.engine.settings import Settings
-from knockgrid.runs.carry_out import FLOOR_PROMPTS, wants_floor
+from knockgrid.engine.setup import settings_of
 from knockgrid.runs.choose import choose_prompts, named
-from knockgrid.runs.config import SweepConfig
-from knockgrid.runs.plan import DTYPES, interventions_of
+from knockgrid.host.bridge import dtype_of
+from knockgrid.runs.job import FLOOR_PROMPTS, interventions_of, load_model, wants_floor
+from knockgrid.spec import Spec
 from knockgrid.runs.speed import Speed, measured, stated, supposed
 from knockgrid.runs.weights import Shape, of_config, of_model, worth_loading
 from knockgrid.engine.executors.rows import fast_rows
@@ -106,7 +106,9 @@ class Estimate:
 
 
 def estimate(
-    config: SweepConfig, load: Callable[[], TransformerBridge], flops: float | None = None
+    spec: Spec,
+    flops: float | None = None,
+    load: Callable[[], TransformerBridge] | None = None,
 ) -> Estimate:
     """What a sweep with some settings will cost.
 
@@ -122,44 +124,44 @@ def estimate(
     """
     if flops is not None and not flops > 0:
         raise InputError(f"flops is {flops!r}; give the device's TFLOP/s, such as 100")
-    bytes_of(config.max_memory)
+    bytes_of(spec.max_memory)
     assumed: list[str] = []
-    if flops is None and worth_loading(config.model):
-        model = load()
-        prompts, tokenizer = choose_prompts(config, model).prompts, model.tokenizer
+    if flops is None and worth_loading(spec.model):
+        model = load() if load else load_model(spec)
+        prompts, tokenizer = choose_prompts(spec, model).prompts, model.tokenizer
         shape, speed = of_model(model), measured(model)
     else:
-        dtype = DTYPES[config.dtype]
-        shape = of_config(config.model, config.revision, dtype)
-        prompts, tokenizer = chosen(config, shape, assumed)
+        dtype = dtype_of(spec.dtype)
+        shape = of_config(spec.model, spec.revision, dtype)
+        prompts, tokenizer = chosen(spec, shape, assumed)
         speed = supposed(shape, dtype) if flops is None else stated(flops)
         assumed.append(speed.assumed)
-    rows = interventions_of(config, prompts, tokenizer) if tokenizer else interventions_of(config)
-    counted = [count(one, rows, tokenizer, bos_of(config, shape), config) for one in prompts]
-    return summed_up(config, shape, speed, rows, counted, assumed)
+    rows = interventions_of(spec, prompts, tokenizer) if tokenizer else interventions_of(spec)
+    counted = [count(one, rows, tokenizer, bos_of(spec, shape), spec) for one in prompts]
+    return summed_up(spec, shape, speed, rows, counted, assumed)
 
 
-def bos_of(config: SweepConfig, shape: Shape) -> bool:
+def bos_of(spec: Spec, shape: Shape) -> bool:
     """Whether BOS comes first."""
-    return shape.bos if config.prepend_bos is None else config.prepend_bos
+    return shape.bos if spec.prepend_bos is None else spec.prepend_bos
 
 
-def chosen(config: SweepConfig, shape: Shape, assumed: list[str]) -> tuple[Sequence[Prompt], Any]:
+def chosen(spec: Spec, shape: Shape, assumed: list[str]) -> tuple[Sequence[Prompt], Any]:
     """The prompts and the tokenizer, where there is no model to say what it knows."""
-    if config.known or config.unknown:
+    if spec.known or spec.unknown:
         assumed.append("the model knows as many of the prompts as the limit asks for")
     if shape.tokenizer is None:
         assumed.append(f"{PER_WORD} tokens per word, as there is no tokenizer")
-        config = config.model_copy(update={"form": "plain"})
-    limit = None if config.limit is None else config.limit + config.unknown
-    found = named(config, shape.tokenizer)[:limit]
+        spec = spec.but(form="plain")
+    limit = None if spec.limit is None else spec.limit + spec.unknown
+    found = named(spec, shape.tokenizer)[:limit]
     if not found:
         raise InputError("no prompt is left; widen relations")
     return found, shape.tokenizer
 
 
 def count(
-    prompt: Prompt, rows: Sequence[Intervention], tokenizer: Any, bos: bool, config: SweepConfig
+    prompt: Prompt, rows: Sequence[Intervention], tokenizer: Any, bos: bool, spec: Spec
 ) -> Counted:
     """The tokens of a prompt, and where each row begins in it."""
     places = [one.edges[0] if one.edges else one.sites[0][1] for one in rows]
@@ -174,7 +176,7 @@ def count(
 
 
 def summed_up(
-    config: SweepConfig,
+    spec: Spec,
     shape: Shape,
     speed: Speed,
     rows: Sequence[Intervention],
@@ -182,15 +184,15 @@ def summed_up(
     assumed: list[str],
 ) -> Estimate:
     """An estimate from counts and speeds."""
-    layers = layer_list(config.layers, shape.sizes.n_layers)
-    work = work_of(config, shape, speed.device, rows, layers, counted)
+    layers = layer_list(spec.layers, shape.sizes.n_layers)
+    work = work_of(spec, shape, speed.device, rows, layers, counted)
     seconds = speed.seconds(shape, work.block_tokens, work.attended, work.passes, work.measured)
     cells = len(counted) * len(rows) * len(layers)
     seconds += speed.trial(shape, max(one.length for one in counted), len(rows))
-    if wants_floor(config) and not config.nulls:
+    if wants_floor(spec) and not spec.nulls:
         seconds *= 1 + min(1.0, FLOOR_PROMPTS / len(counted))
-    disk = on_disk(work.shards, len(counted), cells * config.n_tokens, config.top)
-    passes, limit = work.passing, bytes_of(config.max_memory)
+    disk = on_disk(work.shards, len(counted), cells * spec.n_tokens, spec.top)
+    passes, limit = work.passing, bytes_of(spec.max_memory)
     if limit is not None:
         passes = min(passes, max(0, limit - work.runs))
     return Estimate(
@@ -216,7 +218,7 @@ def on_disk(shards: int, prompts: int, rows: int, top: int) -> int:
 
 
 def work_of(
-    config: SweepConfig,
+    spec: Spec,
     shape: Shape,
     device: str,
     rows: Sequence[Intervention],
@@ -224,29 +226,27 @@ def work_of(
     counted: Sequence[Counted],
 ) -> Work:
     """Batch by batch, in parts of equal length as a sweep makes them."""
-    settings = Settings(
-        rows, layers, config.n_tokens, config.samples, config.direction, False, True, 0, True
-    )
-    sources = sum("noise" in one or one == "swap" for one in config.source)
-    draws = [config.samples if "noise" in one else 1 for one in config.source]
-    n_runs = sum(draws) if sources else 0
-    acts = ["resid_pre", *(config.act_name for _ in range(shape.sizes.n_layers))]
+    settings = replace(settings_of(spec, rows, layers, True), keep_kv=True)
+    sources = {row.source.label: row.source for row in rows if row.source is not None}
+    n_runs = sum(spec.samples if o.random else 1 for o in sources.values() if o.from_run)
+    sites = dict.fromkeys(act_name for row in rows for act_name, _ in row.sites)
+    acts = ["resid_pre", *(name for name in sites for _ in range(shape.sizes.n_layers))]
     work = Work()
     by_length: dict[int, list[Counted]] = {}
     for one in counted:
         by_length.setdefault(one.length, []).append(one)
     for length, group in by_length.items():
-        size = max(1, min(config.batch, 2048 // length))
-        full = length + config.n_tokens - 1
+        size = max(1, min(spec.batch, 2048 // length))
+        full = length + spec.n_tokens - 1
         need = need_of(shape.sizes, full, settings, acts, n_runs, True, device)
         for i in range(0, len(group), size):
-            work = one_batch(work, config, shape, device, rows, layers, group[i : i + size], need)
+            work = one_batch(work, spec, shape, device, rows, layers, group[i : i + size], need)
     return work
 
 
 def one_batch(
     work: Work,
-    config: SweepConfig,
+    spec: Spec,
     shape: Shape,
     device: str,
     rows: Sequence[Intervention],
@@ -255,13 +255,13 @@ def one_batch(
     need: Need,
 ) -> Work:
     """The work of one batch added: its recorded runs, then its passes by first position."""
-    depth, n, free = shape.sizes.n_layers, len(batch), config.mode == "free_run"
-    length = batch[0].length + config.n_tokens - 1
+    depth, n, free = shape.sizes.n_layers, len(batch), spec.mode == "free_run"
+    length = batch[0].length + spec.n_tokens - 1
     recorded = n * (1 + need.runs) * depth * length
     work = work.plus(
         block_tokens=recorded,
         attended=recorded * length,
-        passes=(1 + (need.runs > 0) + config.n_tokens - 1) * depth,
+        passes=(1 + (need.runs > 0) + spec.n_tokens - 1) * depth,
         shards=1,
         runs=n * need.kept,
     )
@@ -270,26 +270,26 @@ def one_batch(
     for number, one in enumerate(batch):
         for row, start in zip(rows, one.starts, strict=True):
             at = 0 if free else min(start, one.length - 1)
-            times = config.samples if row.source is not None and row.source.random else 1
-            after = not row.edges and config.act_name == "resid_post"
+            times = spec.samples if row.source is not None and row.source.random else 1
+            after = not row.edges and row.sites[0][0] == "resid_post"
             first = [min(layer_set(row.window, layer, depth)) + after for layer in layers]
             blocks = [depth if free else depth - each for each in first]
             groups.setdefault(at, []).extend(blocks * times * row.n_rows)
             prompts.setdefault(at, set()).add(number)
     for start, blocks in groups.items():
         suffix, others = length - start, len(prompts[start])
-        limit = config.max_rows or fast_rows(shape.sizes, length, device)
+        limit = spec.max_rows or fast_rows(shape.sizes, length, device)
         total = len(blocks) + others
         parts = ceil(total / max(LEAST, limit))
         tokens = (sum(blocks) + others * depth) * suffix
         wide = min(total, limit)
         # A pass measures every token; it holds the keys and values of its prompts once more.
-        passing = wide * shape.sizes.row(length, suffix, config.n_tokens) + others * need.cache
+        passing = wide * shape.sizes.row(length, suffix, spec.n_tokens) + others * need.cache
         work = work.plus(
             block_tokens=tokens,
             attended=tokens * length,
-            passes=parts * depth * (config.n_tokens if free else 1),
-            measured=len(blocks) * config.n_tokens,
+            passes=parts * depth * (spec.n_tokens if free else 1),
+            measured=len(blocks) * spec.n_tokens,
             passing=passing + need.measuring,
             rows=wide,
         )

@@ -1,4 +1,4 @@
-"""Recompute: some cells of a run once more, one full pass each, from its manifest and table."""
+"""Some cells of a run once more, one full pass each, from its manifest and table."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,84 +6,65 @@ from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid.edits.intervention import Intervention
 from knockgrid.engine.bind import bind
 from knockgrid.engine.collect import finished, meter_of
-from knockgrid.engine.executors.executor import Executor
-from knockgrid.edits.intervention import Intervention
-from knockgrid.engine.measure import Row
-from knockgrid.passes.prepared import Prepared, prepare
-from knockgrid.engine.settings import Settings
-from knockgrid.engine.setup import with_statistics
-from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.lookup import by_name
-from knockgrid.runs.prompt_lines import prompt_of
 from knockgrid.engine.executors import reference
+from knockgrid.engine.executors.executor import Executor
 from knockgrid.engine.executors.free_run import FreeRun
+from knockgrid.engine.measure import Row
+from knockgrid.engine.setup import Checked, check
+from knockgrid.prompts.data import prompt_from_data
+from knockgrid.spec import Spec
 
 Wanted = tuple[str, int]  # intervention and layer
+SAME = ("n_tokens", "mode", "metrics", "unit", "samples", "direction", "prepend_bos", "seed")
 
 
 @dataclass(frozen=True, eq=False)
-class Again:
-    """A sweep as it was set up, ready to carry out some of its cells again.
+class Recomputation:
+    """A sweep as it was checked, ready to compute some of its cells with the reference executor.
 
-    `metadata` is that of the run's table. All of its prompts are prepared, as the numbers that are
-    taken over the whole prompt set (standard deviations, means) need them.
+    All of its prompts are prepared, as the numbers that are taken over the whole prompt set
+    (standard deviations, means) need them.
     """
 
-    model: TransformerBridge
-    metadata: Mapping[str, Any]
-    ready: Sequence[Prepared]
-    settings: Settings
-    measures: Sequence[Divergence]
+    sweep: Checked
 
     @property
     def executor(self) -> Executor:
         """One full pass per cell; for free runs, whole sequences without a cache."""
-        return FreeRun(cached=False) if self.metadata["mode"] == "free_run" else reference
+        return FreeRun(cached=False) if self.sweep.spec.mode == "free_run" else reference
 
     def rows(self, prompt: str, wanted: Sequence[Wanted]) -> Iterator[Row]:
         """The rows of some cells of one prompt."""
-        number = [one.prompt.id for one in self.ready].index(prompt)
+        sweep = self.sweep
+        number = [one.prompt.id for one in sweep.ready].index(prompt)
         names = {name for name, _ in wanted}
         some = replace(
-            self.settings,
-            interventions=[one for one in self.settings.interventions if one.name in names],
+            sweep.settings,
+            interventions=[one for one in sweep.settings.interventions if one.name in names],
             layers=list(dict.fromkeys(layer for _, layer in wanted)),
         )
-        bound = bind(self.model, [self.ready[number]], [number], some)
+        bound = bind(sweep.model, [sweep.ready[number]], [number], some)
         bound = replace(
             bound, cells=[c for c in bound.cells if (c.intervention.name, c.layer) in wanted]
         )
-        meter = meter_of(self.model, bound, self.measures, self.metadata["unit"], some)
-        for _, rows in finished(self.model, bound, meter, self.executor, 8):
+        meter = meter_of(sweep.model, bound, sweep.measures, sweep.spec.unit, some)
+        for _, rows in finished(sweep.model, bound, meter, self.executor, 8):
             yield from rows
 
 
-def again(
+def recomputation(
     model: TransformerBridge,
     metadata: Mapping[str, Any],
     interventions: Sequence[Intervention],
     layers: Sequence[int],
-) -> Again:
+) -> Recomputation:
     """The sweep behind a table, with its set-level statistics computed anew over all prompts.
 
     `layers` are those that will be asked for; means are recorded at no others.
     """
-    prompts = [prompt_of(side) for side in metadata["prompts"]]
-    bos, n_tokens = metadata["prepend_bos"], metadata["n_tokens"]
-    ready = prepare(model, prompts, bos, n_tokens)
-    settings = Settings(
-        list(interventions),
-        list(layers),
-        n_tokens,
-        metadata["samples"],
-        metadata["direction"],
-        metadata["mode"] != "prompt_only",
-        bos,
-        metadata["seed"],
-        keep_kv=False,
-    )
-    settings = with_statistics(model, ready, settings)
-    measures = [by_name(name) for name in metadata["metrics"]]
-    return Again(model, metadata, ready, settings, measures)
+    prompts = [prompt_from_data(side) for side in metadata["prompts"]]
+    spec = Spec(layers=list(layers), **{name: metadata[name] for name in SAME})
+    return Recomputation(check(model, prompts, interventions, spec))

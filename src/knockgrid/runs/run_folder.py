@@ -16,7 +16,7 @@ from knockgrid.errors import InputError
 from knockgrid.table.parquet import table_bytes, whole_file
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.engine.setup import SetLevel
-from knockgrid.runs.config import BOUNDS, WHERE
+from knockgrid.spec import BOUNDS, WHERE
 from knockgrid.runs.digests import bytes_digest
 from knockgrid.runs.manifest import (
     MANIFEST,
@@ -26,7 +26,7 @@ from knockgrid.runs.manifest import (
     run_digest,
     write_manifest,
 )
-from knockgrid.runs.prompt_lines import line_of, prompt_of
+from knockgrid.prompts.data import prompt_as_data, prompt_from_data
 from knockgrid.runs.set_level import read_set_level
 from knockgrid.runs.shard import (
     Damaged,
@@ -173,7 +173,7 @@ class RunFolder:
         # not `splitlines`, which also cuts at separators that a prompt may hold
         lines = [json.loads(one) for one in files[PLAN].decode("utf-8").split("\n") if one]
         level = read_set_level(files[STATISTICS], manifest["sigma"])
-        return Plan([prompt_of(one) for one in lines], [one["shard"] for one in lines], level)
+        return Plan([prompt_from_data(one) for one in lines], [one["shard"] for one in lines], level)
 
     def check_same(self, start: Start) -> None:
         """Refuse to go on with what is not the run that was begun here.
@@ -194,7 +194,7 @@ class RunFolder:
                 "the model is set now); choose another folder with --out"
             )
         theirs = zip(plan.prompts, plan.shards, strict=True)
-        if start.lines() != [line_of(prompt, shard=shard) for prompt, shard in theirs]:
+        if start.lines() != [prompt_as_data(prompt, shard=shard) for prompt, shard in theirs]:
             raise InputError(
                 f"{self.path} was begun with other prompts; choose another folder with --out"
             )

@@ -9,7 +9,7 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.passes.run import input_device
-from knockgrid.engine.setup import METRICS
+from knockgrid.spec import METRICS
 from knockgrid.divergences.evaluate import evaluate
 from knockgrid.divergences.lookup import by_name
 from knockgrid.runs.weights import Shape, of_model

@@ -8,7 +8,7 @@ import pandas as pd
 
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.engine.setup import Setup
-from knockgrid.runs.prompt_lines import line_of
+from knockgrid.prompts.data import prompt_as_data
 from knockgrid.runs.set_level import write_set_level
 
 
@@ -32,7 +32,7 @@ class Start:
     def lines(self) -> list[dict[str, Any]]:
         """The lines of the plan."""
         pairs = zip(self.prompts, self.shards, strict=True)
-        return [line_of(prompt, shard=shard) for prompt, shard in pairs]
+        return [prompt_as_data(prompt, shard=shard) for prompt, shard in pairs]
 
 
 def start_of(

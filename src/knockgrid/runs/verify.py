@@ -11,17 +11,17 @@ from typing import Any
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid.edits.data import from_data
 from knockgrid.errors import InputError
 from knockgrid.host.bridge import describe
 from knockgrid.engine.setup import versions
 from knockgrid.table.table import metadata_of, metrics
-from knockgrid.runs.config import SweepConfig, config_of
 from knockgrid.runs.digests import file_digest, row_digests
-from knockgrid.runs.identity import digest
 from knockgrid.runs.manifest import DECIDED, run_digest
-from knockgrid.runs.plan import interventions_of, load_model
-from knockgrid.runs.prompt_lines import prompt_of
-from knockgrid.runs.recompute import Again, again
+from knockgrid.runs.job import load_model
+from knockgrid.runs.recompute import Recomputation, recomputation
+from knockgrid.runs.study import spec_of
+from knockgrid.spec import digest
 from knockgrid.runs.run_folder import SAME_MODEL, SAME_PASS, SHARDS, RunFolder
 from knockgrid.runs.store import read_run, scan_run
 
@@ -50,6 +50,7 @@ def verify(
     folder: str | Path,
     *,
     model: TransformerBridge | None = None,
+    known: Sequence[Any] = (),
     cells: int = 20,
     seed: int = 0,
 ) -> Verification:
@@ -64,6 +65,7 @@ def verify(
     Args:
         folder: a run folder with `manifest.json`.
         model: the model to hold the run against; by default the one that the run names.
+        known: classes and measures of your own that took part, and tensors of `fixed`.
         cells: so many cells, drawn by `seed`, are computed anew with the reference executor, one
             full pass each; where rows do not fit their digest, all cells of that intervention are.
         seed: of the draw of cells.
@@ -96,13 +98,15 @@ def verify(
         found.mismatches.append(str(error))
         return found
     suspects = check_rows(stamped, table, found)
-    if "interventions" in manifest["config"]:
-        found.notes.append("the run was begun from Python, so no cell was computed anew")
-        return found
-    config = config_of(folder, manifest)
-    model = load_model(config) if model is None else model
+    if model is None:
+        spec = spec_of(folder, manifest)
+        if spec.model is None:
+            raise InputError(
+                f"{folder} was begun with a model that was not loaded by kg.load; give verify(model=)"
+            )
+        model = load_model(spec)
     if check_model(manifest, model, found):
-        check_cells(table, config, model, suspects, cells, seed, found)
+        check_cells(table, manifest, model, known, suspects, cells, seed, found)
     return found
 
 
@@ -137,19 +141,13 @@ def check_settings(
         found.mismatches.append("the manifest is not what the shards were computed under")
     if manifest["rows"] != len(table):
         found.mismatches.append(f"the table has {len(table)} rows, the manifest {manifest['rows']}")
-    if digest_of(run.path, manifest) != manifest["config_digest"]:
+    if digest(manifest["config"]) != manifest["config_digest"]:
         found.mismatches.append("the settings in the manifest do not have their stamped digest")
     known = {side["id"] for side in metadata_of(table)["prompts"]}
     strangers = sorted(set(table["prompt"]) - known)
     if strangers:
         found.mismatches.append(f"prompt {strangers[0]!r} has rows, but no entry in the side table")
     found.checked.append(f"{len(DECIDED)} settings of the manifest")
-
-
-def digest_of(folder: Path, manifest: dict[str, Any]) -> str:
-    """The digest of the settings in a manifest, of a run begun by a command or from Python."""
-    given = manifest["config"]
-    return digest(given) if "interventions" in given else config_of(folder, manifest).digest()
 
 
 def stamped_rows(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -203,8 +201,9 @@ def _short(value: object) -> str:
 
 def check_cells(
     table: pd.DataFrame,
-    config: SweepConfig,
+    manifest: Mapping[str, Any],
     model: TransformerBridge,
+    known: Sequence[Any],
     suspects: Sequence[Rows],
     cells: int,
     seed: int,
@@ -222,11 +221,10 @@ def check_cells(
         return
     layers = sorted({int(layer) for places in chosen.values() for _, layer in places})
     metadata = metadata_of(table)
-    prompts = [prompt_of(side) for side in metadata["prompts"]]
-    rows = interventions_of(config, prompts, model.tokenizer)
-    sweep = again(model, metadata, rows, layers)
+    rows = [from_data(one, known) for one in manifest["interventions"]]
+    sweep = recomputation(model, metadata, rows, layers)
     for scale, value in metadata["sigma"].items():
-        now = sweep.settings.sigma.get(scale)
+        now = sweep.sweep.settings.sigma.get(scale)
         if now is None or not math.isclose(now, value, rel_tol=1e-5):
             found.mismatches.append(f"sigma over {scale!r} is {value} in the run, {now} anew")
     count = sum(map(len, chosen.values()))
@@ -246,7 +244,7 @@ def drawn(table: pd.DataFrame, cells: int, seed: int) -> dict[str, list[tuple[st
 
 
 def compare(
-    table: pd.DataFrame, sweep: Again, prompt: str, places: Sequence[tuple[str, int]]
+    table: pd.DataFrame, sweep: Recomputation, prompt: str, places: Sequence[tuple[str, int]]
 ) -> Iterator[str]:
     """What differs between a prompt's stored cells and the same cells computed anew."""
     mine = table[(table["prompt"] == prompt) & (table["status"] == "ok")]

@@ -16,7 +16,7 @@ def entries() -> dict[str, str]:
         >>> entries()["lin1991"].splitlines()[0]
         '@article{lin1991,'
     """
-    text = files("knockgrid.report").joinpath("references.bib").read_text("utf-8")
+    text = files("knockgrid.reports").joinpath("references.bib").read_text("utf-8")
     found = [entry.strip() for entry in re.split(r"^(?=@)", text, flags=re.MULTILINE) if entry]
     return {entry[entry.index("{") + 1 : entry.index(",")]: entry for entry in found}
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from knockgrid.display.escape import html
 from knockgrid.errors import InputError
 from knockgrid.figures import contrast_curves, layer_curve, layer_heatmap, panels, token_heatmap
-from knockgrid.report import draw
+from knockgrid.reports import draw
 from knockgrid.table.table import metadata_of
 from knockgrid.table.treatments import only_rows, treatments
 

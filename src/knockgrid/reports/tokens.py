@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt
 
-from knockgrid.report.cells import Cells
-from knockgrid.report.opened import Opened
-from knockgrid.report.packing import packed
+from knockgrid.reports.cells import Cells
+from knockgrid.reports.opened import Opened
+from knockgrid.reports.packing import packed
 
 FOR_TOKENS = 900_000
 """Bytes of a page that tokens may take."""

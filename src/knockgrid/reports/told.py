@@ -5,8 +5,8 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from knockgrid.errors import InputError
-from knockgrid.report.methods import methods
-from knockgrid.report.opened import Opened
+from knockgrid.reports.methods import methods
+from knockgrid.reports.opened import Opened
 from knockgrid.table.left_out import left_out
 
 LONGEST = 20

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from knockgrid.errors import InputError
 from knockgrid.figures.words import metric_label, row_labels
-from knockgrid.report.packing import digits
+from knockgrid.reports.packing import digits
 from knockgrid.stats.mean_interval import mean_interval
 from knockgrid.table.by_prompt import CELL
 from knockgrid.table.floor import floor_of

@@ -12,13 +12,13 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from knockgrid.display.escape import html
-from knockgrid.report import told
-from knockgrid.report.compared import compared
-from knockgrid.report.opened import Opened, opened
-from knockgrid.report.packing import for_script
-from knockgrid.report.payload import payload
-from knockgrid.report.pictures import pictures
-from knockgrid.report.target import system_said, target_of
+from knockgrid.reports import told
+from knockgrid.reports.compared import compared
+from knockgrid.reports.opened import Opened, opened
+from knockgrid.reports.packing import for_script
+from knockgrid.reports.payload import payload
+from knockgrid.reports.pictures import pictures
+from knockgrid.reports.target import system_said, target_of
 from knockgrid.table.parquet import whole_file
 
 FILE, COMPARED = "report.html", "report_compare.html"
@@ -111,7 +111,7 @@ def rendered(template: str, scripts: tuple[str, ...], content: Mapping[str, Any]
 
 
 def _part(name: str) -> str:
-    return files("knockgrid.report").joinpath("parts").joinpath(name).read_text("utf-8")
+    return files("knockgrid.reports").joinpath("parts").joinpath(name).read_text("utf-8")
 
 
 def _write(text: str, path: Path) -> None:

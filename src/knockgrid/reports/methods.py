@@ -7,13 +7,14 @@ from typing import Any
 import pandas as pd
 
 from knockgrid.errors import InputError
-from knockgrid.report.methods_edits import Text, number_of, row_of, say_edits, say_partners
-from knockgrid.report.references import bibtex
-from knockgrid.runs.config import SweepConfig, config_of
+from knockgrid.reports.methods_edits import Text, number_of, row_of, say_edits, say_partners
+from knockgrid.reports.references import bibtex
+from knockgrid.runs.job import interventions_of
 from knockgrid.runs.manifest import read_manifest
-from knockgrid.runs.plan import interventions_of
 from knockgrid.runs.run_folder import LABELS, RunFolder
 from knockgrid.runs.store import is_whole, open_run
+from knockgrid.runs.study import spec_of
+from knockgrid.spec import Spec
 from knockgrid.stats.clusters import FEWEST, clusters, counted, fewest
 from knockgrid.table.left_out import some_of
 from knockgrid.table.parquet import read_table
@@ -53,13 +54,13 @@ def methods(folder: str | Path) -> str:
             "when all shards of the run are there: give the command that made it again"
         )
     table = open_run(folder)
-    config = config_of(folder, manifest)
+    spec = spec_of(folder, manifest)
     text = Text()
-    _model(text, manifest, config)
+    _model(text, manifest, spec)
     _prompts(text, manifest, table)
     _missing(text, manifest, table)
     _labels(text, folder)
-    rows = interventions_of(config)
+    rows = interventions_of(spec)
     say_edits(text, rows, manifest)
     say_partners(text, {one.name for one in rows}, manifest)
     _measure(text, manifest, table)
@@ -69,14 +70,14 @@ def methods(folder: str | Path) -> str:
     return " ".join(text.sentences) + "\n\n" + bibtex(text.keys, manifest["versions"]) + "\n"
 
 
-def _model(text: Text, manifest: Mapping[str, Any], config: SweepConfig) -> None:
+def _model(text: Text, manifest: Mapping[str, Any], spec: Spec) -> None:
     model, versions = manifest["model"], manifest["versions"]
-    cited = ["smollm2"] if config.model == "demo" else []
-    revision = f", revision {config.revision}" if config.revision else ""
+    cited = ["smollm2"] if spec.model == "demo" else []
+    revision = f", revision {spec.revision}" if spec.revision else ""
     text.say(
         f"We edited {model['name']} ({model['architecture']}, {model['n_layers']} layers"
         f"{revision}, {model['dtype']}, {model['attn_implementation']} attention, weights digest "
-        f"{model['weights_digest'][:12]}) on {_device(manifest, config)}",
+        f"{model['weights_digest'][:12]}) on {_device(manifest, spec)}",
         *cited,
     )
     text.say(
@@ -88,10 +89,10 @@ def _model(text: Text, manifest: Mapping[str, Any], config: SweepConfig) -> None
     )
 
 
-def _device(manifest: Mapping[str, Any], config: SweepConfig) -> str:
+def _device(manifest: Mapping[str, Any], spec: Spec) -> str:
     hardware = manifest["hardware"]
     where = hardware["gpu"] if manifest["model"]["device"] != "cpu" else None
-    spread = f", device map {config.device_map}" if config.device_map else ""
+    spread = f", device map {spec.device_map}" if spec.device_map else ""
     return f"{where or hardware['machine'] + ' CPU'}{spread}"
 
 
@@ -104,13 +105,19 @@ def _prompts(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
     groups = pd.Series([side["group"] for side in sides], dtype=object).dropna()
     parts = [f"{n} {name}" for name, n in groups.value_counts(sort=False).items()]
     text.say(
-        f"The prompt set ({manifest['config']['prompts']}) holds {number_of(len(sides), 'prompt')}"
+        f"The prompt set ({_origin(manifest)}) holds {number_of(len(sides), 'prompt')}"
         + (over if relations else "")
         + (f", of them {', '.join(parts)}" if parts else "")
         + _form(manifest["config"]["form"])
         + _selection(manifest)
         + f"; BOS was {'' if manifest['prepend_bos'] else 'not '}prepended"
     )
+
+
+def _origin(manifest: Mapping[str, Any]) -> str:
+    """Where the prompts come from; those that were given as objects have a digest."""
+    prompts = manifest["config"]["prompts"]
+    return prompts if isinstance(prompts, str) else f"given in Python, digest {prompts['digest']}"
 
 
 def _missing(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> None:

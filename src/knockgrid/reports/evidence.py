@@ -5,14 +5,13 @@ It is made of ordinary runs, each in a folder of its own that `verify` and `meth
 and the known prompts without BOS, behind another text and in a chat model's turn.
 """
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.display.escape import file_name
 from knockgrid.errors import InputError
@@ -29,9 +28,10 @@ from knockgrid.figures import (
     save,
     threshold_curve,
 )
-from knockgrid.runs.carry_out import LABEL_ORDER, carry_out
-from knockgrid.runs.config import SweepConfig
+from knockgrid.runs.job import LABEL_ORDER, load_model
+from knockgrid.runs.run import run
 from knockgrid.runs.run_folder import FIGURES, LABELS
+from knockgrid.spec import Spec, rows_as_data
 from knockgrid.stats import exceeds, exceeds_in_words, survives
 from knockgrid.stats.source_comparison import source_comparison
 from knockgrid.table.parquet import read_table, whole_file, write_table
@@ -45,23 +45,23 @@ LEAST = 12
 """Known prompts of a form: with fewer, neither half could have six clusters."""
 
 
-def plan(base: SweepConfig) -> dict[str, SweepConfig]:
+def plan(base: Spec) -> dict[str, Spec]:
     """The runs by the name of their folder.
 
     Example:
-        >>> list(plan(SweepConfig(limit=100, unknown=100)))
+        >>> list(plan(Spec(limit=100, unknown=100)))
         ['main', 'sources', 'no_bos', 'template', 'chat']
     """
     main = {
         "known": True,
-        "source": ("noise", "swap"),
-        "window": (5, 1),
+        "interventions": rows_as_data(sources=("noise", "swap"), windows=(5, 1)),
         "labels": base.unknown > 0,
         "contrasts": True,
         "nulls": True,
     }
     again = {**main, "unknown": 0, "labels": False, "nulls": False}
-    several = {**again, "source": SOURCES, "rows": ("subject", "last"), "contrasts": False}
+    corrupted = rows_as_data(("subject", "last"), SOURCES)
+    several = {**again, "interventions": corrupted, "contrasts": False}
     runs = {
         "main": main,
         "sources": several,
@@ -69,23 +69,23 @@ def plan(base: SweepConfig) -> dict[str, SweepConfig]:
         "template": {**again, "form": TEMPLATE},
         "chat": {**again, "form": "chat"},
     }
-    return {name: base.model_copy(update=changes) for name, changes in runs.items()}
+    return {name: base.but(**changes) for name, changes in runs.items()}
 
 
-def evidence(base: SweepConfig, out: Path, load: Callable[[], TransformerBridge]) -> Iterator[Path]:
+def evidence(base: Spec, out: Path) -> Iterator[Path]:
     """Carry out the runs that are missing, then draw everything from their tables.
 
     Raises:
-        InputError: as `carry_out`; a model without BOS or chat template leaves those runs out.
+        InputError: as `run`; a model without BOS or chat template leaves those runs out.
     """
     if base.limit is not None and base.limit < LEAST:
         raise InputError(f"limit {base.limit} is too few to find and confirm; give {LEAST} or more")
-    model = cache(load)
     tables: dict[str, pd.DataFrame] = {}
     left_out: dict[str, str] = {}
-    for name, config in plan(base).items():
+    load = cache(partial(load_model, base))
+    for name, spec in plan(base).items():
         try:
-            tables[name] = carry_out(config, out / name, model)
+            tables[name] = run(spec, out / name, load=load)
         except InputError as reason:
             if name in ("main", "sources"):
                 raise

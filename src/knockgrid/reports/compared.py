@@ -7,12 +7,12 @@ import pandas as pd
 from knockgrid.errors import InputError
 from knockgrid.figures import side_by_side
 from knockgrid.figures.words import metric_label
-from knockgrid.report import told
-from knockgrid.report.cells import told_metrics
-from knockgrid.report.opened import Opened
-from knockgrid.report.payload import payload
-from knockgrid.report.pictures import Picture, inline
-from knockgrid.report.shared import Shared, other_edits, shared_prompts
+from knockgrid.reports import told
+from knockgrid.reports.cells import told_metrics
+from knockgrid.reports.opened import Opened
+from knockgrid.reports.payload import payload
+from knockgrid.reports.pictures import Picture, inline
+from knockgrid.reports.shared import Shared, other_edits, shared_prompts
 
 OWN = ("started", "begun_by", "finished", "config_digest", "run_digest", "rows", "compact")
 """Entries of the section Run that differ between any two runs."""

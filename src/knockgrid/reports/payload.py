@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
 
-from knockgrid.report.cells import Cells, cells_of, rows_of, summary, told_metrics
-from knockgrid.report.opened import Opened
-from knockgrid.report.packing import LARGEST, coded, packed
-from knockgrid.report.tokens import tokens_of
+from knockgrid.reports.cells import Cells, cells_of, rows_of, summary, told_metrics
+from knockgrid.reports.opened import Opened
+from knockgrid.reports.packing import LARGEST, coded, packed
+from knockgrid.reports.tokens import tokens_of
 from knockgrid.table.table import metadata_of
 
 FOR_NUMBERS = 450_000

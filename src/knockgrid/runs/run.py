@@ -1,10 +1,8 @@
-"""resumable: a sweep that is carried out shard by shard into a run folder."""
+"""run: a sweep that is computed shard by shard into a run folder, begun or resumed."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -12,101 +10,86 @@ from typing import Any
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid.errors import InputError, unknown
-from knockgrid.passes.exclusive import exclusive
-from knockgrid.engine.executors.executor import Executor
-from knockgrid.edits.intervention import Intervention, listed
-from knockgrid.host.bridge import describe
 from knockgrid.display.progress import bar
-from knockgrid.prompts.prompt import Prompt
-from knockgrid.engine.setup import SetLevel, Setup, set_up
-from knockgrid.engine.in_memory import Model, loaded
-from knockgrid.table.table import KEY
-from knockgrid.runs.closed import ENGINES
-from knockgrid.runs.config import BOUNDS
+from knockgrid.errors import InputError, unknown
+from knockgrid.evidence import with_noise_floor
+from knockgrid.evidence.noise_floor import floor_of_nulls
+from knockgrid.host.bridge import describe
+from knockgrid.passes.exclusive import exclusive
+from knockgrid.runs.choose import check_prompts
 from knockgrid.runs.disk import disk_errors_said
-from knockgrid.runs.in_process import Engine, InProcess, Recipe, Task
 from knockgrid.runs.finish import finish
-from knockgrid.runs.identity import digest, digest_of, identity
+from knockgrid.runs.in_process import Engine, InProcess, Recipe, Task
 from knockgrid.runs.interrupt import Stopped, asked_to_stop
+from knockgrid.runs.job import Job, data_digest, treatments_of, wants_floor
 from knockgrid.runs.manifest import SCHEMA, hardware, now
-from knockgrid.runs.run_folder import Plan, RunFolder
+from knockgrid.runs.run_folder import RunFolder
 from knockgrid.runs.shard import Shard, pandas_of, schema, schema_of
-from knockgrid.runs.split import local_device, mine, part_of
-from knockgrid.runs.start import Start, start_of
+from knockgrid.runs.split import mine, part_of
 from knockgrid.runs.store import open_run
 from knockgrid.runs.work import PromptsFailed
+from knockgrid.spec import ENGINES, Spec, digest
+from knockgrid.table.table import KEY, metadata_of
 
 
-def resumable(
+def run(
+    spec: Spec,
     out: str | Path,
-    model: Model,
-    prompts: Sequence[Prompt] | Prompt,
-    interventions: Sequence[Intervention] | Intervention,
-    options: Mapping[str, Any],
+    *,
     shard: str | None = None,
-    progress: bool = True,
     engine: Any = "single",
+    progress: bool = True,
+    load: Callable[[], TransformerBridge] | None = None,
 ) -> pd.DataFrame:
-    """Begin a sweep in a folder, or go on with it, and read its table.
+    """Sweep as a spec says, shard by shard; a run that was begun in the folder is resumed.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.runs.run(kg.Spec(mode="none"), "runs/nowhere")
+        Traceback (most recent call last):
+        ...
+        knockgrid.errors.InputError: unknown mode 'none'. Allowed: prompt_only, persistent, free_run
+
+    What can be refused is refused before a model is loaded, and a finished run loads none. `load`
+    gives the model where several runs share one.
 
     Raises:
-        InputError: as `sweep`; a folder that holds another run.
-        PromptsFailed: some prompts raised.
+        InputError: a bad spec, a folder that holds a different run, or no prompts.
+        PromptsFailed: some prompts raised; the others are kept.
         Stopped: it was asked to stop, and did after the shard in hand.
     """
-    part = part_of(shard)
-    folder = RunFolder(Path(out))
-    rows = listed(interventions)
-    executor = options["executor"]
-    named = executor.name if isinstance(executor, Executor) else executor
-    # Bounds are no part of what a run is: it may go on where there is less memory.
-    deciding = {name: value for name, value in options.items() if name not in BOUNDS}
-    given = [prompts] if isinstance(prompts, Prompt) else list(prompts)
-    config = identity(rows, {**deciding, "executor": named})
-    config["prompts"] = digest_of(given)
-    folder.check(config)
-    if folder.begun and isinstance(model, TransformerBridge):
-        folder.check_model(describe(model))
-    recipe = Given(model, given, rows, options, shard)
-    with held(model), engine_of(engine, recipe) as chosen:
-        begun(folder, config, digest(config), chosen)
-        return carried_on(folder, part, progress, chosen)
+    treatments_of(spec)
+    part, folder, plain = part_of(shard), RunFolder(Path(out)), spec.plain()
+    folder.check(plain)
+    folder.check_data(data_digest(spec))
+    if not folder.begun:
+        check_prompts(spec)
+    elif isinstance(spec.model, TransformerBridge):
+        folder.check_model(describe(spec.model))
+    with held(spec.model), engine_of(engine, Job(spec, shard, load)) as chosen:
+        begin(folder, plain, chosen)
+        table = resume(folder, part, progress, chosen)
+    return with_floor_of_nulls(folder, spec, table)
 
 
-def held(model: Model) -> AbstractContextManager[Any]:
+def held(model: Any) -> AbstractContextManager[Any]:
     """A model of the caller's for this thread alone; one that is loaded here is ours anyway."""
     return exclusive(model, "sweep") if isinstance(model, TransformerBridge) else nullcontext()
 
 
-@dataclass(frozen=True, eq=False)
-class Given:
-    """A sweep as it was asked for from Python."""
-
-    model: Model
-    prompts: Sequence[Prompt]
-    rows: Sequence[Intervention]
-    options: Mapping[str, Any]
-    shard: str | None = None
-
-    @cached_property
-    def loaded(self) -> TransformerBridge:
-        """The model, which is loaded when it is needed, and once."""
-        return loaded(self.model, local_device(self.shard))
-
-    def start(self) -> Start:
-        """What the run begins with."""
-        return start_of(self._set_up(None))
-
-    def set_up(self, plan: Plan) -> Setup:
-        """The sweep, with the statistics that the run was begun with."""
-        return self._set_up(plan.set_level)
-
-    def _set_up(self, level: SetLevel | None) -> Setup:
-        return set_up(self.loaded, self.prompts, self.rows, **self.options, set_level=level)
+def with_floor_of_nulls(folder: RunFolder, spec: Spec, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the floor that its own nulls give, which is known only when all are there."""
+    manifest = folder.manifest
+    wanted = wants_floor(spec) and spec.nulls and "noise_floor" not in manifest
+    if not wanted or not manifest["finished"]:
+        return table
+    table = with_noise_floor(table, floor_of_nulls(table))
+    with disk_errors_said(folder.path):
+        folder.update(noise_floor=metadata_of(table)["noise_floor"])
+    return table
 
 
-def engine_of(engine: Any, recipe: Recipe) -> Engine:
+def engine_of(engine: Any, recipe: Job) -> Engine:
     """The engine that a name or its options stand for.
 
     Raises:
@@ -119,7 +102,7 @@ def engine_of(engine: Any, recipe: Recipe) -> Engine:
     options = RayEngine() if engine == "ray" else engine
     if not isinstance(options, RayEngine):
         raise unknown("engine", engine, ENGINES)
-    if isinstance(getattr(recipe, "model", None), TransformerBridge):
+    if isinstance(recipe.spec.model, TransformerBridge):
         raise InputError(
             "engine is 'ray', whose actors load the model themselves, but model is a bridge that "
             "lives in this process; give its name, its folder, or a function that loads it, as "
@@ -128,7 +111,7 @@ def engine_of(engine: Any, recipe: Recipe) -> Engine:
     return options.carrying_out(recipe)
 
 
-def begun(folder: RunFolder, config: Mapping[str, Any], config_digest: str, engine: Engine) -> None:
+def begin(folder: RunFolder, config: Mapping[str, Any], engine: Engine) -> None:
     """Begin a run unless it was begun before: set-level statistics, plan, manifest.
 
     Of several processes that begin a run at once one writes the manifest; the others go on with
@@ -142,7 +125,7 @@ def begun(folder: RunFolder, config: Mapping[str, Any], config_digest: str, engi
         manifest = {
             "schema": SCHEMA,
             "config": config,
-            "config_digest": config_digest,
+            "config_digest": digest(config),
             "started": now(),
             "finished": None,
             "hardware": hardware(),
@@ -156,25 +139,25 @@ def begun(folder: RunFolder, config: Mapping[str, Any], config_digest: str, engi
         folder.settle(folder.manifest)
 
 
-def carried_on(
+def resume(
     folder: RunFolder, part: tuple[int, int], progress: bool, engine: Engine
 ) -> pd.DataFrame:
     """Carry out this part's missing shards; whoever finds all of them there ends the run."""
     manifest = folder.manifest
     total = manifest["plan"]["shards"]
     if manifest.get("compact"):
-        return of_whole(folder)
+        return table_of(folder)
     with disk_errors_said(folder.path):
         wanted = [i for i in mine(total, part) if folder.state(i, manifest) != "finished"]
     if wanted:
-        keep(folder, manifest, wanted, progress, engine)
+        compute(folder, manifest, wanted, progress, engine)
     if all(folder.shard_path(i).exists() for i in range(total)):
         with disk_errors_said(folder.path):
             finish(folder)
-    return of_whole(folder, mine(total, part))
+    return table_of(folder, mine(total, part))
 
 
-def of_whole(folder: RunFolder, part: Sequence[int] = ()) -> pd.DataFrame:
+def table_of(folder: RunFolder, part: Sequence[int] = ()) -> pd.DataFrame:
     """The table of a run, as far as it is there, if no prompt failed in it or in this part of it.
 
     Raises:
@@ -203,7 +186,7 @@ def nothing_yet(manifest: Mapping[str, Any]) -> pd.DataFrame:
     return table
 
 
-def keep(
+def compute(
     folder: RunFolder,
     manifest: Mapping[str, Any],
     wanted: Sequence[int],

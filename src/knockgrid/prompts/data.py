@@ -1,0 +1,45 @@
+"""Prompts as plain data, from which the same prompts are built again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from knockgrid.prompts.prompt import Prompt
+
+
+def prompt_as_data(prompt: Prompt, **more: Any) -> dict[str, Any]:
+    """Everything that a sweep reads of a prompt, and its partner, as JSON holds it.
+
+    Example:
+        >>> prompt = Prompt("Rome is in", spans={"subject": "Rome"}, id="rome")
+        >>> prompt_as_data(prompt, shard=0)["spans"], prompt_from_data(prompt_as_data(prompt)).id
+        ({'subject': [0, 4]}, 'rome')
+    """
+    return {
+        "id": prompt.id,
+        "text": prompt.text,
+        "spans": spans_as_data(prompt),
+        "answers": list(prompt.answers),
+        "relation": prompt.relation,
+        "group": prompt.group,
+        "swap": None if prompt.swap is None else prompt_as_data(prompt.swap),
+        **more,
+    }
+
+
+def spans_as_data(prompt: Prompt) -> dict[str, list[int]]:
+    """The spans of a prompt as JSON holds them."""
+    return {name: [int(i) for i in span] for name, span in prompt.spans.items()}
+
+
+def prompt_from_data(data: Mapping[str, Any]) -> Prompt:
+    """The prompt behind its data, or behind an entry of the side table, with its swap partner."""
+    partner = data.get("swap")
+    return Prompt(
+        data["text"],
+        id=data["id"],
+        spans={name: tuple(span) for name, span in data["spans"].items()},
+        answers=tuple(data.get("answers", ())),
+        relation=data.get("relation"),
+        group=data.get("group"),
+        swap=None if partner is None else prompt_from_data(partner),
+    )
