@@ -1,6 +1,6 @@
 """Layer × token position of one prompt: what is restored (or lost) at each token.
 
-python experiments/token_positions.py --direction denoise --act-name mlp_out --window 10
+python experiments/token_positions.py --direction denoising --act-name mlp_out --window 10
 """
 
 import argparse
@@ -17,7 +17,7 @@ def main():
     parser.add_argument("--answer", default="Paris")
     parser.add_argument("--act-name", default="resid_post")
     parser.add_argument("--window", type=int, default=1)
-    parser.add_argument("--direction", choices=["noise", "denoise"], default="denoise")
+    parser.add_argument("--direction", choices=["noising", "denoising"], default="denoising")
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--metric", default="logp_answer")
     parser.add_argument("--out", type=Path, default=Path("runs/token_positions"))

@@ -29,7 +29,8 @@ TREATMENTS = (
     ("attention", "knockout", None, 5, "treatment", None),
     ("last", "patch resid_post", "corrupted_run(noise(3.0))", 1, "treatment", None),
 )
-NULLS = (("subject | ulp", "patch resid_post", None, 1, "null", "subject"),)
+NULLS = (("subject | ulp", "patch resid_post", "ulp()", 1, "null", "subject"),)
+LABELS = {"subject": "Subj.", "attention": "Attn."}
 METRICS = ("js", "kl", "kl_reverse", "tv", "logp_clean", "rank_clean")
 WORDS = tuple(f" word{i}" for i in range(40))
 CITIES = ("Rome", "Oslo", "Lima", "Cairo", "Quito", "Seoul", "Paris", "Delhi", "Accra", "Minsk")
@@ -126,7 +127,6 @@ def manifest_of(made: Made, folder: Path, shards: int) -> dict:
     settings = Spec(layers=made.layers, n_tokens=made.tokens, top=made.top, seed=made.seed).plain()
     if made.python:
         settings |= {"model": None, "prompts": {"prompts": made.n, "digest": "0" * 16}}
-    keys = ("name", "kind", "source", "window", "role", "of")
     floor = {"overall": 1e-9, "cells": {}}
     whole = {
         "schema": SCHEMA,
@@ -139,15 +139,15 @@ def manifest_of(made: Made, folder: Path, shards: int) -> dict:
         "mode": "free_run" if made.wrote else "prompt_only",
         "unit": made.unit,
         "metrics": list(made.metrics),
-        "direction": "noise",
+        "direction": "noising",
         "samples": 1,
         "seed": made.seed,
         "prepend_bos": True,
         "n_tokens": made.tokens,
         "layer_order": made.layers,
         "intervention_order": names,
-        "labels": {n: {"subject": "Subj.", "attention": "Attn."}.get(n, n) for n in names},
-        "interventions": [dict(zip(keys, row, strict=True)) for row in made.rows],
+        "labels": {n: LABELS.get(n, n) for n in names},
+        "interventions": [described(*row) for row in made.rows],
         "sigma": {"subject": made.sigma},
         "model": {
             **{"name": "made-up", "architecture": "None", "n_layers": 30, "d_model": 8},
@@ -178,6 +178,18 @@ def manifest_of(made: Made, folder: Path, shards: int) -> dict:
         },
     }
     return {**whole, "run_digest": run_digest(whole)}
+
+
+def described(name, kind, source, window, role, of) -> dict:
+    """An intervention as `describe` and `as_data` give it."""
+    row, named = name.split(" ")[0], {"name": name, "window": window, "role": role, "of": of}
+    whole = {**named, "row": row, "kind": kind, "source": source, "place": row}
+    whole["corruption"] = source and source.removeprefix("corrupted_run(").removesuffix(")")
+    data = {**named, "kind": kind.split(" ")[0], "label": LABELS.get(name, name)}
+    if kind != "knockout":
+        data |= {"act_name": "resid_post", "pos": row}
+        data["source"] = {"kind": "ulp" if role == "null" else "corrupted_run"}
+    return {**whole, "data": data}
 
 
 def shard_of(made: Made, prompts: list, mine: list[int], number: int, run: RunFolder) -> Shard:

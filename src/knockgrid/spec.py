@@ -117,10 +117,10 @@ class Spec:
         1, int, "draws of a random source, over which divergences are averaged", least=1
     )
     direction: Any = option(
-        "noise",
-        Literal["noise", "denoise"],
-        "noise edits the clean run, denoise puts clean values into the corrupted run; divergences "
-        "refer to the clean run in both",
+        "noising",
+        Literal["noising", "denoising"],
+        "noising edits the clean run, denoising puts clean values into the corrupted run; both "
+        "measure divergences from the clean run",
     )
     executor: Any = option(
         "auto",
@@ -269,7 +269,7 @@ def rows_as_data(
             continue
         for source in sources:
             name = f"{row} {source}" if len(sources) > 1 else row
-            patch = {"kind": "patch", "act_name": act_name, "at": row, "source": _source(source)}
+            patch = {"kind": "patch", "act_name": act_name, "pos": row, "source": _source(source)}
             made.append({**patch, "name": name, "label": {"subject": "Subj."}.get(row, "Last.")})
     return tuple(made)
 

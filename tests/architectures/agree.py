@@ -39,7 +39,7 @@ def prepared(
     n_tokens=1,
     persistent=False,
     samples=1,
-    direction="noise",
+    direction="noising",
     bos=True,
     keep_kv=True,
 ) -> tuple[list[Prepared], Settings]:

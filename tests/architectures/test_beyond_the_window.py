@@ -62,7 +62,7 @@ def kinds(family):
     return [one for kind, ones in rows.items() if kind not in family.refused for one in ones]
 
 
-NOISE = kg.noise(3.0, at=["subject", "near"])
+NOISE = kg.noise(3.0, pos=["subject", "near"])
 OPTIONS = {"layers": [0, 1], "n_tokens": 4}
 
 

@@ -110,7 +110,7 @@ def test_samples_and_the_corrupted_run_as_base(family, boot, prompts):
         kg.patch("z", "last", kg.corrupted_run(by=kg.swap()), name="swap"),
     ]
     model = boot(family)
-    for direction in ("noise", "denoise"):
+    for direction in ("noising", "denoising"):
         found = list(
             compare(model, fast(family), prompts, kinds, samples=2, direction=direction, layers=[1])
         )

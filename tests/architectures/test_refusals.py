@@ -126,7 +126,7 @@ def test_the_direction_of_the_sweep_is_tried(llama, prompts):
     kinds, executor = [kg.patch("resid_post", "subject")], CleanOnly(name="clean only")
     assert kg.sweep(llama, prompts, kinds, executor=executor, progress=False)["js"].max() > 0
     with pytest.raises(kg.InputError, match="'clean only' cannot be used .* differs"):
-        kg.sweep(llama, prompts, kinds, executor=executor, direction="denoise", progress=False)
+        kg.sweep(llama, prompts, kinds, executor=executor, direction="denoising", progress=False)
 
 
 def test_bad_input_is_bad_input_and_not_a_reason_to_fall_back(llama, prompts):

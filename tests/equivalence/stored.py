@@ -19,11 +19,14 @@ SETTINGS = (
     *("mode", "unit", "direction", "samples", "seed", "prepend_bos", "n_tokens"),
     *("layer_order", "intervention_order", "sigma"),
 )
+FIRST_WORDS = {"noising": "noise", "denoising": "denoise"}
+"""The files are older than these words, and stay as they are."""
 
 
 def settings_digest(table: pd.DataFrame) -> str:
     """What decided the numbers, but for the model and the versions."""
     said = {name: table.attrs["knockgrid"][name] for name in SETTINGS}
+    said["direction"] = FIRST_WORDS[said["direction"]]
     said["sigma"] = {name: round(value, 9) for name, value in said["sigma"].items()}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -22,7 +22,7 @@ def donated(prompts):
 
 
 def noisy(kg, at):
-    return kg.corrupted_run(by=kg.noise(at=at))
+    return kg.corrupted_run(by=kg.noise(pos=at))
 
 
 def elsewhere(kg, at):
@@ -90,13 +90,13 @@ OPTIONS = {
     "later tokens blocked": ("knockout 1", LAST),
     "persistent": ("knockout 1", {**LAST, "mode": "persistent"}),
     "persistent edge": ("edge noise", {**LAST, "mode": "persistent"}),
-    "denoise": ("resid_post", {"direction": "denoise"}),
-    "denoise edge": ("edge noise", {"direction": "denoise"}),
-    "denoise elsewhere": ("noise at BOS", {"direction": "denoise"}),
-    "denoise edge elsewhere": ("edge noise at rest", {"direction": "denoise"}),
-    "denoise heads": ("edge heads", {"direction": "denoise"}),
-    "denoise swap": ("edge swap", {"direction": "denoise"}),
-    "denoise last": ("resid_post last", {**LAST, "direction": "denoise"}),
+    "denoise": ("resid_post", {"direction": "denoising"}),
+    "denoise edge": ("edge noise", {"direction": "denoising"}),
+    "denoise elsewhere": ("noise at BOS", {"direction": "denoising"}),
+    "denoise edge elsewhere": ("edge noise at rest", {"direction": "denoising"}),
+    "denoise heads": ("edge heads", {"direction": "denoising"}),
+    "denoise swap": ("edge swap", {"direction": "denoising"}),
+    "denoise last": ("resid_post last", {**LAST, "direction": "denoising"}),
     "without BOS": ("resid_post", {"prepend_bos": False}),
     "without BOS blocked": ("knockout 5", {"prepend_bos": False}),
     "bits": ("resid_post", {"unit": "bits"}),

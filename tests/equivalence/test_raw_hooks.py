@@ -321,7 +321,7 @@ def test_denoising(compare, raw, executor):
         return noised(raw, at, one["noise"]), patched(raw, layer, at, value)
 
     row = kg.patch("resid_post", "subject", name="subject")
-    found = compare(row, {"subject": restored}, 2, [executor], direction="denoise")
+    found = compare(row, {"subject": restored}, 2, [executor], direction="denoising")
     # Restored early, nothing is left of the noise; after the last layer, all of it.
     assert found["subject"][:, -1].min() > 1e-3
     assert (found["subject"][:, 0] < found["subject"][:, -1] / 2).all()

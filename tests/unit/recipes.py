@@ -119,7 +119,7 @@ PASSES = {  # these run the model
     "sweep, later tokens": lambda g: swept(g, n_tokens=2, mode="persistent"),
     "sweep, own tokens": lambda g: swept(g, kg.knockout(), n_tokens=2, mode="free_run"),
     "sweep, denoising": lambda g: swept(
-        g, [kg.edge_patch(), kg.patch("resid_post", "last")], direction="denoise"
+        g, [kg.edge_patch(), kg.patch("resid_post", "last")], direction="denoising"
     ),
     "staircase": lambda g: carried_out(g, kg.staircase),
     "rectangle": lambda g: swept(g, executor="rectangle"),

@@ -99,8 +99,8 @@ def flow():
             "unknown unit 'bit'; did you mean 'bits'? Allowed: nats, bits",
         ),
         (
-            {"direction": "denoising"},
-            "unknown direction 'denoising'; did you mean 'denoise'? Allowed: noise, denoise",
+            {"direction": "denoise"},
+            "unknown direction 'denoise'; did you mean 'denoising'? Allowed: noising, denoising",
         ),
         (
             {"n_tokens": 0},
@@ -361,8 +361,8 @@ def test_a_knockout_that_leaves_nothing_to_see(refuse, tower, heads):
 def test_denoising_without_a_corrupted_run(refuse, tower):
     import knockgrid as kg
 
-    message = refuse(tower, kg.knockout(), direction="denoise", forwards=None)
-    assert message.startswith("direction='denoise' restores clean values in a corrupted run; it")
+    message = refuse(tower, kg.knockout(), direction="denoising", forwards=None)
+    assert message.startswith("direction='denoising' restores clean values in a corrupted run; it")
 
 
 def test_sources_that_are_none():

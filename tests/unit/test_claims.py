@@ -20,6 +20,8 @@ def table_of(curves, relations=8, per=6, spread=0.1, odd=None):
     described = [
         {
             "name": name,
+            "row": name.split(" ")[0],
+            "corruption": None if name.startswith("attention") else "swap()",
             "source": None if name.startswith("attention") else "corrupted_run(swap())",
             "window": 5 if name.startswith("attention") else 1,
             "role": "contrast" if "|" in name else "treatment",

@@ -325,7 +325,7 @@ class TestMisspelt:
                     ("mode", "promt_only", "mode 'promt_only'; did you mean 'prompt_only'?"),
                     ("unit", "nat", "unit 'nat'; did you mean 'nats'?"),
                     ("executor", "stairs", "did you mean 'staircase'?"),
-                    ("direction", "denoize", "did you mean 'denoise'?"),
+                    ("direction", "denoize", "did you mean 'denoising'?"),
                     ("dtype", "flot32", "did you mean 'float32'?"),
                     ("form", "cht", "did you mean 'chat'?"),
                     ("label-form", "cht", "unknown label_form 'cht'"),
@@ -428,7 +428,7 @@ class TestCompletion:
             own = {option: given} if option not in (*words, "more") else {}
             own |= dict([value.split("=")]) if option == "more" else {}
             spec = Spec(interventions=rows, metrics=["js"], **own)
-            rows = [one for one in treatments_of(spec) if one.source or "denoise" not in value]
+            rows = [one for one in treatments_of(spec) if one.source or "denoising" not in value]
             set_up(tiny_llama, prompts[:1], rows, spec)
 
     def test_every_list_belongs_to_an_option(self):

@@ -65,7 +65,7 @@ def test_some_positions_are_replaced():
 def test_some_heads_are_replaced():
     activation = numbered(1, 3, 4, 2)  # [row, pos, head, d_head]
     value = -numbered(2, 4, 2) - 1
-    out = carry_out(activation, edit("z", pos=(0, 2), head_index=(3, 1), value=value))
+    out = carry_out(activation, edit("z", pos=(0, 2), heads=(3, 1), value=value))
     expected = activation.clone()
     for i, pos in enumerate((0, 2)):
         for head in (3, 1):
@@ -75,10 +75,10 @@ def test_some_heads_are_replaced():
 
 def test_no_head_is_no_edit():
     activation = numbered(1, 3, 4, 2)
-    out = carry_out(activation, edit("z", pos=(0, 2), head_index=(), value=-numbered(2, 4, 2)))
+    out = carry_out(activation, edit("z", pos=(0, 2), heads=(), value=-numbered(2, 4, 2)))
     assert torch.equal(out, activation)
     scores = numbered(1, 4, 3, 3)
-    blocked = carry_out(scores, edit("attn_scores", pos=(2,), src_pos=(0,), head_index=()))
+    blocked = carry_out(scores, edit("attn_scores", pos=(2,), src_pos=(0,), heads=()))
     assert torch.equal(blocked, scores)
 
 
@@ -107,7 +107,7 @@ def test_edges_are_blocked():
 
 def test_edges_of_some_heads_are_blocked():
     scores = numbered(1, 3, 3, 3)
-    block = edit("attn_scores", pos=(1, 2), src_pos=(0, 2), head_index=(2,))
+    block = edit("attn_scores", pos=(1, 2), src_pos=(0, 2), heads=(2,))
     expected = scores.clone()
     expected[0, 2, 1, 0] = expected[0, 2, 2, 0] = expected[0, 2, 2, 2] = LOWEST
     # (1, 2) looks ahead: the model's own mask has it
@@ -133,7 +133,7 @@ def test_a_row_is_copied_after_the_other_edits():
     """An edge patch hands on what its second row computed, heads apart."""
     activation = numbered(2, 2, 2, 2)
     write = edit("z", pos=(0,), value=torch.full((1, 2, 2), -9.0, dtype=torch.float64), row=1)
-    copy = edit("z", pos=(0,), head_index=(1,), from_row=1)
+    copy = edit("z", pos=(0,), heads=(1,), from_row=1)
     out = carry_out(activation, copy, write)
     expected = activation.clone()
     expected[1, 0] = -9

@@ -90,7 +90,7 @@ class TestPasses:
 class TestLift:
     """Positions that another run has computed are taken from it, and change nothing."""
 
-    @pytest.mark.parametrize("direction", ["noise", "denoise"])
+    @pytest.mark.parametrize("direction", ["noising", "denoising"])
     @pytest.mark.parametrize("each", [0, 1e9], ids=["apart", "joined"])
     @pytest.mark.parametrize("name", ["tiny_llama", "tiny_gpt2"])
     def test_it_agrees_with_the_reference(
@@ -184,7 +184,7 @@ class TestReceipts:
         swept(model, prompts[1])
         for change in ("weights", "direction", "kind"):
             forget(model)
-            options = {"direction": "denoise"} if change == "direction" else {}
+            options = {"direction": "denoising"} if change == "direction" else {}
             rows = [kg.patch("resid_post" if change != "kind" else "mlp_out", "subject")]
             if change == "weights":
                 rows = None

@@ -176,9 +176,12 @@ def test_names_and_kinds():
     assert kg.knockout(label="Attn.").label == "Attn."
     assert rows[0].describe() == {
         "name": "mlp_out@last",
+        "row": "last",
         "kind": "patch mlp_out",
         "window": 1,
         "source": "corrupted_run(noise(3.0))",
+        "corruption": "noise(3.0)",
+        "place": "last",
         "role": "treatment",
         "of": None,
     }

@@ -74,7 +74,7 @@ def base(written):
         ({"unit": "bits"}, "divergences in bits"),
         ({"samples": 2}, "with 2 draws"),
         (
-            {"direction": "denoise", "rows": ("subject",)},
+            {"direction": "denoising", "rows": ("subject",)},
             "Restored are the values of the clean run",
         ),
         ({"executor": "reference"}, "executor setting reference"),

@@ -347,8 +347,8 @@ def test_the_floor_is_a_high_percentile_of_the_ulp_rows_alone():
 
     values = np.linspace(1e-12, 9e-12, 50)
     described = [
-        {"name": "subject | ulp", "role": "null", "of": "subject"},
-        {"name": "subject | direction", "role": "null", "of": "subject"},
+        {"name": "subject | ulp", "source": "ulp()", "role": "null", "of": "subject"},
+        {"name": "subject | direction", "source": "x", "role": "null", "of": "subject"},
     ]
     rows = [
         {"prompt": f"p{i}", "intervention": one["name"], "layer": layer, "js": js + layer * 1e-12}

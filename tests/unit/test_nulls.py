@@ -316,7 +316,7 @@ def test_a_run_that_is_corrupted_elsewhere(
     from knockgrid.sources.source import normal
 
     prompt = prompts[which]
-    source = kg.corrupted_run(by=kg.noise(2.0, at=at))
+    source = kg.corrupted_run(by=kg.noise(2.0, pos=at))
     rows = [kg.patch("resid_pre", "all", source, name="all")]
     rows += [kg.patch("resid_post", "last", source, name="last")]
     table = sweep([prompt, prompts[2]], rows, executor=executor, seed=4)
@@ -341,10 +341,10 @@ def test_the_noise_of_the_subject_is_what_it_was(prompts):
     import knockgrid as kg
 
     assert kg.noise(3.0).label == "noise(3.0)"
-    assert kg.noise(3.0, at="rest").label == "noise(3.0, at='rest')"
-    both = kg.noise(1, "vocabulary", at=["bos", "rest"])
-    assert both.label == "noise(1.0, scale_from='vocabulary', at=('bos', 'rest'))"
-    specs = [kg.noise(3.0, at=at).corrupted(prompts[0]) for at in ("subject", "rest", ["rest"])]
+    assert kg.noise(3.0, pos="rest").label == "noise(3.0, pos='rest')"
+    both = kg.noise(1, "vocabulary", pos=["bos", "rest"])
+    assert both.label == "noise(1.0, scale_from='vocabulary', pos=('bos', 'rest'))"
+    specs = [kg.noise(3.0, pos=at).corrupted(prompts[0]) for at in ("subject", "rest", ["rest"])]
     assert len(set(specs)) == 3
     assert specs[0] == kg.noise().corrupted(prompts[0])
 
@@ -352,10 +352,10 @@ def test_the_noise_of_the_subject_is_what_it_was(prompts):
 def test_noise_elsewhere_is_no_source_of_its_own(sweep, prompts):
     import knockgrid as kg
 
-    row = kg.patch("resid_post", "last", kg.noise(1.0, at="rest"), name="p")
-    with pytest.raises(kg.InputError, match="at= names the tokens of a corrupted run"):
+    row = kg.patch("resid_post", "last", kg.noise(1.0, pos="rest"), name="p")
+    with pytest.raises(kg.InputError, match="pos= names the tokens of a corrupted run"):
         sweep(prompts, row)
-    row = kg.patch("resid_post", "last", kg.corrupted_run(by=kg.noise(at="subjekt")), name="p")
+    row = kg.patch("resid_post", "last", kg.corrupted_run(by=kg.noise(pos="subjekt")), name="p")
     with pytest.raises(kg.InputError, match="unknown position 'subjekt'; did you mean 'subject'"):
         sweep(prompts, row)
 
@@ -380,12 +380,12 @@ def test_the_contrasts_of_information_flow():
         "Subj. | BOS",
     ]
     for row, at in zip(rows[:3], ("random", "rest", "bos"), strict=True):
-        assert (row.at, row.source.by.at) == (at, at)
+        assert (row.pos, row.source.by.pos) == (at, at)
         assert row.describe() | {"role": "contrast", "of": "subject"} == row.describe()
     for row, at in zip(rows[3:7], ("random", "rest", "bos", "last"), strict=True):
-        assert (row.to, row.src, row.window) == ("last", at, 5)
+        assert (row.dest, row.src, row.window) == ("last", at, 5)
     for row, at in zip(rows[7:], ("random", "rest", "bos"), strict=True):
-        assert (row.at, row.source.by.at) == ("last", at)
+        assert (row.pos, row.source.by.pos) == ("last", at)
 
 
 def test_contrasts_keep_what_their_treatment_has():
@@ -400,9 +400,9 @@ def test_contrasts_keep_what_their_treatment_has():
     rows = {row.name: row for row in kg.contrasts([patched, cut, edges, emptied])}
     one = rows["a | rest"]
     assert (one.act_name, one.window, one.alpha, one.source.by.k) == ("mlp_out", 3, 0.5, 1.5)
-    assert (rows["b | bos"].window, rows["b | bos"].head_index) == (9, (1,))
-    assert (rows["c | bos"].src, rows["c | bos"].source.by.at) == ("bos", "bos")
-    assert (rows["d | rest"].at, rows["d | rest"].source) == ("rest", kg.zero())
+    assert (rows["b | bos"].window, rows["b | bos"].heads) == (9, (1,))
+    assert (rows["c | bos"].src, rows["c | bos"].source.by.pos) == ("bos", "bos")
+    assert (rows["d | rest"].pos, rows["d | rest"].source) == ("rest", kg.zero())
 
 
 def test_a_swap_has_no_contrast_at_other_tokens():
@@ -451,7 +451,7 @@ def test_the_nulls_of_information_flow(prompts):
     assert {row.role for row in rows.values()} == {"null"}
     assert {row.of for row in rows.values()} == {"subject", "attention", "last"}
     one = rows["attention | ulp"]
-    assert (one.act_name, one.at, one.window) == ("attn_out", "last", 5)
+    assert (one.act_name, one.pos, one.window) == ("attn_out", "last", 5)
     assert rows["last | direction"].source == kg.random_direction(kg.corrupted_run())
     assert rows["attention | same answer"].window == 5
     assert rows["subject | same answer"].source.label == "donor(1 prompts)"

@@ -369,8 +369,8 @@ def test_what_is_no_share_of_a_movement_is_refused():
     probes = probe_table(AUCS)
     with pytest.raises(kg.InputError, match="unknown divergence 'rank_clean'"):
         kg.readable_not_used(probes, sweep_table(MOVED), "rank_clean")
-    with pytest.raises(kg.InputError, match="denoise"):
-        kg.readable_not_used(probes, sweep_table(MOVED, direction="denoise"))
+    with pytest.raises(kg.InputError, match="denoising"):
+        kg.readable_not_used(probes, sweep_table(MOVED, direction="denoising"))
     with pytest.raises(kg.InputError, match="is 0.0, which nothing can be a share of"):
         kg.readable_not_used(probes, sweep_table({key: [0.0] for key in MOVED}))
     with pytest.raises(kg.InputError, match="no table of probe_auc"):

@@ -396,12 +396,11 @@ def test_tokens_of_one_text_keep_their_ids(tmp_path):
     assert [words[place] for place, _ in clean] == list(range(3, 13))
 
 
-def test_a_run_from_python_has_no_paragraph(tmp_path):
+def test_a_run_from_python_has_its_paragraph(tmp_path):
     made_run(tmp_path / "r", Made(n=6, python=True))
     text = report(tmp_path / "r").read_text("utf-8")
-    assert "No paragraph: " in text
-    assert "was begun from Python" in text
-    assert 'id="bibtex"' not in text
+    assert "The prompt set (given in Python" in text
+    assert 'id="bibtex"' in text
 
 
 def test_a_compact_run_gives_the_same_data(tmp_path):

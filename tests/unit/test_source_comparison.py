@@ -15,8 +15,8 @@ RAMP = np.array([0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0])
 def table_of(curves, n=4):
     """The same curve for all prompts, up to its height."""
     described = [
-        {"name": name, "source": f"corrupted_run({name.split()[1]}())", "window": 1}
-        for name in curves
+        {"name": name, "row": row, "corruption": f"{by}()", "source": "", "window": 1}
+        for name, (row, by) in ((name, name.split()) for name in curves)
     ]
     rows = [
         {"prompt": f"{p}", "intervention": name, "layer": i, "js": value * (1 + p / 9)}

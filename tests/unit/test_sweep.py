@@ -130,7 +130,7 @@ def test_denoising_with_a_swap(sweep, plain, outputs, ids_of, prompts, scipy_js,
 
     france, _, italy = prompts
     row = kg.patch("resid_post", "subject", kg.corrupted_run(by=kg.swap()))
-    table = sweep(france, row, direction="denoise", executor=executor)
+    table = sweep(france, row, direction="denoising", executor=executor)
     clean = plain(ids_of(france.text)).logits[0, -1]
     states = outputs(france.text)
     for layer in range(4):

@@ -189,7 +189,7 @@ MIXED = {
     "samples": (1, 10),
     "layers": ("3", "2,3,4"),
     "mode": ("prompt_only", "persistent"),
-    "direction": ("noise", "denoise"),
+    "direction": ("noising", "denoising"),
 }
 
 
@@ -287,7 +287,7 @@ def told(prompt, unit="nats", **more):
     """A table of one prompt with a relation, a subject and metadata of its own."""
     side = {"id": prompt, "relation": f"of {prompt}", "subject": prompt.title()}
     labels = {"relation": side["relation"], "subject": side["subject"], "group": f"group {prompt}"}
-    metadata = {"unit": unit, "mode": "prompt_only", "direction": "noise", "prompts": [side]}
+    metadata = {"unit": unit, "mode": "prompt_only", "direction": "noising", "prompts": [side]}
     return build([{**row, **labels} for row in rows((prompt,))], {**metadata, **more})
 
 
@@ -335,7 +335,7 @@ def test_nats_and_bits_do_not_come_together(together):
         together([told("rome"), told("rome", "bits")])
 
 
-@pytest.mark.parametrize(("name", "value"), [("mode", "persistent"), ("direction", "denoise")])
+@pytest.mark.parametrize(("name", "value"), [("mode", "persistent"), ("direction", "denoising")])
 def test_modes_come_together_under_a_column_only(name, value):
     one, other = told("rome"), told("oslo", **{name: value})
     with pytest.raises(InputError, match=rf"differ in {name} .*{value}.*assign\({name}="):

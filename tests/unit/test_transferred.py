@@ -184,8 +184,8 @@ def test_tables_that_cannot_tell():
     table = told([run_at((1.0, 0.0), token=1)])
     with pytest.raises(InputError, match="no rows of token 0"):
         kg.transferred(table)
-    with pytest.raises(InputError, match="direction 'denoise'"):
-        kg.transferred(told([run_at((1.0, 0.0))], direction="denoise"))
+    with pytest.raises(InputError, match="direction 'denoising'"):
+        kg.transferred(told([run_at((1.0, 0.0))], direction="denoising"))
     with pytest.raises(InputError, match="no column 'js_to_source'"):
         kg.transferred(table.drop(columns="js_to_source"))
     table.attrs = {}

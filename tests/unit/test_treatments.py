@@ -5,13 +5,13 @@ import pytest
 import knockgrid as kg
 from knockgrid.stats.halves import halves
 from knockgrid.table.table import build, metadata_of
-from knockgrid.table.treatments import bare, only_prompts, only_rows, treatments
+from knockgrid.table.treatments import only_prompts, only_rows, treatments
 
 SOURCES = {
-    "subject noise": ("corrupted_run(noise(3.0))", 1, "treatment"),
+    "subject noise": ("noise(3.0)", 1, "treatment"),
     "subject zero": ("zero()", 1, "treatment"),
     "attention w5": (None, 5, "treatment"),
-    "subject noise | rest": ("corrupted_run(noise(3.0, at='rest'))", 1, "contrast"),
+    "subject noise | rest": ("noise(3.0, pos='rest')", 1, "contrast"),
 }
 
 
@@ -23,8 +23,8 @@ def table_of(values=None, sizes=(5, 4, 1)):
         for i in range(n)
     ]
     described = [
-        {"name": name, "source": source, "window": window, "role": role, "of": None}
-        for name, (source, window, role) in SOURCES.items()
+        {"name": n, "row": n.split(" ")[0], "corruption": by, "window": window, "role": role}
+        for n, (by, window, role) in SOURCES.items()
     ]
     rows = [
         {
@@ -55,7 +55,6 @@ def test_treatments_are_told_from_contrasts():
         ("subject", "zero()", 1),
         ("attention", None, 5),
     ]
-    assert bare("corrupted_run(swap())") == "swap()"
 
 
 def test_a_table_without_its_metadata():

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import dataclass
+from importlib import import_module
 
 import pandas as pd
 import pyarrow as pa
@@ -17,6 +19,9 @@ from knockgrid.runs.shard import Shard, write_shard
 from knockgrid.runs.sides import read_sides, write_sides
 from knockgrid.runs.store import compact
 from knockgrid.runs.verify import near, verify
+from knockgrid.sources.source import Source
+
+room = import_module("knockgrid.runs.verify")
 
 LINES = [
     {"id": "rome", "text": "The capital of Italy is", "subject": "Italy", "answers": ["Rome"]},
@@ -183,7 +188,10 @@ def test_a_manifest_that_does_not_fit_its_table(run):
 
 def test_settings_that_were_changed_afterwards(run):
     manifest = json.loads((run / "manifest.json").read_text())
-    edited(run, config={**manifest["config"], "noise": 2.0})
+    rows = json.loads(json.dumps(manifest["interventions"]))
+    row = next(row for row in rows if row["name"] == "subject noise")
+    row["data"]["source"] = {"kind": "corrupted_run", "by": {"kind": "noise", "k": 2.0}}
+    edited(run, config={**manifest["config"], "samples": 2}, interventions=rows)
     found = verify(run, cells=30)
     assert any("do not have their stamped digest" in line for line in found.mismatches)
     assert any("'subject noise'" in line for line in found.mismatches)
@@ -241,16 +249,62 @@ def test_a_compact_run_holds_too(run):
     assert "rows of 2 prompts under 14 digests" in found.checked
 
 
-def test_a_run_from_python_has_its_digests_checked(tiny_llama, tmp_path):
+@dataclass(frozen=True)
+class Halved(Source):
+    """A source of the user's own."""
+
+    share: float = 0.5
+
+    @property
+    def label(self):
+        return f"halved({self.share})"
+
+    def value(self, where):
+        return where.base * self.share
+
+
+def test_a_run_from_python_is_recomputed(tiny_llama, tmp_path):
     import knockgrid as kg
 
     prompt = kg.Prompt("Rome is in", spans={"subject": "Rome"}, id="rome")
-    kg.sweep(tiny_llama, prompt, kg.knockout(), out=tmp_path / "run", progress=False)
-    found = verify(tmp_path / "run")
+    vector = torch.linspace(-1, 1, 32, dtype=torch.float64)
+    rows = [
+        kg.knockout(window=1),
+        *kg.per_head(kg.patch("z", "last", kg.zero()), 2),
+        kg.patch("mlp_out", "last", kg.fixed(vector)),
+        kg.patch("mlp_out", "subject", Halved(0.25)),
+    ]
+    kg.sweep(tiny_llama, prompt, rows, out=tmp_path / "run", progress=False)
+    blind = verify(tmp_path / "run")
+    assert blind.ok, blind.mismatches
+    assert ["verify(model=)" in note for note in blind.notes] == [True]
+    for known, lacks in (((), "fixed"), ((vector,), "Halved")):
+        with pytest.raises(kg.InputError, match=f"took part.*known=.*|{lacks}"):
+            verify(tmp_path / "run", model=tiny_llama, known=known)
+    whole = {"model": tiny_llama, "known": [vector, Halved], "cells": 15}
+    found = verify(tmp_path / "run", **whole)
     assert found.ok, found.mismatches
-    assert found.notes == ["the run was begun from Python, so no cell was computed anew"]
+    assert "15 cells against the reference executor" in found.checked
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    own = manifest["config"]["interventions"][-1]["source"]
+    assert (own["kind"], own["share"]) == ("Halved", 0.25)
     edited(tmp_path / "run", seed=3)
-    assert not verify(tmp_path / "run").ok
+    assert not verify(tmp_path / "run", **whole).ok
+
+
+def test_a_model_that_load_made_is_loaded_again(tiny_llama, tmp_path, monkeypatch):
+    import knockgrid as kg
+    from knockgrid.host import bridge
+
+    prompt = kg.Prompt("Rome is in", spans={"subject": "Rome"}, id="rome")
+    named = {"model": "somewhere/tiny", "dtype": "float64", "revision": None}
+    monkeypatch.setitem(bridge._LOADED_FROM, tiny_llama, named)
+    kg.sweep(tiny_llama, prompt, kg.knockout(), out=tmp_path / "run", progress=False)
+    asked = []
+    monkeypatch.setattr(room, "load_model", lambda spec: asked.append(spec) or tiny_llama)
+    found = verify(tmp_path / "run", cells=2)
+    assert found.ok, found.mismatches
+    assert (asked[0].model, asked[0].dtype) == ("somewhere/tiny", "float64")
 
 
 def test_other_versions_are_a_note(run):

@@ -27,7 +27,7 @@ def contrasts(treatments: Sequence[Intervention] | None = None) -> list[Interven
         ['subject | random', 'subject | rest', 'subject | bos']
         >>> one = kg.contrasts()[0]
         >>> one.role, one.of, one.label, one.source.label
-        ('contrast', 'subject', 'Subj. | random tokens', "corrupted_run(noise(3.0, at='random'))")
+        ('contrast', 'subject', 'Subj. | random tokens', "corrupted_run(noise(3.0, pos='random'))")
 
     `treatments` are rows at the subject, from the subject, or at the last token, by default
     `information_flow()`; sweep them together with their contrasts. Each contrast keeps everything
@@ -61,15 +61,15 @@ def contrasts(treatments: Sequence[Intervention] | None = None) -> list[Interven
 def _contrasts_of(row: Intervention) -> Iterable[Intervention]:
     check_treatment(row)
     if isinstance(row, Knockout):
-        if (row.to, row.src) != ("last", "subject"):
+        if (row.dest, row.src) != ("last", "subject"):
             raise _no_contrast(row)
         others = {**ELSEWHERE, "last": "last token"}
         return [_as_contrast(row, at, said, {"src": at}) for at, said in others.items()]
     if isinstance(row, EdgePatch) and row.src == "subject":
         return _corrupted(row, "src")
-    if isinstance(row, Patch) and row.at == "subject":
-        return _corrupted(row, "at")
-    if isinstance(row, Patch) and row.at == "last":
+    if isinstance(row, Patch) and row.pos == "subject":
+        return _corrupted(row, "pos")
+    if isinstance(row, Patch) and row.pos == "last":
         return _corrupted(row, None) if isinstance(row.source, CorruptedRun) else []
     raise _no_contrast(row)
 
@@ -88,7 +88,7 @@ def _corrupted(row: Patch | EdgePatch, place: str | None) -> list[Intervention]:
 def _elsewhere(source: Source, at: At) -> Source | None:
     """The source of a contrast; None where there is no such thing."""
     if isinstance(source, CorruptedRun) and isinstance(source.by, Noise):
-        return replace(source, by=replace(source.by, at=at))
+        return replace(source, by=replace(source.by, pos=at))
     return None if source.from_run else source
 
 

@@ -1,43 +1,235 @@
-"""Stand-in until the data form of edits arrives."""
+"""Interventions and sources as plain data, which is the call that makes them, and back."""
 
-from dataclasses import fields, is_dataclass
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
+from inspect import signature
+from types import CodeType, FunctionType
 from typing import Any
 
+import numpy as np
+import torch
+
 from knockgrid import edits, sources
+from knockgrid.edits.intervention import Intervention
+from knockgrid.errors import InputError, shown, unknown
+from knockgrid.prompts.data import prompt_as_data, prompt_from_data
+from knockgrid.prompts.prompt import Prompt
+from knockgrid.sources.source import Source
+from knockgrid.sources.swap import Swap
+
+OWN = "knockgrid."
+"""Where the classes of the drawers lie; any other class is the user's own."""
 
 
-def as_data(thing: Any) -> dict[str, Any]:
-    kind = {"Patch": "patch", "Knockout": "knockout", "EdgePatch": "edge_patch"}.get(
-        type(thing).__name__
+def as_data(thing: Any) -> Any:
+    """An intervention or a source as JSON holds it: `{"kind": "knockout", "window": 9, …}`.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> as_data(kg.patch("mlp_out", "last", kg.zero(), name="mlp"))["source"]
+        {'kind': 'zero'}
+        >>> row = kg.knockout(heads=[0, 3])
+        >>> from_data(as_data(row)) == row
+        True
+
+    Parameters that have their default are left out. A prompt is its data, a tensor its dtype, shape
+    and sha256; an object of the user's own class is named with its module and a digest.
+    """
+    if thing is None or isinstance(thing, str | int | float | bool):
+        return thing
+    if isinstance(thing, np.generic):
+        return thing.item()
+    if isinstance(thing, torch.Tensor):
+        digest = digest_of(thing)
+        return {"kind": "tensor", "shape": list(thing.shape), "digest": digest}
+    if isinstance(thing, Prompt):
+        return {"kind": "prompt", **prompt_as_data(thing)}
+    if isinstance(thing, Mapping):
+        return {str(key): as_data(value) for key, value in thing.items()}
+    if isinstance(thing, Intervention | Source | Swap):
+        return {**_kind(thing), **_parameters(thing)}
+    if isinstance(thing, Iterable):
+        return [as_data(one) for one in thing]
+    return {"kind": type(thing).__qualname__, "digest": digest_of(thing)}
+
+
+def _kind(thing: Any) -> dict[str, Any]:
+    """What to call to make a thing: a name in a drawer, or a class of the user's own."""
+    made = type(thing)
+    if made.__module__.startswith(OWN):
+        return {"kind": re.sub(r"(?<!^)(?=[A-Z])", "_", made.__name__).lower()}
+    where = f"{made.__module__}:{made.__qualname__}"
+    return {"kind": made.__name__, "class": where, "digest": digest_of(thing)}
+
+
+def _parameters(thing: Any) -> dict[str, Any]:
+    """What to give the call: every field that has not its default there."""
+    if not is_dataclass(thing):
+        return {}
+    of_call = _defaults_of_call(_kind(thing)["kind"])
+    found = {}
+    for one in (one for one in fields(thing) if one.init):
+        value, default = getattr(thing, one.name), of_call.get(one.name)
+        if default is None:
+            default = one.default_factory() if callable(one.default_factory) else one.default
+        if type(value) is not type(default) or value != default:
+            found[one.name] = as_data(value)
+    return found
+
+
+def _defaults_of_call(kind: str) -> dict[str, Any]:
+    drawer = next((one for one in (edits, sources) if kind in one.__all__), None)
+    takes = signature(getattr(drawer, kind)).parameters if drawer else {}
+    return {name: one.default for name, one in takes.items() if one.default is not one.empty}
+
+
+def from_data(data: Any, known: Sequence[Any] = ()) -> Any:
+    """What some data describe: an intervention, a source, or the list that a family makes.
+
+    Example:
+        >>> one = {"kind": "knockout", "window": 9}
+        >>> from_data({"kind": "per_head", "intervention": one, "heads": 2})[1].head
+        1
+        >>> from_data({"kind": "knockot"})
+        Traceback (most recent call last):
+        ...
+        knockgrid.errors.InputError: unknown kind 'knockot'; did you mean 'knockout'? Allowed: ...
+
+    `known` holds what data only name: classes of the user's own, and tensors of `fixed`.
+
+    Raises:
+        InputError: an unknown kind or parameter, or something that is not in `known`.
+    """
+    if isinstance(data, list | tuple):
+        return [from_data(one, known) for one in data]
+    if not isinstance(data, Mapping):
+        return data
+    rest = dict(data)
+    kind = rest.pop("kind", None)
+    if kind is None:
+        return {key: from_data(value, known) for key, value in rest.items()}
+    if kind == "prompt":
+        return prompt_from_data(rest)
+    if kind == "tensor":
+        return _tensor(rest, known)
+    if "class" in rest:
+        return _of_the_user(kind, rest, known)
+    built = {name: _value(name, value, known) for name, value in rest.items()}
+    return _called(kind, built)
+
+
+def _value(name: str, value: Any, known: Sequence[Any]) -> Any:
+    """A parameter; a source without parameters may be named alone, as `zero`."""
+    if name in ("source", "by", "like") and isinstance(value, str):
+        value = {"kind": value}
+    return from_data(value, known)
+
+
+def _called(kind: str, given: dict[str, Any]) -> Any:
+    """What a function of the drawers makes, with what only its value carries put in afterwards."""
+    drawer = next((one for one in (edits, sources) if kind in one.__all__), None)
+    if drawer is None:
+        raise unknown("kind", kind, sorted([*edits.__all__, *sources.__all__]))
+    make = getattr(drawer, kind)
+    takes = signature(make).parameters
+    renamed = {_parameter(name, takes): value for name, value in given.items()}
+    called = {name: value for name, value in renamed.items() if name in takes}
+    more = {name: value for name, value in renamed.items() if name not in takes}
+    try:
+        made = make(**called)
+    except TypeError as error:
+        raise InputError(f"{kind} cannot be made of {shown(given)}: {error}") from None
+    if not more:
+        return made
+    carried = [one.name for one in fields(made) if one.init] if is_dataclass(made) else []
+    for name in more:
+        if name not in carried:
+            raise unknown(f"parameter of {kind}", name, [*takes, *carried])
+    lists = {name: tuple(v) if isinstance(v, list) else v for name, v in more.items()}
+    return replace(made, **lists)
+
+
+def _parameter(name: str, takes: Mapping[str, Any]) -> str:
+    """The parameter of a drawer's function that becomes a field of another name."""
+    return name if name in takes else {"given": "prompt"}.get(name, name)
+
+
+def _tensor(data: Mapping[str, Any], known: Sequence[Any]) -> torch.Tensor:
+    for one in known:
+        if isinstance(one, torch.Tensor) and digest_of(one) == data.get("digest"):
+            return one
+    raise InputError(
+        f"a tensor of shape {data.get('shape')} took part, whose numbers are not kept; give it in "
+        "known=[tensor]"
     )
-    names = {"CorruptedRun": "corrupted_run", "RandomDirection": "random_direction"}
-    kind = kind or names.get(type(thing).__name__, type(thing).__name__.lower())
-    out = {"kind": kind}
-    for f in fields(thing):
-        v = getattr(thing, f.name)
-        if is_dataclass(v):
-            v = as_data(v)
-        if isinstance(v, tuple):
-            v = list(v)
-        out[f.name] = v if isinstance(v, str | int | float | bool | dict | list | None) else repr(v)
-    return out
 
 
-def from_data(data: Any, known: Any = ()) -> Any:
-    if isinstance(data, str):
-        data = {"kind": data}
-    rest = {k: from_data(v) if isinstance(v, dict) else v for k, v in data.items() if k != "kind"}
-    more = {
-        k: rest.pop(k) for k in ("head", "module", "position", "role", "of", "n_rows") if k in rest
-    }
-    rest = {("heads" if k == "head_index" else k): v for k, v in rest.items()}
-    if rest.get("source", 1) is None:
-        rest.pop("source")
-    make = getattr(edits, data["kind"], None) or getattr(sources, data["kind"])
-    made = make(**rest)
-    if more and not isinstance(made, list):
-        from dataclasses import replace
+def _of_the_user(kind: str, data: dict[str, Any], known: Sequence[Any]) -> Any:
+    where, digest = data.pop("class"), data.pop("digest", None)
+    for one in known:
+        if isinstance(one, type) and one.__name__ == kind:
+            made = one(**{name: _value(name, value, known) for name, value in data.items()})
+            if digest_of(made) != digest:
+                raise InputError(f"{where} is not the class that took part: its digest differs")
+            return made
+    raise InputError(f"{where} took part, a class of your own; give it in known=[{kind}]")
 
-        more.pop("n_rows", None)
-        made = replace(made, **more)
-    return made
+
+def digest_of(thing: Any) -> str:
+    """A digest of a value and everything inside it.
+
+    Example:
+        >>> digest_of(torch.zeros(2)) == digest_of(torch.zeros(2)) != digest_of(torch.ones(2))
+        True
+    """
+    text = json.dumps(_inside(thing), sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _inside(thing: Any) -> Any:
+    """A value as JSON: vectors by their bytes, objects by fields and code, functions by code."""
+    if thing is None or isinstance(thing, str | int | float | bool):
+        return thing
+    if isinstance(thing, np.generic | np.ndarray):
+        return _inside(thing.tolist())
+    if isinstance(thing, torch.Tensor):
+        flat = thing.detach().to("cpu").contiguous()
+        head = f"{flat.dtype}{tuple(flat.shape)}".encode()
+        content = flat.reshape(-1).view(torch.uint8).numpy().tobytes()
+        return hashlib.sha256(head + content).hexdigest()
+    if isinstance(thing, Prompt):
+        return prompt_as_data(thing)
+    if isinstance(thing, Mapping):
+        return {str(key): _inside(value) for key, value in thing.items()}
+    if isinstance(thing, Sequence):
+        return [_inside(value) for value in thing]
+    if isinstance(thing, partial):
+        return ["partial", _inside((thing.func, thing.args, thing.keywords))]
+    if isinstance(thing, FunctionType):
+        held = [cell.cell_contents for cell in thing.__closure__ or ()]
+        return [
+            thing.__qualname__,
+            _code(thing.__code__),
+            _inside(thing.__defaults__),
+            _inside(held),
+        ]
+    if isinstance(thing, type) or hasattr(thing, "__qualname__"):
+        return thing.__qualname__
+    made = type(thing)
+    methods = {} if made.__module__.startswith(OWN) else vars(made)
+    code = {k: _code(f.__code__) for k, f in methods.items() if isinstance(f, FunctionType)}
+    if is_dataclass(thing):
+        held = {one.name: getattr(thing, one.name) for one in fields(thing)}
+    else:
+        held = dict(sorted(vars(thing).items()))
+    return [made.__qualname__, code, _inside(held)]
+
+
+def _code(code: CodeType) -> list[Any]:
+    """What a function does: two lambdas in one place have the same name."""
+    consts = [_code(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), consts]

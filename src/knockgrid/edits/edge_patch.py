@@ -24,15 +24,14 @@ class EdgePatch(Intervention):
     needs to be known about scales, soft caps, biases or sinks of the architecture.
     """
 
-    to: At
+    dest: At
     src: At
     source: Source = field(default_factory=corrupted_run)
     alpha: float = 1.0
-    head_index: tuple[int, ...] | None = None
     n_rows: int = field(default=2, init=False)
 
     def default_name(self) -> str:
-        return f"edge {self.src}->{self.to}"
+        return f"edge {self.src}->{self.dest}"
 
     @property
     def kind(self) -> str:
@@ -44,11 +43,7 @@ class EdgePatch(Intervention):
 
     @property
     def edges(self) -> tuple[At, At]:
-        return self.to, self.src
-
-    @property
-    def heads(self) -> tuple[int, ...] | None:
-        return self.head_index
+        return self.dest, self.src
 
     def edits(self, place: Place) -> tuple[Edit, ...]:
         layer, src = place.layer, place.pos(self.src)
@@ -66,13 +61,13 @@ class EdgePatch(Intervention):
             )
             for act_name, cached in (("k", keys), ("v", values))
         ]
-        pos, heads = place.query_pos(self.to), self.head_index
-        result = Edit("z", layer, pos, head_index=heads, from_row=1, alpha=self.alpha)
+        pos, heads = place.query_pos(self.dest), self.heads
+        result = Edit("z", layer, pos, heads=heads, from_row=1, alpha=self.alpha)
         return (twin, *edited, result)
 
 
 def edge_patch(
-    to: At = "last",
+    dest: At = "last",
     src: At = "subject",
     source: Source | None = None,
     window: Window = 5,
@@ -82,7 +77,7 @@ def edge_patch(
     name: str = "",
     label: str = "",
 ) -> EdgePatch:
-    """Give the queries `to` the source run's keys and values at `src`.
+    """Give the queries `dest` the source run's keys and values at `src`.
 
     Example:
         >>> import knockgrid as kg
@@ -103,14 +98,13 @@ def edge_patch(
             f"edge_patch needs keys and values of a run, and {source.label!r} has none; "
             "use corrupted_run() or donor()"
         )
-    head_index = heads_of(heads)
     return EdgePatch(
-        to=to,
+        dest=dest,
         src=src,
         source=source,
         window=window,
         alpha=alpha,
-        head_index=head_index,
+        heads=heads_of(heads),
         name=name,
         label=label,
     )

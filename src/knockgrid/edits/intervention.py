@@ -113,8 +113,9 @@ class Intervention(ABC):
 
     `window` is a number of layers around the cell's layer, or `"only"`, `"all_but"`, `"from"`,
     `"up_to"`. `name` is the row in tables, `label` the text on an axis. `source` is None for
-    interventions that take something away. `head`, `module` and `position` are set on the members
-    of a family (`per_head`, `per_module`, `per_position`), which are told apart by that column.
+    interventions that take something away; `heads` limits it to some. `head`, `module` and
+    `position` are set on the members of a family (`per_head`, `per_module`, `per_position`), which
+    that column tells apart.
     `role` is "treatment", "null" (should do nothing) or "contrast" (more than what?); `of` then
     names the treatment's row that it belongs to.
     """
@@ -123,6 +124,7 @@ class Intervention(ABC):
     name: str = ""
     label: str = ""
     source: Source | None = None
+    heads: tuple[int, ...] | None = None
     head: int | None = None
     module: str | None = None
     position: str | None = None
@@ -133,7 +135,7 @@ class Intervention(ABC):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "window", as_int(self.window))
-        for place in ("at", "to", "src"):
+        for place in ("pos", "dest", "src"):
             if hasattr(self, place):
                 object.__setattr__(self, place, place_of(getattr(self, place)))
         alpha = getattr(self, "alpha", 1.0)
@@ -174,14 +176,20 @@ class Intervention(ABC):
         return None
 
     @property
+    def row(self) -> str:
+        """What figures call its row: the place it edits, or `attention`."""
+        return "attention" if self.edges else str(self.sites[0][1]) if self.sites else self.name
+
+    @property
+    def place(self) -> str:
+        """Where it edits, in words."""
+        ends = self.edges or tuple(at for _, at in self.sites[:1])
+        return " <- ".join(map(str, ends))
+
+    @property
     def places(self) -> list[At]:
         """Every place it names, those it edits and those that are seen."""
         return [at for _, at in self.sites] + list(self.edges or ())
-
-    @property
-    def heads(self) -> tuple[int, ...] | None:
-        """The heads it is limited to, or None for all."""
-        return None
 
     def no_op(self, itself: Source) -> "Intervention":
         """The same kind of edit, changing nothing: its source is the edited run itself."""
@@ -197,12 +205,15 @@ class Intervention(ABC):
         return listing(f"{type(self).__name__} {described.pop('name')}", described.items())
 
     def describe(self) -> dict[str, Any]:
-        """Plain values for manifests and methods paragraphs."""
+        """What tables, manifests and methods paragraphs say of it."""
         return {
             "name": self.name,
+            "row": self.row,
             "kind": self.kind,
             "window": self.window,
             "source": None if self.source is None else self.source.label,
+            "corruption": None if self.source is None else self.source.corruption,
+            "place": self.place,
             "role": self.role,
             "of": self.of,
         }

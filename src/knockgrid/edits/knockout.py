@@ -16,12 +16,11 @@ from knockgrid.sources.source import Source
 class Knockout(Intervention):
     """The frozen value behind `knockout()`."""
 
-    to: At
+    dest: At
     src: At
-    head_index: tuple[int, ...] | None = None
 
     def default_name(self) -> str:
-        return f"{self.src}->{self.to}"
+        return f"{self.src}->{self.dest}"
 
     @property
     def kind(self) -> str:
@@ -33,29 +32,25 @@ class Knockout(Intervention):
 
     @property
     def edges(self) -> tuple[At, At]:
-        return self.to, self.src
-
-    @property
-    def heads(self) -> tuple[int, ...] | None:
-        return self.head_index
+        return self.dest, self.src
 
     def no_op(self, itself: Source) -> "Knockout":
-        return replace(self, head_index=())
+        return replace(self, heads=())
 
     def edits(self, place: Place) -> tuple[Edit, ...]:
         return (
             Edit(
                 "attn_scores",
                 place.layer,
-                pos=place.query_pos(self.to),
+                pos=place.query_pos(self.dest),
                 src_pos=place.pos(self.src),
-                head_index=self.head_index,
+                heads=self.heads,
             ),
         )
 
 
 def knockout(
-    to: At = "last",
+    dest: At = "last",
     src: At = "subject",
     window: Window = 5,
     heads: int | Sequence[int] | None = None,
@@ -63,7 +58,7 @@ def knockout(
     name: str = "",
     label: str = "",
 ) -> Knockout:
-    """Block attention from the positions `src` (keys) to the positions `to` (queries).
+    """Block attention from the positions `src` (keys) to the positions `dest` (queries).
 
     Example:
         >>> import knockgrid as kg
@@ -80,5 +75,6 @@ def knockout(
     Limits: a query that could see nothing else is refused, and an edge that no layer of the set
     can see (sliding window, linear attention) is NA, not 0.
     """
-    head_index = heads_of(heads)
-    return Knockout(to=to, src=src, window=window, head_index=head_index, name=name, label=label)
+    return Knockout(
+        dest=dest, src=src, window=window, heads=heads_of(heads), name=name, label=label
+    )

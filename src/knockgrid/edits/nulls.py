@@ -71,14 +71,14 @@ def rounded(row: Intervention) -> Patch:
     if isinstance(row, Patch):
         return replace(row, source=ulp(), alpha=1.0)
     if isinstance(row, Knockout | EdgePatch):
-        return patch("attn_out", row.to, ulp(), row.window, name=row.name, label=row.label)
+        return patch("attn_out", row.dest, ulp(), row.window, name=row.name, label=row.label)
     raise InputError(f"{row!r} edits no activation; give patches, knockouts or edge patches")
 
 
 def _exchanged(row: Intervention, partners: Mapping[str, Prompt]) -> Intervention:
     source = donor(partners)
     if isinstance(row, Knockout):
-        return edge_patch(row.to, row.src, source, row.window, row.heads)
+        return edge_patch(row.dest, row.src, source, row.window, row.heads)
     changes: dict[str, Any] = {"source": source}
     return replace(row, **changes)
 

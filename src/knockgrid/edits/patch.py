@@ -19,17 +19,16 @@ class Patch(Intervention):
     """The frozen value behind `patch()`."""
 
     act_name: str
-    at: At
+    pos: At
     source: Source = field(default_factory=corrupted_run)
     alpha: float = 1.0
-    head_index: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "act_name", act_name_of(self.act_name))
         super().__post_init__()
 
     def default_name(self) -> str:
-        return f"{self.act_name}@{self.at}"
+        return f"{self.act_name}@{self.pos}"
 
     @property
     def kind(self) -> str:
@@ -37,20 +36,16 @@ class Patch(Intervention):
 
     @property
     def sites(self) -> tuple[tuple[str, At], ...]:
-        return ((self.act_name, self.at),)
-
-    @property
-    def heads(self) -> tuple[int, ...] | None:
-        return self.head_index
+        return ((self.act_name, self.pos),)
 
     def edits(self, place: Place) -> tuple[Edit, ...]:
         return (
             Edit(
                 self.act_name,
                 place.layer,
-                pos=place.pos(self.at),
-                head_index=self.head_index,
-                value=place.value(self.source, self.act_name, self.at),
+                pos=place.pos(self.pos),
+                heads=self.heads,
+                value=place.value(self.source, self.act_name, self.pos),
                 alpha=self.alpha,
                 add=self.source.adds,
             ),
@@ -59,7 +54,7 @@ class Patch(Intervention):
 
 def patch(
     act_name: str,
-    at: At,
+    pos: At,
     source: Source | None = None,
     window: Window = 1,
     *,
@@ -79,7 +74,7 @@ def patch(
 
     `act_name` is a TransformerLens short name (`resid_pre`, `resid_mid`, `resid_post`, `mlp_out`,
     `attn_out`, `q`, `k`, `v`, `z`, ...) or the name of its hook without a layer (`attn.hook_z`),
-    `at` a position name, index or list, `source` what is put there (by default the corrupted run),
+    `pos` a position name, index or list, `source` what is put there (by default the corrupted run),
     `alpha` the share of the way from the clean value to it. `heads` limits the patch to some heads,
     for activations that have them.
 
@@ -88,14 +83,13 @@ def patch(
     """
     source = corrupted_run() if source is None else source
     check_source(source)
-    head_index = heads_of(heads)
     return Patch(
         act_name=act_name,
-        at=at,
+        pos=pos,
         source=source,
         window=window,
         alpha=alpha,
-        head_index=head_index,
+        heads=heads_of(heads),
         name=name,
         label=label,
     )

@@ -25,6 +25,6 @@ def paths(source: Source | None = None, window: Window = "from") -> list[EdgePat
     """
     rows = {"direct": "last", "between": "between", "both": ["between", "last"]}
     return [
-        replace(edge_patch("last", "subject", source, window, name=name, label=name), to=to)
-        for name, to in rows.items()
+        replace(edge_patch("last", "subject", source, window, name=name, label=name), dest=dest)
+        for name, dest in rows.items()
     ]

@@ -29,7 +29,7 @@ def per_head(intervention: Headed, heads: int | Sequence[int]) -> list[Headed]:
     Raises:
         InputError: no heads, one given twice, or an intervention that is limited to heads already.
     """
-    if not isinstance(intervention, Intervention) or not hasattr(intervention, "head_index"):
+    if not isinstance(intervention, Intervention):
         raise InputError(f"{intervention!r} has no heads; use knockout(), edge_patch() or patch()")
     if intervention.heads is not None:
         raise InputError(f"{intervention.name!r} is limited to heads already; leave heads= out")
@@ -40,7 +40,7 @@ def per_head(intervention: Headed, heads: int | Sequence[int]) -> list[Headed]:
         replace(
             intervention,
             head=head,
-            head_index=(head,),
+            heads=(head,),
             name=f"{intervention.name} head {head}",
             label=f"head {head}",
         )

@@ -43,7 +43,7 @@ def per_position(intervention: Patch, positions: int | Sequence[Position]) -> li
     return [
         replace(
             intervention,
-            at=at,
+            pos=at,
             position=name,
             name=f"{intervention.act_name}@{name}",
             label=name,

@@ -48,8 +48,8 @@ def check_spec(model: TransformerBridge, run: Run, spec: RunSpec, settings: Sett
         Unavailable: there is nothing to put noise on, or the partner is not equally long with its
             subject in the same place.
     """
-    if spec.scale and not resolve(run.prompt, run.tokens, spec.at):
-        raise Unavailable(f"{spec.at!r} is empty in prompt {run.prompt.id!r}: no token for noise")
+    if spec.scale and not resolve(run.prompt, run.tokens, spec.pos):
+        raise Unavailable(f"{spec.pos!r} is empty in prompt {run.prompt.id!r}: no token for noise")
     if not spec.is_swap:
         return
     other = tokenize(spec.prompt.text, model.tokenizer, settings.prepend_bos)
@@ -135,12 +135,12 @@ class Binder:
 
     def _base(self, index: int, source_run: Run | None) -> tuple[int, Run | None]:
         """Index of the run that is edited, and the run that values come from."""
-        if self.settings.direction == "noise":
+        if self.settings.direction == "noising":
             return index, source_run
         if source_run is None:
             raise InputError(
-                "direction='denoise' restores clean values in a corrupted run; it needs patches or "
-                "edge patches whose source is a corrupted_run()"
+                "direction='denoising' restores clean values in a corrupted run; it needs patches "
+                "or edge patches whose source is a corrupted_run()"
             )
         if source_run not in self.runs:
             self.runs.append(source_run)
@@ -178,12 +178,12 @@ class Binder:
         run, spec = self.clean[index], self.specs.get((index, one.name))
         if spec is None or values is None or one.source is None or not edits or not run.kv:
             return edits
-        pos, noisy = edits[0].pos, resolve(run.prompt, run.tokens, spec.at) if spec.scale else ()
+        pos, noisy = edits[0].pos, resolve(run.prompt, run.tokens, spec.pos) if spec.scale else ()
         if not (noisy and pos and one.source.from_run and spec.prompt is run.prompt and values.kv):
             return edits
         whole = pos[0] <= min(noisy) and pos == tuple(range(pos[0], pos[-1] + 1))
         plain = all(
-            (edit.pos, edit.alpha, edit.add, edit.head_index) == (pos, 1.0, False, None)
+            (edit.pos, edit.alpha, edit.add, edit.heads) == (pos, 1.0, False, None)
             and edit.act_name in ("resid_pre", "resid_post")
             for edit in edits
         )

@@ -60,7 +60,7 @@ def need_of(
     n_tokens = settings.n_tokens
     edges = any(one.edges for one in settings.interventions)
     kept = sizes.run(length, n_tokens, acts, keep_kv, edges) * (1 + n_runs)
-    if settings.samples > 1 and settings.direction == "denoise":
+    if settings.samples > 1 and settings.direction == "denoising":
         # Each sample is a run of its own there, so all cells wait for their last sample.
         cells = len(settings.interventions) * len(settings.layers)
         kept += cells * n_tokens * sizes.d_vocab * 8

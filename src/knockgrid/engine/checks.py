@@ -17,7 +17,7 @@ from knockgrid.passes.prepared import Prepared
 from knockgrid.prompts.positions import resolve
 
 MODES = ("prompt_only", "persistent", "free_run")
-DIRECTIONS = ("noise", "denoise")
+DIRECTIONS = ("noising", "denoising")
 
 
 def check_options(mode: str, metrics: Sequence[str], unit: str, direction: str) -> list[Divergence]:

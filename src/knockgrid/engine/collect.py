@@ -167,7 +167,7 @@ def meter_of(
     answers = [tuple(dict.fromkeys(one.ids[0] for one in some)) for some in found]
     separators = [some[0].separator if some else None for some in found]
     texts = [token_texts(tokenizer, run.generated) for run in bound.clean]
-    denoise, written = settings.direction == "denoise", partial(decode_output, tokenizer)
+    denoise, written = settings.direction == "denoising", partial(decode_output, tokenizer)
     return Meter(bound, measures, unit, answers, separators, texts, denoise, settings.top, written)
 
 

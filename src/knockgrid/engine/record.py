@@ -171,10 +171,10 @@ def embedding_noise(
     """Noise `[pos, d_model]`, zero outside its place; keyed by prompt, scale, place and sample."""
     if not spec.scale:
         return torch.zeros(len(run.ids), d_model, dtype=torch.float32, device="cpu")
-    pos = list(resolve(run.prompt, run.tokens, spec.at))
+    pos = list(resolve(run.prompt, run.tokens, spec.pos))
     key = (settings.seed, run.prompt.id, "embed", spec.scale, spec.scale_from, sample)
-    if spec.at != "subject":
-        key += (spec.at,)
+    if spec.pos != "subject":
+        key += (spec.pos,)
     noise = torch.zeros(len(run.ids), d_model, dtype=torch.float32, device="cpu")
     noise[pos] = spec.scale * settings.sigma[spec.scale_from] * normal((len(pos), d_model), key)
     return noise
@@ -272,7 +272,7 @@ def _in_one_pass(
 def _suffix_start(wanted: SourceRun, tokens: Tokens, ids: Tensor) -> int:
     """The first token at which a source's run can differ from its base run, within its prompt."""
     run, spec = wanted.run, wanted.spec
-    at = spec.at if spec.scale else "subject"
+    at = spec.pos if spec.scale else "subject"
     if at == "subject" and "subject" not in run.prompt.spans:
         return 0
     start = min(resolve(run.prompt, run.tokens, at)[0], len(tokens) - 1)

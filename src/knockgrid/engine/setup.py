@@ -10,6 +10,7 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.divergences.divergence import Divergence
+from knockgrid.edits.data import as_data
 from knockgrid.edits.intervention import Intervention, Statistics, check_names, listed
 from knockgrid.edits.layers import layer_list, layer_set
 from knockgrid.engine.answers import check_answers
@@ -120,7 +121,9 @@ class Setup(Checked):
             "layer_order": list(settings.layers),
             "intervention_order": [one.name for one in settings.interventions],
             "labels": {one.name: one.label for one in settings.interventions},
-            "interventions": [one.describe() for one in settings.interventions],
+            "interventions": [
+                {**one.describe(), "data": as_data(one)} for one in settings.interventions
+            ],
             "sigma": dict(settings.sigma),
             "model": describe(self.model),
             "receipt": self.receipt,

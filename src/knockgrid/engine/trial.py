@@ -234,7 +234,7 @@ def make_trial(
         one for threes in forms.values() for ones, *others in threes for one in (*ones, *others)
     ]
     everywhere = replace(settings, layers=tuple(range(total)))
-    recorded = replace(everywhere, interventions=every + shared, direction="noise")
+    recorded = replace(everywhere, interventions=every + shared, direction="noising")
     binder = Binder.of(model, prompts, recorded)
     restored = _restoring(binder)
     numbers = iter(range(10**9))
@@ -245,7 +245,7 @@ def make_trial(
         for ones, idle, strong in threes:
             for one in ones:
                 cells[kind] += _cells(model, binder, one, layers, numbers)
-                if settings.direction == "denoise":
+                if settings.direction == "denoising":
                     cells[kind] += _cells(model, restored, one, layers, numbers)
             no_ops[kind] += _cells(model, binder, idle, layers, numbers)
             maximal[kind] += _merged(model, binder, strong, numbers)
@@ -260,7 +260,7 @@ def make_trial(
 
 def _restoring(binder: Binder) -> Binder:
     """Binds the same edits in the other direction, into the corrupted runs of the same trial."""
-    settings = replace(binder.settings, interventions=[], direction="denoise")
+    settings = replace(binder.settings, interventions=[], direction="denoising")
     other = Binder(binder.model, binder.clean, settings)
     other.runs, other.specs = binder.runs, binder.specs
     other.sources, other._recorded = binder.sources, binder._recorded

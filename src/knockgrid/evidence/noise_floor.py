@@ -95,7 +95,7 @@ def floor_of_nulls(table: pd.DataFrame, quantile: float = 0.99) -> pd.DataFrame:
 
     Example:
         >>> from knockgrid.table.table import build
-        >>> described = [{"name": "last | ulp", "role": "null", "of": "last"}]
+        >>> described = [{"name": "last | ulp", "source": "ulp()", "role": "null", "of": "last"}]
         >>> row = {"prompt": "rome", "intervention": "last | ulp", "layer": 0, "js": 2e-12}
         >>> floor_of_nulls(build([row], {"interventions": described}))[["intervention", "js"]]
           intervention            js
@@ -107,7 +107,7 @@ def floor_of_nulls(table: pd.DataFrame, quantile: float = 0.99) -> pd.DataFrame:
     of = {
         one["name"]: one["of"]
         for one in metadata_of(table).get("interventions", [])
-        if one.get("role") == "null" and str(one["name"]).endswith("| ulp")
+        if one.get("role") == "null" and one.get("source") == "ulp()"
     }
     part = table[table["intervention"].isin(of)].copy()
     if part.empty:

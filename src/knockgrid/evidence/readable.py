@@ -87,7 +87,7 @@ def readable_not_used(
 
     Raises:
         InputError: axes that differ, a metric that is no divergence, a sweep in the direction
-            "denoise", or one that moved nothing.
+            "denoising", or one that moved nothing.
 
     Source: ours; the grid of Orgad et al., arXiv 2410.02707, beside activation patching.
     Limit: the two shares are scaled differently, so their sign is a hint and no test. `used` tells
@@ -96,10 +96,10 @@ def readable_not_used(
     check_probes(probes)
     if metric not in DIVERGENCES:
         raise unknown("divergence", metric, DIVERGENCES)
-    if metadata_of(table).get("direction") == "denoise":
+    if metadata_of(table).get("direction") == "denoising":
         raise InputError(
-            "the sweep went in the direction 'denoise', where a small divergence marks what is "
-            "used; sweep with direction='noise'"
+            "the sweep went in the direction 'denoising', where a small divergence marks what is "
+            "used; sweep with direction='noising'"
         )
     lengths = [metadata_of(one).get("n_tokens") for one in (probes, table)]
     if None not in lengths and lengths[0] != lengths[1]:

@@ -156,7 +156,7 @@ TEXTS = ("prompt", "relation", "subject", "text", "output", "measured_on", "note
 def everywhere(model: TransformerBridge) -> Intervention:
     """Attention to the subject, blocked in all layers for every query after it."""
     return knockout(
-        to=["between", "last"],
+        dest=["between", "last"],
         src="subject",
         window=2 * n_layers(model),
         name="reliance",

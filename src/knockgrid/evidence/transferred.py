@@ -44,7 +44,7 @@ def transferred(table: pd.DataFrame) -> pd.DataFrame:
     is compared to nothing else.
 
     Raises:
-        InputError: a table without these columns or its side table, or of direction "denoise".
+        InputError: a table without these columns or its side table, or of direction "denoising".
 
     Source: ours. Limits: with several samples `js_corrupted` is that of the first. JS is no length:
     half of `js_corrupted` is 0.7 of the way in its square root, which is one (Endres & Schindelin
@@ -85,10 +85,10 @@ def check_sweep(table: pd.DataFrame) -> None:
             "the table has lost its side table of prompts, which says how far each was corrupted; "
             "give it as sweep() or read_table() returned it"
         )
-    if metadata_of(table).get("direction") == "denoise":
+    if metadata_of(table).get("direction") == "denoising":
         raise InputError(
-            "the sweep went in the direction 'denoise', where clean values are put into the "
-            "corrupted run; sweep with direction='noise'"
+            "the sweep went in the direction 'denoising', where clean values are put into the "
+            "corrupted run; sweep with direction='noising'"
         )
     if not (table["token"].fillna(0) == 0).any():
         raise InputError("the table has no rows of token 0; keep those in the filter that made it")

@@ -32,8 +32,11 @@ def normalised_curves(
 
     Example:
         >>> from knockgrid.table.table import build
-        >>> sources = {"subject noise": "corrupted_run(noise(3.0))", "subject zero": "zero()"}
-        >>> described = [{"name": n, "source": s, "window": 1} for n, s in sources.items()]
+        >>> sources = {"subject noise": "noise(3.0)", "subject zero": "zero()"}
+        >>> described = [
+        ...     {"name": name, "row": "subject", "corruption": source, "window": 1}
+        ...     for name, source in sources.items()
+        ... ]
         >>> cells = [
         ...     {"prompt": "rome", "intervention": name, "layer": i, "js": 0.5 - 0.1 * i}
         ...     for name in sources

@@ -31,8 +31,8 @@ def position_heatmap(
 
     The table comes from a sweep over `per_position()`, averaged over prompts by name. Where the
     positions are the tokens of one prompt, columns carry their text, and those of the subject a
-    star. With `direction="denoise"` and `metric="logp_answer"` this is causal tracing. Options are
-    those of `layer_heatmap`.
+    star. With `direction="denoising"` and `metric="logp_answer"` this is causal tracing. Options
+    are those of `layer_heatmap`.
 
     Raises:
         InputError: as `grid`, or a table without positions.

@@ -33,7 +33,7 @@ class Edit:
     layer: int
     pos: tuple[int, ...]
     src_pos: tuple[int, ...] | None = None
-    head_index: tuple[int, ...] | None = None
+    heads: tuple[int, ...] | None = None
     value: Tensor | None = None
     row: int = 0
     from_row: int | None = None
@@ -103,7 +103,7 @@ def formula(activation: Tensor, value: Tensor, alpha: float = 1.0, add: bool = F
 def _slots(placed: Placed) -> list[tuple[int, ...]]:
     """(row, pos[, head]) of every entry an edit with a value writes, in the value's order."""
     edit, row = placed.edit, placed.row + placed.edit.row
-    heads, inside = edit.head_index, [p - placed.start for p in edit.pos if placed.holds(p)]
+    heads, inside = edit.heads, [p - placed.start for p in edit.pos if placed.holds(p)]
     if heads is None:
         return [(row, pos) for pos in inside]
     return [(row, pos, head) for pos in inside for head in heads]
@@ -114,9 +114,9 @@ def _edges(placed: Placed) -> list[tuple[int, ...]]:
     edit, row = placed.edit, placed.row + placed.edit.row
     queries = [q for q in edit.pos if placed.holds(q)]
     pairs = [(row, q - placed.start, k) for q in queries for k in edit.src_pos or () if k <= q]
-    if edit.head_index is None:
+    if edit.heads is None:
         return pairs
-    return [(*pair, head) for pair in pairs for head in edit.head_index]
+    return [(*pair, head) for pair in pairs for head in edit.heads]
 
 
 def _value(placed: Placed) -> Tensor:
@@ -125,9 +125,9 @@ def _value(placed: Placed) -> Tensor:
     inside = [i for i, pos in enumerate(edit.pos) if placed.holds(pos)]
     if len(inside) < len(edit.pos):
         value = taken(value, inside)
-    if edit.head_index is None:
+    if edit.heads is None:
         return value
-    return taken(value, edit.head_index, 1).flatten(0, 1)
+    return taken(value, edit.heads, 1).flatten(0, 1)
 
 
 def _on(index: Sequence[Tensor], like: Tensor) -> tuple[Tensor, ...]:
@@ -173,7 +173,7 @@ def _kind(placed: Placed) -> tuple[object, ...]:
     """Edits of one kind at one hook are carried out in one indexed write."""
     edit = placed.edit
     form = "copy" if edit.from_row is not None else "block" if edit.value is None else "set"
-    return form, edit.head_index is None, edit.alpha, edit.add
+    return form, edit.heads is None, edit.alpha, edit.add
 
 
 def _copied_slots(group: Sequence[Placed]) -> list[tuple[int, ...]]:

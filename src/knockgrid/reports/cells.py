@@ -16,7 +16,6 @@ from knockgrid.stats.mean_interval import mean_interval
 from knockgrid.table.by_prompt import CELL
 from knockgrid.table.floor import floor_of
 from knockgrid.table.table import metadata_of, metrics, numbers
-from knockgrid.table.treatments import bare
 
 ROW = ("intervention", "head", "module", "position", "alpha")
 """What tells rows of a grid apart; within one row there are layers and measured tokens."""
@@ -74,7 +73,10 @@ def rows_of(cells: Cells) -> tuple[list[dict[str, Any]], list[int]]:
             {
                 **{name: _plain(value) for name, value in zip(ROW, key, strict=True)},
                 "label": " ".join([row_labels(cells.table, [key[0]])[0], *more]),
-                **{name: told.get(name) for name in ("kind", "window", "source", "role", "of")},
+                **{
+                    name: told.get(name)
+                    for name in ("kind", "window", "source", "corruption", "role", "of")
+                },
             }
         )
     _tell_apart(found)
@@ -86,7 +88,7 @@ def _tell_apart(rows: list[dict[str, Any]]) -> None:
     """Rows of several sources share a label: add the source, or else the row's own name."""
     count = Counter(row["label"] for row in rows)
     for row in [row for row in rows if count[row["label"]] > 1]:
-        more = bare(row["source"]) if row["source"] else row["intervention"]
+        more = row["corruption"] or row["intervention"]
         row["label"] = f"{row['label']} {more}"
     again = Counter(row["label"] for row in rows)
     for row in [row for row in rows if again[row["label"]] > 1]:

@@ -9,7 +9,6 @@ import pandas as pd
 from knockgrid.errors import InputError
 from knockgrid.reports.methods_edits import Text, number_of, row_of, say_edits, say_partners
 from knockgrid.reports.references import bibtex
-from knockgrid.runs.job import interventions_of
 from knockgrid.runs.manifest import read_manifest
 from knockgrid.runs.run_folder import LABELS, RunFolder
 from knockgrid.runs.store import is_whole, open_run
@@ -60,9 +59,8 @@ def methods(folder: str | Path) -> str:
     _prompts(text, manifest, table)
     _missing(text, manifest, table)
     _labels(text, folder)
-    rows = interventions_of(spec)
-    say_edits(text, rows, manifest)
-    say_partners(text, {one.name for one in rows}, manifest)
+    say_edits(text, manifest)
+    say_partners(text, manifest)
     _measure(text, manifest, table)
     _statistics(text, table)
     _trust(text, manifest)
@@ -203,7 +201,7 @@ def _selection(manifest: Mapping[str, Any]) -> str:
 
 
 def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> None:
-    if manifest["direction"] == "denoise":
+    if manifest["direction"] == "denoising":
         text.say(
             "Restored are the values of the clean run (denoising), and divergences are those of "
             "the restored run from the clean one",

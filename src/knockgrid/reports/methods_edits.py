@@ -1,11 +1,14 @@
 """The sentences of the methods paragraph on what was edited, and what they are written with."""
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from knockgrid.display.escape import latex
+from knockgrid.edits.data import from_data
 from knockgrid.edits.knockout import Knockout
 from knockgrid.edits.patch import Patch
+from knockgrid.errors import InputError
 
 WINDOWS = {
     "only": "that layer alone",
@@ -29,15 +32,17 @@ class Text:
         self.sentences.append(f"{latex(sentence)}{marks}.")
 
 
-def say_edits(text: Text, rows: Sequence[Any], manifest: Mapping[str, Any]) -> None:
+def say_edits(text: Text, manifest: Mapping[str, Any]) -> None:
     """One sentence for all rows that differ in their place only."""
     groups: dict[tuple, list[Any]] = {}
-    for one in rows:
-        groups.setdefault(_alike(one), []).append(one)
+    for one in manifest["interventions"]:
+        if not _exchanged(one):
+            made = _rebuilt(one)
+            groups.setdefault(_alike(made), []).append(made)
     for group in groups.values():
         one, window = group[0], _window(group[0].window)
         if isinstance(one, Knockout):
-            where = [f"from {_place(each.to)} to {_place(each.src)}" for each in group]
+            where = [f"from {_place(each.dest)} to {_place(each.src)}" for each in group]
             text.say(
                 f"Attention was blocked in {_heads(one.heads)} at {window}, by setting the scores "
                 "to the smallest number of their dtype before the softmax, which shares the weight "
@@ -48,19 +53,35 @@ def say_edits(text: Text, rows: Sequence[Any], manifest: Mapping[str, Any]) -> N
             how, keys = _source(one.source.label, manifest)
             part = "" if one.alpha == 1 else f"{one.alpha:g} of the way from the clean value to "
             of = "" if one.heads is None else f" of {_heads(one.heads)}"
-            where = [f"at {_place(each.at)}" for each in group]
+            where = [f"at {_place(each.pos)}" for each in group]
             what = f"The activation {one.act_name}{of} was replaced at {window} by {part}{how}"
-            if manifest["direction"] == "denoise":
+            if manifest["direction"] == "denoising":
                 run = how.removeprefix("the activation of ")
                 what = f"In {run}, the activation {one.act_name}{of} was restored at {window}"
             text.say(f"{what}: {_listed(group, where, manifest)}", *keys)
         else:
-            text.say(f"The edit {one.kind} was made at {window}: {_listed(group, None, manifest)}")
+            what = f"The edit {one.kind}" + (f" with {one.source.label}" if one.source else "")
+            text.say(f"{what} was made at {window}: {_listed(group, None, manifest)}")
 
 
-def say_partners(text: Text, told: set[str], manifest: Mapping[str, Any]) -> None:
+def _rebuilt(one: Mapping[str, Any]) -> Any:
+    """The intervention of a manifest's entry, or what is known of it where a class is missing."""
+    try:
+        return from_data(one["data"])
+    except InputError:
+        source = one["source"] and SimpleNamespace(label=one["source"])
+        return SimpleNamespace(**{**one, "source": source, "heads": None})
+
+
+def _exchanged(one: Mapping[str, Any]) -> bool:
+    """Whether a null exchanges subjects for ones with the same answer."""
+    source = one["data"].get("source", {})
+    return one["role"] == "null" and source.get("kind") == "donor"
+
+
+def say_partners(text: Text, manifest: Mapping[str, Any]) -> None:
     """Rows that depend on the prompts: subjects exchanged for ones with the same answer."""
-    names = [one["name"] for one in manifest["interventions"] if one["name"] not in told]
+    names = [one["name"] for one in manifest["interventions"] if _exchanged(one)]
     if names:
         text.say(
             "The subject was exchanged for a different one of the prompt set with the same answer, "

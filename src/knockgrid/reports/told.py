@@ -30,7 +30,7 @@ def headline(run: Opened) -> str:
         n, values = run.manifest["plan"]["prompts"], 0
     else:
         n, values = run.table["prompt"].nunique(), int((run.table["status"] == "ok").sum())
-    what = "restored in corrupted runs of" if told["direction"] == "denoise" else "edited in"
+    what = "restored in corrupted runs of" if told["direction"] == "denoising" else "edited in"
     planned = " planned" if run.table is None else ""
     return (
         f"{_count(len(rows), 'row')} × {_count(len(layers), 'layer')} {what} {model['name']} "

@@ -140,7 +140,7 @@ def interventions_of(
     there is no such null.
     """
     rows = treatments_of(spec)
-    first = list({one.name.split(" ")[0]: one for one in reversed(rows)}.values())[::-1]
+    first = list({one.row: one for one in reversed(rows)}.values())[::-1]
     made = list(rows)
     if spec.contrasts:
         made += contrasts(first)
@@ -164,7 +164,7 @@ def wants_floor(spec: Spec) -> bool:
 
     The later tokens of a free run differ, and denoising edits other runs.
     """
-    return spec.noise_floor and spec.mode != "free_run" and spec.direction == "noise"
+    return spec.noise_floor and spec.mode != "free_run" and spec.direction == "noising"
 
 
 def labelled(

@@ -28,7 +28,7 @@ from knockgrid.runs.shard import Shard, pandas_of, schema, schema_of
 from knockgrid.runs.split import mine, part_of
 from knockgrid.runs.store import open_run
 from knockgrid.runs.work import PromptsFailed
-from knockgrid.spec import ENGINES, Spec, digest
+from knockgrid.spec import BOUNDS, ENGINES, Spec, digest
 from knockgrid.table.table import KEY, metadata_of
 
 
@@ -59,7 +59,7 @@ def run(
         Stopped: it was asked to stop, and did after the shard in hand.
     """
     treatments_of(spec)
-    part, folder, plain = part_of(shard), RunFolder(Path(out)), spec.plain()
+    part, folder, plain = part_of(shard), RunFolder(Path(out)), spec.but(**dict.fromkeys(BOUNDS)).plain()
     folder.check(plain)
     folder.check_data(data_digest(spec))
     if not folder.begun:

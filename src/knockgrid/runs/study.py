@@ -13,6 +13,8 @@ from knockgrid.errors import InputError, cut, shown, unknown
 from knockgrid.runs.plain_yaml import plain_yaml
 from knockgrid.spec import FIELDS, Spec, allowed
 
+OBJECTS = ("model", "prompts", "interventions", "metrics", "executor")
+"""Fields that may have held objects of the user's own."""
 FORMS = ("plain", "chat")
 LARGEST = 2**16
 """Bytes of a study file."""
@@ -143,9 +145,13 @@ def spec_of(folder: Path, manifest: Mapping[str, Any]) -> Spec:
     config = manifest["config"]
     strange = [name for name in config if name not in FIELDS]
     lacks = [name for name in FIELDS if name not in config]
-    if strange or lacks:
+    try:
+        if strange or lacks:
+            raise InputError(repr([*strange, *lacks][0]))
+        checked({name: value for name, value in config.items() if name not in OBJECTS})
+    except InputError as error:
         raise InputError(
-            f"the settings in the manifest of {folder} cannot be read ({[*strange, *lacks][0]!r}); "
-            "they were changed, or come from a different version of knockgrid"
-        )
+            f"the settings in the manifest of {folder} cannot be read ({error}); they were "
+            "changed, or come from a different version of knockgrid"
+        ) from None
     return Spec(**config)

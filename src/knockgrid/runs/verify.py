@@ -98,13 +98,14 @@ def verify(
         found.mismatches.append(str(error))
         return found
     suspects = check_rows(stamped, table, found)
-    if model is None:
-        spec = spec_of(folder, manifest)
-        if spec.model is None:
-            raise InputError(
-                f"{folder} was begun with a model that was not loaded by kg.load; give verify(model=)"
-            )
-        model = load_model(spec)
+    spec = spec_of(folder, manifest)
+    if model is None and spec.model is None:
+        found.notes.append(
+            "no cell was computed anew: the run was given its model as an object, not loaded by "
+            "kg.load; give verify(model=)"
+        )
+        return found
+    model = load_model(spec) if model is None else model
     if check_model(manifest, model, found):
         check_cells(table, manifest, model, known, suspects, cells, seed, found)
     return found
@@ -221,7 +222,7 @@ def check_cells(
         return
     layers = sorted({int(layer) for places in chosen.values() for _, layer in places})
     metadata = metadata_of(table)
-    rows = [from_data(one, known) for one in manifest["interventions"]]
+    rows = [from_data(one["data"], known) for one in manifest["interventions"]]
     sweep = recomputation(model, metadata, rows, layers)
     for scale, value in metadata["sigma"].items():
         now = sweep.sweep.settings.sigma.get(scale)
@@ -249,12 +250,12 @@ def compare(
     """What differs between a prompt's stored cells and the same cells computed anew."""
     mine = table[(table["prompt"] == prompt) & (table["status"] == "ok")]
     stored = {_key(row): row for row in mine.to_dict("records")}
-    half = str(sweep.metadata["model"]["dtype"]) in ("bfloat16", "float16")
+    half = str(metadata_of(table)["model"]["dtype"]) in ("bfloat16", "float16")
     missing = {key for key in stored if key[:2] in set(places)}
     for now in sweep.rows(prompt, places):
         before = stored.get(_key(now))
         missing.discard(_key(now))
-        where = _where(now, sweep.metadata["n_tokens"])
+        where = _where(now, sweep.sweep.spec.n_tokens)
         if before is None:
             if now["status"] == "ok":
                 yield f"{where}: computed anew it has a value, the table has none"
@@ -267,7 +268,7 @@ def compare(
             if not near(name, stored_value, value, half):
                 yield f"{where}: {name} is {stored_value:.6g} in the table, {value:.6g} anew"
     for row in (row for key, row in stored.items() if key in missing):
-        where = _where(row, sweep.metadata["n_tokens"])
+        where = _where(row, sweep.sweep.spec.n_tokens)
         yield f"{where}: the table has a value, computed anew there is none"
 
 

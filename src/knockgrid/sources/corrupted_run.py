@@ -25,6 +25,10 @@ class CorruptedRun(Source):
         return f"corrupted_run({self.by.label})"
 
     @property
+    def corruption(self) -> str:
+        return self.by.label
+
+    @property
     def random(self) -> bool:  # type: ignore[override]
         """Only noise differs from sample to sample."""
         return isinstance(self.by, Noise)

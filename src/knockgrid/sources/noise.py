@@ -22,7 +22,7 @@ class Noise(Source):
 
     k: float = 3.0
     scale_from: str = "subject"
-    at: At = "subject"
+    pos: At = "subject"
     adds: ClassVar[bool] = True
     needs_statistics: ClassVar[bool] = True
     random: ClassVar[bool] = True
@@ -32,13 +32,15 @@ class Noise(Source):
             raise InputError(f"noise({self.k!r}) needs a positive number of standard deviations")
         if self.scale_from not in SCALES:
             raise unknown("scale_from", self.scale_from, SCALES)
-        at = place_of(self.at)
-        object.__setattr__(self, "at", at if isinstance(at, str | int) else tuple(at))
+        pos = place_of(self.pos)
+        object.__setattr__(self, "pos", pos if isinstance(pos, str | int) else tuple(pos))
 
     @property
     def label(self) -> str:
-        given = {"scale_from": self.scale_from, "at": self.at}
-        other = "".join(f", {name}={at!r}" for name, at in given.items() if at != "subject")
+        given = {"scale_from": self.scale_from, "pos": self.pos}
+        other = "".join(
+            f", {name}={value!r}" for name, value in given.items() if value != "subject"
+        )
         return f"noise({float(self.k)}{other})"
 
     def corrupted(self, prompt: Prompt) -> RunSpec:
@@ -48,13 +50,13 @@ class Noise(Source):
                 f"prompt {shown(prompt.text)} has no span 'subject' to put noise on; "
                 "give Prompt(text, spans={'subject': ...})"
             )
-        return RunSpec(prompt, float(self.k), self.scale_from, self.at)
+        return RunSpec(prompt, float(self.k), self.scale_from, self.pos)
 
     def value(self, where: Where) -> Tensor:
-        if self.at != "subject":
+        if self.pos != "subject":
             raise InputError(
-                f"{self.label} as the source of a patch goes where the patch is; at= names the "
-                "tokens of a corrupted run: corrupted_run(by=noise(at=...))"
+                f"{self.label} as the source of a patch goes where the patch is; pos= names the "
+                "tokens of a corrupted run: corrupted_run(by=noise(pos=...))"
             )
         assert where.std is not None
         key = (*where.key, where.act_name, where.layer)
@@ -62,7 +64,7 @@ class Noise(Source):
         return self.k * where.std * drawn
 
 
-def noise(k: float = 3.0, scale_from: str = "subject", *, at: At = "subject") -> Noise:
+def noise(k: float = 3.0, scale_from: str = "subject", *, pos: At = "subject") -> Noise:
     """Gaussian noise of k standard deviations.
 
     Example:
@@ -76,7 +78,7 @@ def noise(k: float = 3.0, scale_from: str = "subject", *, at: At = "subject") ->
     added to the patched activation itself, scaled by that activation's own deviation over the
     prompt set, with a draw for every layer.
 
-    `at` names the tokens that a corrupted run has its noise on, other than the subject's: what a
+    `pos` names the tokens that a corrupted run has its noise on, other than the subject's: what a
     contrast needs (`"rest"`, `"bos"`, `"random"`, ...). The deviation stays that of the subject
     tokens, so that every token gets the same dose; prompts without such a token are dropped from
     the row, and counted.
@@ -84,7 +86,7 @@ def noise(k: float = 3.0, scale_from: str = "subject", *, at: At = "subject") ->
     Source: causal tracing, Meng et al. 2022 (arXiv 2202.05262, section 2.1), with k = 3.
 
     Raises:
-        InputError: k not positive, or an unknown `scale_from`; later, an unknown place, or `at` in
+        InputError: k not positive, or an unknown `scale_from`; later, an unknown place, or `pos` in
             a patch of the activation itself.
     """
-    return Noise(k, scale_from, at)
+    return Noise(k, scale_from, pos)

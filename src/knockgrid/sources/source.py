@@ -32,7 +32,7 @@ class RunSpec:
     prompt: Prompt
     scale: float = 0.0
     scale_from: str = "subject"
-    at: At = "subject"
+    pos: At = "subject"
     is_swap: bool = False
 
 
@@ -81,6 +81,11 @@ class Source(ABC):
     @abstractmethod
     def label(self) -> str:
         """The name in tables and methods paragraphs, parameters included."""
+
+    @property
+    def corruption(self) -> str:
+        """Its label, or that of what corrupts the run it is taken from."""
+        return self.label
 
     @abstractmethod
     def value(self, where: Where) -> Tensor:

@@ -21,7 +21,10 @@ def source_comparison(
     Example:
         >>> from knockgrid.table.table import build
         >>> curves = {"last noise": [0.1, 0.3, 0.5, 0.5], "last swap": [0.0, 0.0, 0.6, 0.6]}
-        >>> described = [{"name": n, "source": n.split()[1], "window": 1} for n in curves]
+        >>> described = [
+        ...     {"name": name, "row": "last", "corruption": name.split()[1], "window": 1}
+        ...     for name in curves
+        ... ]
         >>> cells = [
         ...     {"prompt": p, "intervention": name, "layer": i, "js": js}
         ...     for p in "ab"

@@ -36,8 +36,8 @@ def treatments(table: pd.DataFrame) -> list[Treatment]:
 
     Example:
         >>> described = [
-        ...     {"name": "subject swap", "source": "corrupted_run(swap())", "window": 1},
-        ...     {"name": "attention w5", "source": None, "window": 5},
+        ...     {"name": "subj. swap", "row": "subject", "corruption": "swap()", "window": 1},
+        ...     {"name": "attn. 5", "row": "attention", "corruption": None, "window": 5},
         ... ]
         >>> table = pd.DataFrame()
         >>> table.attrs = {"knockgrid": {"interventions": described}}
@@ -57,25 +57,14 @@ def treatments(table: pd.DataFrame) -> list[Treatment]:
     return [
         Treatment(
             one["name"],
-            one["name"].split(" ", 1)[0],
-            None if one["source"] is None else bare(one["source"]),
+            one.get("row", one["name"]),
+            one.get("corruption", one.get("source")),
             one["window"],
         )
         for one in described
         if one.get("role", "treatment") == "treatment"
         and ("intervention" not in table or one["name"] in swept)  # every prompt may be dropped
     ]
-
-
-def bare(source: str) -> str:
-    """A source's label without the run around it.
-
-    Example:
-        >>> bare("corrupted_run(noise(3.0))"), bare("zero()")
-        ('noise(3.0)', 'zero()')
-    """
-    inner = source.removeprefix("corrupted_run(")
-    return inner.removesuffix(")") if inner != source else source
 
 
 def only_rows(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

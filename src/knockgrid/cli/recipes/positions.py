@@ -27,7 +27,7 @@ def _make(model, quick):
     for act_name, window in WINDOWS.items():
         tokens = per_position(patch(act_name, "last", source, window), length)
         made[f"positions_restored_{act_name}"] = sweep(
-            model, TOWER, tokens, layers=layers, direction="denoise", samples=samples
+            model, TOWER, tokens, layers=layers, direction="denoising", samples=samples
         )
     prompts = known_facts(model, 8 if quick else 48, ("country_language", "landmark_in_city"))
     made["positions_patched"] = sweep(
