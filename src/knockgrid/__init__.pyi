@@ -54,6 +54,12 @@ from .prompts import in_chat as in_chat
 from .prompts import in_template as in_template
 from .prompts import read_prompts as read_prompts
 from .prompts import same_answer as same_answer
+from .divergences.divergence import Divergence as Divergence
+from .edits.intervention import Intervention as Intervention
+from .engine.executors.executor import Executor as Executor
+from .sources.source import Source as Source
+from .spec import Spec as Spec
+from .runs.verify import verify as verify
 from .divergences import js as js
 from .divergences import kl as kl
 from .divergences import kl_between as kl_between
@@ -64,7 +70,7 @@ from .divergences import logp_answer as logp_answer
 from .divergences import logp_clean as logp_clean
 from .divergences import rank_answer as rank_answer
 from .divergences import rank_clean as rank_clean
-from .divergences import total_variation as total_variation
+from .divergences import tv as tv
 from .runs.ray_engine import RayEngine as RayEngine
 from .reports.write import report as report
 from .runs.store import compact as compact

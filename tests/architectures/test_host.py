@@ -175,7 +175,7 @@ class TestSlow:
 
     def test_a_long_one_asks_for_the_reference_executor(self, hosts, prompts, monkeypatch):
         monkeypatch.setattr(_slower, "passed", lambda model, ids: 60.0 + len(ids))
-        with pytest.raises(kg.InputError, match=r"times as long.*--executor reference"):
+        with pytest.raises(kg.InputError, match=r"times as long.*--set executor=reference"):
             kg.sweep(hosts["none"], prompts, ROWS, progress=False)
         kg.sweep(hosts["none"], prompts[0], ROWS[0], progress=False, executor="reference")
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from scipy.spatial.distance import jensenshannon
 
 from knockgrid import divergences
-from knockgrid.divergences import js, kl, kl_reverse, total_variation
+from knockgrid.divergences import js, kl, kl_reverse, tv
 from knockgrid.divergences.distribution import nan_rows
 from knockgrid.divergences.divergence import Divergence, in_unit
 from knockgrid.divergences.evaluate import evaluate
@@ -26,7 +26,7 @@ from knockgrid.divergences.pair import Pair
 from knockgrid.errors import InputError
 
 DRAWER = [getattr(divergences, name) for name in divergences.__all__]
-DISTANCES = [js, kl, kl_reverse, total_variation]
+DISTANCES = [js, kl, kl_reverse, tv]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 D_VOCAB = 49_152
 INF = math.inf
@@ -261,14 +261,14 @@ def test_the_upper_bound_is_reached():
     apart = torch.tensor([0.0, -INF]), torch.tensor([-INF, 0.0])
     assert js(*apart).item() == pytest.approx(math.log(2), rel=1e-7) == js.upper
     assert js(*apart, unit="bits").item() == pytest.approx(1, rel=1e-7)
-    assert total_variation(*apart).item() == 1 == total_variation.upper
+    assert tv(*apart).item() == 1 == tv.upper
 
 
 @settings(max_examples=40, deadline=None)
 @given(rows=logit_pairs(infinite=True))
 def test_symmetry(rows):
     x, y = rows
-    for there, back in ((js, js), (total_variation, total_variation), (kl, kl_reverse)):
+    for there, back in ((js, js), (tv, tv), (kl, kl_reverse)):
         one, other = (f.item() for f in (there(x, y), back(y, x)))
         assert one == pytest.approx(other, rel=1e-4, abs=rounding(there))
 

@@ -9,7 +9,7 @@ import scipy.special
 import torch
 
 from knockgrid import prompts as datasets
-from knockgrid.divergences import js, kl, kl_between, kl_reverse, logp_answer, total_variation
+from knockgrid.divergences import js, kl, kl_between, kl_reverse, logp_answer, tv
 from knockgrid.divergences.distribution import Distribution, summed
 from knockgrid.divergences.divergence import in_unit
 from knockgrid.divergences.evaluate import evaluate
@@ -58,7 +58,7 @@ def pairs(rows, n=PAIRS):
 @pytest.mark.parametrize("d_vocab", VOCABULARIES)
 def test_float32_keeps_six_digits_on_real_rows(rows, d_vocab):
     wide, n = widened(rows, d_vocab), 0
-    measures = [js, kl, kl_reverse, total_variation, logp_answer, kl_between]
+    measures = [js, kl, kl_reverse, tv, logp_answer, kl_between]
     for i, j, size in pairs(rows):
         clean, moved = wide[i], torch.lerp(wide[i], wide[j], size)[None]
         answers = clean.topk(3).indices
@@ -102,7 +102,7 @@ def test_bounds_hold_to_the_last_digit(rows, d_vocab, unit):
     wide = widened(rows[:30], d_vocab)
     even = torch.arange(d_vocab) % 2 == 0
     clean, moved = wide.masked_fill(even, -INF), wide.masked_fill(~even, -INF)
-    for measure in (js, total_variation):
+    for measure in (js, tv):
         bound = in_unit(measure.upper, measure, unit)
         values = measure(clean, moved, unit=unit).double()
         assert values.max() <= bound

@@ -39,17 +39,17 @@ BELOW = {
     "table": "display",
     "sources": "passes prompts",
     "edits": "display host passes prompts sources table",
-    "divergences": "",
-    "engine": "display divergences edits host passes prompts sources table",
+    "divergences": "table",
+    "engine": "display divergences edits host passes prompts sources spec table",
     "stats": "table",
     "figures": "display stats table",
     "evidence": "display edits engine host passes prompts sources stats table",
-    "runs": "display divergences edits engine evidence host passes prompts sources table",
-    "sweep": "edits engine prompts runs table",
-    "reports": "display edits evidence figures runs stats table",
-    "spec": "",
-    "cli": "display edits engine evidence figures host passes prompts reports runs sources stats "
-    "sweep table",
+    "runs": "display divergences edits engine evidence host passes prompts sources spec table",
+    "spec": "edits host prompts",
+    "sweep": "edits engine prompts runs spec table",
+    "reports": "display edits evidence figures runs spec stats table",
+    "cli": "display edits engine evidence figures host passes prompts reports runs sources spec "
+    "stats sweep table",
     "__init__": "",  # the public names, which are loaded on first use
 }
 ROOMS = {room: {"errors", *below.split()} - {room} for room, below in BELOW.items()}
@@ -347,12 +347,12 @@ PLANTED = (
     (code_from_data, "host/bridge.py", "load('m', trust_remote_code=given)"),
     (code_from_data, "table/table.py", "import numpy as np\nnp.load('a.npy', allow_pickle=True)"),
     (code_from_data, "table/table.py", "import pandas as pd\npd.read_pickle('a.csv')"),
-    (code_from_data, "runs/config.py", "import yaml\nyaml.load('a: b', yaml.SafeLoader)"),
-    (code_from_data, "runs/config.py", "import yaml\nyaml.unsafe_load('a: b')"),
-    (code_from_data, "runs/config.py", "x = eval('1')"),
-    (code_from_data, "runs/config.py", "exec('x = 1')"),
-    (code_from_data, "runs/config.py", "import subprocess\nsubprocess.run('ls', shell=True)"),
-    (code_from_data, "runs/config.py", "import os\nos.system('ls')"),
+    (code_from_data, "runs/study.py", "import yaml\nyaml.load('a: b', yaml.SafeLoader)"),
+    (code_from_data, "runs/study.py", "import yaml\nyaml.unsafe_load('a: b')"),
+    (code_from_data, "runs/study.py", "x = eval('1')"),
+    (code_from_data, "runs/study.py", "exec('x = 1')"),
+    (code_from_data, "runs/study.py", "import subprocess\nsubprocess.run('ls', shell=True)"),
+    (code_from_data, "runs/study.py", "import os\nos.system('ls')"),
 )
 SOUND = {
     "__init__.py": "import lazy_loader",

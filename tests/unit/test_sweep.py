@@ -271,7 +271,7 @@ def test_a_table_on_disk(sweep, prompts, tmp_path):
 def test_some_metrics(sweep, prompts):
     import knockgrid as kg
 
-    table = sweep(prompts[0], kg.knockout(), layers=[0], metrics=["total_variation", "kl"])
+    table = sweep(prompts[0], kg.knockout(), layers=[0], metrics=["tv", "kl"])
     assert table.attrs["knockgrid"]["metrics"] == ["tv", "kl"]
     assert {"tv", "kl"} <= set(table.columns)
     assert "js" not in table.columns

@@ -1,6 +1,6 @@
 """The divergences drawer: one file per measure of how far a distribution moved.
 
-It may import `errors`.
+It may import `errors`, `table`.
 """
 
 import lazy_loader

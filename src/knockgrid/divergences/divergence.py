@@ -1,6 +1,5 @@
 """What a measure is: a formula over a pair of rows, with its bound and its unit."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,8 +11,9 @@ from torch import Tensor
 from knockgrid.divergences.pair import Pair
 from knockgrid.divergences.refuse import refuse_answer, refuse_rows, refuse_shapes
 from knockgrid.errors import unknown
+from knockgrid.table.measures import MEASURES, PER_NAT, Measure
 
-UNITS = {"nats": 1.0, "bits": 1 / math.log(2)}
+UNITS = PER_NAT
 
 Value = TypeVar("Value", float, Tensor)
 
@@ -30,7 +30,9 @@ class Divergence:
         formula: `Pair` → one value per row, in nats where it is logarithmic.
         upper: what it cannot exceed, in nats where it is logarithmic; None where it is unbounded.
         logarithmic: whether nats and bits differ; they do not for a distance or a rank.
-        needs_answer: whether it reads the answer's token, or all tokens that count as the answer.
+        needs_answer: whether it reads the answer's token, or all tokens that count as the answer;
+            prompts without an answer then have no value, which is no fault.
+        lower: what it cannot fall below; None where it may.
 
     Example:
         >>> from knockgrid.divergences import js
@@ -47,6 +49,23 @@ class Divergence:
     upper: float | None = None
     logarithmic: bool = True
     needs_answer: bool = False
+    lower: float | None = 0.0
+
+    @classmethod
+    def known(cls, name: str, formula: Callable[[Pair], Tensor]) -> "Divergence":
+        """One of knockgrid's own, whose facts stand in `MEASURES`."""
+        facts = MEASURES[name]
+        logarithmic, needs = facts.unit == "information", facts.needs == "answer"
+        return cls(name, facts.label, formula, facts.upper, logarithmic, needs, facts.lower)
+
+    @property
+    def facts(self) -> Measure:
+        """What is true of its column, as it travels with a table."""
+        ours = MEASURES.get(self.name)
+        if ours is not None and ours.label == self.label:
+            return ours
+        unit, needs = "information" if self.logarithmic else "", "answer" * self.needs_answer
+        return Measure(self.name, self.label, unit, self.lower, self.upper, needs)
 
     def __post_init__(self) -> None:
         """Let `help` and `?` on a measure show its formula's docstring."""
@@ -93,8 +112,8 @@ def in_unit(value: Value, measure: Divergence, unit: str) -> Value:
     Measured values, which are tensors, lose what rounding adds beyond the measure's bound.
 
     Example:
-        >>> from knockgrid.divergences import js, total_variation
-        >>> in_unit(js.upper, js, "bits"), in_unit(1.0, total_variation, "bits")
+        >>> from knockgrid.divergences import js, tv
+        >>> in_unit(js.upper, js, "bits"), in_unit(1.0, tv, "bits")
         (1.0, 1.0)
         >>> in_unit(torch.tensor([0.2, 0.6931473]), js, "bits")
         tensor([0.2885, 1.0000])
@@ -112,6 +131,7 @@ def _not_above(bound: float, dtype: torch.dtype) -> float:
     """The largest number of a dtype that does not exceed a bound: float32's nearest to ln 2 does.
 
     Example:
+        >>> import math
         >>> _not_above(math.log(2), torch.float32) <= math.log(2) < float(torch.tensor(2).log())
         True
     """

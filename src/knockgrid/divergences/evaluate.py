@@ -45,8 +45,8 @@ def evaluate(
         InputError: for vocabularies or rows that do not fit.
 
     Example:
-        >>> from knockgrid.divergences import js, total_variation
-        >>> evaluate([js, total_variation], torch.tensor([0.0, 1.0]), torch.zeros(2, 2))
+        >>> from knockgrid.divergences import js, tv
+        >>> evaluate([js, tv], torch.tensor([0.0, 1.0]), torch.zeros(2, 2))
         {'js': tensor([0.0285, 0.0285]), 'tv': tensor([0.2311, 0.2311])}
     """
     refuse_shapes(clean, intervened, answer, answers)

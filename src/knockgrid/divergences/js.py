@@ -1,7 +1,5 @@
 """Jensen-Shannon divergence."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -32,4 +30,4 @@ def jensen_shannon(pair: Pair) -> Float[Tensor, "*row"]:
     return pair.total(bracket) / 2
 
 
-js = Divergence("js", "JS divergence", jensen_shannon, upper=math.log(2))
+js = Divergence.known("js", jensen_shannon)

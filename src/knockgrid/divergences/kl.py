@@ -23,4 +23,4 @@ def kullback_leibler(pair: Pair) -> Float[Tensor, "*row"]:
     return pair.kl
 
 
-kl = Divergence("kl", "KL(clean ‖ intervened)", kullback_leibler)
+kl = Divergence.known("kl", kullback_leibler)

@@ -29,6 +29,4 @@ def between_answers_and_rest(pair: Pair) -> Float[Tensor, "*row"]:
     return pair.of_answers(sides[0] + sides[1])
 
 
-kl_between = Divergence(
-    "kl_between", "KL between answers and rest", between_answers_and_rest, needs_answer=True
-)
+kl_between = Divergence.known("kl_between", between_answers_and_rest)

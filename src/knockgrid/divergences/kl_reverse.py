@@ -24,4 +24,4 @@ def kullback_leibler_reverse(pair: Pair) -> Float[Tensor, "*row"]:
     return pair.total(t.sub(d, alpha=0.5).addcmul_(t, d, value=0.5)) * 2
 
 
-kl_reverse = Divergence("kl_reverse", "KL(intervened ‖ clean)", kullback_leibler_reverse)
+kl_reverse = Divergence.known("kl_reverse", kullback_leibler_reverse)

@@ -29,6 +29,4 @@ def within_answers(pair: Pair) -> Float[Tensor, "*row"]:
     return pair.of_answers(side.weighted(inner))
 
 
-kl_within_answers = Divergence(
-    "kl_within_answers", "KL within answers", within_answers, needs_answer=True
-)
+kl_within_answers = Divergence.known("kl_within_answers", within_answers)

@@ -26,4 +26,4 @@ def within_rest(pair: Pair) -> Float[Tensor, "*row"]:
     return pair.of_answers(pair.outside.weighted(pair.outside.pair.kl))
 
 
-kl_within_rest = Divergence("kl_within_rest", "KL within rest", within_rest, needs_answer=True)
+kl_within_rest = Divergence.known("kl_within_rest", within_rest)

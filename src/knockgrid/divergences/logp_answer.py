@@ -24,6 +24,4 @@ def logp_of_answer(pair: Pair) -> Float[Tensor, "*row"]:
     return pair.intervened.logp_of(pair.answer)
 
 
-logp_answer = Divergence(
-    "logp_answer", "log p(answer)", logp_of_answer, upper=0.0, needs_answer=True
-)
+logp_answer = Divergence.known("logp_answer", logp_of_answer)

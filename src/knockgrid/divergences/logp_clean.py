@@ -22,4 +22,4 @@ def logp_of_clean_token(pair: Pair) -> Float[Tensor, "*row"]:
     return pair.intervened.logp_of(pair.clean_token)
 
 
-logp_clean = Divergence("logp_clean", "log p(clean argmax)", logp_of_clean_token, upper=0.0)
+logp_clean = Divergence.known("logp_clean", logp_of_clean_token)

@@ -23,6 +23,4 @@ def rank_of_answer(pair: Pair) -> Float[Tensor, "*row"]:
     return pair.intervened.rank_of(pair.answer)
 
 
-rank_answer = Divergence(
-    "rank_answer", "rank of answer", rank_of_answer, logarithmic=False, needs_answer=True
-)
+rank_answer = Divergence.known("rank_answer", rank_of_answer)

@@ -22,6 +22,4 @@ def rank_of_clean_token(pair: Pair) -> Float[Tensor, "*row"]:
     return pair.intervened.rank_of(pair.clean_token)
 
 
-rank_clean = Divergence(
-    "rank_clean", "rank of clean argmax", rank_of_clean_token, logarithmic=False
-)
+rank_clean = Divergence.known("rank_clean", rank_of_clean_token)

@@ -1,5 +1,5 @@
 """From prompts and interventions to rows: recording, trial, memory, executors, measures.
 
 It may import `display`, `divergences`, `edits`, `errors`, `host`, `passes`, `prompts`, `sources`,
-`table`.
+`spec`, `table`.
 """

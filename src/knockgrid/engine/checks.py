@@ -1,12 +1,12 @@
 """What a sweep refuses before anything is computed or written."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.divergences.divergence import UNITS, Divergence
-from knockgrid.divergences.lookup import by_name
+from knockgrid.divergences.lookup import measures_of
 from knockgrid.edits.intervention import Intervention
 from knockgrid.edits.layers import layer_set
 from knockgrid.engine.executors.executor import Executor
@@ -15,12 +15,15 @@ from knockgrid.host.bridge import has_hook, hook_name, n_layers
 from knockgrid.passes.answer_positions import is_answer_position
 from knockgrid.passes.prepared import Prepared
 from knockgrid.prompts.positions import resolve
+from knockgrid.table.measures import MEASURES
+from knockgrid.table.table import COLUMNS
 
+TAKEN = {column.name for column in COLUMNS if column.name not in MEASURES}
 MODES = ("prompt_only", "persistent", "free_run")
 DIRECTIONS = ("noising", "denoising")
 
 
-def check_options(mode: str, metrics: Sequence[str], unit: str, direction: str) -> list[Divergence]:
+def check_options(mode: str, metrics: Any, unit: str, direction: str) -> list[Divergence]:
     """The measures asked for, once every word among the options has been checked.
 
     Raises:
@@ -33,11 +36,14 @@ def check_options(mode: str, metrics: Sequence[str], unit: str, direction: str) 
     ):
         if given not in allowed:
             raise unknown(name, given, allowed)
-    several = isinstance(metrics, Iterable) and not isinstance(metrics, str)
-    wanted: list[Any] = list(metrics) if several else [metrics] if metrics else []
-    if not wanted:
-        raise InputError("no metrics given; name at least one, such as 'js'")
-    return list({m.name: m for m in map(by_name, wanted)}.values())
+    measures = measures_of(metrics)
+    for one in measures:
+        taken = one.name in TAKEN or MEASURES.get(one.name, one.facts) != one.facts
+        if taken or not one.name.isidentifier():
+            raise InputError(
+                f"a measure is named {one.name!r}, which cannot be its column; give another name"
+            )
+    return measures
 
 
 def check_free_run(interventions: Sequence[Intervention], executor: "str | Executor") -> None:

@@ -36,6 +36,7 @@ from knockgrid.passes.run import input_device, record
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.sources.source import Unavailable
 from knockgrid.spec import Spec
+from knockgrid.table.measures import as_metadata
 from knockgrid.table.table import LISTS
 
 PACKAGES = ("knockgrid", "transformer-lens", "transformers", "pandas")
@@ -113,6 +114,7 @@ class Setup(Checked):
             "mode": self.spec.mode,
             "unit": self.unit,
             "metrics": [measure.name for measure in self.measures],
+            "measures": as_metadata(measure.facts for measure in self.measures),
             "direction": settings.direction,
             "samples": settings.samples,
             "seed": settings.seed,

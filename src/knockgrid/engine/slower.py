@@ -98,7 +98,7 @@ def consented(model: TransformerBridge, reasons: Sequence[str], spent: Cost) -> 
         raise InputError(
             f"the sweep would take {spent} on the reference executor: "
             f"{remedy(model, reasons, own_hooks=False)}; or give executor='reference' "
-            "(--executor reference) to go on"
+            "(--set executor=reference) to go on"
         )
 
 

@@ -17,9 +17,10 @@ from knockgrid.engine.in_memory import sweep_in_memory
 from knockgrid.errors import InputError, unknown
 from knockgrid.host.bridge import load
 from knockgrid.prompts.prompt import Prompt
+from knockgrid.table.measures import DISTANCES
 from knockgrid.table.table import KEY, metadata_of, numbers
 
-METRICS = ("js", "kl", "kl_reverse", "tv")  # divergences: 0 where nothing moves
+METRICS = tuple(name for name in DISTANCES if name != "js_mean_dist")
 
 
 def noise_floor(

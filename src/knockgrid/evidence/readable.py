@@ -5,9 +5,9 @@ import pandas as pd
 from scipy.stats import t as student
 
 from knockgrid.errors import InputError, unknown
+from knockgrid.table.measures import DISTANCES
 from knockgrid.table.table import KEY, grid, metadata_of
 
-DIVERGENCES = ("js", "kl", "kl_reverse", "tv", "js_mean_dist")
 AUCS = {"": "auc", "shuffled_": "auc_shuffled"}
 
 
@@ -94,8 +94,8 @@ def readable_not_used(
     of the whole next-token distribution, `readable` of whether the answer is wrong.
     """
     check_probes(probes)
-    if metric not in DIVERGENCES:
-        raise unknown("divergence", metric, DIVERGENCES)
+    if metric not in DISTANCES:
+        raise unknown("divergence", metric, DISTANCES)
     if metadata_of(table).get("direction") == "denoising":
         raise InputError(
             "the sweep went in the direction 'denoising', where a small divergence marks what is "

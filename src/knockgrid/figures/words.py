@@ -5,7 +5,8 @@ import pandas as pd
 
 from knockgrid.display.escape import latex, mathtext
 from knockgrid.errors import printable
-from knockgrid.table.table import COLUMNS, metadata_of
+from knockgrid.table.measures import MEASURES, measure_of
+from knockgrid.table.table import metadata_of
 
 ROWS = {"subject": "Subj.", "attention": "Attn.", "last": "Last."}
 AVERAGES = {"mean": "Avg.", "median": "Median", "min": "Min.", "max": "Max."}
@@ -49,12 +50,12 @@ def metric_label(table: pd.DataFrame, metric: str, statistic: str = "mean") -> s
 
     A column of the user's is called as the metadata key `statistics` says, or by its own name.
     """
-    column = {column.name: column for column in COLUMNS}.get(metric)
-    told = metadata_of(table).get("statistics", {}).get(metric, metric)
-    name = column.description if column else plain(told)
+    measure = measure_of(table, metric)
+    known = metric in MEASURES  # whose label is ours, and no text from data
+    name = measure.label if known else metadata_of(table).get("statistics", {}).get(metric)
     unit = plain(metadata_of(table).get("unit", "unit not recorded"))
-    suffix = f" ({unit})" if column and column.unit == "information" else ""
-    return f"{AVERAGES[statistic]} {name}{suffix}"
+    suffix = f" ({unit})" if measure.unit == "information" else ""
+    return f"{AVERAGES[statistic]} {name if known else plain(name or measure.label)}{suffix}"
 
 
 def row_labels(table: pd.DataFrame, names: list) -> list[str]:

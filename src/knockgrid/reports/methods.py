@@ -16,8 +16,9 @@ from knockgrid.runs.study import spec_of
 from knockgrid.spec import Spec
 from knockgrid.stats.clusters import FEWEST, clusters, counted, fewest
 from knockgrid.table.left_out import some_of
+from knockgrid.table.measures import MEASURES, measure_of
 from knockgrid.table.parquet import read_table
-from knockgrid.table.table import COLUMNS, UNDEFINED, metadata_of
+from knockgrid.table.table import metadata_of
 
 RULES = {
     "mean_fa": "the mean of the right answers",
@@ -217,11 +218,11 @@ def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
     text.say(
         f"Effects were measured on the distributions of {tokens} with and without the edit, at "
         f"{'every layer' if every else 'layers ' + ', '.join(map(str, layers))}: "
-        + "; ".join(_measures(names, manifest["unit"])),
+        + "; ".join(_measures(table, names, manifest["unit"])),
         *(["lin1991"] if "js" in names else []),
         "cheang2025",
     )
-    of_answer = [name for name in names if name in UNDEFINED]
+    of_answer = [name for name in names if measure_of(table, name).needs == "answer"]
     if of_answer:
         sides = metadata_of(table)["prompts"]
         n = sum(bool(side["answers"]) for side in sides)
@@ -233,13 +234,14 @@ def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
         text.say(f"Values of random edits are means over {table['samples'].max()} draws")
 
 
-def _measures(names: Sequence[str], unit: str) -> Iterator[str]:
+def _measures(table: pd.DataFrame, names: Sequence[str], unit: str) -> Iterator[str]:
     """What each measure is, and its unit."""
-    units = {column.name: column.unit for column in COLUMNS}
     kinds: dict[str, list[str]] = {}
     for name in names:
-        kind = units.get(name, "of its own")
-        kinds.setdefault("logp" if name.startswith("logp") else kind, []).append(name)
+        measure = measure_of(table, name)
+        kind = "own" if name not in MEASURES else measure.unit
+        kinds.setdefault("logp" if kind == "information" and measure.lower is None else kind, [])
+        kinds["logp" if kind == "information" and measure.lower is None else kind].append(name)
     said = {
         "information": f"divergences in {unit} (%s)",
         "fraction": "the total variation, a fraction (%s)",

@@ -75,7 +75,7 @@ def warnings_of(run: Opened) -> Iterator[str]:
         )
     if run.table is not None and "top_tokens" not in run.tops:
         yield (
-            "This run keeps no tokens, so prompts have numbers only; sweep with `--top 10` (or "
+            "This run keeps no tokens, so prompts have numbers only; sweep with `--set top=10` (or "
             "`top=10`) in another folder to see what the model says instead."
         )
 

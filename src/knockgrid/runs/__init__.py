@@ -1,5 +1,5 @@
 """Run folders: begun, resumed, split over processes, verified, exported.
 
 It may import `display`, `divergences`, `edits`, `engine`, `errors`, `evidence`, `host`, `passes`,
-`prompts`, `sources`, `table`.
+`prompts`, `sources`, `spec`, `table`.
 """

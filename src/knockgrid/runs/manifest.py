@@ -17,7 +17,7 @@ SCHEMA = 3
 """The layout that is written."""
 READ = (2, SCHEMA)
 DECIDED = (
-    *("schema", "config", "config_digest", "plan", "selection", "data", "mode", "unit", "metrics"),
+    *("schema", "config", "config_digest", "plan", "selection", "data", "mode", "unit", "metrics", "measures"),
     *("direction", "samples", "seed", "prepend_bos", "n_tokens", "layer_order", "labels"),
     *("intervention_order", "interventions", "sigma", "model", "receipt", "versions"),
 )

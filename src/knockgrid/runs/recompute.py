@@ -6,6 +6,7 @@ from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid.divergences.divergence import Divergence
 from knockgrid.edits.intervention import Intervention
 from knockgrid.engine.bind import bind
 from knockgrid.engine.collect import finished, meter_of
@@ -18,7 +19,7 @@ from knockgrid.prompts.data import prompt_from_data
 from knockgrid.spec import Spec
 
 Wanted = tuple[str, int]  # intervention and layer
-SAME = ("n_tokens", "mode", "metrics", "unit", "samples", "direction", "prepend_bos", "seed")
+SAME = ("n_tokens", "mode", "unit", "samples", "direction", "prepend_bos", "seed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +61,15 @@ def recomputation(
     metadata: Mapping[str, Any],
     interventions: Sequence[Intervention],
     layers: Sequence[int],
+    known: Sequence[Any] = (),
 ) -> Recomputation:
     """The sweep behind a table, with its set-level statistics computed anew over all prompts.
 
     `layers` are those that will be asked for; means are recorded at no others.
     """
     prompts = [prompt_from_data(side) for side in metadata["prompts"]]
-    spec = Spec(layers=list(layers), **{name: metadata[name] for name in SAME})
+    own = {one.name: one for one in known if isinstance(one, Divergence)}
+    measures = [own.get(name, name) for name in metadata["metrics"]]
+    same = {name: metadata[name] for name in SAME}
+    spec = Spec(layers=list(layers), metrics=measures, **same)
     return Recomputation(check(model, prompts, interventions, spec))

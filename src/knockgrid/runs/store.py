@@ -36,7 +36,7 @@ from knockgrid.runs.sides import read_sides
 MERGED = ("failed", "dropped", "threads")
 """What the manifest of a run that has ended gathers from its shards."""
 OF_THE_RUN = (
-    *("mode", "unit", "metrics", "direction", "samples", "seed", "prepend_bos", "n_tokens"),
+    *("mode", "unit", "metrics", "measures", "direction", "samples", "seed", "prepend_bos", "n_tokens"),
     *("layer_order", "intervention_order", "labels", "interventions", "sigma", "model", "receipt"),
     *("versions", "noise_floor", "group_order"),
 )

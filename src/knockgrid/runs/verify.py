@@ -15,6 +15,7 @@ from knockgrid.edits.data import from_data
 from knockgrid.errors import InputError
 from knockgrid.host.bridge import describe
 from knockgrid.engine.setup import versions
+from knockgrid.table.measures import MEASURES, Measure, measure_of
 from knockgrid.table.table import metadata_of, metrics
 from knockgrid.runs.digests import file_digest, row_digests
 from knockgrid.runs.manifest import DECIDED, run_digest
@@ -223,7 +224,7 @@ def check_cells(
     layers = sorted({int(layer) for places in chosen.values() for _, layer in places})
     metadata = metadata_of(table)
     rows = [from_data(one["data"], known) for one in manifest["interventions"]]
-    sweep = recomputation(model, metadata, rows, layers)
+    sweep = recomputation(model, metadata, rows, layers, known)
     for scale, value in metadata["sigma"].items():
         now = sweep.sweep.settings.sigma.get(scale)
         if now is None or not math.isclose(now, value, rel_tol=1e-5):
@@ -265,7 +266,7 @@ def compare(
             continue
         for name in (n for n in metrics(table) if n in now):
             stored_value, value = _number(before[name]), _number(now[name])
-            if not near(name, stored_value, value, half):
+            if not near(measure_of(table, name), stored_value, value, half):
                 yield f"{where}: {name} is {stored_value:.6g} in the table, {value:.6g} anew"
     for row in (row for key, row in stored.items() if key in missing):
         where = _where(row, sweep.sweep.spec.n_tokens)
@@ -289,23 +290,24 @@ def _number(value: Any) -> float:
     return math.nan if pd.isna(value) else float(value)
 
 
-def near(name: str, stored: float, now: float, half: bool = False) -> bool:
+def near(measure: Measure, stored: float, now: float, half: bool = False) -> bool:
     """Whether a stored number and the one computed anew differ by no more than rounding.
 
     Example:
-        >>> near("js", 0.4134, 0.4134 + 4e-6), near("js", 0.4134, 0.4144)
+        >>> near(MEASURES["js"], 0.4134, 0.4134 + 4e-6), near(MEASURES["js"], 0.4134, 0.4144)
         (True, False)
 
-    Divergences may differ by 5e-6 and 1e-4 of their size (executors agree to 5e-6 nats),
-    log-probabilities by ten times as much, ranks by one in a hundred, as tokens with nearly equal
+    Divergences may differ by 5e-6 and 1e-4 of their size (executors agree to 5e-6 nats), those that
+    are unbounded by ten times as much, ranks by one in a hundred, as tokens with nearly equal
     logits change places; in half precision a hundred times as much.
     """
     if not (math.isfinite(stored) and math.isfinite(now)):
         return stored == now or (math.isnan(stored) and math.isnan(now))
     scale = 100.0 if half else 1.0
-    if name.startswith("rank"):
+    if measure.unit == "rank":
         return abs(stored - now) <= scale * max(1.0, 0.01 * abs(stored))
-    absolute = 5e-5 if name.startswith(("logp", "kl")) else 5e-6
+    bounded = measure.lower is not None and measure.upper is not None
+    absolute = 5e-6 if bounded else 5e-5
     return abs(stored - now) <= scale * (absolute + 1e-4 * abs(stored))
 
 

@@ -1,7 +1,5 @@
 """mean_interval and per_cluster: the mean of every cell, and how far it is known."""
 
-import math
-
 import numpy as np
 import pandas as pd
 
@@ -9,9 +7,9 @@ from knockgrid.stats.cluster_interval import check_level, interval
 from knockgrid.stats.clusters import FEWEST, By, Clusters, clusters, counted, fewest
 from knockgrid.stats.resample import RESAMPLES, resample
 from knockgrid.table.by_prompt import ByPrompt, by_prompt
+from knockgrid.table.measures import measure_of
 from knockgrid.table.table import KEY, metadata_of
 
-NEVER_NEGATIVE = ("js", "kl", "kl_reverse", "tv", "js_mean_dist", "js_to_source")
 ALONG_A_BAND = ("layer", "layers")
 
 
@@ -71,8 +69,8 @@ def mean_interval(
     groups = clusters(table, by)
     drawn = resample(made.values, groups.codes(), resamples, seed)
     ends = interval(drawn, band_of(made), level, method)
-    least = 0.0 if metric in NEVER_NEGATIVE else -np.inf
-    most = np.maximum(largest(metric, str(metadata_of(table).get("unit"))), drawn.mean)
+    least, most = measure_of(table, metric).bounds(str(metadata_of(table).get("unit")))
+    least, most = np.minimum(least, drawn.mean), np.maximum(most, drawn.mean)
     found = made.cells.dropna(axis=1, how="all").assign(
         mean=drawn.mean,
         low=np.maximum(ends.low, least),
@@ -88,20 +86,6 @@ def mean_interval(
     found["note"] = ["; ".join(filter(None, (one, missing))) for one in few]
     found.attrs = {KEY: {**metadata_of(table), "metric": metric, "level": level, "method": method}}
     return found
-
-
-def largest(metric: str, unit: str) -> float:
-    """What a metric cannot exceed: ln 2 for JS (1 bit), 1 for total variation.
-
-    Example:
-        >>> largest("js", "bits"), largest("tv", "nats"), largest("kl", "nats")
-        (1.0, 1.0, inf)
-    """
-    if metric == "tv":
-        return 1.0
-    if metric not in ("js", "js_mean_dist", "js_to_source"):
-        return math.inf
-    return {"nats": math.log(2), "bits": 1.0}.get(unit, math.inf)
 
 
 def band_of(made: ByPrompt) -> np.ndarray:

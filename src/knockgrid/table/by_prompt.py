@@ -7,8 +7,9 @@ import pandas as pd
 from jaxtyping import Float
 
 from knockgrid.errors import InputError, unknown
+from knockgrid.table.measures import measure_of
 from knockgrid.table.table import CELL as LABELS
-from knockgrid.table.table import UNDEFINED, metrics, numbers
+from knockgrid.table.table import metrics, numbers
 
 CELL = tuple(name for name in LABELS if name not in ("samples", "mode", "direction"))
 
@@ -95,7 +96,7 @@ def _refuse(table: pd.DataFrame, metric: str, value: np.ndarray, key: pd.DataFra
         )
     told = (table["status"].fillna("ok") == "ok").to_numpy(bool)
     bad = np.isnan(value) & told
-    if metric not in UNDEFINED and bad.any():
+    if not measure_of(table, metric).needs and bad.any():
         raise InputError(
             f"{metric!r} is NaN in {bad.sum()} rows whose status is 'ok', first at {first(bad)}; "
             "filter these rows out, or give them a status that starts with 'NA' and says why"

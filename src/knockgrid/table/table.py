@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from knockgrid.errors import InputError, unknown
+from knockgrid.table.measures import MEASURES, measure_of
 from knockgrid.table.metadata import KEY, Table, shared
 
 
@@ -41,20 +42,10 @@ COLUMNS = (
     Column("alpha", "Float64", "share of the way to the source, NA where none", "index"),
     Column("token", "Int64", "measured token, 0 = first after the prompt", "index"),
     Column("token_text", "string", "text of the clean run's token there", "label"),
-    # all of the intervened run, and against the clean run where no other is named
-    Column("js", "float64", "JS divergence", "information"),
-    Column("kl", "float64", "KL divergence clean‖intervened", "information"),
-    Column("kl_between", "float64", "KL between answers and rest", "information"),
-    Column("kl_within_answers", "float64", "KL within answers", "information"),
-    Column("kl_within_rest", "float64", "KL within rest", "information"),
-    Column("kl_reverse", "float64", "KL divergence intervened‖clean", "information"),
-    Column("tv", "float64", "total variation", "fraction"),
-    Column("logp_clean", "float64", "log-probability of the clean argmax", "information"),
-    Column("rank_clean", "Float64", "rank of the clean argmax", "rank"),
-    Column("logp_answer", "float64", "log-probability of the answer", "information"),
-    Column("rank_answer", "Float64", "rank of the answer", "rank"),
-    Column("js_mean_dist", "float64", "JS divergence of the mean distribution", "information"),
-    Column("js_to_source", "float64", "JS divergence to the source run", "information"),
+    *(
+        Column(one.name, "Float64" if one.unit == "rank" else "float64", one.label, one.unit)
+        for one in MEASURES.values()
+    ),
     Column("diverged", "Int64", "first token that free_run wrote differently, NA: none", "index"),
     Column("written", "string", "text that free_run wrote, on the cell's first row", "text"),
     Column("samples", "Int64", "number of samples behind the row", "index"),
@@ -68,10 +59,6 @@ DEFAULTS = {"token": 0, "samples": 1, "status": "ok"}
 CELL = (
     *("intervention", "layer", "layers", "head", "module", "position", "alpha", "token"),
     *("samples", "mode", "direction"),
-)
-UNDEFINED = (  # need a source run, or an answer
-    *("js_to_source", "logp_answer", "rank_answer"),
-    *("kl_between", "kl_within_answers", "kl_within_rest"),
 )
 STATISTICS = ("mean", "median", "min", "max")
 
@@ -234,7 +221,7 @@ def cells(table: pd.DataFrame, metric: str, rows: str, columns: str) -> pd.DataF
     """
     _check(table, metric, rows, columns)
     value, status = numbers(table, metric), table["status"].fillna("ok")
-    if metric not in UNDEFINED:
+    if not measure_of(table, metric).needs:
         _refuse_nan(table, metric, np.isnan(value) & (status == "ok").to_numpy(bool))
     long = pd.DataFrame({"row": _axis(table, rows), "column": _axis(table, columns)})
     long = long.assign(prompt=table["prompt"], value=value, status=status)

@@ -105,7 +105,7 @@ function drawTokens(prompt, cell) {
 }
 
 function tokensNote() {
-  if (!run.tops) return "This run keeps no tokens (sweep with --top 10).";
+  if (!run.tops) return "This run keeps no tokens (sweep with --set top=10).";
   if (!run.tops.depth) return "Tokens are left out of this page to keep it small; they are in the run folder.";
   const some = run.tops.depth < run.tops.kept
     ? `${run.tops.depth} of the ${run.tops.kept} tokens that the run keeps are in this page. ` : "";

@@ -16,11 +16,11 @@ def half_l1(pair: Pair) -> Float[Tensor, "*row"]:
 
     Example:
         >>> import torch
-        >>> from knockgrid.divergences import total_variation
-        >>> total_variation(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]]))
+        >>> from knockgrid.divergences import tv
+        >>> tv(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]]))
         tensor([0.2311])
     """
     return pair.total(pair.t_size)
 
 
-total_variation = Divergence("tv", "total variation", half_l1, upper=1.0, logarithmic=False)
+tv = Divergence.known("tv", half_l1)
