@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import pickle
+import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -23,18 +24,7 @@ import knockgrid as kg
 from knockgrid import InputError, Prompt, read_prompts
 from knockgrid.cli.reproduce import SETTINGS, _kept
 from knockgrid.display.escape import file_name, html, latex, spreadsheet
-from knockgrid.prompts import (
-    lines as _lines,
-)
-from knockgrid.prompts import (
-    parquet_file as _parquet,
-)
-from knockgrid.prompts import (
-    read_prompts as _read_prompts,
-)
-from knockgrid.prompts import (
-    rows as _rows,
-)
+from knockgrid.prompts import files, rows
 from knockgrid.report.draw import draw
 from knockgrid.report.evidence import of_main
 from knockgrid.report.references import bibtex
@@ -196,10 +186,10 @@ def test_long_lines(read, monkeypatch):
     """A megabyte is a prompt; what is beyond the limit is not read into memory."""
     (prompt,) = read("a.jsonl", b'{"text": "' + b"Rome " * 200_000 + b'"}')
     assert len(prompt.text) == 10**6
-    beyond = b'{"text": "' + b"a" * _lines.LONGEST + b'"}'
+    beyond = b'{"text": "' + b"a" * rows.LONGEST + b'"}'
     message = refused(read, "a.jsonl", LINE + b"\n" + beyond)
     assert message == "a.jsonl line 2 is longer than 4,194,304 bytes; a line is one prompt"
-    monkeypatch.setattr(_rows, "LONGEST", 4)  # a template makes more of a line
+    monkeypatch.setattr(rows, "LONGEST", 4)  # a template makes more of a line
     assert "its text has 5 characters" in refused(
         read, "a.jsonl", b'{"template": "{}c", "subject": "abcd"}'
     )
@@ -332,13 +322,13 @@ def test_parquet_that_unpacks_to_too_much(read, monkeypatch):
     """A kilobyte of file can stand for a gigabyte of rows."""
     table = pa.table({"text": ["Rome is in" * 1000] * 1000, "x": ["y" * 10**6] * 1000})
     assert len(read("a.parquet", table)) == 1000  # what is not read does not count
-    monkeypatch.setattr(_parquet, "MOST_ROWS", 999)
+    monkeypatch.setattr(files, "MOST_ROWS", 999)
     assert "more than 999 rows" in refused(read, "a.parquet", table)
-    monkeypatch.setattr(_parquet, "MOST_ROWS", 1000)
-    monkeypatch.setattr(_parquet, "MOST_BYTES", 1000)
+    monkeypatch.setattr(files, "MOST_ROWS", 1000)
+    monkeypatch.setattr(files, "MOST_BYTES", 1000)
     assert "or 1,000 bytes of prompts" in refused(read, "a.parquet", table)
     monkeypatch.undo()
-    monkeypatch.setattr(_read_prompts, "MOST_TEXT", 10**6)
+    monkeypatch.setattr(sys.modules["knockgrid.prompts.read_prompts"], "MOST_TEXT", 10**6)
     assert "more than 1,000,000 characters" in refused(read, "a.parquet", table)
 
 
@@ -373,7 +363,7 @@ def test_parquet_damaged_in_every_place(tmp_path):
 @pytest.mark.parametrize("number", [10**400, 10**5000, -0.0, 1.5], ids=lambda n: type(n).__name__)
 def test_numbers_of_any_size_stand_for_text(number):
     def made():
-        return _rows.parse({"text": number}, "line 1")[1].text
+        return rows.parse({"text": number}, "line 1").prompt.text
 
     if number == 10**5000:
         assert "line 1: text is a value of type int" in refused(made)
