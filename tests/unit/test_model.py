@@ -90,7 +90,7 @@ def test_an_unknown_activation(tiny_llama):
 
 
 def test_a_digest_tells_models_apart(boot, tiny_llama):
-    from knockgrid.host.bridge import weights_digest
+    from knockgrid.host.digests import weights_digest
 
     def nudge(model):
         with torch.no_grad():
@@ -104,7 +104,7 @@ def test_a_digest_tells_models_apart(boot, tiny_llama):
 
 
 def test_a_digest_tells_tokenizers_apart(tiny_tokenizer):
-    from knockgrid.host.bridge import tokenizer_digest
+    from knockgrid.host.digests import tokenizer_digest
 
     other = copy.deepcopy(tiny_tokenizer)
     assert tokenizer_digest(other) == tokenizer_digest(tiny_tokenizer)
@@ -153,7 +153,7 @@ def test_the_build_of_pytorch_is_remembered(monkeypatch):
 
 
 def test_user_hooks_are_seen(tiny_llama):
-    from knockgrid.host.bridge import user_hooks
+    from knockgrid.host.hooks import user_hooks
 
     assert user_hooks(tiny_llama) == []
     tiny_llama.add_hook("blocks.1.hook_resid_post", lambda act, hook: None)

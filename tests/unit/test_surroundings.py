@@ -138,7 +138,7 @@ class TestModel:
         self, boot, sweep, prompts, rows, tmp_path, call
     ):
         """Such calls leave padding and truncation behind, set on the tokenizer."""
-        from knockgrid.host.bridge import tokenizer_digest
+        from knockgrid.host.digests import tokenizer_digest
 
         model = boot()
         model.tokenizer = tokenizer = copy.deepcopy(model.tokenizer)

@@ -1,4 +1,4 @@
-"""Prompts made ready for a model: token ids, equal-length batches, source runs by key."""
+"""Prompts ready for a model: token ids, and batches of equal length."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from knockgrid.errors import InputError, shown
 from knockgrid.passes.run import check_length, input_device
 from knockgrid.prompts.positions import Tokens, tokenize
 from knockgrid.prompts.positions import default_bos as default_bos
-from knockgrid.prompts.prompt import Prompt
+from knockgrid.prompts.prompt import Prompt, check_prompt
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ def prepare(
     seen: set[str] = set()
     ready = []
     for prompt in prompts:
-        if not isinstance(prompt, Prompt):
-            raise InputError(f"{shown(prompt)} is not a Prompt; write Prompt(text, spans={{...}})")
+        check_prompt(prompt)
         if prompt.id in seen:
             raise InputError(f"two prompts share the id {prompt.id!r}; give each its own id=")
         seen.add(str(prompt.id))
