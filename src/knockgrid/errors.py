@@ -142,7 +142,7 @@ def check_counts(least: int = 1, **counts: int) -> None:
 
 
 def whole_number(name: str, value: object) -> int:
-    """An integer as Python's own: NumPy's would draw differently, as keys are hashed by their repr."""
+    """An integer as Python's own: NumPy's has a different repr, by which keys are hashed."""
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise InputError(f"{name} is {value!r}; give a whole number")
     return index(value)

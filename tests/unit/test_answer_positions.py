@@ -2,6 +2,7 @@
 
 import pytest
 
+import knockgrid as kg
 from knockgrid.passes.answer_positions import answer_positions, is_answer_position, shortest_span
 
 
@@ -15,8 +16,6 @@ class Letters:
 
 
 def prompt(*answers):
-    import knockgrid as kg
-
     return kg.Prompt("Where", answers=answers)
 
 
@@ -82,8 +81,6 @@ def test_what_is_a_name_of_the_answer():
 
 
 def test_cells_are_measured_right_after_their_position(sweep, tower):
-    import knockgrid as kg
-
     family = kg.per_position(
         kg.patch("resid_post", "last", kg.zero()), ["subject_last", "last_q", "first_answer", "-1"]
     )
@@ -94,8 +91,6 @@ def test_cells_are_measured_right_after_their_position(sweep, tower):
 
 
 def test_absent_places_are_na_and_not_0(sweep, prompts):
-    import knockgrid as kg
-
     named = kg.Prompt("Lima is the capital of Peru", spans={"subject": "Lima", "land": "Peru"})
     family = kg.per_position(kg.patch("resid_post", "last"), ["land", "exact_answer_first"])
     table = sweep([prompts[0], named.replace(answers=["zzz"])], family, layers=[1], n_tokens=3)
@@ -120,8 +115,6 @@ def test_absent_places_are_na_and_not_0(sweep, prompts):
     ],
 )
 def test_bad_positions(sweep, tower, options, message):
-    import knockgrid as kg
-
     source = kg.mean() if options.pop("source", None) else None
     one, positions = kg.patch("resid_post", "last", source), options.pop("positions")
 
@@ -134,8 +127,6 @@ def test_bad_positions(sweep, tower, options, message):
 
 def test_a_kind_is_tried_even_where_the_trial_prompt_lacks_its_place(sweep, tower):
     """Which places the answer has is known only after the clean run."""
-    import knockgrid as kg
-
     family = kg.per_position(kg.patch("resid_post", "last"), ["exact_answer_first"])
     prompt = tower.replace(answers=["zzz"])
     table = sweep(prompt, family, layers=[1], n_tokens=3)

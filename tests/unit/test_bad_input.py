@@ -9,6 +9,9 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPTJConfig, GPTJForCausalLM
 
+import knockgrid as kg
+from knockgrid.edits.intervention import check_names
+
 TOWER = "The Eiffel Tower is located in the city of"
 
 
@@ -37,7 +40,6 @@ def counted(model):
 @pytest.fixture
 def refuse(tiny_llama, tmp_path):
     """Sweeps into an error; gives its message once all that must hold beside it does."""
-    import knockgrid as kg
 
     def run(*args, model=tiny_llama, forwards=0, **options):
         inside = torch.get_rng_state()
@@ -58,8 +60,6 @@ def refuse(tiny_llama, tmp_path):
 
 @pytest.fixture
 def flow():
-    import knockgrid as kg
-
     return kg.information_flow()
 
 
@@ -133,8 +133,6 @@ def test_no_interventions(refuse, tower):
 
 
 def test_two_interventions_of_one_name(refuse, tower):
-    import knockgrid as kg
-
     assert refuse(tower, [kg.knockout(), kg.knockout(window=1)]) == (
         "two interventions are named 'subject->last'; give each its own name="
     )
@@ -147,32 +145,24 @@ def test_two_prompts_of_one_id(refuse, tower, flow):
 
 
 def test_a_prompt_without_a_subject(refuse, tower, flow):
-    import knockgrid as kg
-
     assert refuse([tower, kg.Prompt("Rome is in")], flow) == (
         "prompt 'Rome is in' has no span 'subject'; give Prompt(text, spans={'subject': ...})"
     )
 
 
 def test_an_unknown_position(refuse, tower):
-    import knockgrid as kg
-
     message = refuse(tower, kg.patch("resid_post", "subject_lats"))
     assert message.startswith("unknown position 'subject_lats'; did you mean 'subject_last'?")
     assert "Allowed: last, all, bos, rest, between, random, subject, subject_first, " in message
 
 
 def test_a_position_index_outside(refuse, tower):
-    import knockgrid as kg
-
     assert refuse(tower, kg.knockout("last", 10)) == (
         f"position 10 is out of range: {TOWER!r} has 10 tokens"
     )
 
 
 def test_a_place_that_is_empty(refuse):
-    import knockgrid as kg
-
     prompt = kg.Prompt("France is", spans={"subject": "France"}, id="short")
     message = refuse(prompt, kg.patch("resid_post", "bos"), prepend_bos=False)
     assert message == (
@@ -182,8 +172,6 @@ def test_a_place_that_is_empty(refuse):
 
 
 def test_an_unknown_activation(refuse, tower):
-    import knockgrid as kg
-
     message = refuse(tower, kg.patch("resid_pots", "subject"))
     assert message.startswith("unknown activation at layer 0 'resid_pots'; did you mean ")
     assert "did you mean 'resid_post'" in message
@@ -193,8 +181,6 @@ def test_an_unknown_activation(refuse, tower):
 @pytest.mark.parametrize("heads", [[4], [0, 7], [-1]])
 @pytest.mark.parametrize("kind", ["knockout", "edge_patch", "patch"])
 def test_a_head_that_the_model_does_not_have(refuse, tower, kind, heads):
-    import knockgrid as kg
-
     row = {
         "knockout": lambda: kg.knockout(heads=heads, name="row"),
         "edge_patch": lambda: kg.edge_patch(heads=heads, name="row"),
@@ -207,16 +193,12 @@ def test_a_head_that_the_model_does_not_have(refuse, tower, kind, heads):
 
 def test_a_key_value_head_beyond_the_groups(refuse, tower):
     """Four query heads share two heads of keys."""
-    import knockgrid as kg
-
     message = refuse(tower, kg.patch("k", "subject", heads=[2], name="row"), forwards=None)
     assert "names head 2" in message
     assert "heads 0 to 1" in message
 
 
 def test_a_prompt_longer_than_the_context(refuse, flow):
-    import knockgrid as kg
-
     long = kg.Prompt("Rome" + " is" * 130, spans={"subject": "Rome"}, id="long")
     message = refuse(long, flow)
     assert message.startswith("prompt 'long' needs ")
@@ -233,15 +215,11 @@ def test_more_tokens_than_the_context_has_left(refuse, tower, flow):
 
 
 def test_the_context_may_be_filled(tiny_llama, tower):
-    import knockgrid as kg
-
     table = kg.sweep(tiny_llama, tower, kg.knockout(), layers=[0], n_tokens=119, progress=False)
     assert len(table) == 119
 
 
 def test_prompts_that_can_take_part_in_nothing(tiny_llama, tower):
-    import knockgrid as kg
-
     row = kg.patch("resid_post", "last", kg.corrupted_run(by=kg.swap()))
     with pytest.raises(kg.InputError) as caught:
         kg.sweep(tiny_llama, tower, row, layers=[0], progress=False)
@@ -252,8 +230,6 @@ def test_prompts_that_can_take_part_in_nothing(tiny_llama, tower):
 
 def test_a_donor_that_cannot_be_aligned(refuse, tower):
     """Three subject tokens cannot be taken from one, nor an index from another length."""
-    import knockgrid as kg
-
     france = kg.Prompt("The capital of France is", spans={"subject": "France"}, id="france")
     message = refuse(tower, kg.patch("resid_post", "subject", kg.donor(france)), forwards=None)
     assert message == (
@@ -266,8 +242,6 @@ def test_a_donor_that_cannot_be_aligned(refuse, tower):
 
 
 def test_a_donor_longer_than_the_context(refuse, tower):
-    import knockgrid as kg
-
     long = kg.Prompt("Rome" + " is" * 130, spans={"subject": "Rome"}, id="long")
     row = kg.patch("resid_post", "subject_last", kg.donor(long))
     message = refuse(tower, row, forwards=None)
@@ -283,8 +257,6 @@ def test_a_slow_tokenizer(refuse, tower, flow, tiny_llama, monkeypatch):
 
 
 def test_a_model_in_training_mode(tiny_llama, tower, flow):
-    import knockgrid as kg
-
     for part in (tiny_llama, tiny_llama.original_model.model.layers[1]):
         part.train()
         try:
@@ -303,8 +275,6 @@ def test_a_model_in_training_mode(tiny_llama, tower, flow):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_logits_that_are_not_numbers(refuse, tower, executor, bad):
     """The error names the cell, whichever executor met it."""
-    import knockgrid as kg
-
     row = kg.patch("resid_post", "last", kg.fixed(torch.full((32,), bad)), name="broken")
     message = refuse(tower, row, layers=[2, 3], executor=executor, forwards=None)
     assert message == (
@@ -318,8 +288,6 @@ def test_logits_that_are_not_numbers_where_preflight_did_not_look(
     tiny_llama, tower, executor, tmp_path
 ):
     """It tries the first, middle and last layer; the error of the sweep itself names the cell."""
-    import knockgrid as kg
-
     vectors = {layer: torch.zeros(32) for layer in range(4)} | {1: torch.full((32,), torch.nan)}
     row = kg.patch("resid_post", "last", kg.fixed(vectors), name="broken")
     said = (
@@ -334,8 +302,6 @@ def test_logits_that_are_not_numbers_where_preflight_did_not_look(
 
 
 def test_a_fixed_vector_that_does_not_fit(refuse, tower):
-    import knockgrid as kg
-
     row = kg.patch("resid_post", "last", kg.fixed(torch.zeros(31)))
     assert refuse(tower, row, layers=[1], forwards=None) == (
         "fixed() has a vector of shape (31,) for layer 1, and resid_post has (32,) at each position"
@@ -349,8 +315,6 @@ def test_a_fixed_vector_that_does_not_fit(refuse, tower):
 @pytest.mark.parametrize("heads", [None, [1]])
 def test_a_knockout_that_leaves_nothing_to_see(refuse, tower, heads):
     """The first token sees itself alone."""
-    import knockgrid as kg
-
     message = refuse(tower, kg.knockout("all", "bos", heads=heads, name="sink"), forwards=None)
     assert message == (
         "intervention 'sink' would leave position 0 of prompt 'tower' nothing to attend to; "
@@ -359,17 +323,12 @@ def test_a_knockout_that_leaves_nothing_to_see(refuse, tower, heads):
 
 
 def test_denoising_without_a_corrupted_run(refuse, tower):
-    import knockgrid as kg
-
     message = refuse(tower, kg.knockout(), direction="denoise", forwards=None)
     assert message.startswith("direction='denoise' restores clean values in a corrupted run; it")
 
 
 def test_sources_that_are_none():
     """Called past the type checks that the tests run under, as a user's call is."""
-    import knockgrid as kg
-    from knockgrid.edits.intervention import check_names
-
     given = {
         "did you mean 'zero'": lambda: inspect.unwrap(kg.patch)("resid_post", "subject", "zro"),
         "(a swap corrupts a run: corrupted_run(by=swap()))": lambda: inspect.unwrap(kg.patch)(
@@ -412,8 +371,6 @@ def gptj(tiny_tokenizer, booted):
 
 def test_a_bridge_that_discards_attention_edits(refuse, gptj, tower):
     """Its knockouts are refused by name, its patches work."""
-    import knockgrid as kg
-
     message = refuse(tower, kg.information_flow(), model=gptj, forwards=None)
     assert message.startswith(
         "edits of kind 'knockout' do not reach the logits of GPTJForCausalLM: even a maximal one "

@@ -23,6 +23,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaMLP
 from whole_state import differences, of_model, of_process, python_draws
 
+import knockgrid as kg
+from knockgrid.engine import preflight as _preflight
+from knockgrid.engine.slower import FallbackWarning
+
 SIZES = {
     "vocab_size": 400,
     "hidden_size": 16,
@@ -66,8 +70,6 @@ def tiny(tiny_tokenizer, booted, tmp_path_factory):
 @pytest.fixture(scope="module")
 def prompts():
     """Four prompts of equal length with distinct subjects, partners of each other."""
-    import knockgrid as kg
-
     names = ["France", "Italy", "Brazil", "Tower"]
     made = [
         kg.Prompt(
@@ -113,8 +115,6 @@ def unusual():
 
 def fresh(given):
     """Without the receipt of an earlier preflight, and without an earlier run."""
-    from knockgrid.engine import preflight as _preflight
-
     _preflight._RECEIPTS.pop(given.model, None)
     shutil.rmtree(given.scratch / "run", ignore_errors=True)
     return given
@@ -162,8 +162,6 @@ def in_a_block(monkeypatch):
 
 def run(recipe, given):
     """Whether a recipe went through; only a planted error may stop it."""
-    import knockgrid as kg
-
     try:
         recipe(given)
     except (Planted, KeyboardInterrupt, kg.PromptsFailed):
@@ -308,9 +306,6 @@ def test_hooks_of_the_user_s_own(given, hooks, name):
 
 def test_hooks_of_pytorch_ask_for_whole_prompts_too(given):
     """They take part, on the reference executor, wherever on the model they are."""
-    import knockgrid as kg
-    from knockgrid.engine.slower import FallbackWarning
-
     lengths = set()
 
     def halve(module, args, output):

@@ -2,10 +2,14 @@
 
 import unicodedata
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import knockgrid as kg
+from knockgrid.engine import answers as _answers
 from knockgrid.prompts.matching import is_answer, judged, plain_form
 
 LATIN = st.text("abcdefghijklmnopqrstuvwxyzäéñßøçğ", min_size=2, max_size=12)
@@ -117,10 +121,6 @@ def test_any_text_gets_a_verdict(text, answer):
 
 
 def test_a_judge_takes_the_place_of_the_rule():
-    import numpy as np
-
-    import knockgrid as kg
-
     prompt = kg.Prompt("The capital of Peru is", answers=["Lima"], id="peru")
     seen = []
     assert judged(prompt, "Lima", lambda *given: seen.append(given) or False) is False
@@ -131,8 +131,6 @@ def test_a_judge_takes_the_place_of_the_rule():
 
 
 def test_known_and_probes_ask_the_judge(tiny_llama):
-    import knockgrid as kg
-
     prompts = [kg.Prompt(f"{name} is", id=name) for name in ("Anna", "Bruno", "Carla", "Dario")]
     seen = {}
 
@@ -143,7 +141,6 @@ def test_known_and_probes_ask_the_judge(tiny_llama):
     found = kg.known(tiny_llama, prompts, judge=judge, n_tokens=3)
     assert [one.id for one in found] == ["Anna", "Bruno"]
     assert [one.id for one in found.dropped] == ["Carla", "Dario"]
-    import torch
 
     ids = torch.tensor([tiny_llama.tokenizer(prompts[0].text)["input_ids"]])
     n = ids.shape[1]
@@ -159,9 +156,6 @@ def test_known_and_probes_ask_the_judge(tiny_llama):
 
 def test_an_answer_behind_an_article_and_quotes_is_seen_whole(tiny_llama, monkeypatch):
     """The output has to be longer than the answer, or the end of the word would be cut off."""
-    import knockgrid as kg
-    from knockgrid.engine import answers as _answers
-
     tokenizer = tiny_llama.tokenizer
     said = tokenizer(' the "Paris" of', add_special_tokens=False)["input_ids"]
     prompt = kg.Prompt("The capital of France is", answers=["Paris"])

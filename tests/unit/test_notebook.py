@@ -7,9 +7,20 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jaxtyping
 import pandas as pd
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import knockgrid as kg
+from knockgrid.divergences.evaluate import evaluate
+from knockgrid.edits.intervention import Cell
+from knockgrid.engine.record import record_clean
+from knockgrid.engine.settings import Settings
+from knockgrid.passes.edit import Edit
+from knockgrid.passes.prepared import prepare
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.ipynb"
 HOSTILE = '<script>alert(1)</script><img src="http://a.b" onerror=x> & Rome'
@@ -58,8 +69,6 @@ def shown(thing):
 
 class TestDisplay:
     def test_a_prompt_marks_its_spans(self):
-        import knockgrid as kg
-
         prompt = kg.Prompt(
             "Old Rome is in", spans={"subject": "Rome", "both": (0, 8)}, answers=["I"]
         )
@@ -69,8 +78,6 @@ class TestDisplay:
         assert {"Old ", "Rome", " is in", "city", "I", "Lima is in"} <= set(seen.texts)
 
     def test_text_stays_text(self):
-        import knockgrid as kg
-
         prompt = kg.Prompt(HOSTILE, spans={'"><b onload="x': "Rome"}, answers=[HOSTILE], id="<i>")
         seen = shown(prompt)
         assert HOSTILE[:25] in seen.text
@@ -81,8 +88,6 @@ class TestDisplay:
         assert HOSTILE in shown(kg.summary(table)).text
 
     def test_an_intervention_says_what_it_blocks(self):
-        import knockgrid as kg
-
         seen = shown(kg.knockout(window=5))
         assert {"window", "5", "knockout"} <= set(seen.texts)
         assert "source" not in seen.texts  # it has none
@@ -96,22 +101,16 @@ class TestDisplay:
         assert "Run of prompt tower" in seen.text
 
     def test_long_texts_are_cut(self):
-        import knockgrid as kg
-
         prompt = kg.Prompt("Rome is in", answers=["la" * 5000])
         assert len(prompt._repr_html_()) < 2000
 
 
 class TestSummary:
     def table(self, sweep, prompts):
-        import knockgrid as kg
-
         rows = [*kg.information_flow(kg.corrupted_run(by=kg.swap())), kg.patch("mlp_out", "last")]
         return sweep(prompts, rows, layers=[0, 1, 3], unit="bits")
 
     def test_everything_is_counted(self, sweep, prompts):
-        import knockgrid as kg
-
         table = self.table(sweep, prompts)
         said = dict(kg.summary(table).entries)
         assert said["model"].startswith("tiny-llama (4 layers, Llama")
@@ -138,8 +137,6 @@ class TestSummary:
         assert "noise floor" not in said
 
     def test_what_is_missing_is_named(self, sweep, prompts):
-        import knockgrid as kg
-
         table = self.table(sweep, prompts)
         metadata = dict(table.attrs["knockgrid"])
         metadata["failed"] = {"lima": "Error", "oslo": "Error"}
@@ -156,8 +153,6 @@ class TestSummary:
         assert said["values"].startswith(f"{len(table) - 3}: ")
 
     def test_the_counts_are_those_of_the_rows_that_are_there(self, sweep, prompts):
-        import knockgrid as kg
-
         table = self.table(sweep, prompts)
         said = dict(kg.summary(table[(table["intervention"] == "last")]).entries)
         assert (said["prompts"], said["rows"]) == ("2", "1: last")
@@ -167,8 +162,6 @@ class TestSummary:
         assert said["sources"] == "corrupted_run(swap())"
 
     def test_text_and_page_say_the_same(self, sweep, prompts):
-        import knockgrid as kg
-
         found = kg.summary(self.table(sweep, prompts))
         seen = shown(found).texts
         for name, value in found.entries:
@@ -177,15 +170,11 @@ class TestSummary:
         assert repr(found) == str(found)
 
     def test_another_frame_is_refused(self):
-        import knockgrid as kg
-
         with pytest.raises(kg.InputError, match="no column 'intervention'"):
             kg.summary(pd.DataFrame({"prompt": ["a"]}))
 
 
 def a_run(model, prompt, bos=True, row=0, texts=None):
-    import knockgrid as kg
-
     logits, cache = model.run_with_cache(texts or prompt.text, prepend_bos=bos)
     return kg.from_activation_cache(cache, logits, prompt, model, row=row)
 
@@ -212,8 +201,6 @@ class TestActivationCache:
 
     @pytest.mark.parametrize("bos", [True, False])
     def test_there_and_back_is_the_same(self, model, tower, bos):
-        import knockgrid as kg
-
         _, cache = model.run_with_cache(tower.text, prepend_bos=bos)
         run = a_run(model, tower, bos)
         made = kg.to_activation_cache(run, model)
@@ -231,11 +218,6 @@ class TestActivationCache:
 
     def test_what_a_sweep_recorded_is_the_same(self, model, tower, telling):
         """A Run of knockgrid's own passes, to a cache and back, against `run_with_cache`."""
-        import knockgrid as kg
-        from knockgrid.engine.record import record_clean
-        from knockgrid.engine.settings import Settings
-        from knockgrid.passes.prepared import prepare
-
         rows = [kg.patch(name, "last") for name in ("resid_post", "mlp_out", "z", "q")]
         settings = Settings(rows, (0, 1), 3, 1, "noise", False, True, 0, keep_kv=True)
         (run,) = record_clean(model, prepare(model, [tower], True, 3), settings)
@@ -251,8 +233,6 @@ class TestActivationCache:
         assert torch.equal(again.logits, run.logits)
 
     def test_rows_of_a_batch(self, tiny_llama, prompts):
-        import knockgrid as kg
-
         pair = [prompts[0], prompts[2]]
         logits, cache = tiny_llama.run_with_cache([one.text for one in pair])
         for row, prompt in enumerate(pair):
@@ -265,8 +245,6 @@ class TestActivationCache:
             kg.from_activation_cache(cache, logits, pair[0], tiny_llama, row=2)
 
     def test_a_cache_without_a_batch(self, tiny_llama, tower):
-        import knockgrid as kg
-
         logits, cache = tiny_llama.run_with_cache(tower.text)
         batched = a_run(tiny_llama, tower)
         cache.remove_batch_dim()
@@ -275,8 +253,6 @@ class TestActivationCache:
 
     @pytest.mark.parametrize("pad", ["eos", "own"])
     def test_padding_is_no_continuation(self, tiny_llama, prompts, pad, monkeypatch):
-        import knockgrid as kg
-
         tokenizer = copy.deepcopy(tiny_llama.tokenizer)
         own = next(i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids)
         of = {"eos": tokenizer.eos_token_id, "own": own}
@@ -297,10 +273,6 @@ class TestActivationCache:
 
     def test_what_is_no_cache_is_refused(self, tiny_llama, tower, monkeypatch):
         """Outside of tests nothing checks types but the functions themselves."""
-        import jaxtyping
-
-        import knockgrid as kg
-
         monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
         logits, cache = tiny_llama.run_with_cache(tower.text)
@@ -318,8 +290,6 @@ class TestActivationCache:
     def test_no_name_is_lost_in_compatibility_mode(self, tiny_tokenizer, plain, tower):
         from transformer_lens.model_bridge import TransformerBridge
 
-        import knockgrid as kg
-
         model = TransformerBridge.boot_transformers(
             "tiny-llama",
             hf_model=copy.deepcopy(plain),
@@ -335,8 +305,6 @@ class TestActivationCache:
             assert torch.equal(made[name], cache[name]), name
 
     def test_a_cache_of_some_activations(self, tiny_llama, tower, prompts):
-        import knockgrid as kg
-
         logits, cache = tiny_llama.run_with_cache(
             tower.text, names_filter=lambda name: name.endswith("hook_resid_post")
         )
@@ -352,11 +320,6 @@ class TestActivationCache:
 
     def test_executors_take_it(self, tiny_llama, tower):
         """A cell on a Run from a cache is what the sweep measures there."""
-        import knockgrid as kg
-        from knockgrid.divergences.evaluate import evaluate
-        from knockgrid.edits.intervention import Cell
-        from knockgrid.passes.edit import Edit
-
         run, row = a_run(tiny_llama, tower), kg.patch("resid_post", "last", kg.zero())
         table = kg.sweep(tiny_llama, [tower], row, layers=[1], progress=False)
         assert table["js"][0] > 0
@@ -414,11 +377,6 @@ class TestTutorial:
         assert "http" not in TUTORIAL.read_text("utf-8")
 
     def test_its_code_runs_and_shows_itself(self, demo_model, monkeypatch, tmp_path):
-        from matplotlib.axes import Axes
-        from matplotlib.figure import Figure
-
-        import knockgrid as kg
-
         swept = kg.sweep
 
         def few(model, prompts, rows, *, layers, **options):

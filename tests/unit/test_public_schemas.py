@@ -12,6 +12,11 @@ import pandas as pd
 import pytest
 
 import knockgrid as kg
+from knockgrid.cli import sweeps
+from knockgrid.errors import unknown
+from knockgrid.runs import choose
+from knockgrid.runs.choose import choose_prompts
+from knockgrid.runs.config import SweepConfig, read_config
 
 ROME = [
     {"known_id": 7, "subject": "Lake Oro", "attribute": "Peru",
@@ -304,8 +309,6 @@ def test_json_as_programs_write_it(tmp_path, ends):
 
 
 def test_names_that_look_alike_are_told_apart():
-    from knockgrid.errors import unknown
-
     said = str(unknown("position", "Ma\u0301laga", ["M\u00e1laga", "last"]))
     assert "It is in NFC and the other in NFD" in said
     assert "look alike" not in str(unknown("position", "Malag", ["Malaga", "last"]))
@@ -319,9 +322,6 @@ def test_another_separator_is_seen(tmp_path):
 
 
 def test_known_without_answers_says_so(tmp_path, tiny_llama):
-    from knockgrid.runs.choose import choose_prompts
-    from knockgrid.runs.config import SweepConfig
-
     path = written(tmp_path, "n.jsonl", [{"text": "Rome is in"}, {"text": "Lima is in"}])
     with pytest.raises(kg.InputError, match="none of the 2 prompts has an answer.*--column"):
         choose_prompts(SweepConfig(prompts=str(path), known=True), tiny_llama)
@@ -330,15 +330,11 @@ def test_known_without_answers_says_so(tmp_path, tiny_llama):
 
 
 def test_columns_and_template_from_the_shell(tmp_path, monkeypatch):
-    from knockgrid.cli import sweeps
-    from knockgrid.runs import choose
-
     path = written(tmp_path, "P36.jsonl", [{"who": "Oro", "city": "Lima"}])
     seen = []
     monkeypatch.setattr(sweeps, "run", lambda flags, *_, **__: seen.append(flags))
     sweeps.sweep(prompts=str(path), column=["who=subject", "city=answers"], template="{} is in")
     settings = {name: seen[0][name] for name in ("prompts", "columns", "template")}
-    from knockgrid.runs.config import read_config
 
     (prompt,) = choose.named(read_config(None, settings), None)
     assert (prompt.text, prompt.span_text("subject"), prompt.answers) == (

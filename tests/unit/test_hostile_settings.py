@@ -1,0 +1,115 @@
+"""Settings and run folders that were written to break things: refused in one line."""
+
+import pyarrow.parquet as pq
+import pytest
+from refusals import refused
+
+import knockgrid as kg
+from knockgrid import read_prompts
+from knockgrid.cli.reproduce import SETTINGS, _kept
+from knockgrid.runs import config as settings
+from knockgrid.runs.config import SweepConfig, read_config
+from knockgrid.table.table import build
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"a: &a [x]\nb: &b [*a, *a]\nrelations: [*b, *b]\n", "anchor 'a' is not read"),
+        (b"relations: *a\n", "anchor 'a' is not read"),
+        (b"x: &a {model: demo}\n<<: *a\n", "anchor 'a' is not read"),
+        (b"model: !!python/object/apply:os.getcwd []\n", "tag "),
+        (b"model: !!binary aGk=\n", "tag 'tag:yaml.org,2002:binary' is not read"),
+        (b"!!set {model}\n", "tag "),
+        (b"model: demo\nmodel: other\n", "the key 'model' comes twice"),
+        (b"layers: " + b"[" * 5000, "nested too deeply"),
+        (b"model: demo\n" + b"#" * settings.LARGEST, "larger than 65,536 bytes"),
+        (b'model: "\\ud800"\n', "setting 'model' is '\\ud800', which is not text"),
+        (b'model: "\\0"\n', "which is not text that can be kept"),
+        (b'rows: [last, "\\0"]\n', "which is not text that can be kept"),
+        (b"noise: .nan\n", "setting 'noise' is '.nan'"),
+        (b"noise: 1e999\n", "setting 'noise' is inf; give a finite number"),
+        (b"seed: " + b"9" * 5000 + b"\n", "is not YAML (Exceeds the limit"),
+        (b"seed: 2020-01-01\n", "setting 'seed' is '2020-01-01'"),
+        (b"limit: 1:30\n", "setting 'limit' is '1:30'"),
+        (b"1: 2\n", "unknown setting 1"),
+        (b"? [a]\n: b\n", "is not YAML"),
+        (b"modle: demo\n", "unknown setting 'modle'"),
+        (b"x" * 1000 + b": demo\n", "unknown setting 'xxx"),
+        (b"- model\n", "holds no settings"),
+        (b"false\n", "holds no settings"),
+        (b"model: {a: {b: c}}\n", "setting 'model' is {'a': {'b': 'c'}}"),
+        (b"model: d\xe9mo\n", "is not UTF-8 (byte 8)"),
+        ("model: demo\n".encode("utf-16"), "is not UTF-8 (byte 0)"),
+        (b"model: demo\0\n", "is not YAML"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_hostile_yaml(tmp_path, content, says):
+    (tmp_path / "a.yaml").write_bytes(content)
+    assert says in refused(read_config, tmp_path / "a.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"noise = nan\n", "setting 'noise' is nan; give a finite number"),
+        (b"layers = " + b"[" * 5000, "nested too deeply"),
+        (b"seed = " + b"9" * 5000, "is not TOML"),
+        (b"model = 'a'\nmodel = 'b'\n", "is not TOML"),
+        (b'model = "\\ud800"\n', "is not TOML"),
+        (b'model = "\\u0000"\n', "which is not text that can be kept"),
+        (b"[model]\na = 1\n", "setting 'model' is {'a': 1}"),
+        (b"model = 'demo'\n" + b"#" * settings.LARGEST, "larger than 65,536 bytes"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_hostile_toml(tmp_path, content, says):
+    (tmp_path / "a.toml").write_bytes(content)
+    assert says in refused(read_config, tmp_path / "a.toml", {})
+
+
+def test_settings_that_are_fine(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(
+        b"\xef\xbb\xbfmodel: demo\r\nknown: yes\nnoise: 1e-1\nwindow: [5, all_but]\nlimit: ~\n"
+        b"layers: [0, 3]\nprepend_bos: false\nseed: -3\n"
+    )
+    found = read_config(tmp_path / "a.yaml", {})
+    want = {"known": True, "noise": 0.1, "window": (5, "all_but"), "layers": (0, 3), "seed": -3}
+    assert found == SweepConfig(**want, prepend_bos=False)
+    (tmp_path / "b.yaml").write_bytes(b"# nothing\n")
+    assert read_config(tmp_path / "b.yaml", {}) == SweepConfig()
+
+
+def test_paths_that_are_none(tmp_path):
+    (tmp_path / "a.jsonl").mkdir()
+    (tmp_path / "a.yaml").mkdir()
+    for name in ("a.jsonl", "b.jsonl", "\0.jsonl", "x" * 5000 + ".jsonl", "\n\x1b[2J.jsonl"):
+        assert "there is no prompt file" in refused(read_prompts, tmp_path / name)
+    for name in ("a.yaml", "b.yaml", "\0.yaml", "x" * 5000 + ".toml"):
+        assert "settings file" in refused(read_config, tmp_path / name, {})
+
+
+# files that a run folder holds
+
+
+def test_a_damaged_table_is_refused(tmp_path):
+    table = build([{"prompt": "rome", "intervention": "last", "layer": 0, "js": 0.4}], {})
+    content = kg.write_table(table, tmp_path / "a.parquet").read_bytes()
+    for cut in (4, 40, len(content) // 2, -5):
+        (tmp_path / "b.parquet").write_bytes(content[:cut])
+        refused(kg.read_table, tmp_path / "b.parquet")
+    for metadata in ("[", "[]", "1", "[" * 10**5):
+        arrow = pq.read_table(tmp_path / "a.parquet")
+        pq.write_table(
+            arrow.replace_schema_metadata({"knockgrid": metadata}), tmp_path / "c.parquet"
+        )
+        assert "damaged" in refused(kg.read_table, tmp_path / "c.parquet")
+
+
+def test_a_damaged_recipe_is_refused(tmp_path):
+    for content in ("", "[", "3", "[" * 10**5):
+        (tmp_path / SETTINGS).write_text(content)
+        assert "is damaged" in refused(_kept, tmp_path, {"quick": True})
+    (tmp_path / SETTINGS).write_text('{"quick": true}')
+    assert _kept(tmp_path, {"quick": True})
