@@ -27,19 +27,9 @@ import knockgrid as kg
 from knockgrid.engine import preflight as _preflight
 from knockgrid.engine.slower import FallbackWarning
 
-SIZES = {
-    "vocab_size": 400,
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.3,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
+SIZES = {"vocab_size": 400, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
+SIZES |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64}
+SIZES |= {"initializer_range": 0.3, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 STUB = Path(recipes.kg.__file__).with_name("__init__.pyi")
 
 
@@ -70,19 +60,12 @@ def tiny(tiny_tokenizer, booted, tmp_path_factory):
 @pytest.fixture(scope="module")
 def prompts():
     """Four prompts of equal length with distinct subjects, partners of each other."""
-    names = ["France", "Italy", "Brazil", "Tower"]
+    names = {"France": "Paris", "Italy": "Rome", "Brazil": "Portuguese", "Tower": "Eiffel"}
     made = [
-        kg.Prompt(
-            f"The capital of {name} is",
-            spans={"subject": name},
-            answers=[answer],
-            relation="capital",
-            id=id_,
-        )
-        for id_, name, answer in zip(
-            "abcd", names, ["Paris", "Rome", "Portuguese", "Eiffel"], strict=True
-        )
+        kg.Prompt(f"The capital of {name} is", spans={"subject": name}, answers=[answer])
+        for name, answer in names.items()
     ]
+    made = [p.replace(relation="capital", id=id_) for id_, p in zip("abcd", made, strict=True)]
     return [p.replace(swap=made[i ^ 1]) for i, p in enumerate(made)]
 
 

@@ -41,12 +41,8 @@ def test_the_demo_model(demo_model):
 def test_a_model_that_cannot_be_loaded(name):
     with pytest.raises(kg.InputError) as caught:
         kg.load(name)
-    message = str(caught.value)
-    assert message.startswith(f"model {name!r} could not be loaded (")
-    assert message.endswith(
-        "; give 'demo', a folder with a saved model, or a hub name that this machine can reach"
-    )
-    assert "\n" not in message
+    assert f"model {name!r} could not be loaded (" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_compatibility_mode_changes_no_knockout_and_is_recorded(boot, sweep, prompts):

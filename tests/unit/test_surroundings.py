@@ -182,17 +182,13 @@ class TestContainers:
         ("field", "given", "says"),
         [
             ("id", 3, "id is 3, which is no text; write '3'"),
-            ("id", np.int64(3), "which is no text; write '3'"),
-            (
-                "relation",
-                float("nan"),
-                "relation is nan, which is no text; give a text, or leave it out",
-            ),
+            ("id", np.int64(3), "write '3'"),
+            ("relation", float("nan"), "relation is nan"),
             ("group", 1, "group is 1, which is no text; write '1'"),
             ("answers", [1990], "answer is 1990, which is no text; write '1990'"),
             ("answers", [None], "answer is None, which is no text"),
-            ("answers", None, "answers is None; give a list of strings"),
-            ("answers", 5, "answers is 5; give a list of strings"),
+            ("answers", None, "answers is None"),
+            ("answers", 5, "answers is 5"),
         ],
     )
     def test_names_that_are_no_text(self, field, given, says):
@@ -201,10 +197,8 @@ class TestContainers:
         assert says in str(caught.value)
 
     def test_answers_of_an_iterator_are_kept(self):
-        assert kg.Prompt("Rome is in", answers=iter(["Italy", "Europe"])).answers == (
-            "Italy",
-            "Europe",
-        )
+        answers = iter(["Italy", "Europe"])
+        assert kg.Prompt("Rome is in", answers=answers).answers == ("Italy", "Europe")
 
     @pytest.mark.parametrize(
         ("option", "given", "says"),
