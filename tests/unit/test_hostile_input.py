@@ -160,6 +160,7 @@ def test_other_encodings(read, encoding, kind):
     [
         (b"text\nRome, the capital of\n", "line 2 has 2 cells and the header 1; quote"),
         (b"text,text\na,b\n", "the column 'text' twice"),
+        (b"text;answers\nRome is in;Italy\n", "separated by ';'"),
         (b'text\n"Rome', "line 2 is not CSV"),
         (b'text\n"Rome"x\n', "line 2 is not CSV"),
         (b'text\n"' + b"a" * 200_000 + b'"\n', "field larger than field limit"),

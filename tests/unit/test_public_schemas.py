@@ -158,24 +158,16 @@ def test_ids_of_a_data_set_stay(tmp_path):
     assert [p.id for p in read(written(tmp_path, "k.json", ROME))[0]] == ["7", "8", "9"]
 
 
-def test_a_template_that_does_not_fit_its_prompt_is_refused_with_both(tmp_path):
-    odd = {**ROME[0], "template": "{} is a lake of"}
-    with pytest.raises(kg.InputError) as caught:
-        kg.read_prompts(written(tmp_path, "k.jsonl", [ROME[1], odd]))
-    message = str(caught.value)
-    assert "k.jsonl line 2" in message
-    assert "'Lake Oro is a lake of'" in message
-    assert "'Lake Oro lies in the country of'" in message
-    plain = {"template": "{} is in", "subject": "Lima", "prompt": "Lima lies in"}
-    with pytest.raises(kg.InputError, match=r"line 1.*'Lima is in'.*'Lima lies in'"):
-        kg.read_prompts(written(tmp_path, "t.jsonl", [plain]))
-    fits, _ = read(written(tmp_path, "t.jsonl", [{**plain, "prompt": "Lima is in"}]))
-    assert fits[0].span_text("subject") == "Lima"
+def test_a_template_that_fits_its_prompt_gives_the_subject(tmp_path):
+    row = {"template": "{} is in", "subject": "Lima", "prompt": "Lima is in"}
+    assert read(written(tmp_path, "t.jsonl", [row]))[0][0].span_text("subject") == "Lima"
 
 
 @pytest.mark.parametrize(
     ("row", "says"),
     [
+        ({**ROME[0], "template": "{} is a lake of"}, "'Lake Oro is a.*'Lake Oro lies in the"),
+        ({"template": "{} is", "subject": "Lima", "prompt": "Lima on"}, "'Lima is'.*'Lima on'"),
         ({"text": "a", "prompt": "b"}, "'a'.*'prompt' 'b'"),
         ({"text": "a is", "answers": ["b"], "object": "c"}, "'object' 'c'"),
         ({"text": "Rome is", "subject": "Rome", "subject_span": [5, 7]}, "'Rome'.*covers 'is'"),
@@ -192,7 +184,8 @@ def test_a_template_that_does_not_fit_its_prompt_is_refused_with_both(tmp_path):
     ],
 )
 def test_a_dirty_row_is_refused_with_its_line(tmp_path, row, says):
-    path = written(tmp_path, "d.jsonl", [{"text": "first is"}, row])
+    first = ROME[1] if "attribute" in row else {"text": "first is"}
+    path = written(tmp_path, "d.jsonl", [first, row])
     with pytest.raises(kg.InputError, match=rf"d.jsonl line 2: .*{says}"):
         kg.read_prompts(path)
 
@@ -231,10 +224,8 @@ def test_a_csv_gives_spans_and_lists(tmp_path, span):
     path = tmp_path / "s.csv"
     path.write_bytes(b"\xef\xbb\xbf" + made.getvalue().encode())
     (prompt,) = kg.read_prompts(path)
-    assert (prompt.spans, prompt.answers) == (
-        {"verb": (5, 7), "subject": (0, 4)},
-        ("Italy", "Lazio"),
-    )
+    assert prompt.spans == {"verb": (5, 7), "subject": (0, 4)}
+    assert prompt.answers == ("Italy", "Lazio")
 
 
 def test_columns_name_nested_fields_and_unread_ones_are_said_once(tmp_path):
@@ -242,17 +233,16 @@ def test_columns_name_nested_fields_and_unread_ones_are_said_once(tmp_path):
             for n, c in (("Rome", "Italy"), ("Lima", "Peru"))]  # fmt: skip
     columns = {"who.name": "subject", "who.of.0.str": "answers"}
     prompts, said = read(written(tmp_path, "n.jsonl", rows), columns=columns)
-    assert [(p.span_text("subject"), p.answers) for p in prompts] == [
-        ("Rome", ("Italy",)),
-        ("Lima", ("Peru",)),
-    ]
+    found = [(p.span_text("subject"), p.answers) for p in prompts]
+    assert found == [("Rome", ("Italy",)), ("Lima", ("Peru",))]
     assert said == ["n.jsonl: columns that are not read: 'note', 'year'"]
-    with pytest.raises(kg.InputError, match="no row of n.jsonl has the column 'who.nam'"):
-        kg.read_prompts(tmp_path / "n.jsonl", columns={"who.nam": "subject"})
-    with pytest.raises(kg.InputError, match="unknown field 'anwers'; did you mean 'answers'"):
-        kg.read_prompts(tmp_path / "n.jsonl", columns={"note": "anwers"})
-    with pytest.raises(kg.InputError, match="two columns are to be 'answers'"):
-        kg.read_prompts(tmp_path / "n.jsonl", columns={"note": "answers", "year": "object"})
+    for says, columns in (
+        ("no row of n.jsonl has the column 'who.nam'", {"who.nam": "subject"}),
+        ("field 'anwers'; did you mean 'answers'", {"note": "anwers"}),
+        ("two columns are to be 'answers'", {"note": "answers", "year": "object"}),
+    ):
+        with pytest.raises(kg.InputError, match=says):
+            kg.read_prompts(tmp_path / "n.jsonl", columns=columns)
 
 
 def test_repeated_prompts_are_numbered_and_named_with_their_lines(tmp_path):
@@ -284,7 +274,7 @@ def test_repeated_prompts_are_numbered_and_named_with_their_lines(tmp_path):
         ('[{"text": "a"}] x', "neither goes on nor ends"),
         ('[{"text": "a"},]', "not JSON"),
         ('[{"text": "a"},\n\n {"text": NaN}]', r"row 2 \(line 3\) is not JSON \(NaN"),
-        ('{"a": [{"text": "a"}], "b": [{"text": "b"}]}', "several lists"),
+        ('{"a": [{"text": "a"}],\n "b": [{"text": "b"}]}', "several lists"),
         ("3", "not a JSON object"),
         ("[" * 100000, "not JSON|nested too deeply"),
     ],
@@ -312,13 +302,6 @@ def test_names_that_look_alike_are_told_apart():
     assert "look alike" not in str(unknown("position", "Malag", ["Malaga", "last"]))
 
 
-def test_another_separator_is_seen(tmp_path):
-    path = tmp_path / "s.csv"
-    path.write_text("text;answers\nRome is in;Italy\n")
-    with pytest.raises(kg.InputError, match="separated by ';'"):
-        kg.read_prompts(path)
-
-
 def test_known_without_answers_says_so(tmp_path, tiny_llama):
     path = written(tmp_path, "n.jsonl", [{"text": "Rome is in"}, {"text": "Lima is in"}])
     with pytest.raises(kg.InputError, match="none of the 2 prompts has an answer.*--column"):
@@ -335,10 +318,7 @@ def test_columns_and_template_from_the_shell(tmp_path, monkeypatch):
     settings = {name: seen[0][name] for name in ("prompts", "columns", "template")}
 
     (prompt,) = choose.named(read_config(None, settings), None)
-    assert (prompt.text, prompt.span_text("subject"), prompt.answers) == (
-        "Oro is in",
-        "Oro",
-        ("Lima",),
-    )
+    assert (prompt.text, prompt.span_text("subject")) == ("Oro is in", "Oro")
+    assert prompt.answers == ("Lima",)
     with pytest.raises(kg.InputError, match="--column is 'who'"):
         sweeps.sweep(column=["who"])

@@ -1,7 +1,6 @@
 """Positions: from names and character spans to token indices, through the tokenizer's offsets.
 
-Everything here counts the BOS token in one place, `tokenize`. Indices count from the first token
-of the sequence the model sees, BOS included.
+Indices count from the first token of the sequence that the model sees, BOS included.
 """
 
 import hashlib
@@ -18,10 +17,9 @@ At = Position | Sequence[Position]
 
 @dataclass(frozen=True)
 class Tokens:
-    """The token ids of a text, each with the characters it stands for.
+    """The token ids of a text, each with its half-open character span.
 
-    `offsets[i]` is the half-open character span of token i; a BOS put in front has none and
-    carries `(0, 0)`, which overlaps nothing.
+    A BOS that was put in front has the span `(0, 0)`, which overlaps nothing.
     """
 
     ids: tuple[int, ...]
@@ -149,9 +147,6 @@ def place_of(given: object) -> At:
         >>> import numpy as np
         >>> place_of(np.array([2, 3])), place_of("last")
         ([2, 3], 'last')
-
-    Raises:
-        InputError: neither a name, nor an index, nor a list of these.
     """
     at = as_int(given)
     if isinstance(at, str | int) and not isinstance(at, bool):

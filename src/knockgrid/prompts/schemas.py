@@ -6,6 +6,7 @@ stays out.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 Fields = dict[str, Any]
@@ -17,25 +18,34 @@ AFTER = ("'s occupation?", " born?", " the capital of?", " play?", "?")
 
 @dataclass(frozen=True)
 class Schema:
-    """A data set: its name, the columns that tell it apart, and the column of each field.
+    """A data set: its name, the columns that tell it apart, and the field of each column.
 
-    Of several columns between `|` the first with a value counts. `finish` adapts the fields.
+    `columns` reads `column=field`, as on the command line; of several columns of one field the
+    first with a value counts. `finish` adapts the fields.
     """
 
     name: str
     needs: tuple[str, ...]
-    columns: Mapping[str, str]
+    columns: str
     finish: Callable[[Fields], Fields] = dict
+
+    @cached_property
+    def pairs(self) -> list[list[str]]:
+        """Each column with its field."""
+        return [pair.split("=") for pair in self.columns.split()]
+
+    @cached_property
+    def roots(self) -> set[str]:
+        """The columns that are read, without what is named in them."""
+        return {name.split(".")[0] for name in (*self.needs, *(name for name, _ in self.pairs))}
 
     def fields(self, row: Mapping[str, Any]) -> Fields:
         """The fields of a prompt that a row has."""
-        return self.finish({name: _first(row, spec) for name, spec in self.columns.items()})
-
-    @property
-    def roots(self) -> set[str]:
-        """The columns that are read, without what is named in them."""
-        specs = [*self.needs, *(one for spec in self.columns.values() for one in spec.split("|"))]
-        return {name.split(".")[0] for name in specs}
+        found: Fields = {}
+        for name, field in self.pairs:
+            if found.get(field) in (None, ""):
+                found[field] = at(row, name)
+        return self.finish(found)
 
 
 def at(row: Any, name: str) -> Any:
@@ -55,11 +65,6 @@ def at(row: Any, name: str) -> Any:
     else:
         return None
     return at(row, rest) if dot else row
-
-
-def _first(row: Mapping[str, Any], spec: str) -> Any:
-    values = [at(row, name) for name in spec.split("|")]
-    return next((value for value in values if value not in (None, "")), values[-1])
 
 
 def _rome(found: Fields) -> Fields:
@@ -97,74 +102,44 @@ SCHEMAS = (
     Schema(
         "ROME's known_1000",
         ("attribute", "template", "prompt", "subject"),
-        {
-            "text": "prompt",
-            "template": "template",
-            "subject": "subject",
-            "answers": "attribute",
-            "relation": "relation_id",
-            "id": "known_id",
-        },
+        "prompt=text template=template subject=subject attribute=answers relation_id=relation "
+        "known_id=id",
         _rome,
     ),
     Schema(
         "CounterFact",
         ("requested_rewrite.prompt",),
-        {
-            "template": "requested_rewrite.prompt",
-            "subject": "requested_rewrite.subject",
-            "answers": "requested_rewrite.target_true.str",
-            "relation": "requested_rewrite.relation_id",
-            "id": "case_id",
-        },
+        "requested_rewrite.prompt=template requested_rewrite.subject=subject case_id=id "
+        "requested_rewrite.target_true.str=answers requested_rewrite.relation_id=relation",
     ),
     Schema(
         "CounterFact for tracing",
         ("prompt", "subject", "target_true", "target_false"),
-        {
-            "text": "prompt",
-            "subject": "subject",
-            "answers": "target_true",
-            "relation": "relation_id",
-        },
+        "prompt=text subject=subject target_true=answers relation_id=relation",
     ),
     Schema(
         "PopQA",
         ("question", "subj", "prop", "possible_answers"),
-        {
-            "text": "question",
-            "subject": "subj",
-            "answers": "possible_answers",
-            "relation": "prop",
-            "id": "id",
-        },
+        "question=text subj=subject possible_answers=answers prop=relation id=id",
         _popqa,
     ),
     Schema(
         "LRE",
         ("subject", "object", "prompt_templates"),
-        {
-            "template": "prompt_templates_zs.0|prompt_templates.0",
-            "subject": "subject",
-            "answers": "object",
-            "relation": "name",
-        },
+        "prompt_templates_zs.0=template prompt_templates.0=template subject=subject "
+        "object=answers name=relation",
     ),
     Schema(
         "LLMsKnow",
         ("raw_question", "question", "correct_answer"),
-        {"text": "question", "answers": "correct_answer"},
+        "question=text correct_answer=answers",
     ),
-    Schema("LLMsKnow", ("Question", "Answer"), {"text": "Question", "answers": "Answer"}, _asked),
+    Schema("LLMsKnow", ("Question", "Answer"), "Question=text Answer=answers", _asked),
     Schema(
         "ParaRel",
         ("sub_label", "obj_label"),
-        {
-            "template": "pattern|template",
-            "subject": "sub_label",
-            "answers": "obj_label",
-            "relation": "predicate_id",
-        },
+        "pattern=template template=template sub_label=subject obj_label=answers "
+        "predicate_id=relation",
     ),
 )
 
