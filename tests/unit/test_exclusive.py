@@ -10,7 +10,6 @@ import pytest
 import recipes
 import torch
 
-import knockgrid
 import knockgrid as kg
 from knockgrid.engine.statistics import embeddings
 from knockgrid.errors import InputError
@@ -250,7 +249,7 @@ def test_it_keeps_no_model_alive_and_costs_microseconds(tiny_llama):
 
 def test_no_pass_goes_past_the_one_place():
     """Nothing else in the package runs a bridge."""
-    source = Path(knockgrid.__file__).parent
+    source = Path(kg.__file__).parent
     run = [
         (path.name, line.strip())
         for path in source.rglob("*.py")
@@ -258,4 +257,4 @@ def test_no_pass_goes_past_the_one_place():
         if any(f".{call}(" in line for call in ("run_with_hooks", "run_with_cache", "forward"))
         and ">>>" not in line
     ]
-    assert [name for name, _ in run] == ["_run.py"], run
+    assert [name for name, _ in run] == ["run.py"], run

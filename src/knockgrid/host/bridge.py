@@ -54,18 +54,22 @@ def load(
     try:
         with without_bars():
             return TransformerBridge.boot_transformers(folder, trust_remote_code=False, **options)
-    except UnpicklingError as error:
-        raise InputError(
+    except (UnpicklingError, OSError, ValueError, ImportError, SafetensorError) as error:
+        raise _not_loaded(model, error) from error
+
+
+def _not_loaded(model: str | Path, error: Exception) -> InputError:
+    if isinstance(error, UnpicklingError):
+        return InputError(
             f"model {str(model)!r} has weights in a pickle that holds more than tensors, or is "
             "damaged, so it was not loaded; save it as safetensors where it is trusted"
-        ) from error
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        kind = " is quantised and" if _is_quantised(model) else ""
-        raise InputError(
-            f"model {str(model)!r}{kind} could not be loaded ({reason}); give 'demo', a folder "
-            "with a saved model, or a hub name that this machine can reach"
-        ) from error
+        )
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    kind = " is quantised and" if _is_quantised(model) else ""
+    return InputError(
+        f"model {str(model)!r}{kind} could not be loaded ({reason}); give 'demo', a folder with a "
+        "saved model, or a hub name that this machine can reach"
+    )
 
 
 def _no_bridge(model: object) -> InputError:

@@ -78,7 +78,7 @@ def cache_of(layers: Sequence[Layer]) -> Cache:
     return Cache(layers=list(layers))
 
 
-def filled(keys: Tensor, values: Tensor) -> Layer:
+def layer_of(keys: Tensor, values: Tensor) -> Layer:
     """A layer that already holds keys and values `[row, head, pos, d_head]`."""
     one = Layer()
     one.lazy_initialization(keys, values)
@@ -86,14 +86,14 @@ def filled(keys: Tensor, values: Tensor) -> Layer:
     return one
 
 
-def held(past: Cache | None) -> list[tuple[Tensor, Tensor]]:
+def keys_and_values(past: Cache | None) -> list[tuple[Tensor, Tensor]]:
     """The keys and values of every layer."""
     layers: list[Any] = [] if past is None else past.layers
     return [(layer.keys, layer.values) for layer in layers]
 
 
 @contextmanager
-def handed(model: TransformerBridge, past: Cache | None) -> Iterator[dict[str, Any]]:
+def cache_arguments(model: TransformerBridge, past: Cache | None) -> Iterator[dict[str, Any]]:
     """The arguments that hand a cache to one pass; every attention finds it meanwhile."""
     name = None if past is None else cache_name(model)
     if name is None:

@@ -100,21 +100,14 @@ def from_activation_cache(
     _check("logits", logits, Tensor)
     _check("prompt", prompt, Prompt)
     batched = cache.has_batch_dim
-    if logits.ndim != 2 + batched:
-        shape = "[batch, pos, d_vocab]" if batched else "[pos, d_vocab]"
-        raise InputError(f"logits have shape {tuple(logits.shape)}; for this cache give {shape}")
-    found = _row(logits, row, batched, "logits")
+    found = _logits(logits, row, batched)
     if ids is None and IDS in cache.cache_dict:
         ids = _row(cache.cache_dict[IDS], row, batched, IDS)
     tokens = _tokens(prompt, model, ids, len(found))
-    of_all = torch.tensor(tokens.ids) if ids is None else ids.detach().cpu()
-    behind = of_all[len(tokens) :]
+    whole = torch.tensor(tokens.ids) if ids is None else ids.detach().cpu()
+    behind = whole[len(tokens) :]
     _check_padding(prompt, model, behind)
-    if len(found) not in (len(of_all), len(behind) + 1):
-        raise InputError(
-            f"there are logits of {len(found)} positions for {len(of_all)} tokens; give those of "
-            f"all, or of the {len(behind) + 1} from the prompt's last token on"
-        )
+    _check_length(len(found), len(whole), len(behind))
     acts = {
         site: _row(cache.cache_dict[name], row, batched, name)
         for name, site in _sites(cache, model)
@@ -124,7 +117,22 @@ def from_activation_cache(
     output = [token for token in behind.tolist()[:valid] if token != end]
     named = answer_positions(model.tokenizer, prompt, output, len(tokens))
     measured = found[-len(behind) - 1 :]
-    return Run(prompt, tokens, of_all.to(found.device), acts, (), measured, valid, named=named)
+    return Run(prompt, tokens, whole.to(found.device), acts, (), measured, valid, named=named)
+
+
+def _logits(logits: Tensor, row: int, batched: bool) -> Tensor:
+    if logits.ndim != 2 + batched:
+        shape = "[batch, pos, d_vocab]" if batched else "[pos, d_vocab]"
+        raise InputError(f"logits have shape {tuple(logits.shape)}; for this cache give {shape}")
+    return _row(logits, row, batched, "logits")
+
+
+def _check_length(n_logits: int, n_tokens: int, n_behind: int) -> None:
+    if n_logits not in (n_tokens, n_behind + 1):
+        raise InputError(
+            f"there are logits of {n_logits} positions for {n_tokens} tokens; give those of all, "
+            f"or of the {n_behind + 1} from the prompt's last token on"
+        )
 
 
 def _check(name: str, given: object, kind: type) -> None:

@@ -26,11 +26,18 @@ class Prepared:
 def prepare(
     model: TransformerBridge, prompts: Sequence[Prompt], prepend_bos: bool, n_tokens: int
 ) -> list[Prepared]:
-    """Tokenize all prompts, once, and check that they fit.
+    """Tokenize all prompts once, and check that they fit the model."""
+    ready = [
+        Prepared(prompt, tokenize(prompt.text, model.tokenizer, prepend_bos))
+        for prompt in _checked(prompts)
+    ]
+    for one in ready:
+        check_length(model, one.prompt, len(one.tokens) + n_tokens - 1)
+    return ready
 
-    Raises:
-        InputError: no prompts, two with the same id, one too long, a tokenizer without offsets.
-    """
+
+def _checked(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts as a list, if they are prompts with an id each."""
     if isinstance(prompts, str | Mapping) or not isinstance(prompts, Iterable | Prompt):
         raise InputError(
             f"prompts are {shown(prompts)}; give Prompt objects, Prompt(text, spans={{...}}), or "
@@ -40,15 +47,12 @@ def prepare(
     if not prompts:
         raise InputError("the prompt set is empty; give at least one Prompt")
     seen: set[str] = set()
-    ready = []
     for prompt in prompts:
         check_prompt(prompt)
         if prompt.id in seen:
             raise InputError(f"two prompts share the id {prompt.id!r}; give each its own id=")
         seen.add(str(prompt.id))
-        ready.append(Prepared(prompt, tokenize(prompt.text, model.tokenizer, prepend_bos)))
-        check_length(model, prompt, len(ready[-1].tokens) + n_tokens - 1)
-    return ready
+    return prompts
 
 
 def batches(

@@ -19,12 +19,12 @@ from knockgrid.errors import InputError
 from knockgrid.host.bridge import has_hook, hook_name, n_layers
 from knockgrid.host.cache import (
     Cache,
+    cache_arguments,
     cache_of,
     empty_cache,
-    filled,
     growing_cache,
-    handed,
-    held,
+    keys_and_values,
+    layer_of,
     takes_cache,
 )
 from knockgrid.passes.edit import Apply
@@ -160,7 +160,9 @@ def record(
         past = growing_cache() if takes_cache(model) else None
     with torch.no_grad():
         logits = run_hooked(model, ids, hooks, past)
-    return Recording(acts, held(past), logits, {layer: sees.cpu() for layer, sees in seen.items()})
+    return Recording(
+        acts, keys_and_values(past), logits, {layer: sees.cpu() for layer, sees in seen.items()}
+    )
 
 
 def _save(acts: dict[Site, Tensor], site: Site, activation: Tensor, hook: Any) -> None:
@@ -189,7 +191,7 @@ def run_hooked(
     """
     own: Any = [(name, of_this_thread(hook_fn)) for name, hook_fn in hooks]
     stop: dict[str, Any] = {} if stop_at_layer is None else {"stop_at_layer": stop_at_layer}
-    with exclusive(model, "a forward pass"), handed(model, past) as given:
+    with exclusive(model, "a forward pass"), cache_arguments(model, past) as given:
         return model.run_with_hooks(ids, fwd_hooks=own, **given, **stop)
 
 
@@ -223,7 +225,7 @@ def prefilled(runs: Sequence[Run], start: int) -> Cache:
     layers = []
     for layer in range(len(runs[0].kv)):
         keys, values = (torch.stack([run.kv[layer][i][:, :start] for run in runs]) for i in (0, 1))
-        layers.append(filled(keys, values))
+        layers.append(layer_of(keys, values))
     return cache_of(layers)
 
 

@@ -166,7 +166,7 @@ def json_rows(path: Path, wanted: Collection[str] = ()) -> Iterator[Row]:
 
 def _items(text: str, start: int, name: str) -> Iterator[Row]:
     """The objects of an array, whose first item is looked for from `start`."""
-    line, counted = 1, 0
+    line, counted, where = 1, 0, name
     for number in count(1):
         start = after_space(text, start)
         line, counted = line + text.count("\n", counted, start), start

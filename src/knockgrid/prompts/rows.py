@@ -198,7 +198,7 @@ def _filled(found: Mapping[str, Any]) -> tuple[str | None, dict[str, Span | str]
             spans.setdefault("subject", subject)
         return text, spans
     before, after = _around(template)
-    if subject is None:
+    if subject is None and text is not None:
         fits = text.startswith(before) and text.endswith(after)
         subject = text[len(before) : len(text) - len(after)] if fits else ""
     filled = f"{before}{subject}{after}"
@@ -206,7 +206,7 @@ def _filled(found: Mapping[str, Any]) -> tuple[str | None, dict[str, Span | str]
         raise InputError(
             f"its template gives {shown(filled)} and its text is {shown(text)}; leave one out"
         )
-    spans["subject"] = (len(before), len(before) + len(subject))
+    spans["subject"] = (len(before), len(before) + len(str(subject)))
     return filled, spans
 
 
