@@ -36,8 +36,8 @@ def prepare(
     return ready
 
 
-def _checked(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts as a list, if they are prompts with an id each."""
+def _checked(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+    """The prompts, if they are prompts with an id each."""
     if isinstance(prompts, str | Mapping) or not isinstance(prompts, Iterable | Prompt):
         raise InputError(
             f"prompts are {shown(prompts)}; give Prompt objects, Prompt(text, spans={{...}}), or "
