@@ -8,14 +8,8 @@ import knockgrid as kg
 @pytest.fixture
 def pair():
     """Two prompts, each other's partners."""
-    rome = kg.Prompt(
-        "The capital of Italy is",
-        spans={"subject": "Italy", "verb": "is"},
-        answers=["Rome"],
-        relation="capital",
-        group="FA",
-        id="rome",
-    )
+    names = {"answers": ["Rome"], "relation": "capital", "group": "FA", "id": "rome"}
+    rome = kg.Prompt("The capital of Italy is", spans={"subject": "Italy", "verb": "is"}, **names)
     oslo = kg.Prompt("The capital of Norway is", spans={"subject": "Norway"}, id="oslo")
     return rome.replace(swap=oslo.replace(swap=rome))
 
@@ -24,12 +18,8 @@ def test_a_template_moves_every_span_and_keeps_the_rest(pair):
     made = kg.in_chat([pair], "Fact — {}")[0]
     assert made.text == "Fact — The capital of Italy is"
     assert {name: made.span_text(name) for name in made.spans} == {"subject": "Italy", "verb": "is"}
-    assert (made.id, made.answers, made.relation, made.group) == (
-        "rome",
-        ("Rome",),
-        "capital",
-        "FA",
-    )
+    kept = (made.id, made.answers, made.relation, made.group)
+    assert kept == ("rome", ("Rome",), "capital", "FA")
     assert made.swap.text == "Fact — The capital of Norway is"
     assert made.swap.span_text("subject") == "Norway"
 

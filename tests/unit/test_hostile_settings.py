@@ -11,62 +11,52 @@ from knockgrid.runs import config as settings
 from knockgrid.runs.config import SweepConfig, read_config
 from knockgrid.table.table import build
 
+YAML = [
+    (b"a: &a [x]\nb: &b [*a, *a]\nrelations: [*b, *b]\n", "anchor 'a' is not read"),
+    (b"relations: *a\n", "anchor 'a' is not read"),
+    (b"x: &a {model: demo}\n<<: *a\n", "anchor 'a' is not read"),
+    (b"model: !!python/object/apply:os.getcwd []\n", "tag "),
+    (b"model: !!binary aGk=\n", "tag 'tag:yaml.org,2002:binary' is not read"),
+    (b"!!set {model}\n", "tag "),
+    (b"model: demo\nmodel: other\n", "the key 'model' comes twice"),
+    (b"layers: " + b"[" * 5000, "nested too deeply"),
+    (b"model: demo\n" + b"#" * settings.LARGEST, "larger than 65,536 bytes"),
+    (b'model: "\\ud800"\n', "setting 'model' is '\\ud800', which is not text"),
+    (b'model: "\\0"\n', "which is not text that can be kept"),
+    (b'rows: [last, "\\0"]\n', "which is not text that can be kept"),
+    (b"noise: .nan\n", "setting 'noise' is '.nan'"),
+    (b"noise: 1e999\n", "setting 'noise' is inf; give a finite number"),
+    (b"seed: " + b"9" * 5000 + b"\n", "is not YAML (Exceeds the limit"),
+    (b"seed: 2020-01-01\n", "setting 'seed' is '2020-01-01'"),
+    (b"limit: 1:30\n", "setting 'limit' is '1:30'"),
+    (b"1: 2\n", "unknown setting 1"),
+    (b"? [a]\n: b\n", "is not YAML"),
+    (b"modle: demo\n", "unknown setting 'modle'"),
+    (b"x" * 1000 + b": demo\n", "unknown setting 'xxx"),
+    (b"- model\n", "holds no settings"),
+    (b"false\n", "holds no settings"),
+    (b"model: {a: {b: c}}\n", "setting 'model' is {'a': {'b': 'c'}}"),
+    (b"model: d\xe9mo\n", "is not UTF-8 (byte 8)"),
+    ("model: demo\n".encode("utf-16"), "is not UTF-8 (byte 0)"),
+    (b"model: demo\0\n", "is not YAML"),
+]
+TOML = [
+    (b"noise = nan\n", "setting 'noise' is nan; give a finite number"),
+    (b"layers = " + b"[" * 5000, "nested too deeply"),
+    (b"seed = " + b"9" * 5000, "is not TOML"),
+    (b"model = 'a'\nmodel = 'b'\n", "is not TOML"),
+    (b'model = "\\ud800"\n', "is not TOML"),
+    (b'model = "\\u0000"\n', "which is not text that can be kept"),
+    (b"[model]\na = 1\n", "setting 'model' is {'a': 1}"),
+    (b"model = 'demo'\n" + b"#" * settings.LARGEST, "larger than 65,536 bytes"),
+]
+CASES = [("a.yaml", *case) for case in YAML] + [("a.toml", *case) for case in TOML]
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"a: &a [x]\nb: &b [*a, *a]\nrelations: [*b, *b]\n", "anchor 'a' is not read"),
-        (b"relations: *a\n", "anchor 'a' is not read"),
-        (b"x: &a {model: demo}\n<<: *a\n", "anchor 'a' is not read"),
-        (b"model: !!python/object/apply:os.getcwd []\n", "tag "),
-        (b"model: !!binary aGk=\n", "tag 'tag:yaml.org,2002:binary' is not read"),
-        (b"!!set {model}\n", "tag "),
-        (b"model: demo\nmodel: other\n", "the key 'model' comes twice"),
-        (b"layers: " + b"[" * 5000, "nested too deeply"),
-        (b"model: demo\n" + b"#" * settings.LARGEST, "larger than 65,536 bytes"),
-        (b'model: "\\ud800"\n', "setting 'model' is '\\ud800', which is not text"),
-        (b'model: "\\0"\n', "which is not text that can be kept"),
-        (b'rows: [last, "\\0"]\n', "which is not text that can be kept"),
-        (b"noise: .nan\n", "setting 'noise' is '.nan'"),
-        (b"noise: 1e999\n", "setting 'noise' is inf; give a finite number"),
-        (b"seed: " + b"9" * 5000 + b"\n", "is not YAML (Exceeds the limit"),
-        (b"seed: 2020-01-01\n", "setting 'seed' is '2020-01-01'"),
-        (b"limit: 1:30\n", "setting 'limit' is '1:30'"),
-        (b"1: 2\n", "unknown setting 1"),
-        (b"? [a]\n: b\n", "is not YAML"),
-        (b"modle: demo\n", "unknown setting 'modle'"),
-        (b"x" * 1000 + b": demo\n", "unknown setting 'xxx"),
-        (b"- model\n", "holds no settings"),
-        (b"false\n", "holds no settings"),
-        (b"model: {a: {b: c}}\n", "setting 'model' is {'a': {'b': 'c'}}"),
-        (b"model: d\xe9mo\n", "is not UTF-8 (byte 8)"),
-        ("model: demo\n".encode("utf-16"), "is not UTF-8 (byte 0)"),
-        (b"model: demo\0\n", "is not YAML"),
-    ],
-    ids=lambda value: repr(value)[:40],
-)
-def test_hostile_yaml(tmp_path, content, says):
-    (tmp_path / "a.yaml").write_bytes(content)
-    assert says in refused(read_config, tmp_path / "a.yaml", {})
 
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"noise = nan\n", "setting 'noise' is nan; give a finite number"),
-        (b"layers = " + b"[" * 5000, "nested too deeply"),
-        (b"seed = " + b"9" * 5000, "is not TOML"),
-        (b"model = 'a'\nmodel = 'b'\n", "is not TOML"),
-        (b'model = "\\ud800"\n', "is not TOML"),
-        (b'model = "\\u0000"\n', "which is not text that can be kept"),
-        (b"[model]\na = 1\n", "setting 'model' is {'a': 1}"),
-        (b"model = 'demo'\n" + b"#" * settings.LARGEST, "larger than 65,536 bytes"),
-    ],
-    ids=lambda value: repr(value)[:40],
-)
-def test_hostile_toml(tmp_path, content, says):
-    (tmp_path / "a.toml").write_bytes(content)
-    assert says in refused(read_config, tmp_path / "a.toml", {})
+@pytest.mark.parametrize(("name", "content", "says"), CASES, ids=lambda value: repr(value)[:40])
+def test_hostile_settings(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    assert says in refused(read_config, tmp_path / name, {})
 
 
 def test_settings_that_are_fine(tmp_path):
