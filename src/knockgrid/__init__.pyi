@@ -51,9 +51,7 @@ from .evidence import random_twin as random_twin
 from .evidence import with_noise_floor as with_noise_floor
 from .prompts import facts as facts
 from .prompts import in_chat as in_chat
-from .prompts import in_template as in_template
 from .prompts import read_prompts as read_prompts
-from .prompts import same_answer as same_answer
 from .divergences.divergence import Divergence as Divergence
 from .edits.intervention import Intervention as Intervention
 from .engine.executors.executor import Executor as Executor

@@ -1,4 +1,4 @@
-"""What the tool says when it is given something it cannot work with, and plain values checked."""
+"""The error for bad input, how it shows what was given, and checks of plain values."""
 
 import difflib
 import reprlib
@@ -8,7 +8,7 @@ from operator import index
 from typing import Any, SupportsIndex
 
 SHOWN, LONGEST = 80, 2000
-"""Characters of what was given that an error repeats, and of a whole error whatever is in it."""
+"""Characters of one value that an error shows, and of a whole error."""
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel = 3
@@ -18,9 +18,9 @@ _BRIEF.maxstring = _BRIEF.maxother = SHOWN
 class InputError(ValueError):
     """Input that knockgrid refuses, in one sentence: what was given, what is allowed, what to do.
 
-    It is a `ValueError`, so existing handlers keep working; the command line turns it into one
-    line on standard error and exit code 2. Control characters are shown escaped, so that text from
-    a file can neither break the line nor steer a terminal.
+    It is a `ValueError`; the command line turns it into one line on standard error and exit code 2.
+    Control characters are escaped, so that text from a file can neither break the line nor steer a
+    terminal.
 
     Example:
         >>> raise InputError("layer 31 is out of range: the model has layers 0 to 29")
@@ -34,7 +34,7 @@ class InputError(ValueError):
 
 
 def printable(text: str) -> str:
-    r"""Text in one line: what cannot be printed is shown as its escape.
+    r"""Text in one line, with an escape for each character that cannot be printed.
 
     Example:
         >>> print(printable("Rome\n\x1b[31m"))
@@ -47,7 +47,7 @@ def printable(text: str) -> str:
 
 
 def shown(given: object, limit: int = SHOWN) -> str:
-    """What was given, as an error repeats it: like `repr`, on one line and never long.
+    """A value as an error shows it: like `repr`, on one line and never long.
 
     Example:
         >>> shown("Rome"), shown(["Rome", 3])
@@ -75,7 +75,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def looks_alike(one: str, other: str) -> str:
-    r"""What to say of a text that stands in another one, but in another normal form of Unicode.
+    r"""A remark on a text that occurs in the other only in a different Unicode normal form.
 
     Example:
         >>> looks_alike("M\u00e1laga", "Ma\u0301laga is in")
@@ -90,7 +90,7 @@ def looks_alike(one: str, other: str) -> str:
 
 
 def _form(text: str) -> str:
-    """The normal form that a text is in."""
+    """The normal form of a text."""
     return next((f for f in ("NFC", "NFD") if unicodedata.is_normalized(f, text)), "neither form")
 
 
@@ -122,7 +122,7 @@ def missing_extra(what: str, package: str, extra: str) -> InputError:
 
 
 def as_int(value: object) -> Any:
-    """A number of NumPy's as Python's own, since labels and keys show it; all else as it is.
+    """An integer of NumPy's as Python's own, since labels and keys show it; all else unchanged.
 
     Example:
         >>> import numpy as np
@@ -135,33 +135,21 @@ def as_int(value: object) -> Any:
 
 
 def check_counts(least: int = 1, **counts: int) -> None:
-    """Refuse what is no number of things.
-
-    Raises:
-        InputError: not a whole number of at least `least`, by its name.
-    """
+    """Refuse what is not a whole number of at least `least`."""
     for name, value in counts.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise InputError(f"{name} is {value!r}; give a whole number of at least {least}")
 
 
 def whole_number(name: str, value: object) -> int:
-    """An integer as Python's own; NumPy's draws otherwise, as keys are hashed by what they show.
-
-    Raises:
-        InputError: no integer, or a boolean.
-    """
+    """An integer as Python's own: NumPy's has a different repr, by which keys are hashed."""
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise InputError(f"{name} is {value!r}; give a whole number")
     return index(value)
 
 
 def yes_or_no(name: str, value: object) -> bool | None:
-    """A boolean as Python's own, or None.
-
-    Raises:
-        InputError: anything else, as "no" would count as True.
-    """
+    """A boolean as Python's own, or None; text is refused, as "no" would count as True."""
     if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
         return bool(value)
     if value is None:

@@ -11,7 +11,7 @@ import knockgrid as kg
 from knockgrid.engine.memory import Memory
 from knockgrid.engine.preflight import choose
 from knockgrid.engine.slower import FallbackWarning
-from knockgrid.host.bridge import user_hooks
+from knockgrid.host.hooks import user_hooks
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 TRIED = ("patch resid_post", "patch mlp_out", "patch z", "patch v", "knockout", "edge_patch")

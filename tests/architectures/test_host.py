@@ -20,7 +20,14 @@ from words import word_tokenizer
 import knockgrid as kg
 from knockgrid.engine import slower as _slower
 from knockgrid.engine.slower import FallbackWarning
-from knockgrid.host.cache import NEW, OLD, cache_name, growing_cache, handed, held
+from knockgrid.host.cache import (
+    NEW,
+    OLD,
+    cache_arguments,
+    cache_name,
+    growing_cache,
+    keys_and_values,
+)
 from knockgrid.passes.run import run_hooked
 
 BY_NAME = {family.name: family for family in FAMILIES}
@@ -97,10 +104,10 @@ def test_a_pass_that_goes_on_equals_the_whole_pass(hosts, takes):
     past, found = growing_cache(), []
     with torch.no_grad():
         for part in (ids[:, :3], ids[:, 3:]):
-            with handed(model, past) as given:
+            with cache_arguments(model, past) as given:
                 found.append(model(part, **given))
         whole = model(ids)
-    assert [keys.shape[2] for keys, _ in held(past)] == [5] * 3
+    assert [keys.shape[2] for keys, _ in keys_and_values(past)] == [5] * 3
     assert float((torch.cat(found, 1) - whole).abs().max()) < 1e-12
 
 
@@ -109,7 +116,7 @@ def test_what_was_put_on_for_a_pass_comes_off_when_it_fails(hosts):
     before = [set(vars(part)) for part in model.modules()]
     with pytest.raises(IndexError), torch.no_grad():  # no such token
         run_hooked(model, torch.tensor([[10**6]]), [], growing_cache())
-    with handed(model, growing_cache()):
+    with cache_arguments(model, growing_cache()):
         assert [set(vars(part)) for part in model.modules()] != before
     assert [set(vars(part)) for part in model.modules()] == before
 

@@ -47,22 +47,9 @@ CSV = [
     *(b"text,text\n", b"id,swap\n", b"a,a\n", b"\\", b";", b"\t", b"," * 3000, b'"' + b"a" * 5000),
 ]
 YAML = [
-    *(
-        b"model: demo\n",
-        b"layers: [0, 1]\n",
-        b"noise: .nan\n",
-        b"noise: 1e3\n",
-        b"window: [5, 1]\n",
-    ),
-    *(
-        b"a: &a [x, x]\n",
-        b"b: [*a, *a]\n",
-        b"<<: *a\n",
-        b"rows: *a\n",
-        b"seed: 0x_\n",
-        b"\t",
-        b": ",
-    ),
+    *(b"model: demo\n", b"layers: [0, 1]\n", b"noise: .nan\n", b"noise: 1e3\n", b"seed: 0x_\n"),
+    *(b"window: [5, 1]\n", b"a: &a [x, x]\n", b"b: [*a, *a]\n", b"<<: *a\n", b"rows: *a\n"),
+    *(b"\t", b": "),
     *(b"!!python/object/apply:os.system ['true']", b"!!timestamp x", b"!!int ''", b"!!binary a"),
     *(b"? [a]\n: b\n", b"- ", b"{", b"[" * 500, b"|\n  a\n", b">", b"%YAML 9\n", b"---\n", b"..."),
     *(b"2001-99-99\n", b"1:30\n", b'"\\ud800"', b'"\\0"', b"seed: " + b"9" * 5000 + b"\n", b"~"),

@@ -153,7 +153,6 @@ LOOKS = {  # these are given a model, a tokenizer or a folder, and run nothing
     "random_twin": lambda g: kg.random_twin(g.folder),
     "per_module": lambda g: kg.per_module(g.model, "last"),
     "token_positions": lambda g: kg.token_positions(g.prompts[0], "subject", g.model),
-    "same_answer": lambda g: kg.same_answer(g.prompts, g.model.tokenizer),
     "in_chat": in_chat,
     "facts": lambda g: kg.facts("us_state_capital", tokenizer=g.model.tokenizer),
     "open_run": lambda g: kg.open_run(g.run),

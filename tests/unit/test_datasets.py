@@ -109,35 +109,8 @@ def test_a_data_set_on_disk_is_read_by_split(tmp_path):
     assert [prompt.text for prompt in prompts] == ["Rome is in", "Lima is in"]
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ('{"text": "Rome is in"}\n{"text": ', "line 2 is not JSON"),
-        ('["Rome"]', "line 1 is not a JSON object"),
-        ('{"subject": "Rome"}', "line 1: there is no 'text'"),
-        ('{"text": "Rome is in", "subject": "Lima"}', "line 1: span 'subject' .'Lima'. does not"),
-        ('{"text": "Rome is in", "answers": 3}', "line 1: answers is 3"),
-        ('{"text": "Rome is in", "swap": "zz"}', "swap partner 'zz', which the file lacks"),
-        ("\n\n", "holds no prompts"),
-    ],
-)
-def test_a_bad_line_is_named(tmp_path, content, says):
-    path = tmp_path / "bad.jsonl"
-    path.write_text(content)
-    with pytest.raises(InputError, match=says) as caught:
-        read_prompts(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_other_bytes_and_other_files_are_refused(tmp_path):
-    path = tmp_path / "bad.jsonl"
-    path.write_bytes(b'{"text": "Rome"}\n{"text": "\xff"}')
-    with pytest.raises(InputError, match="line 2 is not UTF-8"):
-        read_prompts(path)
+def test_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="there is no prompt file"):
         read_prompts(tmp_path / "absent.jsonl")
     with pytest.raises(InputError, match="kind of prompt file '.txt'"):
         read_prompts(tmp_path / "absent.txt")
-    (tmp_path / "no.parquet").write_bytes(b"no")
-    with pytest.raises(InputError, match="not a Parquet file"):
-        read_prompts(tmp_path / "no.parquet")

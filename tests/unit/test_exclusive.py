@@ -10,8 +10,12 @@ import pytest
 import recipes
 import torch
 
+import knockgrid as kg
+from knockgrid.engine.statistics import embeddings
 from knockgrid.errors import InputError
+from knockgrid.passes import exclusive as _exclusive
 from knockgrid.passes.exclusive import exclusive, of_this_thread
+from knockgrid.passes.run import run_hooked
 
 WAIT = 30  # seconds, after which a thread that waits for another gives up
 IDS = torch.tensor([[1, 40, 41]])
@@ -46,8 +50,6 @@ def entered(model, doing="known"):
 
 
 def swept(model, tower, **options):
-    import knockgrid as kg
-
     options = {"layers": [0], "progress": False, **options}
     return kg.sweep(model, tower, kg.knockout(), **options)
 
@@ -75,9 +77,6 @@ class Meeting:
 @pytest.mark.parametrize("what", ["sweep", "known", "off_manifold", "reference", "noise"])
 @pytest.mark.filterwarnings("ignore::knockgrid.engine.slower.FallbackWarning")
 def test_a_second_thread_is_refused_in_the_middle_of_a_pass(tiny_llama, tower, what):
-    import knockgrid as kg
-    from knockgrid.engine.statistics import embeddings
-
     calls = {
         "sweep": lambda: swept(tiny_llama, tower),
         "known": lambda: kg.known(tiny_llama, [tower]),
@@ -114,8 +113,6 @@ def test_a_pass_of_the_user_s_own_does_not_meet_the_edits(tiny_llama, tower):
     done = threading.Event()
 
     def held():
-        from knockgrid.passes.run import run_hooked
-
         edit = ("blocks.1.hook_resid_pre", lambda activation, hook: activation * 0)
         return run_hooked(tiny_llama, IDS, [("hook_embed", hold), edit])
 
@@ -163,8 +160,6 @@ def test_one_thread_after_another(tiny_llama, tower):
 @pytest.mark.parametrize("name", ["reference", "staircase", "rectangle"])
 def test_an_executor_left_half_way_holds_nothing(tiny_llama, prompts, name, tmp_path):
     """Not even while its generator is alive: a model is kept for a pass, never between passes."""
-    import knockgrid as kg
-
     kept = []
 
     def begun(model, runs, cells):
@@ -235,8 +230,6 @@ def test_a_forked_process_may_run_what_a_thread_of_its_parent_ran(tiny_llama):
 
 
 def test_it_keeps_no_model_alive_and_costs_microseconds(tiny_llama):
-    from knockgrid.passes import exclusive as _exclusive
-
     class Model(torch.nn.Module):
         pass
 
@@ -256,9 +249,7 @@ def test_it_keeps_no_model_alive_and_costs_microseconds(tiny_llama):
 
 def test_no_pass_goes_past_the_one_place():
     """Nothing else in the package runs a bridge."""
-    import knockgrid
-
-    source = Path(knockgrid.__file__).parent
+    source = Path(kg.__file__).parent
     run = [
         (path.name, line.strip())
         for path in source.rglob("*.py")
@@ -266,4 +257,4 @@ def test_no_pass_goes_past_the_one_place():
         if any(f".{call}(" in line for call in ("run_with_hooks", "run_with_cache", "forward"))
         and ">>>" not in line
     ]
-    assert [name for name, _ in run] == ["_run.py"], run
+    assert [name for name, _ in run] == ["run.py"], run

@@ -14,7 +14,7 @@ from knockgrid.cli.report_check import checked
 from knockgrid.display.progress import without_bars
 from knockgrid.engine import preflight as _preflight
 from knockgrid.engine import receipts as _receipts
-from knockgrid.host import bridge as _model
+from knockgrid.host import digests
 from knockgrid.passes import run as _run
 
 
@@ -243,25 +243,25 @@ class TestDigests:
     @pytest.mark.parametrize("part", [slice(None), 5, (slice(None), slice(8, 16))])
     def test_weights_written_behind_the_counter_are_seen(self, boot, part):
         model = boot()
-        before = _model.weights_digest(model)
+        before = digests.weights_digest(model)
         weight = next(p for p in model.original_model.parameters() if p.ndim == 2 and len(p) < 99)
         weight.data[part] += 1
-        assert _model.weights_digest(model) != before
+        assert digests.weights_digest(model) != before
 
     def test_they_are_taken_once(self, boot, monkeypatch):
         model, taken = boot(), []
-        monkeypatch.setattr(_model, "_weights_digest", lambda model: taken.append(1) or "digest")
-        assert [_model.weights_digest(model) for _ in range(3)] == ["digest"] * 3
+        monkeypatch.setattr(digests, "_weights_digest", lambda model: taken.append(1) or "digest")
+        assert [digests.weights_digest(model) for _ in range(3)] == ["digest"] * 3
         assert len(taken) == 1
 
     def test_a_changed_tokenizer_is_seen(self, tiny_tokenizer):
         tokenizer = copy.deepcopy(tiny_tokenizer)
-        before = _model.tokenizer_digest(tokenizer)
+        before = digests.tokenizer_digest(tokenizer)
         tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True
-        changed = _model.tokenizer_digest(tokenizer)
+        changed = digests.tokenizer_digest(tokenizer)
         assert changed != before
         tokenizer.add_tokens(["knockgrid"])
-        assert _model.tokenizer_digest(tokenizer) not in (before, changed)
+        assert digests.tokenizer_digest(tokenizer) not in (before, changed)
 
 
 def test_bars_of_others_stay_out_of_logs_and_warnings_do_not(capsys):

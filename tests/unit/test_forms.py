@@ -8,35 +8,25 @@ import knockgrid as kg
 @pytest.fixture
 def pair():
     """Two prompts, each other's partners."""
-    rome = kg.Prompt(
-        "The capital of Italy is",
-        spans={"subject": "Italy", "verb": "is"},
-        answers=["Rome"],
-        relation="capital",
-        group="FA",
-        id="rome",
-    )
+    names = {"answers": ["Rome"], "relation": "capital", "group": "FA", "id": "rome"}
+    rome = kg.Prompt("The capital of Italy is", spans={"subject": "Italy", "verb": "is"}, **names)
     oslo = kg.Prompt("The capital of Norway is", spans={"subject": "Norway"}, id="oslo")
     return rome.replace(swap=oslo.replace(swap=rome))
 
 
 def test_a_template_moves_every_span_and_keeps_the_rest(pair):
-    made = kg.in_template([pair], "Fact — {}")[0]
+    made = kg.in_chat([pair], "Fact — {}")[0]
     assert made.text == "Fact — The capital of Italy is"
     assert {name: made.span_text(name) for name in made.spans} == {"subject": "Italy", "verb": "is"}
-    assert (made.id, made.answers, made.relation, made.group) == (
-        "rome",
-        ("Rome",),
-        "capital",
-        "FA",
-    )
+    kept = (made.id, made.answers, made.relation, made.group)
+    assert kept == ("rome", ("Rome",), "capital", "FA")
     assert made.swap.text == "Fact — The capital of Norway is"
     assert made.swap.span_text("subject") == "Norway"
 
 
 def test_the_subject_of_a_repeated_word_stays_where_it_was():
     cat = kg.Prompt("A cat is in the category of a", spans={"subject": (2, 5)})
-    made = kg.in_template([cat], "On cat and category: {}")[0]
+    made = kg.in_chat([cat], "On cat and category: {}")[0]
     assert made.spans["subject"] == (23, 26)
     assert made.text[23:30] == "cat is "
 
@@ -44,7 +34,7 @@ def test_the_subject_of_a_repeated_word_stays_where_it_was():
 @pytest.mark.parametrize("template", ["no slot", "{} after", "{} twice {}", ""])
 def test_a_template_must_end_with_the_prompt(pair, template):
     with pytest.raises(kg.InputError, match="exactly one {}, at its end"):
-        kg.in_template([pair], template)
+        kg.in_chat([pair], template)
 
 
 def test_chat_puts_the_prompt_into_the_models_turn(pair, demo_model):
@@ -60,5 +50,5 @@ def test_chat_puts_the_prompt_into_the_models_turn(pair, demo_model):
 
 
 def test_a_tokenizer_without_a_chat_template(pair, tiny_tokenizer):
-    with pytest.raises(kg.InputError, match="has no chat template; use in_template"):
+    with pytest.raises(kg.InputError, match="has no chat template.*ends with {}"):
         kg.in_chat([pair], tiny_tokenizer)

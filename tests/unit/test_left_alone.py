@@ -23,19 +23,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaMLP
 from whole_state import differences, of_model, of_process, python_draws
 
-SIZES = {
-    "vocab_size": 400,
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.3,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
+import knockgrid as kg
+from knockgrid.engine import preflight as _preflight
+from knockgrid.engine.slower import FallbackWarning
+
+SIZES = {"vocab_size": 400, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
+SIZES |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64}
+SIZES |= {"initializer_range": 0.3, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 STUB = Path(recipes.kg.__file__).with_name("__init__.pyi")
 
 
@@ -66,21 +60,12 @@ def tiny(tiny_tokenizer, booted, tmp_path_factory):
 @pytest.fixture(scope="module")
 def prompts():
     """Four prompts of equal length with distinct subjects, partners of each other."""
-    import knockgrid as kg
-
-    names = ["France", "Italy", "Brazil", "Tower"]
+    names = {"France": "Paris", "Italy": "Rome", "Brazil": "Portuguese", "Tower": "Eiffel"}
     made = [
-        kg.Prompt(
-            f"The capital of {name} is",
-            spans={"subject": name},
-            answers=[answer],
-            relation="capital",
-            id=id_,
-        )
-        for id_, name, answer in zip(
-            "abcd", names, ["Paris", "Rome", "Portuguese", "Eiffel"], strict=True
-        )
+        kg.Prompt(f"The capital of {name} is", spans={"subject": name}, answers=[answer])
+        for name, answer in names.items()
     ]
+    made = [p.replace(relation="capital", id=id_) for id_, p in zip("abcd", made, strict=True)]
     return [p.replace(swap=made[i ^ 1]) for i, p in enumerate(made)]
 
 
@@ -113,8 +98,6 @@ def unusual():
 
 def fresh(given):
     """Without the receipt of an earlier preflight, and without an earlier run."""
-    from knockgrid.engine import preflight as _preflight
-
     _preflight._RECEIPTS.pop(given.model, None)
     shutil.rmtree(given.scratch / "run", ignore_errors=True)
     return given
@@ -162,8 +145,6 @@ def in_a_block(monkeypatch):
 
 def run(recipe, given):
     """Whether a recipe went through; only a planted error may stop it."""
-    import knockgrid as kg
-
     try:
         recipe(given)
     except (Planted, KeyboardInterrupt, kg.PromptsFailed):
@@ -308,9 +289,6 @@ def test_hooks_of_the_user_s_own(given, hooks, name):
 
 def test_hooks_of_pytorch_ask_for_whole_prompts_too(given):
     """They take part, on the reference executor, wherever on the model they are."""
-    import knockgrid as kg
-    from knockgrid.engine.slower import FallbackWarning
-
     lengths = set()
 
     def halve(module, args, output):

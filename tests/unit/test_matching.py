@@ -2,10 +2,14 @@
 
 import unicodedata
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import knockgrid as kg
+from knockgrid.engine import answers as _answers
 from knockgrid.prompts.matching import is_answer, judged, plain_form
 
 LATIN = st.text("abcdefghijklmnopqrstuvwxyzäéñßøçğ", min_size=2, max_size=12)
@@ -14,73 +18,70 @@ NAMES = LATIN.filter(lambda name: name not in ARTICLES)
 MARKS = ('""', "''", "“”", "«»", "****", "__", "``", "()", "[]", "  ")
 
 
-@pytest.mark.parametrize(
-    ("text", "answers", "right"),
-    [
-        (" the Hague", ["The Hague"], True),
-        (" Hague, in", ["The Hague"], True),
-        (" The Netherlands", ["Netherlands"], True),
-        (" an apple", ["apple"], True),
-        (" another apple", ["apple"], False),
-        (" the the apple", ["apple"], False),
-        (" theHague", ["Hague"], False),
-        (" A", ["A"], True),
-        (' "Paris".', ["Paris"], True),
-        (' the "Louvre"', ["The Louvre"], True),
-        ('"The Louvre"', ["Louvre"], True),
-        (" **Paris**", ["Paris"], True),
-        (" _Paris_", ["Paris"], True),
-        (" ____ Paris", ["Paris"], True),
-        (" Paris", ['"Paris"'], True),
-        (" Paris", ["Paris."], True),
-        (" Washington, D.C., the", ["Washington, D.C."], True),
-        (" not Paris", ["Paris"], False),
-        (" in Paris", ["Paris"], False),
-        (" Guinea-Bissau", ["Guinea"], False),
-        (" Guinea – a country", ["Guinea"], True),
-        (" Guinea-", ["Guinea"], True),
-        (" Guinea\u2011Bissau", ["Guinea-Bissau"], True),
-        (" Rome's streets", ["Rome"], True),
-        (" Rome’s", ["Rome"], True),
-        (" L'Aquila", ["L"], False),
-        (" Rome'sx", ["Rome"], False),
-        (" Cote d’Ivoire", ["Côte d'Ivoire"], True),
-        (" 3.14", ["3"], False),
-        (" 3. It", ["3"], True),
-        (" 1,000 men", ["1"], False),
-        (" 12:30", ["12"], False),
-        (" -5", ["5"], False),
-        (" .5", ["5"], False),
-        (" $5", ["5"], True),
-        (" -5 degrees", ["-5"], True),
-        (" 1990s", ["1990"], False),
-        (" C++ is", ["C"], False),
-        (" C++ is", ["C++"], True),
-        (" C#", ["C"], False),
-        (" Bogota", ["Bogotá"], True),
-        (" Bogotá", ["Bogota"], True),
-        (" Sa\u0303o Paulo", ["São Paulo"], True),
-        (" São  Paulo", ["Sao Paulo"], True),
-        (" São\nPaulo", ["Sao Paulo"], True),
-        (" Ｐａｒｉｓ", ["Paris"], True),
-        (" İstanbul", ["Istanbul"], True),
-        (" Lego™ bricks", ["Lego"], True),
-        (" が", ["か"], False),
-        (" й", ["и"], False),
-        (" दिल्ली", ["द"], False),
-        (" दिल्ली", ["दिल्ली"], True),
-        (" 東京\ufffd", ["東京"], False),
-        (" \ufffdParis", ["Paris"], False),
-        (" yahoo is", ["Yahoo!"], True),
-        (" ?", ["?"], True),
-        (" Paris", [""], False),
-        (" Paris", ["the"], False),
-        (" Paris", ['"'], False),
-        ("", ["Paris"], False),
-    ],
-)
-def test_by_cases(text, answers, right):
-    assert is_answer(text, answers) is right
+RIGHT = {
+    "The Hague": [" the Hague", " Hague, in"],
+    "Netherlands": [" The Netherlands"],
+    "apple": [" an apple"],
+    "A": [" A"],
+    "Paris": [' "Paris".', " **Paris**", " _Paris_", " ____ Paris", " Ｐａｒｉｓ"],
+    "The Louvre": [' the "Louvre"'],
+    "Louvre": ['"The Louvre"'],
+    '"Paris"': [" Paris"],
+    "Paris.": [" Paris"],
+    "Washington, D.C.": [" Washington, D.C., the"],
+    "Guinea": [" Guinea – a country", " Guinea-"],
+    "Guinea-Bissau": [" Guinea\u2011Bissau"],
+    "Rome": [" Rome's streets", " Rome’s"],
+    "Côte d'Ivoire": [" Cote d’Ivoire"],
+    "3": [" 3. It"],
+    "5": [" $5"],
+    "-5": [" -5 degrees"],
+    "C++": [" C++ is"],
+    "Bogotá": [" Bogota"],
+    "Bogota": [" Bogotá"],
+    "São Paulo": [" Sa\u0303o Paulo"],
+    "Sao Paulo": [" São  Paulo", " São\nPaulo"],
+    "Istanbul": [" İstanbul"],
+    "Lego": [" Lego™ bricks"],
+    "दिल्ली": [" दिल्ली"],
+    "Yahoo!": [" yahoo is"],
+    "?": [" ?"],
+}
+WRONG = {
+    "apple": [" another apple", " the the apple"],
+    "Hague": [" theHague"],
+    "Paris": [" not Paris", " in Paris", " \ufffdParis", ""],
+    "Guinea": [" Guinea-Bissau"],
+    "L": [" L'Aquila"],
+    "Rome": [" Rome'sx"],
+    "3": [" 3.14"],
+    "1": [" 1,000 men"],
+    "12": [" 12:30"],
+    "5": [" -5", " .5"],
+    "1990": [" 1990s"],
+    "C": [" C++ is", " C#"],
+    "か": [" が"],
+    "и": [" й"],
+    "द": [" दिल्ली"],
+    "東京": [" 東京\ufffd"],
+    "": [" Paris"],
+    "the": [" Paris"],
+    '"': [" Paris"],
+}
+
+
+def pairs(texts):
+    return [(text, answer) for answer, some in texts.items() for text in some]
+
+
+@pytest.mark.parametrize(("text", "answer"), pairs(RIGHT))
+def test_an_answer(text, answer):
+    assert is_answer(text, [answer])
+
+
+@pytest.mark.parametrize(("text", "answer"), pairs(WRONG))
+def test_no_answer(text, answer):
+    assert not is_answer(text, [answer])
 
 
 @given(name=NAMES, mark=st.sampled_from(MARKS), article=st.sampled_from(["", *ARTICLES]))
@@ -117,10 +118,6 @@ def test_any_text_gets_a_verdict(text, answer):
 
 
 def test_a_judge_takes_the_place_of_the_rule():
-    import numpy as np
-
-    import knockgrid as kg
-
     prompt = kg.Prompt("The capital of Peru is", answers=["Lima"], id="peru")
     seen = []
     assert judged(prompt, "Lima", lambda *given: seen.append(given) or False) is False
@@ -131,8 +128,6 @@ def test_a_judge_takes_the_place_of_the_rule():
 
 
 def test_known_and_probes_ask_the_judge(tiny_llama):
-    import knockgrid as kg
-
     prompts = [kg.Prompt(f"{name} is", id=name) for name in ("Anna", "Bruno", "Carla", "Dario")]
     seen = {}
 
@@ -143,7 +138,6 @@ def test_known_and_probes_ask_the_judge(tiny_llama):
     found = kg.known(tiny_llama, prompts, judge=judge, n_tokens=3)
     assert [one.id for one in found] == ["Anna", "Bruno"]
     assert [one.id for one in found.dropped] == ["Carla", "Dario"]
-    import torch
 
     ids = torch.tensor([tiny_llama.tokenizer(prompts[0].text)["input_ids"]])
     n = ids.shape[1]
@@ -159,9 +153,6 @@ def test_known_and_probes_ask_the_judge(tiny_llama):
 
 def test_an_answer_behind_an_article_and_quotes_is_seen_whole(tiny_llama, monkeypatch):
     """The output has to be longer than the answer, or the end of the word would be cut off."""
-    import knockgrid as kg
-    from knockgrid.engine import answers as _answers
-
     tokenizer = tiny_llama.tokenizer
     said = tokenizer(' the "Paris" of', add_special_tokens=False)["input_ids"]
     prompt = kg.Prompt("The capital of France is", answers=["Paris"])

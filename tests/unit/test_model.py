@@ -1,22 +1,26 @@
 """The model: what load takes, what a table remembers of it, where its activations are."""
 
 import copy
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+import knockgrid as kg
+from knockgrid.engine.setup import versions
+from knockgrid.host.bridge import describe, hook_name
+from knockgrid.host.digests import tokenizer_digest, weights_digest
+from knockgrid.host.hooks import user_hooks
+from knockgrid.host.sizes import sizes_of
+
 
 def test_a_bridge_is_taken_as_it_is(tiny_llama):
-    import knockgrid as kg
-
     assert kg.load(tiny_llama) is tiny_llama
 
 
 def test_a_local_folder(plain, tiny_tokenizer, tmp_path, ids_of):
-    import knockgrid as kg
-
     plain.save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
     ids = ids_of("The capital of France is")
@@ -35,22 +39,14 @@ def test_the_demo_model(demo_model):
 
 @pytest.mark.parametrize("name", ["no/such-model-anywhere", "/no/such/folder"])
 def test_a_model_that_cannot_be_loaded(name):
-    import knockgrid as kg
-
     with pytest.raises(kg.InputError) as caught:
         kg.load(name)
-    message = str(caught.value)
-    assert message.startswith(f"model {name!r} could not be loaded (")
-    assert message.endswith(
-        "; give 'demo', a folder with a saved model, or a hub name that this machine can reach"
-    )
-    assert "\n" not in message
+    assert f"model {name!r} could not be loaded (" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_compatibility_mode_changes_no_knockout_and_is_recorded(boot, sweep, prompts):
     """Folding norms leaves probabilities alone, but for the float32 that it computes in."""
-    import knockgrid as kg
-
     model = boot()
     before = sweep(prompts, kg.knockout(), model=model)
     model.enable_compatibility_mode()
@@ -63,8 +59,6 @@ def test_compatibility_mode_changes_no_knockout_and_is_recorded(boot, sweep, pro
 
 def test_a_hook_name_is_canonical_in_both_modes(boot):
     """In compatibility mode a hook under an alias is called once per name."""
-    from knockgrid.host.bridge import hook_name
-
     model = boot()
     for compatible in (False, True):
         if compatible:
@@ -80,9 +74,6 @@ def test_a_hook_name_is_canonical_in_both_modes(boot):
 
 
 def test_an_unknown_activation(tiny_llama):
-    import knockgrid as kg
-    from knockgrid.host.bridge import hook_name
-
     with pytest.raises(kg.InputError) as caught:
         hook_name(tiny_llama, "resid_pots", 1)
     assert "'resid_pots'" in str(caught.value)
@@ -90,8 +81,6 @@ def test_an_unknown_activation(tiny_llama):
 
 
 def test_a_digest_tells_models_apart(boot, tiny_llama):
-    from knockgrid.host.bridge import weights_digest
-
     def nudge(model):
         with torch.no_grad():
             model.model.layers[2].mlp.down_proj.weight.add_(1e-6)
@@ -104,8 +93,6 @@ def test_a_digest_tells_models_apart(boot, tiny_llama):
 
 
 def test_a_digest_tells_tokenizers_apart(tiny_tokenizer):
-    from knockgrid.host.bridge import tokenizer_digest
-
     other = copy.deepcopy(tiny_tokenizer)
     assert tokenizer_digest(other) == tokenizer_digest(tiny_tokenizer)
     other.add_tokens(["knock"])
@@ -114,10 +101,6 @@ def test_a_digest_tells_tokenizers_apart(tiny_tokenizer):
 
 def test_a_tokenizer_assigned_anew_changes_no_result(boot, sweep, prompts):
     """TransformerLens then sets `cfg.d_vocab` to the tokens there are, fewer than the rows."""
-    import knockgrid as kg
-    from knockgrid.host.bridge import describe
-    from knockgrid.host.sizes import sizes_of
-
     model = boot()
     row = kg.patch("resid_post", "last", kg.corrupted_run(by=kg.noise(scale_from="vocabulary")))
 
@@ -134,10 +117,6 @@ def test_a_tokenizer_assigned_anew_changes_no_result(boot, sweep, prompts):
 
 
 def test_the_description_is_plain(tiny_gpt2):
-    import json
-
-    from knockgrid.host.bridge import describe
-
     found = describe(tiny_gpt2)
     assert json.loads(json.dumps(found)) == found
     assert (found["architecture"], found["n_layers"]) == ("GPT2LMHeadModel", 3)
@@ -146,15 +125,11 @@ def test_the_description_is_plain(tiny_gpt2):
 
 def test_the_build_of_pytorch_is_remembered(monkeypatch):
     """The package's own version may leave out which CUDA it was built for."""
-    from knockgrid.engine.setup import versions
-
     monkeypatch.setattr(torch, "__version__", "2.13.0+cu999")
     assert versions()["torch"] == "2.13.0+cu999"
 
 
 def test_user_hooks_are_seen(tiny_llama):
-    from knockgrid.host.bridge import user_hooks
-
     assert user_hooks(tiny_llama) == []
     tiny_llama.add_hook("blocks.1.hook_resid_post", lambda act, hook: None)
     try:

@@ -1,7 +1,6 @@
-"""What objects show in a notebook, runs and caches of activations, bars, and the tutorial."""
+"""What objects show in a notebook, and the tutorial."""
 
 import ast
-import copy
 import json
 import re
 from html.parser import HTMLParser
@@ -9,7 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import knockgrid as kg
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.ipynb"
 HOSTILE = '<script>alert(1)</script><img src="http://a.b" onerror=x> & Rome'
@@ -58,8 +60,6 @@ def shown(thing):
 
 class TestDisplay:
     def test_a_prompt_marks_its_spans(self):
-        import knockgrid as kg
-
         prompt = kg.Prompt(
             "Old Rome is in", spans={"subject": "Rome", "both": (0, 8)}, answers=["I"]
         )
@@ -69,8 +69,6 @@ class TestDisplay:
         assert {"Old ", "Rome", " is in", "city", "I", "Lima is in"} <= set(seen.texts)
 
     def test_text_stays_text(self):
-        import knockgrid as kg
-
         prompt = kg.Prompt(HOSTILE, spans={'"><b onload="x': "Rome"}, answers=[HOSTILE], id="<i>")
         seen = shown(prompt)
         assert HOSTILE[:25] in seen.text
@@ -81,14 +79,13 @@ class TestDisplay:
         assert HOSTILE in shown(kg.summary(table)).text
 
     def test_an_intervention_says_what_it_blocks(self):
-        import knockgrid as kg
-
         seen = shown(kg.knockout(window=5))
         assert {"window", "5", "knockout"} <= set(seen.texts)
         assert "source" not in seen.texts  # it has none
 
     def test_a_run_says_what_it_holds(self, tiny_llama, tower):
-        run = a_run(tiny_llama, tower)
+        logits, cache = tiny_llama.run_with_cache(tower.text)
+        run = kg.from_activation_cache(cache, logits, tower, tiny_llama)
         seen = shown(run)
         assert "resid_post (4 layers)" in seen.text
         assert f" {sum(layer is None for _, layer in run.acts)} others" in seen.text
@@ -96,23 +93,17 @@ class TestDisplay:
         assert "Run of prompt tower" in seen.text
 
     def test_long_texts_are_cut(self):
-        import knockgrid as kg
-
         prompt = kg.Prompt("Rome is in", answers=["la" * 5000])
         assert len(prompt._repr_html_()) < 2000
 
 
 class TestSummary:
+    @pytest.fixture
     def table(self, sweep, prompts):
-        import knockgrid as kg
-
         rows = [*kg.information_flow(kg.corrupted_run(by=kg.swap())), kg.patch("mlp_out", "last")]
         return sweep(prompts, rows, layers=[0, 1, 3], unit="bits")
 
-    def test_everything_is_counted(self, sweep, prompts):
-        import knockgrid as kg
-
-        table = self.table(sweep, prompts)
+    def test_everything_is_counted(self, table):
         said = dict(kg.summary(table).entries)
         assert said["model"].startswith("tiny-llama (4 layers, Llama")
         assert said["prompts"] == "3"
@@ -123,31 +114,25 @@ class TestSummary:
         assert said["values"].startswith(f"{valued}: js, kl, ")
         parts = [part.rsplit(" ", 2) for part in said["values"].split(": ")[1].split("; ")]
         units = {name: unit for names, _, unit in parts for name in names.split(", ")}
-        assert [name for name, unit in units.items() if unit == "ranks"] == [
-            "rank_clean", "rank_answer",
-        ]  # fmt: skip
+        ranks = [name for name, unit in units.items() if unit == "ranks"]
+        assert ranks == ["rank_clean", "rank_answer"]
         assert units["tv"] == "fractions"
         assert {units[name] for name in ("js", "kl", "logp_clean")} == {"bits"}
         assert said["dropped"].startswith("1 prompt, from subject, last (")
-        (why,) = {
-            why for some in table.attrs["knockgrid"]["dropped"].values() for why in some.values()
-        }
+        dropped = table.attrs["knockgrid"]["dropped"].values()
+        (why,) = {why for some in dropped for why in some.values()}
         assert said["dropped"].endswith(f"({why})")
         assert said["executor"] == table.attrs["knockgrid"]["receipt"]["executor"]
         assert "failed" not in said
         assert "noise floor" not in said
 
-    def test_what_is_missing_is_named(self, sweep, prompts):
-        import knockgrid as kg
-
-        table = self.table(sweep, prompts)
-        metadata = dict(table.attrs["knockgrid"])
-        metadata["failed"] = {"lima": "Error", "oslo": "Error"}
-        metadata["unfinished"] = {"finished": 2, "shards": 5}
-        metadata["noise_floor"] = {"js": {"overall": 0.25}}
-        table = table.copy()
+    def test_what_is_missing_is_named(self, table):
         table.loc[table.index[:3], "status"] = "NA: planted"
-        table.attrs = {"knockgrid": metadata}
+        table.attrs["knockgrid"] |= {
+            "failed": {"lima": "Error", "oslo": "Error"},
+            "unfinished": {"finished": 2, "shards": 5},
+            "noise_floor": {"js": {"overall": 0.25}},
+        }
         said = dict(kg.summary(table).entries)
         assert said["failed"] == "2 prompts: lima, oslo"
         assert said["unfinished"] == "2 of 5 shards are there"
@@ -155,10 +140,7 @@ class TestSummary:
         assert said["noise floor"] == "JS 0.25 bits"
         assert said["values"].startswith(f"{len(table) - 3}: ")
 
-    def test_the_counts_are_those_of_the_rows_that_are_there(self, sweep, prompts):
-        import knockgrid as kg
-
-        table = self.table(sweep, prompts)
+    def test_the_counts_are_those_of_the_rows_that_are_there(self, table):
         said = dict(kg.summary(table[(table["intervention"] == "last")]).entries)
         assert (said["prompts"], said["rows"]) == ("2", "1: last")
         assert said["dropped"].startswith("1 prompt, from last (")
@@ -166,10 +148,8 @@ class TestSummary:
         assert "dropped" not in dict(kg.summary(rest).entries)
         assert said["sources"] == "corrupted_run(swap())"
 
-    def test_text_and_page_say_the_same(self, sweep, prompts):
-        import knockgrid as kg
-
-        found = kg.summary(self.table(sweep, prompts))
+    def test_text_and_page_say_the_same(self, table):
+        found = kg.summary(table)
         seen = shown(found).texts
         for name, value in found.entries:
             assert {name, value} <= set(seen)
@@ -177,195 +157,8 @@ class TestSummary:
         assert repr(found) == str(found)
 
     def test_another_frame_is_refused(self):
-        import knockgrid as kg
-
         with pytest.raises(kg.InputError, match="no column 'intervention'"):
             kg.summary(pd.DataFrame({"prompt": ["a"]}))
-
-
-def a_run(model, prompt, bos=True, row=0, texts=None):
-    import knockgrid as kg
-
-    logits, cache = model.run_with_cache(texts or prompt.text, prepend_bos=bos)
-    return kg.from_activation_cache(cache, logits, prompt, model, row=row)
-
-
-ACTS = ("resid_pre", "resid_post", "attn_out", "mlp_out", "q", "k", "v", "z", "pattern")
-
-
-class TestActivationCache:
-    @pytest.fixture(params=["tiny_llama", "tiny_gpt2"])
-    def model(self, request):
-        return request.getfixturevalue(request.param)
-
-    @pytest.mark.parametrize("bos", [True, False])
-    def test_values_are_those_of_the_cache(self, model, tower, bos):
-        logits, cache = model.run_with_cache(tower.text, prepend_bos=bos)
-        run = a_run(model, tower, bos)
-        assert run.tokens.bos == int(bos)
-        assert run.n_prompt == logits.shape[1] == len(run.ids)
-        assert run.ids.tolist() == model.to_tokens(tower.text, prepend_bos=bos)[0].tolist()
-        assert torch.equal(run.logits, logits[0, -1:])
-        for layer in range(model.cfg.n_layers):
-            for name in ACTS:
-                assert torch.equal(run.acts[name, layer], cache[name, layer][0]), (name, layer)
-
-    @pytest.mark.parametrize("bos", [True, False])
-    def test_there_and_back_is_the_same(self, model, tower, bos):
-        import knockgrid as kg
-
-        _, cache = model.run_with_cache(tower.text, prepend_bos=bos)
-        run = a_run(model, tower, bos)
-        made = kg.to_activation_cache(run, model)
-        assert made.has_batch_dim
-        assert made.model is model
-        for name, value in made.items():
-            assert torch.equal(value, cache[name]), name
-        assert set(cache.keys()) == set(made.keys())
-        again = kg.from_activation_cache(made, run.logits[None], tower, model)
-        assert set(again.acts) == set(run.acts)
-        assert all(torch.equal(again.acts[site], act) for site, act in run.acts.items())
-        assert (again.tokens, again.n_valid, again.named) == (run.tokens, run.n_valid, run.named)
-        assert torch.equal(again.ids, run.ids)
-        assert torch.equal(again.logits, run.logits)
-
-    def test_what_a_sweep_recorded_is_the_same(self, model, tower, telling):
-        """A Run of knockgrid's own passes, to a cache and back, against `run_with_cache`."""
-        import knockgrid as kg
-        from knockgrid.engine.record import record_clean
-        from knockgrid.engine.settings import Settings
-        from knockgrid.passes.prepared import prepare
-
-        rows = [kg.patch(name, "last") for name in ("resid_post", "mlp_out", "z", "q")]
-        settings = Settings(rows, (0, 1), 3, 1, "noise", False, True, 0, keep_kv=True)
-        (run,) = record_clean(model, prepare(model, [tower], True, 3), settings)
-        made = kg.to_activation_cache(run, model)
-        _, cache = model.run_with_cache(run.ids[None])
-        for name, value in made.items():
-            assert torch.allclose(value.double(), cache[name].double(), atol=1e-10), name
-        assert {name for name, _ in run.acts} <= {"resid_pre", "resid_post", "mlp_out", "z", "q"}
-        again = kg.from_activation_cache(made, run.logits[None], tower, model)
-        assert set(again.acts) == set(run.acts)
-        assert (again.generated, again.named) == (run.generated, run.named)
-        assert again.n_tokens == 3
-        assert torch.equal(again.logits, run.logits)
-
-    def test_rows_of_a_batch(self, tiny_llama, prompts):
-        import knockgrid as kg
-
-        pair = [prompts[0], prompts[2]]
-        logits, cache = tiny_llama.run_with_cache([one.text for one in pair])
-        for row, prompt in enumerate(pair):
-            run = kg.from_activation_cache(cache, logits, prompt, tiny_llama, row=row)
-            assert torch.equal(run.acts["resid_post", 3], cache["resid_post", 3][row])
-            assert torch.equal(run.logits, logits[row, -1:])
-            with pytest.raises(kg.InputError, match="other tokens than those of prompt"):
-                kg.from_activation_cache(cache, logits, prompt, tiny_llama, row=1 - row)
-        with pytest.raises(kg.InputError, match="row is 2, and logits has 2 rows"):
-            kg.from_activation_cache(cache, logits, pair[0], tiny_llama, row=2)
-
-    def test_a_cache_without_a_batch(self, tiny_llama, tower):
-        import knockgrid as kg
-
-        logits, cache = tiny_llama.run_with_cache(tower.text)
-        batched = a_run(tiny_llama, tower)
-        cache.remove_batch_dim()
-        run = kg.from_activation_cache(cache, logits[0], tower, tiny_llama)
-        assert all(torch.equal(batched.acts[site], act) for site, act in run.acts.items())
-
-    @pytest.mark.parametrize("pad", ["eos", "own"])
-    def test_padding_is_no_continuation(self, tiny_llama, prompts, pad, monkeypatch):
-        import knockgrid as kg
-
-        tokenizer = copy.deepcopy(tiny_llama.tokenizer)
-        own = next(i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids)
-        of = {"eos": tokenizer.eos_token_id, "own": own}
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(of[pad])
-        # not the property: assigning it would change the model's configuration for good
-        monkeypatch.setattr(tiny_llama, "_tokenizer", tokenizer)
-        prompt = prompts[0]
-        ids = tiny_llama.to_tokens(prompt.text)[0]
-        for count in (1, 2, 5):
-            padded = torch.cat([ids, torch.full((count,), of[pad])])
-            logits, cache = tiny_llama.run_with_cache(padded[None])
-            if (count, pad) == (1, "eos"):  # the end of a text
-                run = kg.from_activation_cache(cache, logits, prompt, tiny_llama)
-                assert (run.n_tokens, run.n_valid) == (2, 1)
-                continue
-            with pytest.raises(kg.InputError, match=f"there are {count} tokens of padding"):
-                kg.from_activation_cache(cache, logits, prompt, tiny_llama)
-
-    def test_what_is_no_cache_is_refused(self, tiny_llama, tower, monkeypatch):
-        """Outside of tests nothing checks types but the functions themselves."""
-        import jaxtyping
-
-        import knockgrid as kg
-
-        monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-
-        logits, cache = tiny_llama.run_with_cache(tower.text)
-        for given, says in (
-            ((dict(cache.items()), logits, tower), "cache is a dict; give one of ActivationCache"),
-            ((cache, logits, tower.text), "prompt is a str; give one of Prompt"),
-            ((logits, cache, tower), "cache is a Tensor"),
-            ((cache, logits[0], tower), r"logits have shape \(10, 400\); for this cache give"),
-        ):
-            with pytest.raises(kg.InputError, match=says):
-                kg.from_activation_cache(*given, tiny_llama)
-        with pytest.raises(kg.InputError, match="run is a ActivationCache; give one of Run"):
-            kg.to_activation_cache(cache, tiny_llama)
-
-    def test_no_name_is_lost_in_compatibility_mode(self, tiny_tokenizer, plain, tower):
-        from transformer_lens.model_bridge import TransformerBridge
-
-        import knockgrid as kg
-
-        model = TransformerBridge.boot_transformers(
-            "tiny-llama",
-            hf_model=copy.deepcopy(plain),
-            tokenizer=tiny_tokenizer,
-            dtype=torch.float64,
-            device="cpu",
-        )
-        model.enable_compatibility_mode()
-        logits, cache = model.run_with_cache(tower.text)
-        made = kg.to_activation_cache(kg.from_activation_cache(cache, logits, tower, model), model)
-        assert set(cache.keys()) <= set(made.keys())
-        for name in cache:
-            assert torch.equal(made[name], cache[name]), name
-
-    def test_a_cache_of_some_activations(self, tiny_llama, tower, prompts):
-        import knockgrid as kg
-
-        logits, cache = tiny_llama.run_with_cache(
-            tower.text, names_filter=lambda name: name.endswith("hook_resid_post")
-        )
-        run = kg.from_activation_cache(cache, logits, tower, tiny_llama)
-        assert set(run.acts) == {("resid_post", layer) for layer in range(4)}
-        with pytest.raises(
-            kg.InputError, match=r"of 10 positions, and prompt 'italy' has \d or \d"
-        ):
-            kg.from_activation_cache(cache, logits, prompts[2], tiny_llama)
-        ids = tiny_llama.to_tokens(f"{tower.text} Paris")[0]
-        with pytest.raises(kg.InputError, match="logits of 10 positions for 11 tokens"):
-            kg.from_activation_cache(cache, logits, tower, tiny_llama, ids=ids)
-
-    def test_executors_take_it(self, tiny_llama, tower):
-        """A cell on a Run from a cache is what the sweep measures there."""
-        import knockgrid as kg
-        from knockgrid.divergences.evaluate import evaluate
-        from knockgrid.edits.intervention import Cell
-        from knockgrid.passes.edit import Edit
-
-        run, row = a_run(tiny_llama, tower), kg.patch("resid_post", "last", kg.zero())
-        table = kg.sweep(tiny_llama, [tower], row, layers=[1], progress=False)
-        assert table["js"][0] > 0
-        act = run.acts["resid_post", 1]
-        edit = Edit("resid_post", 1, (run.n_prompt - 1,), value=torch.zeros(1, act.shape[-1]))
-        cell = Cell(0, 0, (0,), row, 1, (1,), ((edit,),))
-        (outcome,) = kg.reference(tiny_llama, [run], [cell])
-        found = float(evaluate([kg.js], outcome.null, outcome.logits)["js"][0])
-        assert found == pytest.approx(table["js"][0], abs=1e-12)
 
 
 def cells(kind):
@@ -414,11 +207,6 @@ class TestTutorial:
         assert "http" not in TUTORIAL.read_text("utf-8")
 
     def test_its_code_runs_and_shows_itself(self, demo_model, monkeypatch, tmp_path):
-        from matplotlib.axes import Axes
-        from matplotlib.figure import Figure
-
-        import knockgrid as kg
-
         swept = kg.sweep
 
         def few(model, prompts, rows, *, layers, **options):

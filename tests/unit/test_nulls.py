@@ -164,7 +164,7 @@ def fact(subject, answer, text="The city of {} is in", relation="city", **more):
 
 
 def test_partners_share_form_relation_and_an_answer(tiny_tokenizer):
-    import knockgrid as kg
+    from knockgrid.prompts import same_answer
 
     texts = [f"The city of {name} is in" for name in ("Rome", "Paris", "Oslo")]
     lengths = [len(tiny_tokenizer(text)["input_ids"]) for text in texts]
@@ -178,7 +178,7 @@ def test_partners_share_form_relation_and_an_answer(tiny_tokenizer):
         fact("France", "Italy", relation="other"),
         fact("Italy", "Italy", text="The town of {} is in"),
     ]
-    found = kg.same_answer(prompts, tiny_tokenizer)
+    found = same_answer(prompts, tiny_tokenizer)
     assert {name: partner.id for name, partner in found.items()} == {
         "Rome": "Paris",
         "Paris": "again",
@@ -188,20 +188,21 @@ def test_partners_share_form_relation_and_an_answer(tiny_tokenizer):
 
 def test_partners_have_their_subject_at_the_same_tokens(tiny_tokenizer):
     import knockgrid as kg
+    from knockgrid.prompts import same_answer
 
     one = kg.Prompt("The city of Rome is", spans={"subject": "Rome"}, answers=["x"], id="one")
     other = kg.Prompt("The city of Paris is", spans={"subject": "city"}, answers=["x"], id="other")
-    assert kg.same_answer([one, other], tiny_tokenizer) == {}
-    assert kg.same_answer([], tiny_tokenizer) == {}
+    assert same_answer([one, other], tiny_tokenizer) == {}
+    assert same_answer([], tiny_tokenizer) == {}
     with pytest.raises(kg.InputError, match="has no span 'subject'"):
-        kg.same_answer([kg.Prompt("Rome is in")], tiny_tokenizer)
+        same_answer([kg.Prompt("Rome is in")], tiny_tokenizer)
 
 
 def test_partners_vary(tiny_tokenizer):
-    import knockgrid as kg
+    from knockgrid.prompts import same_answer
 
     prompts = [fact(name, "x") for name in ("Rome", "Paris", "Brazil")]
-    found = kg.same_answer(prompts, tiny_tokenizer)
+    found = same_answer(prompts, tiny_tokenizer)
     assert [found[p.id].id for p in prompts] == ["Paris", "Brazil", "Rome"]
 
 

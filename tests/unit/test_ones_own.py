@@ -69,7 +69,9 @@ def test_all_of_them_are_swept_stored_drawn_and_verified(tiny_llama, prompts, tm
     assert table["hellinger"].between(0, 1).all()
     assert table["hellinger"].max() > 1e-4
     # for small changes both are the same quadratic form
-    np.testing.assert_allclose(table["hellinger"], table["js"], rtol=0.2, atol=1e-4)
+    small = table[table["js"] < 0.05]
+    assert len(small) > 3
+    np.testing.assert_allclose(small["hellinger"], small["js"], rtol=0.02)
 
     stored = kg.sweep(tiny_llama, prompts, rows(), out=out, **options)
     assert stored["hellinger"].equals(table["hellinger"])

@@ -1,9 +1,13 @@
 """Positions: names and spans to token indices, on the edge cases that are easily got wrong."""
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
+
+import knockgrid as kg
+from knockgrid.prompts.positions import tokenize
 
 ROWS = [
     json.loads(line)
@@ -20,8 +24,6 @@ def tokenizer(demo_model):
 
 @pytest.fixture
 def tower():
-    import knockgrid as kg
-
     return kg.Prompt(
         "The Eiffel Tower is located in the city of",
         spans={"subject": "The Eiffel Tower", "place": "the city"},
@@ -36,9 +38,6 @@ def test_there_are_thirteen_edge_cases():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["category"])
 def test_edge_case(tokenizer, row, prepend_bos):
     """Every row names its subject tokens without BOS; with BOS each is one further."""
-    import knockgrid as kg
-    from knockgrid.prompts.positions import tokenize
-
     prompt = kg.Prompt(row["prompt"], spans={"subject": tuple(row["subject_span"])})
     tokens = tokenize(prompt.text, tokenizer, prepend_bos)
     by = int(prepend_bos)
@@ -64,8 +63,6 @@ def test_edge_case(tokenizer, row, prepend_bos):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["category"])
 def test_a_subject_by_its_text(row):
     """A unique text gives the same span; one that occurs more often is refused."""
-    import knockgrid as kg
-
     if row["n_occurrences"] == 1:
         prompt = kg.Prompt(row["prompt"], spans={"subject": row["subject"]})
         assert prompt.spans["subject"] == tuple(row["subject_span"])
@@ -75,8 +72,6 @@ def test_a_subject_by_its_text(row):
 
 
 def test_other_spans_indices_and_lists(tiny_tokenizer, tower):
-    import knockgrid as kg
-
     def at(place):
         return kg.token_positions(tower, place, tiny_tokenizer, True)
 
@@ -90,24 +85,19 @@ def test_other_spans_indices_and_lists(tiny_tokenizer, tower):
     assert at("rest") == (4, 5, 6)
 
 
-def test_a_span_inside_a_token_takes_the_whole_token(tiny_tokenizer):
-    import knockgrid as kg
-
-    prompt = kg.Prompt("The Eiffel Tower is", spans={"subject": (6, 12)})  # "iffel T"
-    assert kg.token_positions(prompt, "subject", tiny_tokenizer, True) == (2, 3)
-
-
-def test_a_leading_space_counts_with_its_token(tiny_tokenizer):
-    import knockgrid as kg
-
-    prompt = kg.Prompt("The capital of France is", spans={"space": (14, 15)})
-    assert kg.token_positions(prompt, "space", tiny_tokenizer, True) == (4,)
+@pytest.mark.parametrize(
+    ("text", "span", "tokens"),
+    [
+        ("The Eiffel Tower is", (6, 12), (2, 3)),  # "iffel T": whole tokens
+        ("The capital of France is", (14, 15), (4,)),  # a leading space counts with its token
+    ],
+)
+def test_spans_take_whole_tokens(tiny_tokenizer, text, span, tokens):
+    prompt = kg.Prompt(text, spans={"subject": span})
+    assert kg.token_positions(prompt, "subject", tiny_tokenizer, True) == tokens
 
 
 def test_a_text_that_brings_its_bos_gets_no_second_one(tiny_tokenizer):
-    import knockgrid as kg
-    from knockgrid.prompts.positions import tokenize
-
     with_bos = tokenize("<s>The capital of France is", tiny_tokenizer, True)
     assert with_bos.ids == tokenize("The capital of France is", tiny_tokenizer, True).ids
     prompt = kg.Prompt("<s>The capital of France is", spans={"subject": "France"})
@@ -116,41 +106,34 @@ def test_a_text_that_brings_its_bos_gets_no_second_one(tiny_tokenizer):
 
 
 def refused(prompt, at, tokenizer, **options):
-    import knockgrid as kg
-
     with pytest.raises(kg.InputError) as caught:
         kg.token_positions(prompt, at, tokenizer, **{"prepend_bos": True, **options})
     return str(caught.value)
 
 
-def test_an_unknown_name(tiny_tokenizer, tower):
-    message = refused(tower, "lost", tiny_tokenizer)
-    assert message.startswith("unknown position 'lost'; did you mean 'last'? Allowed: last, all,")
-    assert "did you mean 'place'?" in refused(tower, "plcae", tiny_tokenizer)
+@pytest.mark.parametrize(
+    ("at", "parts"),
+    [
+        ("lost", ["position 'lost'", "did you mean 'last'? Allowed: last, all,"]),
+        ("plcae", ["did you mean 'place'?"]),
+        (10, ["position 10 is out of range", "has 10 tokens"]),
+        (-11, ["position -11 is out of range"]),
+    ],
+)
+def test_a_place_that_the_prompt_lacks(tiny_tokenizer, tower, at, parts):
+    message = refused(tower, at, tiny_tokenizer)
+    assert all(part in message for part in parts), message
 
 
-def test_a_subject_where_there_is_none(tiny_tokenizer):
-    import knockgrid as kg
-
-    for at in ("subject", "subject_last", "subject_first"):
-        assert refused(kg.Prompt("Rome is"), at, tiny_tokenizer) == (
-            "prompt 'Rome is' has no span 'subject'; give Prompt(text, spans={'subject': ...})"
-        )
-
-
-@pytest.mark.parametrize("index", [10, -11])
-def test_an_index_outside(tiny_tokenizer, tower, index):
-    assert refused(tower, index, tiny_tokenizer) == (
-        f"position {index} is out of range: "
-        "'The Eiffel Tower is located in the city of' has 10 tokens"
-    )
+@pytest.mark.parametrize("at", ["subject", "subject_last", "subject_first"])
+def test_a_subject_where_there_is_none(tiny_tokenizer, at):
+    message = refused(kg.Prompt("Rome is"), at, tiny_tokenizer)
+    assert message.startswith("prompt 'Rome is' has no span 'subject'")
 
 
 @pytest.mark.parametrize("prepends", [True, False])
 def test_a_model_counts_bos_as_its_sweep_does(prepends):
     """Pythia, Qwen and others get none in front; the index of the subject is that of the side."""
-    import knockgrid as kg
-
     model = kg.load("demo")
     before = model.cfg.default_prepend_bos
     prompt = kg.Prompt("In Peru, people speak", spans={"subject": "Peru"})
@@ -167,33 +150,17 @@ def test_a_model_counts_bos_as_its_sweep_does(prepends):
 
 
 def test_a_tokenizer_alone_cannot_know_of_bos(tiny_tokenizer, tower):
-    import copy
-
-    import knockgrid as kg
-
     message = refused(tower, "subject", tiny_tokenizer, prepend_bos=None)
     assert "give the model, or prepend_bos=" in message
     bare = copy.deepcopy(tiny_tokenizer)
     bare.bos_token = None
     assert kg.token_positions(tower, "subject", bare) == (0, 1, 2)  # there is none to put in front
-
-
-def test_no_bos_token(tiny_tokenizer, tower):
-    import copy
-
-    bare = copy.deepcopy(tiny_tokenizer)
-    bare.bos_token = None
-    message = refused(tower, "last", bare)
-    assert message.endswith("has no BOS token; pass prepend_bos=False")
+    assert "has no BOS token; pass prepend_bos=False" in refused(tower, "last", bare)
 
 
 def test_a_span_without_a_token(tiny_tokenizer):
     """Characters that the tokenizer drops belong to no token."""
-    import copy
-
     from tokenizers import normalizers
-
-    import knockgrid as kg
 
     dropping = copy.deepcopy(tiny_tokenizer)
     dropping.backend_tokenizer.normalizer = normalizers.Replace("!", "")
@@ -203,11 +170,9 @@ def test_a_span_without_a_token(tiny_tokenizer):
 
 
 def test_between_is_what_lies_after_the_subject_and_before_the_last_token(tiny_tokenizer):
-    import knockgrid as kg
-
     prompt = kg.Prompt("In Rome, people speak", spans={"subject": "Rome"})
-    whole = kg.token_positions(prompt, "all", tiny_tokenizer, True)
-    subject = kg.token_positions(prompt, "subject", tiny_tokenizer, True)
-    between = kg.token_positions(prompt, "between", tiny_tokenizer, True)
+    whole, subject, between = (
+        kg.token_positions(prompt, at, tiny_tokenizer, True) for at in ("all", "subject", "between")
+    )
     assert between == tuple(range(subject[-1] + 1, whole[-1]))
     assert len(between) >= 2

@@ -12,6 +12,12 @@ import pandas as pd
 import pytest
 
 import knockgrid as kg
+from knockgrid.cli import sweeps
+from knockgrid.errors import unknown
+from knockgrid.runs import choose
+from knockgrid.runs.choose import choose_prompts
+from knockgrid.runs.study import read_spec
+from knockgrid.spec import Spec
 
 ROME = [
     {"known_id": 7, "subject": "Lake Oro", "attribute": "Peru",
@@ -105,12 +111,10 @@ def read(path, **options):
          ["Lake Oro lies in the country of", "In Lima Ana Roca speaks",
           "Oro, Oro is printed by the"],
          [(0, 8), (8, 16), (5, 8)], [("Peru",), ("Quechua",), ("Oro Press",)], "P17"),
-        ("c.json", COUNTERFACT, {}, "CounterFact",
-         ["Ana Roca grew up with", "At home Bo Li speaks", "The language of Ida Ek is"],
-         [(0, 8), (8, 13), (16, 22)], [("Quechua",), ("Hakka",), ("Swedish",)], "P103"),
-        ("c.parquet", COUNTERFACT, {}, "CounterFact",
-         ["Ana Roca grew up with", "At home Bo Li speaks", "The language of Ida Ek is"],
-         [(0, 8), (8, 13), (16, 22)], [("Quechua",), ("Hakka",), ("Swedish",)], "P103"),
+        *((name, COUNTERFACT, {}, "CounterFact",
+           ["Ana Roca grew up with", "At home Bo Li speaks", "The language of Ida Ek is"],
+           [(0, 8), (8, 13), (16, 22)], [("Quechua",), ("Hakka",), ("Swedish",)], "P103")
+          for name in ("c.json", "c.parquet")),
         ("p.tsv", POPQA, {}, "PopQA",
          [f"Q: {row['question']}\nA:" for row in POPQA],
          [(11, 19), (22, 24), (19, 24)], [("baker", "bread maker"), ("Peru",), ("golf",)],
@@ -155,24 +159,16 @@ def test_ids_of_a_data_set_stay(tmp_path):
     assert [p.id for p in read(written(tmp_path, "k.json", ROME))[0]] == ["7", "8", "9"]
 
 
-def test_a_template_that_does_not_fit_its_prompt_is_refused_with_both(tmp_path):
-    odd = {**ROME[0], "template": "{} is a lake of"}
-    with pytest.raises(kg.InputError) as caught:
-        kg.read_prompts(written(tmp_path, "k.jsonl", [ROME[1], odd]))
-    message = str(caught.value)
-    assert "k.jsonl line 2" in message
-    assert "'Lake Oro is a lake of'" in message
-    assert "'Lake Oro lies in the country of'" in message
-    plain = {"template": "{} is in", "subject": "Lima", "prompt": "Lima lies in"}
-    with pytest.raises(kg.InputError, match=r"line 1.*'Lima is in'.*'Lima lies in'"):
-        kg.read_prompts(written(tmp_path, "t.jsonl", [plain]))
-    fits, _ = read(written(tmp_path, "t.jsonl", [{**plain, "prompt": "Lima is in"}]))
-    assert fits[0].span_text("subject") == "Lima"
+def test_a_template_that_fits_its_prompt_gives_the_subject(tmp_path):
+    row = {"template": "{} is in", "subject": "Lima", "prompt": "Lima is in"}
+    assert read(written(tmp_path, "t.jsonl", [row]))[0][0].span_text("subject") == "Lima"
 
 
 @pytest.mark.parametrize(
     ("row", "says"),
     [
+        ({**ROME[0], "template": "{} is a lake of"}, "'Lake Oro is a.*'Lake Oro lies in the"),
+        ({"template": "{} is", "subject": "Lima", "prompt": "Lima on"}, "'Lima is'.*'Lima on'"),
         ({"text": "a", "prompt": "b"}, "'a'.*'prompt' 'b'"),
         ({"text": "a is", "answers": ["b"], "object": "c"}, "'object' 'c'"),
         ({"text": "Rome is", "subject": "Rome", "subject_span": [5, 7]}, "'Rome'.*covers 'is'"),
@@ -189,7 +185,8 @@ def test_a_template_that_does_not_fit_its_prompt_is_refused_with_both(tmp_path):
     ],
 )
 def test_a_dirty_row_is_refused_with_its_line(tmp_path, row, says):
-    path = written(tmp_path, "d.jsonl", [{"text": "first is"}, row])
+    first = ROME[1] if "attribute" in row else {"text": "first is"}
+    path = written(tmp_path, "d.jsonl", [first, row])
     with pytest.raises(kg.InputError, match=rf"d.jsonl line 2: .*{says}"):
         kg.read_prompts(path)
 
@@ -228,10 +225,8 @@ def test_a_csv_gives_spans_and_lists(tmp_path, span):
     path = tmp_path / "s.csv"
     path.write_bytes(b"\xef\xbb\xbf" + made.getvalue().encode())
     (prompt,) = kg.read_prompts(path)
-    assert (prompt.spans, prompt.answers) == (
-        {"verb": (5, 7), "subject": (0, 4)},
-        ("Italy", "Lazio"),
-    )
+    assert prompt.spans == {"verb": (5, 7), "subject": (0, 4)}
+    assert prompt.answers == ("Italy", "Lazio")
 
 
 def test_columns_name_nested_fields_and_unread_ones_are_said_once(tmp_path):
@@ -239,17 +234,16 @@ def test_columns_name_nested_fields_and_unread_ones_are_said_once(tmp_path):
             for n, c in (("Rome", "Italy"), ("Lima", "Peru"))]  # fmt: skip
     columns = {"who.name": "subject", "who.of.0.str": "answers"}
     prompts, said = read(written(tmp_path, "n.jsonl", rows), columns=columns)
-    assert [(p.span_text("subject"), p.answers) for p in prompts] == [
-        ("Rome", ("Italy",)),
-        ("Lima", ("Peru",)),
-    ]
+    found = [(p.span_text("subject"), p.answers) for p in prompts]
+    assert found == [("Rome", ("Italy",)), ("Lima", ("Peru",))]
     assert said == ["n.jsonl: columns that are not read: 'note', 'year'"]
-    with pytest.raises(kg.InputError, match="no row of n.jsonl has the column 'who.nam'"):
-        kg.read_prompts(tmp_path / "n.jsonl", columns={"who.nam": "subject"})
-    with pytest.raises(kg.InputError, match="unknown field 'anwers'; did you mean 'answers'"):
-        kg.read_prompts(tmp_path / "n.jsonl", columns={"note": "anwers"})
-    with pytest.raises(kg.InputError, match="two columns are to be 'answers'"):
-        kg.read_prompts(tmp_path / "n.jsonl", columns={"note": "answers", "year": "object"})
+    for says, columns in (
+        ("no row of n.jsonl has the column 'who.nam'", {"who.nam": "subject"}),
+        ("field 'anwers'; did you mean 'answers'", {"note": "anwers"}),
+        ("two columns are to be 'answers'", {"note": "answers", "year": "object"}),
+    ):
+        with pytest.raises(kg.InputError, match=says):
+            kg.read_prompts(tmp_path / "n.jsonl", columns=columns)
 
 
 def test_repeated_prompts_are_numbered_and_named_with_their_lines(tmp_path):
@@ -281,7 +275,7 @@ def test_repeated_prompts_are_numbered_and_named_with_their_lines(tmp_path):
         ('[{"text": "a"}] x', "neither goes on nor ends"),
         ('[{"text": "a"},]', "not JSON"),
         ('[{"text": "a"},\n\n {"text": NaN}]', r"row 2 \(line 3\) is not JSON \(NaN"),
-        ('{"a": [{"text": "a"}], "b": [{"text": "b"}]}', "several lists"),
+        ('{"a": [{"text": "a"}],\n "b": [{"text": "b"}]}', "several lists"),
         ("3", "not a JSON object"),
         ("[" * 100000, "not JSON|nested too deeply"),
     ],
@@ -304,24 +298,12 @@ def test_json_as_programs_write_it(tmp_path, ends):
 
 
 def test_names_that_look_alike_are_told_apart():
-    from knockgrid.errors import unknown
-
     said = str(unknown("position", "Ma\u0301laga", ["M\u00e1laga", "last"]))
     assert "It is in NFC and the other in NFD" in said
     assert "look alike" not in str(unknown("position", "Malag", ["Malaga", "last"]))
 
 
-def test_another_separator_is_seen(tmp_path):
-    path = tmp_path / "s.csv"
-    path.write_text("text;answers\nRome is in;Italy\n")
-    with pytest.raises(kg.InputError, match="separated by ';'"):
-        kg.read_prompts(path)
-
-
 def test_known_without_answers_says_so(tmp_path, tiny_llama):
-    from knockgrid.runs.choose import choose_prompts
-    from knockgrid.spec import Spec
-
     path = written(tmp_path, "n.jsonl", [{"text": "Rome is in"}, {"text": "Lima is in"}])
     with pytest.raises(kg.InputError, match="none of the 2 prompts has an answer.*--column"):
         choose_prompts(Spec(prompts=str(path), known=True), tiny_llama)
@@ -330,21 +312,14 @@ def test_known_without_answers_says_so(tmp_path, tiny_llama):
 
 
 def test_columns_and_template_from_the_shell(tmp_path, monkeypatch):
-    from knockgrid.cli import sweeps
-    from knockgrid.runs import choose
-
     path = written(tmp_path, "P36.jsonl", [{"who": "Oro", "city": "Lima"}])
     seen = []
     monkeypatch.setattr(sweeps, "sweep_and_draw", lambda _, __, flags, *___: seen.append(flags))
     sweeps.sweep(prompts=str(path), column=["who=subject", "city=answers"], template="{} is in")
     settings = {name: seen[0][name] for name in ("prompts", "columns", "template")}
-    from knockgrid.runs.study import read_spec
 
     (prompt,) = choose.named(read_spec(None, settings), None)
-    assert (prompt.text, prompt.span_text("subject"), prompt.answers) == (
-        "Oro is in",
-        "Oro",
-        ("Lima",),
-    )
+    assert (prompt.text, prompt.span_text("subject")) == ("Oro is in", "Oro")
+    assert prompt.answers == ("Lima",)
     with pytest.raises(kg.InputError, match="--column is 'who'"):
         sweeps.sweep(column=["who"])

@@ -9,11 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
+import knockgrid as kg
+from knockgrid.engine.slower import FallbackWarning
+from knockgrid.host.bridge import check_ready
+from knockgrid.host.digests import tokenizer_digest
+from knockgrid.sources.source import normal
+
 
 @pytest.fixture
 def rows():
-    import knockgrid as kg
-
     return [
         kg.patch("resid_post", "subject", kg.corrupted_run(), name="corrupted"),
         kg.patch("resid_post", "last", kg.noise(), name="noise"),
@@ -40,8 +44,6 @@ def under(name, value):
 
 class TestPrecision:
     def test_draws_do_not_depend_on_the_default_dtype(self, sweep, prompts, rows):
-        from knockgrid.sources.source import normal
-
         drawn, table = normal((4, 8), (0, "a")), sweep(prompts, rows, layers=[1, 2])
         for dtype in (torch.float64, torch.bfloat16):
             with under("default_dtype", dtype):
@@ -51,14 +53,10 @@ class TestPrecision:
                 pd.testing.assert_frame_equal(sweep(prompts, rows, layers=[1, 2]), table)
 
     def test_nor_on_the_default_device(self):
-        from knockgrid.sources.source import normal
-
         with torch.device("meta"):
             assert normal((4, 8), (0, "a")).device.type == "cpu"
 
     def test_autocast_is_refused(self, sweep, prompts, rows):
-        import knockgrid as kg
-
         with (
             torch.autocast("cpu", torch.bfloat16),
             pytest.raises(kg.InputError, match="torch.autocast is on for cpu"),
@@ -69,15 +67,11 @@ class TestPrecision:
 
     def test_a_device_without_autocast_is_none(self, boot):
         """Asked about, PyTorch raises for `meta`, where the weights of an offloaded model are."""
-        from knockgrid.host.bridge import check_ready
-
         model = boot()
         model.cfg.device = "meta"
         check_ready(model)
 
     def test_a_run_does_not_go_on_in_another_precision(self, sweep, prompts, rows, tmp_path):
-        import knockgrid as kg
-
         table = sweep(prompts, rows, layers=[1], noise_floor=False, out=tmp_path / "run")
         assert table.attrs["knockgrid"]["model"]["matmul_precision"] == "highest"
         with (
@@ -89,8 +83,6 @@ class TestPrecision:
 
 class TestModel:
     def test_a_hook_that_no_sweep_would_call_is_refused(self, boot, sweep, prompts, rows):
-        import knockgrid as kg
-
         model = boot()
         handle = model.register_forward_hook(lambda module, args, out: out * 0.1)
         with pytest.raises(kg.InputError, match="a PyTorch hook on the bridge itself"):
@@ -100,8 +92,6 @@ class TestModel:
 
     def test_a_replaced_module_is_tried_anew(self, boot, sweep, prompts):
         """One that clears the first position it sees cannot run with a cache."""
-        import knockgrid as kg
-        from knockgrid.engine.slower import FallbackWarning
 
         class Clears(torch.nn.Module):
             def __init__(self, base):
@@ -138,8 +128,6 @@ class TestModel:
         self, boot, sweep, prompts, rows, tmp_path, call
     ):
         """Such calls leave padding and truncation behind, set on the tokenizer."""
-        from knockgrid.host.bridge import tokenizer_digest
-
         model = boot()
         model.tokenizer = tokenizer = copy.deepcopy(model.tokenizer)
         tokenizer.backend_tokenizer.no_padding()
@@ -172,14 +160,10 @@ class TestNumbers:
 
     @pytest.mark.parametrize("given", [True, 1.0, None, "a", np.bool_(True)])
     def test_what_is_no_seed_is_refused(self, sweep, prompts, rows, given):
-        import knockgrid as kg
-
         with pytest.raises(kg.InputError, match="^seed is .*; give a whole number$"):
             sweep(prompts, rows, seed=given)
 
     def test_prepend_bos(self, sweep, prompts, rows, tmp_path):
-        import knockgrid as kg
-
         table = sweep(prompts, rows, layers=[1], prepend_bos=False)
         given = np.bool_(False)
         again = sweep(
@@ -194,8 +178,6 @@ class TestNumbers:
 @pytest.mark.usefixtures("unchecked")
 class TestContainers:
     def test_prompts(self, tiny_llama, sweep, prompts, rows, tmp_path):
-        import knockgrid as kg
-
         table = sweep(prompts, rows, layers=[1])
         for i, given in enumerate((pd.Series(prompts), np.array(prompts), iter(prompts))):
             again = sweep(given, rows, layers=iter([1]), noise_floor=False, out=tmp_path / str(i))
@@ -208,49 +190,35 @@ class TestContainers:
         ("field", "given", "says"),
         [
             ("id", 3, "id is 3, which is no text; write '3'"),
-            ("id", np.int64(3), "which is no text; write '3'"),
-            (
-                "relation",
-                float("nan"),
-                "relation is nan, which is no text; give a text, or leave it out",
-            ),
+            ("id", np.int64(3), "write '3'"),
+            ("relation", float("nan"), "relation is nan"),
             ("group", 1, "group is 1, which is no text; write '1'"),
             ("answers", [1990], "answer is 1990, which is no text; write '1990'"),
             ("answers", [None], "answer is None, which is no text"),
-            ("answers", None, "answers is None; give a list of strings"),
-            ("answers", 5, "answers is 5; give a list of strings"),
+            ("answers", None, "answers is None"),
+            ("answers", 5, "answers is 5"),
         ],
     )
     def test_names_that_are_no_text(self, field, given, says):
-        import knockgrid as kg
-
         with pytest.raises(kg.InputError) as caught:
             kg.Prompt("Rome is in", **{field: given})
         assert says in str(caught.value)
 
     def test_answers_of_an_iterator_are_kept(self):
-        import knockgrid as kg
-
-        assert kg.Prompt("Rome is in", answers=iter(["Italy", "Europe"])).answers == (
-            "Italy",
-            "Europe",
-        )
+        answers = iter(["Italy", "Europe"])
+        assert kg.Prompt("Rome is in", answers=answers).answers == ("Italy", "Europe")
 
     @pytest.mark.parametrize(
         ("option", "given", "says"),
         [("layers", None, "layer None"), ("layers", 3.0, "layer 3.0"), ("metrics", None, "js")],
     )
     def test_options_that_are_none(self, sweep, prompts, rows, option, given, says):
-        import knockgrid as kg
-
         with pytest.raises(kg.InputError, match=says):
             sweep(prompts, rows, **{option: given})
 
 
 def test_a_donor_may_be_the_partner_of_a_swap(sweep, prompts):
     """A swap must have the same length; a donor need not, whoever else it is."""
-    import knockgrid as kg
-
     _, tower, italy = prompts
     row = kg.patch("resid_post", "last", kg.donor(tower), name="donated")
     alone = sweep([italy.replace(swap=None)], row, layers=[1, 2])

@@ -1,7 +1,7 @@
 r"""Text from data on its way into HTML, LaTeX, a figure, a spreadsheet or a file name.
 
 Prompts, names and labels come from files that anybody may have written. Each function here makes a
-text harmless for one place, in the only way that the place knows, and none is safe for another.
+text harmless in one place, and in no other.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ LATEX = {
 FORMULA = re.compile(r"[\t\r\n]|[\s\0-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]")
 """What makes a spreadsheet compute a cell, after OWASP's page on CSV injection."""
 LONGEST = 80
-"""Characters of a file name: the rest of the 255 that file systems take is for what is added."""
+"""Characters of a file name; file systems take 255, suffixes included."""
 _SAFE = re.compile(r"[a-z0-9_][a-z0-9_+=@-]*")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)")  # Windows opens these as devices
 
 
 def html(text: object) -> str:
-    """Text as HTML shows it, in an element or in a quoted attribute; it opens no tag.
+    """Text that HTML shows as it is, in an element or in a quoted attribute.
 
     Example:
         >>> html('<script>"Rome" & Co')
@@ -44,7 +44,7 @@ def _in_xml(c: str) -> bool:
 
 
 def latex(text: object) -> str:
-    r"""Text as LaTeX prints it: no command, no group, no comment, no formula.
+    r"""Text that LaTeX prints as it is: no command, no group, no comment, no formula.
 
     Example:
         >>> print(latex("resid_post at 5 %"))
@@ -56,7 +56,7 @@ def latex(text: object) -> str:
 
 
 def mathtext(text: object) -> str:
-    r"""Text as matplotlib draws it letter by letter: a dollar sign begins no formula.
+    r"""Text that matplotlib draws letter by letter: a dollar sign begins no formula.
 
     Example:
         >>> print(mathtext("$a$"))
@@ -66,16 +66,16 @@ def mathtext(text: object) -> str:
 
 
 def spreadsheet(text: str) -> str:
-    r"""Text as a CSV cell that no spreadsheet computes: formulas get an apostrophe in front.
+    r"""Text as a CSV cell that no spreadsheet computes: an apostrophe precedes a formula.
 
     Example:
         >>> spreadsheet('=HYPERLINK("http://a.b")'), spreadsheet("Rome")
         ('\'=HYPERLINK("http://a.b")', 'Rome')
 
     Excel, LibreOffice and Google Sheets run a cell that begins with `=`, `+`, `-`, `@`, a tab or a
-    line break (full-width signs too, and behind what is invisible); quotes around it do not help.
-    So such an export is for looking at; the exact text is in Parquet and JSONL. Numbers stay
-    numbers: give only text columns. `from_spreadsheet` takes the apostrophe off again.
+    line break (full-width signs too, and after invisible characters); quotes around it do not help.
+    Such an export is for reading; Parquet and JSONL hold the exact text. Numbers stay numbers: give
+    only text columns. `from_spreadsheet` removes the apostrophe.
 
     Source: OWASP, "CSV Injection". Limit: a text whose first letters are apostrophes before a
     formula gets one more, so that nothing is lost on the way back.
@@ -84,7 +84,7 @@ def spreadsheet(text: str) -> str:
 
 
 def from_spreadsheet(text: str) -> str:
-    """The text that `spreadsheet` was given.
+    """The text before `spreadsheet`.
 
     Example:
         >>> from_spreadsheet(spreadsheet("=1+1"))
@@ -99,7 +99,7 @@ def _computes(text: str) -> bool:
 
 
 def file_name(text: object) -> str:
-    """A name for a file made of any text: a part of a path, never a path.
+    """A file name for any text: a part of a path, never a path.
 
     Example:
         >>> file_name("subject")
@@ -107,10 +107,10 @@ def file_name(text: object) -> str:
         >>> file_name("../../etc/passwd"), file_name("CON")
         ('etc_passwd~3754d6cb3a38e118', 'con~a3dbc4b644a9a2c5')
 
-    A short text of small ASCII letters, digits and `_+=@-` is its own name, unless it begins with a
-    sign or names a device of Windows. Any other one is spelled with those letters and has sixteen
-    digits of its SHA-256 behind a tilde, so that two texts never share a name, also where capital
-    letters or accents are not told apart. At most 80 ASCII letters and no dot: a suffix is added.
+    A short text of lower-case ASCII letters, digits and `_+=@-` is its own name, unless it begins
+    with a sign or names a device of Windows. Any other is spelled with those letters, a tilde and
+    sixteen digits of its SHA-256, so that two texts never share a name, even where capital letters
+    or accents do not count. At most 80 ASCII characters and no dot: the caller adds a suffix.
     """
     given = str(text)
     if _SAFE.fullmatch(given) and len(given) <= LONGEST and not _DEVICES.fullmatch(given):

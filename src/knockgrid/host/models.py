@@ -1,4 +1,4 @@
-"""Models as their configurations describe them: settings of attention, and random ones."""
+"""Configurations of models: how attention is computed, sizes, and random weights."""
 
 from contextlib import redirect_stdout
 from io import StringIO

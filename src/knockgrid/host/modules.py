@@ -1,4 +1,4 @@
-"""The modules of a block by the names of the field, and the activations that they put out."""
+"""The modules of a block by their usual names, and the activations that they output."""
 
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -39,11 +39,7 @@ def _is(model: TransformerBridge, act_name: str, layer: int, end: str) -> bool:
 
 
 def module_acts(model: TransformerBridge, modules: "list[str] | None") -> dict[str, str]:
-    """The modules asked for, by label; all that the model has where none are named.
-
-    Raises:
-        InputError: one that the model lacks, with those it has.
-    """
+    """The named modules, or all that the model has, each with its output's short name."""
     has = modules_of(model)
     for name in modules or ():
         if name not in has:

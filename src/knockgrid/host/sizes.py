@@ -76,7 +76,7 @@ model with one parameter in its blocks: small models wait for the latter."""
 
 
 def pass_tokens(model: TransformerBridge) -> float:
-    """How many tokens a pass could carry in the time that it takes beside them, roughly."""
+    """Roughly how many tokens cost as much as the fixed cost of a pass."""
     sizes = sizes_of(model)
     reading, starting = PASS.get(str(model.cfg.device).split(":")[0], (150, 1e12))
     width = 4 * sizes.n_heads * sizes.d_head + 3 * sizes.d_mlp

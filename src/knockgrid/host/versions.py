@@ -1,4 +1,4 @@
-"""The hosts' versions: those that are here, and those with which all tests pass."""
+"""The hosts' versions: those installed, and those with which all tests pass."""
 
 from functools import cache
 from importlib import metadata
@@ -8,7 +8,7 @@ TESTED = {"transformers": "5.23.0", "transformer-lens": "4.3.0"}
 
 @cache
 def version(package: str) -> str:
-    """The version of a package that is here, read once: its files take milliseconds.
+    """The installed version of a package, read once: its files take milliseconds.
 
     Example:
         >>> version("transformer-lens")
@@ -18,7 +18,7 @@ def version(package: str) -> str:
 
 
 def here() -> str:
-    """The versions that are here, in words.
+    """The installed versions of the hosts, in words.
 
     Example:
         >>> here()
@@ -28,7 +28,7 @@ def here() -> str:
 
 
 def install_tested() -> str:
-    """The command that installs what was tested.
+    """The command that installs the tested versions.
 
     Example:
         >>> print(install_tested())

@@ -25,7 +25,7 @@ IDS = "embed.hook_in"
 
 
 def to_activation_cache(run: Run, model: TransformerBridge) -> ActivationCache:
-    """The activations of a run under TransformerLens's names, with a batch of one.
+    """The activations of a run as a TransformerLens cache with a batch of one.
 
     Example:
         >>> import knockgrid as kg
@@ -37,15 +37,14 @@ def to_activation_cache(run: Run, model: TransformerBridge) -> ActivationCache:
         >>> bool((again["resid_post", 3] == cache["resid_post", 3]).all())
         True
 
-    Each is there under every name that the bridge has for it (`blocks.3.hook_resid_post`,
-    `blocks.3.hook_out`), and so under those of `run_with_cache`; the token ids are `embed.hook_in`.
-    Tensors are views, so that nothing is copied; a Run holds no gradients.
+    Each has every name that the bridge gives it (`blocks.3.hook_resid_post`, `blocks.3.hook_out`),
+    those of `run_with_cache` among them; the token ids are `embed.hook_in`. Tensors are views, so
+    nothing is copied; a Run holds no gradients.
 
     Raises:
-        InputError: something else than a Run.
+        InputError: not a Run.
 
-    Limit: what a Run holds besides activations (keys and values, noise, visible edges, logits) has
-    no place in a cache.
+    Limit: a cache has no place for the keys and values, noise, visible edges and logits of a Run.
     """
     _check("run", run, Run)
     names: dict[str, list[str]] = {}
@@ -67,7 +66,7 @@ def from_activation_cache(
     row: int = 0,
     ids: Tensor | None = None,
 ) -> Run:
-    """One row of `run_with_cache` as a Run, for executors and interventions of one's own.
+    """One row of `run_with_cache` as a Run, for executors and interventions of your own.
 
     Example:
         >>> import knockgrid as kg
@@ -82,7 +81,7 @@ def from_activation_cache(
         cache: activations of all positions, with or without a batch dimension.
         logits: `[batch, pos, d_vocab]`, or `[pos, d_vocab]` for a cache without a batch; of all
             positions, or of the measured ones, from the last token of the prompt on.
-        prompt: the text of that row; whether BOS comes first is found out from the tokens.
+        prompt: the text of that row; its tokens show whether BOS comes first.
         model: the bridge that the cache comes from.
         row: the row of the batch.
         ids: token ids `[pos]` of that row, where the cache does not hold them (`embed.hook_in`).
@@ -90,35 +89,25 @@ def from_activation_cache(
     What follows the prompt is its continuation, as where several tokens are measured.
 
     Raises:
-        InputError: other tokens than the prompt's, too few logits, no such row, a row that was
-            padded, or something else than a cache, logits and a prompt.
+        InputError: tokens that are not the prompt's, too few logits, no such row, a padded row, or
+            arguments of the wrong type.
 
-    Limits: where the padding token is the one that ends a text, a single one counts as the end.
-    Keys and values are not in a cache as attention takes them, so that the Run has none, and only
-    executors without `needs_kv` (`reference`) carry out cells on it.
+    Limits: where the padding token also ends a text, a single one counts as the end. A cache does
+    not hold keys and values as attention takes them, so the Run has none, and only executors
+    without `needs_kv` (`reference`) run on it.
     """
-    for name, given, kind in (
-        ("cache", cache, ActivationCache),
-        ("logits", logits, Tensor),
-        ("prompt", prompt, Prompt),
-    ):
-        _check(name, given, kind)
+    _check("cache", cache, ActivationCache)
+    _check("logits", logits, Tensor)
+    _check("prompt", prompt, Prompt)
     batched = cache.has_batch_dim
-    if logits.ndim != 2 + batched:
-        shape = "[batch, pos, d_vocab]" if batched else "[pos, d_vocab]"
-        raise InputError(f"logits have shape {tuple(logits.shape)}; for this cache give {shape}")
-    found = _row(logits, row, batched, "logits")
+    found = _logits(logits, row, batched)
     if ids is None and IDS in cache.cache_dict:
         ids = _row(cache.cache_dict[IDS], row, batched, IDS)
     tokens = _tokens(prompt, model, ids, len(found))
-    of_all = torch.tensor(tokens.ids) if ids is None else ids.detach().cpu()
-    behind = of_all[len(tokens) :]
+    whole = torch.tensor(tokens.ids) if ids is None else ids.detach().cpu()
+    behind = whole[len(tokens) :]
     _check_padding(prompt, model, behind)
-    if len(found) not in (len(of_all), len(behind) + 1):
-        raise InputError(
-            f"there are logits of {len(found)} positions for {len(of_all)} tokens; give those of "
-            f"all, or of the {len(behind) + 1} from the prompt's last token on"
-        )
+    _check_length(len(found), len(whole), len(behind))
     acts = {
         site: _row(cache.cache_dict[name], row, batched, name)
         for name, site in _sites(cache, model)
@@ -128,7 +117,22 @@ def from_activation_cache(
     output = [token for token in behind.tolist()[:valid] if token != end]
     named = answer_positions(model.tokenizer, prompt, output, len(tokens))
     measured = found[-len(behind) - 1 :]
-    return Run(prompt, tokens, of_all.to(found.device), acts, (), measured, valid, named=named)
+    return Run(prompt, tokens, whole.to(found.device), acts, (), measured, valid, named=named)
+
+
+def _logits(logits: Tensor, row: int, batched: bool) -> Tensor:
+    if logits.ndim != 2 + batched:
+        shape = "[batch, pos, d_vocab]" if batched else "[pos, d_vocab]"
+        raise InputError(f"logits have shape {tuple(logits.shape)}; for this cache give {shape}")
+    return _row(logits, row, batched, "logits")
+
+
+def _check_length(n_logits: int, n_tokens: int, n_behind: int) -> None:
+    if n_logits not in (n_tokens, n_behind + 1):
+        raise InputError(
+            f"there are logits of {n_logits} positions for {n_tokens} tokens; give those of all, "
+            f"or of the {n_behind + 1} from the prompt's last token on"
+        )
 
 
 def _check(name: str, given: object, kind: type) -> None:
@@ -137,14 +141,14 @@ def _check(name: str, given: object, kind: type) -> None:
 
 
 def _check_padding(prompt: Prompt, model: TransformerBridge, behind: Tensor) -> None:
-    """Refuse padding, which would be measured as if the model had said it."""
+    """Refuse padding, which would count as the model's own words."""
     pad = getattr(model.tokenizer, "pad_token_id", None)
     ends = pad == getattr(model.tokenizer, "eos_token_id", None)
     ids = behind.tolist()
     padding = len(ids) - next((i for i in range(len(ids), 0, -1) if ids[i - 1] != pad), 0)
     if padding > (1 if ends else 0):
         raise InputError(
-            f"behind prompt {prompt.id!r} there are {padding} tokens of padding; run it alone, or "
+            f"after prompt {prompt.id!r} there are {padding} tokens of padding; run it alone, or "
             "with prompts of as many tokens"
         )
 
@@ -171,8 +175,8 @@ def _tokens(prompt: Prompt, model: TransformerBridge, ids: Tensor | None, n: int
             return tokens
     if ids is not None:
         raise InputError(
-            f"the cache holds other tokens than those of prompt {prompt.id!r}; give the prompt "
-            "that was run, and with row= its row in the batch"
+            f"the tokens in the cache are not those of prompt {prompt.id!r}; give the prompt that "
+            "was run, and with row= its row in the batch"
         )
     raise InputError(
         f"there are logits of {n} positions, and prompt {prompt.id!r} has "
@@ -187,11 +191,11 @@ def _sites(cache: ActivationCache, model: TransformerBridge) -> Iterator[tuple[s
     }
     short |= {full_name(name): (name, None) for name in ("embed", "pos_embed")}
     canonical = points(model)
-    told = {canonical.get(name, name) for name in cache.cache_dict if name in short}
+    named = {canonical.get(name, name) for name in cache.cache_dict if name in short}
     for name in cache.cache_dict:
         if name == IDS:
             continue
         if name in short:
             yield name, short[name]
-        elif canonical.get(name, name) not in told:
+        elif canonical.get(name, name) not in named:
             yield name, (name, None)

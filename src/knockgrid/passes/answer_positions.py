@@ -1,4 +1,4 @@
-"""Places after the prompt: positions named by their role in the model's own answer.
+"""Answer positions: places after the prompt, by their role in the model's own answer.
 
 The columns of Orgad et al. (arXiv 2410.02707): with q tokens in the prompt, `last_q` is position
 q - 1, `first_answer` q, `second_answer` q + 1; `"-1"`, `"-2"`, ... (as text) count from the end
@@ -15,17 +15,12 @@ from knockgrid.prompts.positions import At, lacks, resolve
 from knockgrid.prompts.prompt import Prompt
 
 EXACT = ("before_first", "first", "last", "after_last")
-NAMES = (
-    "last_q",
-    "first_answer",
-    "second_answer",
-    *(f"exact_answer_{part}" for part in EXACT),
-)
+NAMES = ("last_q", "first_answer", "second_answer", *(f"exact_answer_{part}" for part in EXACT))
 FROM_END = re.compile(r"-[1-9]\d*")
 
 
 def is_answer_position(at: At) -> bool:
-    """Whether a place is named by its role in the answer.
+    """Whether a name stands for a place in the answer.
 
     Example:
         >>> [is_answer_position(at) for at in ("first_answer", "-1", -1, "subject")]
@@ -47,7 +42,7 @@ def shortest_span(tokenizer: Any, output: Sequence[int], answers: Sequence[str])
         return None
     start, stop = min(held, key=lambda span: (span[0], -span[1]))
     before = [tokenizer.decode(output[:i]) for i in range(len(output) + 1)]
-    # a part of a character is written as another one until its last byte is there
+    # a part of a character decodes to a placeholder until its last byte is there
     first = max(i for i in range(len(output)) if said[:start].startswith(before[i]))
     last = next(i for i, text in enumerate(before) if text.startswith(said[:stop]))
     return range(first, last)
@@ -60,8 +55,7 @@ def answer_positions(
 
     `output` holds the tokens of the clean continuation that belong to the answer.
     """
-    found = {"last_q": n_prompt - 1}
-    found.update({"first_answer": n_prompt, "second_answer": n_prompt + 1})
+    found = {"last_q": n_prompt - 1, "first_answer": n_prompt, "second_answer": n_prompt + 1}
     total = n_prompt + len(output)
     span = shortest_span(tokenizer, output, prompt.answers) if prompt.answers else None
     if span is not None:

@@ -1,8 +1,8 @@
-"""Edit: one write into one activation, and the only place where it is carried out.
+"""Edit: one write into one activation, and the only place that applies it.
 
-An edit is a formula, `where(mask, value, activation)`. The mask is given by indices (row of the
-batch, position, head), so that the same code serves one full sequence and a growing batch of
-suffixes. Activations are copied, never written in place: the user's tensors stay as they were.
+An edit is a formula, `where(mask, value, activation)`. Indices (row of the batch, position, head)
+make the mask, so that the same code serves one full sequence and a growing batch of suffixes.
+Activations are copied, never written in place: the user's tensors stay as they were.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +23,7 @@ class Edit:
     `pos` are the positions written (the query positions for `attn_scores`), `src_pos` the key
     positions there. `value` is `[pos, ...]`; without one, an attention score is blocked, that is
     set to the smallest number of its dtype, so that the softmax shares its weight among the rest.
-    `from_row` takes the value from another row of the same cell instead (an edge patch computes
+    `from_row` takes the value from a different row of the same cell instead (an edge patch computes
     its attention in a second row). `cached` is the same value as the K/V cache holds it, after
     the rotary embedding; an `optional` edit leaves positions before the pass to that cache.
     `prefix` is the run whose keys and values these positions and all before them have from here on.
@@ -45,7 +45,7 @@ class Edit:
 
     @property
     def anchors(self) -> tuple[int, ...]:
-        """The positions that a pass must contain for this edit to be made in it."""
+        """The positions that a pass must contain for this edit to apply in it."""
         return () if self.optional else self.pos
 
 
@@ -64,7 +64,7 @@ class Placed:
 
 
 def taken(activation: Tensor, at: Sequence[int], dim: int = 0) -> Tensor:
-    """Entries of one dimension, cut out in slices.
+    """Entries of one dimension, by slices.
 
     Example:
         >>> import torch
@@ -103,10 +103,8 @@ def formula(activation: Tensor, value: Tensor, alpha: float = 1.0, add: bool = F
 def _slots(placed: Placed) -> list[tuple[int, ...]]:
     """(row, pos[, head]) of every entry an edit with a value writes, in the value's order."""
     edit, row = placed.edit, placed.row + placed.edit.row
-    heads, inside = edit.heads, [p - placed.start for p in edit.pos if placed.holds(p)]
-    if heads is None:
-        return [(row, pos) for pos in inside]
-    return [(row, pos, head) for pos in inside for head in heads]
+    inside = [(row, pos - placed.start) for pos in edit.pos if placed.holds(pos)]
+    return _by_head(inside, edit)
 
 
 def _edges(placed: Placed) -> list[tuple[int, ...]]:
@@ -114,9 +112,19 @@ def _edges(placed: Placed) -> list[tuple[int, ...]]:
     edit, row = placed.edit, placed.row + placed.edit.row
     queries = [q for q in edit.pos if placed.holds(q)]
     pairs = [(row, q - placed.start, k) for q in queries for k in edit.src_pos or () if k <= q]
+    return _by_head(pairs, edit)
+
+
+def _copies(placed: Placed) -> list[tuple[int, ...]]:
+    """The entries that an edit copies into, each with the row that it copies from behind it."""
+    by = (placed.edit.from_row or 0) - placed.edit.row
+    return [(*slot, slot[0] + by) for slot in _slots(placed)]
+
+
+def _by_head(slots: Sequence[tuple[int, ...]], edit: Edit) -> list[tuple[int, ...]]:
     if edit.heads is None:
-        return pairs
-    return [(*pair, head) for pair in pairs for head in edit.heads]
+        return list(slots)
+    return [(*slot, head) for slot in slots for head in edit.heads]
 
 
 def _value(placed: Placed) -> Tensor:
@@ -149,9 +157,8 @@ def _write(
 
 
 def _copy(group: Sequence[Placed], index: list[Tensor]) -> Apply:
-    n = len(index[0]) // 2
-    to, source = [i[:n] for i in index], [i[n:] for i in index]
-    return partial(_write_rows, to, source, group[0].edit.alpha)
+    _, *rest, source_row = index
+    return partial(_write_rows, index[:-1], [source_row, *rest], group[0].edit.alpha)
 
 
 def _write_rows(to: list[Tensor], source: list[Tensor], alpha: float, activation: Tensor) -> Tensor:
@@ -169,39 +176,29 @@ def _mask(index: list[Tensor], scores: Tensor) -> Tensor:
     return out
 
 
-def _kind(placed: Placed) -> tuple[object, ...]:
-    """Edits of one kind at one hook are carried out in one indexed write."""
+FORMS = {"set": (_slots, _set), "block": (_edges, _block), "copy": (_copies, _copy)}
+"""How each kind of edit finds its entries, and how it writes them. Copies come last: they pass on
+what the other edits of the same hook have written."""
+
+
+def _kind(placed: Placed) -> tuple[str, bool, float, bool]:
+    """What edits share that one indexed write applies together."""
     edit = placed.edit
     form = "copy" if edit.from_row is not None else "block" if edit.value is None else "set"
     return form, edit.heads is None, edit.alpha, edit.add
 
 
-def _copied_slots(group: Sequence[Placed]) -> list[tuple[int, ...]]:
-    to = [slot for p in group for slot in _slots(p)]
-    shift = [(p.edit.from_row or 0) - p.edit.row for p in group for _ in _slots(p)]
-    return to + [(row + by, *rest) for by, (row, *rest) in zip(shift, to, strict=True)]
-
-
 def compile_edits(placed: Iterable[Placed], device: torch.device | str) -> Apply:
-    """One function that carries out all edits of one hook, its indices moved to `device` once.
-
-    Row copies come last: they hand on what the other edits of the same hook have written.
-    """
-    groups: dict[tuple[object, ...], list[Placed]] = {}
+    """One function that applies all edits of one hook, with its indices on `device`."""
+    groups: dict[tuple[str, bool, float, bool], list[Placed]] = {}
     for one in placed:
         groups.setdefault(_kind(one), []).append(one)
-    make = {"set": _set, "block": _block, "copy": _copy}
     steps: list[Apply] = []
-    for kind in sorted(groups, key=lambda k: k[0] == "copy"):
-        group, form = groups[kind], str(kind[0])
-        slots = {
-            "set": lambda g: [s for p in g for s in _slots(p)],
-            "block": lambda g: [s for p in g for s in _edges(p)],
-            "copy": _copied_slots,
-        }[form](group)
-        if slots:
+    for kind in sorted(groups, key=lambda kind: kind[0] == "copy"):
+        find, make = FORMS[kind[0]]
+        if slots := [slot for one in groups[kind] for slot in find(one)]:
             index = torch.tensor(slots, dtype=torch.long).to(device).unbind(1)
-            steps.append(make[form](group, list(index)))
+            steps.append(make(groups[kind], list(index)))
     return partial(_in_turn, steps)
 
 

@@ -1,8 +1,8 @@
 """One thread at a time: a model that one thread runs is refused to every other.
 
-Hooks are set on the model itself, so a forward pass of another thread would meet edits that were
-not meant for it, and would be recorded as if it were the sweep's own. That cannot be seen in the
-numbers, so it is refused: where knockgrid enters a model, and where a hook of knockgrid's fires.
+Hooks are set on the model itself, so a forward pass of a second thread would meet edits that are
+not its own, and would be recorded as the sweep's. The numbers would not show it, so it is refused:
+where knockgrid enters a model, and where a hook of knockgrid's fires.
 """
 
 import os
@@ -33,7 +33,7 @@ _ADDING = threading.Lock()
 
 
 def _forget() -> None:
-    """A forked process has one thread, and none of those that were running a model."""
+    """A forked process starts without the threads that run a model in its parent."""
     global _ADDING
     _ADDING = threading.Lock()
     _USES.clear()
@@ -59,10 +59,10 @@ def exclusive(model: Module, doing: str) -> Iterator[None]:
         ...     print("the same thread may enter again")
         the same thread may enter again
 
-    `doing` names the function, for the message that another thread gets.
+    `doing` names the function, for the message to a second thread.
 
     Raises:
-        InputError: another thread is running the model.
+        InputError: a different thread is running the model.
     """
     use = _use_of(model)
     if not use.lock.acquire(blocking=False):
@@ -81,7 +81,7 @@ def exclusive(model: Module, doing: str) -> Iterator[None]:
 
 
 def of_this_thread(hook_fn: Callable[..., Any]) -> Callable[..., Any]:
-    """A hook that refuses a forward pass of another thread, which would meet edits not its own.
+    """A hook that refuses a forward pass of any other thread.
 
     Example:
         >>> of_this_thread(lambda activation, hook: activation + 1)(1, hook=None)

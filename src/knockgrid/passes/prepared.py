@@ -1,4 +1,4 @@
-"""Prompts made ready for a model: token ids, equal-length batches, source runs by key."""
+"""Prompts ready for a model: token ids, and batches of equal length."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from knockgrid.errors import InputError, shown
 from knockgrid.passes.run import check_length, input_device
 from knockgrid.prompts.positions import Tokens, tokenize
 from knockgrid.prompts.positions import default_bos as default_bos
-from knockgrid.prompts.prompt import Prompt
+from knockgrid.prompts.prompt import Prompt, check_prompt
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,18 @@ class Prepared:
 def prepare(
     model: TransformerBridge, prompts: Sequence[Prompt], prepend_bos: bool, n_tokens: int
 ) -> list[Prepared]:
-    """Tokenize all prompts, once, and check that they fit.
+    """Tokenize all prompts once, and check that they fit the model."""
+    ready = [
+        Prepared(prompt, tokenize(prompt.text, model.tokenizer, prepend_bos))
+        for prompt in _checked(prompts)
+    ]
+    for one in ready:
+        check_length(model, one.prompt, len(one.tokens) + n_tokens - 1)
+    return ready
 
-    Raises:
-        InputError: no prompts, two with the same id, one too long, a tokenizer without offsets.
-    """
+
+def _checked(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+    """The prompts, if they are prompts with an id each."""
     if isinstance(prompts, str | Mapping) or not isinstance(prompts, Iterable | Prompt):
         raise InputError(
             f"prompts are {shown(prompts)}; give Prompt objects, Prompt(text, spans={{...}}), or "
@@ -40,16 +47,12 @@ def prepare(
     if not prompts:
         raise InputError("the prompt set is empty; give at least one Prompt")
     seen: set[str] = set()
-    ready = []
     for prompt in prompts:
-        if not isinstance(prompt, Prompt):
-            raise InputError(f"{shown(prompt)} is not a Prompt; write Prompt(text, spans={{...}})")
+        check_prompt(prompt)
         if prompt.id in seen:
             raise InputError(f"two prompts share the id {prompt.id!r}; give each its own id=")
         seen.add(str(prompt.id))
-        ready.append(Prepared(prompt, tokenize(prompt.text, model.tokenizer, prepend_bos)))
-        check_length(model, prompt, len(ready[-1].tokens) + n_tokens - 1)
-    return ready
+    return prompts
 
 
 def batches(

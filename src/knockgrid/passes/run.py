@@ -1,7 +1,7 @@
-"""Run: what one forward pass over one prompt left behind.
+"""Run: the record of one forward pass over one prompt.
 
-Runs are recorded under `no_grad`, not `inference_mode`, so that their tensors can be used where
-gradients are taken.
+Runs are recorded under `no_grad`, not `inference_mode`, so that gradients can be taken through
+their tensors.
 """
 
 from collections import Counter
@@ -19,12 +19,12 @@ from knockgrid.errors import InputError
 from knockgrid.host.bridge import has_hook, hook_name, n_layers
 from knockgrid.host.cache import (
     Cache,
+    cache_arguments,
     cache_of,
     empty_cache,
-    filled,
     growing_cache,
-    handed,
-    held,
+    keys_and_values,
+    layer_of,
     takes_cache,
 )
 from knockgrid.passes.edit import Apply
@@ -45,8 +45,8 @@ class Run:
     layer as the cache holds them, `logits` is `[token, d_vocab]` at the measured tokens.
     `visible` maps a layer to `[query, key]`: whether any head can attend there, as its scores
     show. `n_valid` counts the measured tokens up to and including the end-of-text token. `noise`
-    `[pos, d_model]` is what was added to the embeddings, None for nothing. `named` holds the
-    positions that are named by their role in the answer.
+    `[pos, d_model]` was added to the embeddings, None for nothing. `named` maps the names of
+    answer positions to their places.
     """
 
     prompt: Prompt
@@ -115,7 +115,7 @@ def _cut(positions: slice, activation: Tensor, hook: Any = None) -> Tensor:
 
 
 def noise_hooks(model: TransformerBridge, noise: Tensor | None) -> list[tuple[str, Apply]]:
-    """What makes a pass that begins at the token ids the noisy run it edits."""
+    """The hooks that add the noise of the run that a pass edits."""
     if noise is None:
         return []
     return [(hook_name(model, "embed"), lambda embedded: embedded + noise.to(embedded))]
@@ -146,7 +146,7 @@ def record(
     past: Cache | None = None,
     edges: bool = False,
 ) -> Recording:
-    """Run a batch `[batch, pos]` of equal lengths once and keep what later steps need."""
+    """One pass over a batch `[batch, pos]` of equal lengths, and what later steps need of it."""
     acts: dict[Site, Tensor] = {}
     hooks: Hooks = [(name, as_hook(add)) for name, add in noise_hooks(model, noise)]
     for site in dict.fromkeys(sites):
@@ -160,7 +160,9 @@ def record(
         past = growing_cache() if takes_cache(model) else None
     with torch.no_grad():
         logits = run_hooked(model, ids, hooks, past)
-    return Recording(acts, held(past), logits, {layer: sees.cpu() for layer, sees in seen.items()})
+    return Recording(
+        acts, keys_and_values(past), logits, {layer: sees.cpu() for layer, sees in seen.items()}
+    )
 
 
 def _save(acts: dict[Site, Tensor], site: Site, activation: Tensor, hook: Any) -> None:
@@ -184,12 +186,12 @@ def run_hooked(
 ) -> Tensor:
     """Logits of one pass with hooks, continuing a cache where there is one.
 
-    Every pass of knockgrid goes through here, so that no other thread can come between: its hooks
-    are on the model for as long as the pass lasts, and no longer.
+    Every pass of knockgrid goes through here, so that no other thread can come between; the hooks
+    stay on the model only as long as the pass lasts.
     """
     own: Any = [(name, of_this_thread(hook_fn)) for name, hook_fn in hooks]
     stop: dict[str, Any] = {} if stop_at_layer is None else {"stop_at_layer": stop_at_layer}
-    with exclusive(model, "a forward pass"), handed(model, past) as given:
+    with exclusive(model, "a forward pass"), cache_arguments(model, past) as given:
         return model.run_with_hooks(ids, fwd_hooks=own, **given, **stop)
 
 
@@ -223,7 +225,7 @@ def prefilled(runs: Sequence[Run], start: int) -> Cache:
     layers = []
     for layer in range(len(runs[0].kv)):
         keys, values = (torch.stack([run.kv[layer][i][:, :start] for run in runs]) for i in (0, 1))
-        layers.append(filled(keys, values))
+        layers.append(layer_of(keys, values))
     return cache_of(layers)
 
 
@@ -241,21 +243,14 @@ def continue_greedily(model: TransformerBridge, ids: Tensor, n: int) -> Tensor:
 
 
 def count_valid(model: TransformerBridge, continuation: Tensor) -> list[int]:
-    """Per row of `[batch, token]`, the measured tokens that come before the text has ended.
-
-    The token after an end-of-text token does not belong to the answer any more.
-    """
+    """Per row of `[batch, token]`, the measured tokens up to the end of the text."""
     end = getattr(model.tokenizer, "eos_token_id", None)
     rows = continuation.tolist()
     return [row.index(end) + 1 if end in row else len(row) + 1 for row in rows]
 
 
 def check_length(model: TransformerBridge, prompt: Prompt, length: int) -> None:
-    """Refuse a prompt that does not fit the model's context.
-
-    Raises:
-        InputError: more tokens than the context holds.
-    """
+    """Refuse a prompt that does not fit the model's context."""
     context = getattr(model.cfg, "n_ctx", None)
     if context and length > context:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Whether a text gives an answer: the rule of this package, or a judge of the user's own.
+"""Whether a text gives an answer: by the rule of this package, or by the user's own judge.
 
 The rule is strict, because a prompt that wrongly counts as correct changes sides in every figure.
 """
@@ -11,7 +11,7 @@ from knockgrid.errors import InputError
 from knockgrid.prompts.prompt import Prompt
 
 Judge = Callable[[Prompt, str], bool]
-"""A user's own rule: the prompt and the model's continuation, to whether it is right."""
+"""A user's own rule: from the prompt and the model's continuation to whether it is right."""
 
 ARTICLE = re.compile(r"(?:the|an|a) ")
 OPENING = re.compile(r"[\W_]+")  # quotes, brackets, markdown, dashes, bullets
@@ -29,16 +29,16 @@ def is_answer(text: str, answers: Sequence[str]) -> bool:
         >>> is_answer(' the "Côte d’Azur".', ["Cote d'Azur"]), is_answer(" not Paris", ["Paris"])
         (True, False)
 
-    What does not count: case; the article the, a or an in front of text or answer; quotes,
-    brackets, markdown and other marks around either; how Unicode writes the same letters (NFKC);
-    kinds of spaces, dashes and apostrophes; accents on Latin letters, since English text leaves
-    them out at will ("Bogota"). In other scripts marks make other letters, and count.
+    These do not count: case; the article the, a or an before text or answer; quotes, brackets,
+    markdown and other marks around either; how Unicode writes the same letters (NFKC); kinds of
+    spaces, dashes and apostrophes; accents on Latin letters, which English text often drops
+    ("Bogota"). In other scripts marks make other letters, and count.
 
-    A word ends where no letter, digit or mark goes on: "Guinea" is not in "Guinea-Bissau", "3" not
+    A word ends where no letter, digit or mark follows: "Guinea" is not in "Guinea-Bissau", "3" not
     in "3.14", "C" not in "C++", but "Rome" is in "Rome's".
 
-    Limits: what follows the answer is not read ("Paris or Rome" is "Paris"), and answers that
-    differ in an article or a Latin accent only are one. Give a `judge` where that matters.
+    Limits: the text after the answer is not read ("Paris or Rome" is "Paris"), and answers that
+    differ only in an article or a Latin accent are one. Give a `judge` where that matters.
     """
     said = _readings(plain_form(text))
     given = {form for answer in answers for form in _spellings(plain_form(answer))}
@@ -46,15 +46,14 @@ def is_answer(text: str, answers: Sequence[str]) -> bool:
 
 
 def judged(prompt: Prompt, text: str, judge: Judge | None = None) -> bool:
-    """Whether a continuation answers a prompt right, by its answers or by a judge.
+    """Whether a continuation answers a prompt correctly, by its answers or by a judge.
 
     Example:
         >>> prompt = Prompt("The capital of Peru is", answers=["Lima"])
         >>> judged(prompt, " Lima."), judged(prompt, " Cusco", lambda prompt, text: True)
         (True, True)
 
-    Raises:
-        InputError: a judge that gives anything but True or False.
+    A judge has to give True or False.
     """
     if judge is None:
         return is_answer(text, prompt.answers)
@@ -67,7 +66,7 @@ def judged(prompt: Prompt, text: str, judge: Judge | None = None) -> bool:
 
 
 def plain_form(text: str) -> str:
-    r"""A text without what does not count: case, Unicode variants, accents on Latin letters.
+    r"""A text in which case, Unicode variants and accents on Latin letters are gone.
 
     Example:
         >>> plain_form("  São\u00a0Tomé – ＡＢＣ ")
@@ -92,14 +91,14 @@ def _without_accents(text: str) -> str:
 
 
 def _readings(said: str) -> list[str]:
-    """A continuation as it stands, without opening marks, and without an article behind them."""
+    """A continuation as it is, without opening marks, and without an article after them."""
     bare = _opened(said)
     article = ARTICLE.match(bare)
     return [said, bare, *([_opened(bare[article.end() :])] if article else [])]
 
 
 def _spellings(answer: str) -> set[str]:
-    """An answer as it stands, without the marks around it, and without its article."""
+    """An answer as it is, without the marks around it, and without its article."""
     bare = _opened(answer).rstrip(CLOSING)
     return {form for form in (answer, bare, ARTICLE.sub("", bare, count=1)) if form}
 
@@ -116,7 +115,7 @@ def _opened(text: str) -> str:
 
 
 def _ends(said: str, at: int) -> bool:
-    """Whether the word that stops before `at` goes no further."""
+    """Whether a word ends before `at`."""
     rest = said[at:]
     if not rest:
         return True

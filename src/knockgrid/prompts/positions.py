@@ -1,16 +1,15 @@
 """Positions: from names and character spans to token indices, through the tokenizer's offsets.
 
-Everything here counts the BOS token in one place, `tokenize`. Indices count from the first token
-of the sequence the model sees, BOS included.
+Indices count from the first token of the sequence that the model sees, BOS included.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from knockgrid.errors import InputError, as_int, shown, unknown
-from knockgrid.prompts.prompt import Prompt
+from knockgrid.prompts.prompt import Prompt, check_prompt
 
 Position = str | int
 At = Position | Sequence[Position]
@@ -18,10 +17,9 @@ At = Position | Sequence[Position]
 
 @dataclass(frozen=True)
 class Tokens:
-    """The token ids of a text, each with the characters it stands for.
+    """The token ids of a text, each with its half-open character span.
 
-    `offsets[i]` is the half-open character span of token i; a BOS put in front has none and
-    carries `(0, 0)`, which overlaps nothing.
+    A BOS that was put in front has the span `(0, 0)`, which overlaps nothing.
     """
 
     ids: tuple[int, ...]
@@ -33,10 +31,10 @@ class Tokens:
 
 
 def encode(tokenizer: Any, text: str, **options: Any) -> Any:
-    """What a tokenizer makes of a text alone: no special tokens, nothing padded, nothing cut.
+    """The encoding of a text alone: no special tokens, nothing padded, nothing cut.
 
-    `transformers` turns padding and truncation of a fast tokenizer's backend off for that, and
-    leaves them off; here they are put back, as they belong to the user.
+    `transformers` then leaves padding and truncation of a fast tokenizer's backend off; they belong
+    to the user, so they are restored.
     """
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     padding, truncation = getattr(backend, "padding", None), getattr(backend, "truncation", None)
@@ -50,12 +48,12 @@ def encode(tokenizer: Any, text: str, **options: Any) -> Any:
 
 
 def tokenize(text: str, tokenizer: Any, prepend_bos: bool = True) -> Tokens:
-    """Token ids and offsets of `text`, with the BOS token in front when asked for.
+    """Token ids and offsets of `text`, with the BOS token in front if asked.
 
     A text that already begins with the BOS token (a chat template) does not get a second one.
 
     Raises:
-        InputError: a tokenizer without offsets, or without a BOS token where one is asked for.
+        InputError: a tokenizer without offsets, or without the BOS token that was asked for.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
@@ -64,17 +62,14 @@ def tokenize(text: str, tokenizer: Any, prepend_bos: bool = True) -> Tokens:
         )
     encoded = encode(tokenizer, text, return_offsets_mapping=True)
     ids, offsets = list(encoded["input_ids"]), [tuple(o) for o in encoded["offset_mapping"]]
-    bos = 0
     if prepend_bos:
         if tokenizer.bos_token_id is None:
             raise InputError(f"{type(tokenizer).__name__} has no BOS token; pass prepend_bos=False")
         if not ids or ids[0] != tokenizer.bos_token_id:
-            ids, offsets, bos = [tokenizer.bos_token_id, *ids], [(0, 0), *offsets], 1
-        else:
-            bos = 1
+            ids, offsets = [tokenizer.bos_token_id, *ids], [(0, 0), *offsets]
     if not ids:
         raise InputError(f"{shown(text)} has no tokens; a prompt needs at least one")
-    return Tokens(tuple(ids), tuple(offsets), bos)
+    return Tokens(tuple(ids), tuple(offsets), int(prepend_bos))
 
 
 def overlapping(tokens: Tokens, span: tuple[int, int]) -> tuple[int, ...]:
@@ -93,6 +88,45 @@ def _of_span(prompt: Prompt, tokens: Tokens, name: str) -> tuple[int, ...]:
     return found
 
 
+def _before_last(prompt: Prompt, tokens: Tokens, spans: Iterable[str]) -> list[int]:
+    """Every token that is neither the BOS, nor in one of these spans, nor the last one."""
+    named = {i for span in spans for i in _of_span(prompt, tokens, span)}
+    return [i for i in range(tokens.bos, len(tokens) - 1) if i not in named]
+
+
+def _between(prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
+    """The tokens after the subject and before the last one."""
+    return tuple(range(_of_span(prompt, tokens, "subject")[-1] + 1, len(tokens) - 1))
+
+
+def _random(prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
+    """As many tokens as the subject has, neither of it, nor the BOS, nor the last one.
+
+    Drawn by the prompt's id alone: the same in every call, process and order of prompts.
+    """
+    others = _before_last(prompt, tokens, ["subject"])
+    drawn = sorted(others, key=lambda i: _lot(f"{prompt.id} {i}"))
+    return tuple(sorted(drawn[: len(_of_span(prompt, tokens, "subject"))]))
+
+
+def _lot(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "replace")).digest()
+
+
+PLACES: dict[str, Callable[[Prompt, Tokens], tuple[int, ...]]] = {
+    "last": lambda prompt, tokens: (len(tokens) - 1,),
+    "all": lambda prompt, tokens: tuple(range(len(tokens))),
+    "bos": lambda prompt, tokens: (0,)[: tokens.bos],
+    "rest": lambda prompt, tokens: tuple(_before_last(prompt, tokens, prompt.spans)),
+}
+OF_SUBJECT = {"between": _between, "random": _random}
+ENDS = {"_first": 0, "_last": -1}
+
+
+def _places(prompt: Prompt) -> dict[str, Callable[[Prompt, Tokens], tuple[int, ...]]]:
+    return PLACES | OF_SUBJECT if "subject" in prompt.spans else PLACES
+
+
 def names(prompt: Prompt) -> list[str]:
     """The position names that a prompt has.
 
@@ -102,30 +136,8 @@ def names(prompt: Prompt) -> list[str]:
         >>> names(Prompt("Rome is in", spans={"subject": "Rome"}))[4:6]
         ['between', 'random']
     """
-    spans = [name for span in prompt.spans for name in (span, f"{span}_first", f"{span}_last")]
-    beside = ["between", "random"] if "subject" in prompt.spans else []
-    return ["last", "all", "bos", "rest", *beside, *spans]
-
-
-def _rest(prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
-    """Every token that is neither the BOS, nor in a span, nor the last one."""
-    named = {i for span in prompt.spans for i in _of_span(prompt, tokens, span)}
-    return tuple(i for i in range(tokens.bos, len(tokens) - 1) if i not in named)
-
-
-def _random(prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
-    """As many tokens as the subject has, neither of it, nor the BOS, nor the last one.
-
-    Drawn by the prompt's id alone: the same in every call, process and order of prompts.
-    """
-    subject = _of_span(prompt, tokens, "subject")
-    others = [i for i in range(tokens.bos, len(tokens) - 1) if i not in subject]
-    drawn = sorted(others, key=lambda i: _lot(f"{prompt.id} {i}"))
-    return tuple(sorted(drawn[: len(subject)]))
-
-
-def _lot(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "replace")).digest()
+    spans = [f"{span}{end}" for span in prompt.spans for end in ("", *ENDS)]
+    return [*_places(prompt), *spans]
 
 
 def place_of(given: object) -> At:
@@ -135,9 +147,6 @@ def place_of(given: object) -> At:
         >>> import numpy as np
         >>> place_of(np.array([2, 3])), place_of("last")
         ([2, 3], 'last')
-
-    Raises:
-        InputError: neither a name, nor an index, nor a list of these.
     """
     at = as_int(given)
     if isinstance(at, str | int) and not isinstance(at, bool):
@@ -160,38 +169,31 @@ def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
     if isinstance(at, bool):
         raise InputError(f"position {at!r} is neither a name nor an index")
     if isinstance(at, int):
-        if not -len(tokens) <= at < len(tokens):
-            raise InputError(
-                f"position {at} is out of range: {shown(prompt.text)} has {len(tokens)} tokens"
-            )
-        return (at % len(tokens),)
+        return (_index(prompt, tokens, at),)
     if not isinstance(at, str):
         return tuple(sorted({i for one in at for i in resolve(prompt, tokens, one)}))
     if at in prompt.spans:
         return _of_span(prompt, tokens, at)
-    fixed = {
-        "last": (len(tokens) - 1,),
-        "all": tuple(range(len(tokens))),
-        "bos": (0,)[: tokens.bos],
-    }
-    if at in fixed:
-        return fixed[at]
-    if at == "rest":
-        return _rest(prompt, tokens)
-    if at == "between" and "subject" in prompt.spans:
-        return tuple(range(_of_span(prompt, tokens, "subject")[-1] + 1, len(tokens) - 1))
-    if at == "random" and "subject" in prompt.spans:
-        return _random(prompt, tokens)
-    for suffix, index in (("_first", 0), ("_last", -1)):
-        span = at.removesuffix(suffix)
+    if at in (places := _places(prompt)):
+        return places[at](prompt, tokens)
+    for end, index in ENDS.items():
+        span = at.removesuffix(end)
         if span != at and span in prompt.spans:
             return (_of_span(prompt, tokens, span)[index],)
-    if at.removesuffix("_last").removesuffix("_first") == "subject":
+    if at in ("subject", *(f"subject{end}" for end in ENDS)):
         raise InputError(
             f"prompt {shown(prompt.text)} has no span 'subject'; "
             "give Prompt(text, spans={'subject': ...})"
         )
     raise unknown("position", at, names(prompt))
+
+
+def _index(prompt: Prompt, tokens: Tokens, at: int) -> int:
+    if not -len(tokens) <= at < len(tokens):
+        raise InputError(
+            f"position {at} is out of range: {shown(prompt.text)} has {len(tokens)} tokens"
+        )
+    return at % len(tokens)
 
 
 def lacks(prompt: Prompt, tokens: Tokens, at: At) -> str | None:
@@ -209,7 +211,7 @@ def default_bos(model: Any, prepend_bos: bool | None) -> bool:
     """Whether BOS is prepended: as asked, else as the model is configured, if it has one.
 
     Raises:
-        InputError: a tokenizer that has a BOS token: models with such a one differ.
+        InputError: a tokenizer alone that has a BOS token, as models that share it differ.
     """
     if prepend_bos is not None:
         return prepend_bos
@@ -217,8 +219,8 @@ def default_bos(model: Any, prepend_bos: bool | None) -> bool:
     has = getattr(model if config is None else model.tokenizer, "bos_token_id", None) is not None
     if config is None and has:
         raise InputError(
-            f"whether {type(model).__name__} gets a BOS token in front is for the model to say, "
-            "and only its tokenizer is given; give the model, or prepend_bos=True or False"
+            f"{type(model).__name__} has a BOS token, and only the model says whether a sweep puts "
+            "it in front; give the model, or prepend_bos=True or False"
         )
     return has and bool(getattr(config, "default_prepend_bos", True))
 
@@ -242,15 +244,14 @@ def token_positions(
     token), `random` (as many tokens as the subject has, or all there are, none of them subject, BOS
     or last, drawn by the prompt's id), an index, or a list of these.
 
-    Instead of a tokenizer you may give the model, which knows whether a sweep puts a BOS token in
-    front; a tokenizer does not, so say `prepend_bos` beside it.
+    In place of the tokenizer, give the model, which knows whether a sweep puts a BOS token in
+    front; a tokenizer does not, so pass `prepend_bos` with it.
 
     Raises:
         InputError: unknown name, index out of range, a tokenizer without offsets, or one with a BOS
-            token and no word on `prepend_bos`.
+            token and no `prepend_bos`.
     """
-    if not isinstance(prompt, Prompt):
-        raise InputError(f"{shown(prompt)} is not a Prompt; write Prompt(text, spans={{...}})")
+    check_prompt(prompt)
     bos = default_bos(tokenizer, prepend_bos)
     of_model = getattr(tokenizer, "cfg", None) is not None
     tokens = tokenize(prompt.text, tokenizer.tokenizer if of_model else tokenizer, bos)

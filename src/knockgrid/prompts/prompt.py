@@ -12,11 +12,11 @@ from knockgrid.errors import InputError, looks_alike, shown
 Span = tuple[int, int]
 WHITE = re.compile(r"^[\s\u200b\u2060\ufeff]+|[\s\u200b\u2060\ufeff]+$")
 LISTED = 9
-"""So many occurrences of an ambiguous span are looked for: a hostile text has millions."""
+"""Most occurrences of an ambiguous span that are looked for: a hostile text has millions."""
 
 
 def trimmed(text: str) -> str:
-    r"""A text without white space around it, what cannot be seen at all included.
+    r"""A text without white space around it, invisible characters included.
 
     Example:
         >>> trimmed("\ufeff Rome\u200b ")
@@ -73,7 +73,7 @@ def _checked(text: str, name: str, given: object) -> Span:
 
 
 def _alias(prompt: str, number: int, given: str) -> str:
-    """An answer without white space around it; what is left must be one answer."""
+    """An answer without white space around it; the rest must be one answer."""
     alias = trimmed(given)
     if not alias:
         raise InputError(
@@ -87,9 +87,8 @@ def _alias(prompt: str, number: int, given: str) -> str:
 
 
 def _sound(what: str, text: object) -> None:
-    r"""Refuse what is no text, what no file can hold, and what other programs would end at a NUL.
+    r"""Refuse what is no text (a NaN of a table, too), and text with a NUL or a lone surrogate.
 
-    A number is no name, nor is the NaN that a table has where a value is missing.
     A lone surrogate, half of a character beyond U+FFFF, comes from JSON such as `"\ud83d"`; it is
     not Unicode, so it can be neither tokenized nor written.
     """
@@ -123,11 +122,11 @@ class Prompt:
         >>> prompt.spans["subject"]
         (0, 16)
 
-    Spans are half-open and count characters (code points), or are given as the text itself, which
-    must then occur exactly once. White space around spans and answers is taken off. `relation` and
-    the subject are the clusters of the statistics, `group` is the panel of a figure, `swap` the
-    partner prompt of `corrupted_run(by=swap())`, and `id` names the prompt in tables (by default a
-    digest of text and spans).
+    A span is half-open in characters (code points), or the text itself, which must then occur
+    exactly once. White space around spans and answers is removed. `relation` and the subject are
+    the clusters of the statistics, `group` is the panel of a figure, `swap` the partner prompt of
+    `corrupted_run(by=swap())`, and `id` names the prompt in tables (by default a digest of text and
+    spans).
 
     Raises:
         InputError: empty text, a span that is absent, ambiguous or outside the text, a name or an
@@ -146,27 +145,22 @@ class Prompt:
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text:
             raise InputError(f"a prompt needs text, got {shown(self.text)}")
-        if isinstance(self.answers, str):
-            raise InputError(f"answers is the string {shown(self.answers)}; give a list of strings")
-        if not isinstance(self.answers, Iterable):
-            raise InputError(f"answers is {shown(self.answers)}; give a list of strings")
-        object.__setattr__(self, "answers", tuple(self.answers))
+        if isinstance(self.answers, str) or not isinstance(self.answers, Iterable):
+            kind = "the string " if isinstance(self.answers, str) else ""
+            raise InputError(f"answers is {kind}{shown(self.answers)}; give a list of strings")
+        answers = tuple(self.answers)  # once: it may be an iterator
         names = {"relation": self.relation, "group": self.group, "id": self.id}
-        for what, text in [("text", self.text), *names.items()]:
-            if text is not None:
-                _sound(what, text)
-        for what, texts in (("answer", self.answers), ("span name", self.spans)):
-            for text in texts:
-                _sound(what, text)
-        answers = (_alias(self.text, i, one) for i, one in enumerate(self.answers, 1))
-        object.__setattr__(self, "answers", tuple(answers))
+        named = [(what, text) for what, text in names.items() if text is not None]
+        of_lists = [("answer", text) for text in answers] + [("span name", n) for n in self.spans]
+        for what, text in [("text", self.text), *named, *of_lists]:
+            _sound(what, text)
+        answers = tuple(_alias(self.text, i, one) for i, one in enumerate(answers, 1))
+        object.__setattr__(self, "answers", answers)
         spans = {name: _checked(self.text, name, given) for name, given in self.spans.items()}
         object.__setattr__(self, "spans", spans)
         if self.id is None:
-            digest = hashlib.sha256(
-                repr((self.text, sorted(spans.items()))).encode("utf-8", "replace")
-            )
-            object.__setattr__(self, "id", digest.hexdigest()[:12])
+            seen = repr((self.text, sorted(spans.items()))).encode("utf-8", "replace")
+            object.__setattr__(self, "id", hashlib.sha256(seen).hexdigest()[:12])
 
     def __hash__(self) -> int:
         return hash((self.id, self.text))
@@ -203,3 +197,9 @@ class Prompt:
             'cities'
         """
         return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def check_prompt(given: object) -> None:
+    """Refuse what is no `Prompt`, such as a bare text."""
+    if not isinstance(given, Prompt):
+        raise InputError(f"{shown(given)} is not a Prompt; write Prompt(text, spans={{...}})")

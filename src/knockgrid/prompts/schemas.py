@@ -1,11 +1,12 @@
-"""Columns of public data sets of facts, and what they are to a prompt.
+"""Public data sets of facts: the columns that tell each apart, and what they are to a prompt.
 
-A schema names the columns that tell it apart, some in others (`requested_rewrite.prompt`), and
-gives the fields of `Prompt`; what is not there stays out.
+A column may lie in another one (`requested_rewrite.prompt`). A field whose columns are absent
+stays out.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 Fields = dict[str, Any]
@@ -17,17 +18,34 @@ AFTER = ("'s occupation?", " born?", " the capital of?", " play?", "?")
 
 @dataclass(frozen=True)
 class Schema:
-    """A data set: the columns that tell it apart, others that are read, and their fields."""
+    """A data set: its name, the columns that tell it apart, and the field of each column.
+
+    `columns` reads `column=field`, as on the command line; of several columns of one field the
+    first with a value counts. `finish` adapts the fields.
+    """
 
     name: str
     needs: tuple[str, ...]
-    fields: Callable[[Mapping[str, Any]], Fields]
-    reads: tuple[str, ...] = ()
+    columns: str
+    finish: Callable[[Fields], Fields] = dict
 
-    @property
+    @cached_property
+    def pairs(self) -> list[list[str]]:
+        """Each column with its field."""
+        return [pair.split("=") for pair in self.columns.split()]
+
+    @cached_property
     def roots(self) -> set[str]:
         """The columns that are read, without what is named in them."""
-        return {name.split(".")[0] for name in (*self.needs, *self.reads)}
+        return {name.split(".")[0] for name in (*self.needs, *(name for name, _ in self.pairs))}
+
+    def fields(self, row: Mapping[str, Any]) -> Fields:
+        """The fields of a prompt that a row has."""
+        found: Fields = {}
+        for name, field in self.pairs:
+            if found.get(field) in (None, ""):
+                found[field] = at(row, name)
+        return self.finish(found)
 
 
 def at(row: Any, name: str) -> Any:
@@ -49,101 +67,79 @@ def at(row: Any, name: str) -> Any:
     return at(row, rest) if dot else row
 
 
-def _rome(row: Mapping[str, Any]) -> Fields:
-    """Its prompt is the text, and often goes on where its template ends."""
-    made = {
-        "answers": row["attribute"],
-        "relation": row.get("relation_id"),
-        "subject": row["subject"],
-    }
-    text, template, subject = row["prompt"], row["template"], row["subject"]
+def _rome(found: Fields) -> Fields:
+    """ROME's prompt is the text; it often goes on where its template ends."""
+    text, template, subject = (found[name] for name in ("text", "template", "subject"))
     if all(isinstance(one, str) for one in (text, template, subject)) and "{}" in template:
-        start = template.index("{}")
-        if text.startswith(template[:start] + subject.strip() + template[start + 2 :]):
-            span = (start, start + len(subject.strip()))
-            return {**made, "text": text, "subject_span": span, "id": row.get("known_id")}
-    return {**made, "text": text, "template": template, "id": row.get("known_id")}
+        before, _, after = template.partition("{}")
+        subject = subject.strip()
+        if text.startswith(before + subject + after):
+            del found["template"]
+            found["subject_span"] = (len(before), len(before) + len(subject))
+    return found
 
 
-def _counterfact(row: Mapping[str, Any]) -> Fields:
-    asked = {name: at(row, f"requested_rewrite.{name}") for name in ("prompt", "subject")}
-    return {
-        "template": asked["prompt"],
-        "subject": asked["subject"],
-        "answers": at(row, "requested_rewrite.target_true.str"),
-        "relation": at(row, "requested_rewrite.relation_id"),
-        "id": row.get("case_id"),
-    }
-
-
-def _tracing(row: Mapping[str, Any]) -> Fields:
-    made = {"answers": row["target_true"], "relation": row.get("relation_id")}
-    return {**made, "text": row["prompt"], "subject": row["subject"]}
-
-
-def _popqa(row: Mapping[str, Any]) -> Fields:
-    made = {"answers": row["possible_answers"], "relation": row["prop"], "id": row.get("id")}
-    question, subject = row["question"], row["subj"]
-    text = _asked(question)
-    made = {**made, "text": text, "subject": subject}
-    if isinstance(question, str) and isinstance(subject, str) and subject.strip() in question:
-        name = subject.strip()
+def _popqa(found: Fields) -> Fields:
+    """PopQA's subject is the last mention, as it may stand in the question's own words as well."""
+    question, subject = found["text"], found["subject"]
+    found = _asked(found)
+    if isinstance(question, str) and isinstance(subject, str) and (name := subject.strip()):
         end = next((after for after in AFTER if question.endswith(name + after)), None)
-        if end is not None and name:  # the subject may stand in the question's own words as well
+        if end is not None:
             start = len(FRAME.split("{}")[0]) + len(question) - len(end) - len(name)
-            made["subject_span"] = (start, start + len(name))
-    return made
+            found["subject_span"] = (start, start + len(name))
+    return found
 
 
-def _asked(question: Any) -> Any:
-    return FRAME.replace("{}", question.strip()) if isinstance(question, str) else question
-
-
-def _lre(row: Mapping[str, Any]) -> Fields:
-    templates = row.get("prompt_templates_zs") or row["prompt_templates"]
-    made = {"answers": row["object"], "relation": row.get("name"), "subject": row["subject"]}
-    return {**made, "template": at(templates, "0")}
-
-
-def _questions(row: Mapping[str, Any]) -> Fields:
-    return {"text": _asked(row["Question"]), "answers": row["Answer"]}
-
-
-def _asked_before(row: Mapping[str, Any]) -> Fields:
-    return {"text": row["question"], "answers": row["correct_answer"]}
-
-
-def _pararel(row: Mapping[str, Any]) -> Fields:
-    made = {"subject": row["sub_label"], "answers": row["obj_label"]}
-    template = row.get("pattern") or row.get("template")
-    return {**made, "template": template, "relation": row.get("predicate_id")}
+def _asked(found: Fields) -> Fields:
+    """A question in its frame."""
+    text = found["text"]
+    framed = FRAME.replace("{}", text.strip()) if isinstance(text, str) else text
+    return {**found, "text": framed}
 
 
 SCHEMAS = (
     Schema(
         "ROME's known_1000",
         ("attribute", "template", "prompt", "subject"),
+        "prompt=text template=template subject=subject attribute=answers relation_id=relation "
+        "known_id=id",
         _rome,
-        ("relation_id", "known_id"),
     ),
-    Schema("CounterFact", ("requested_rewrite.prompt",), _counterfact, ("case_id",)),
+    Schema(
+        "CounterFact",
+        ("requested_rewrite.prompt",),
+        "requested_rewrite.prompt=template requested_rewrite.subject=subject case_id=id "
+        "requested_rewrite.target_true.str=answers requested_rewrite.relation_id=relation",
+    ),
     Schema(
         "CounterFact for tracing",
         ("prompt", "subject", "target_true", "target_false"),
-        _tracing,
-        ("relation_id",),
+        "prompt=text subject=subject target_true=answers relation_id=relation",
     ),
-    Schema("PopQA", ("question", "subj", "prop", "possible_answers"), _popqa, ("id",)),
+    Schema(
+        "PopQA",
+        ("question", "subj", "prop", "possible_answers"),
+        "question=text subj=subject possible_answers=answers prop=relation id=id",
+        _popqa,
+    ),
     Schema(
         "LRE",
         ("subject", "object", "prompt_templates"),
-        _lre,
-        ("name", "prompt_templates_zs"),
+        "prompt_templates_zs.0=template prompt_templates.0=template subject=subject "
+        "object=answers name=relation",
     ),
-    Schema("LLMsKnow", ("raw_question", "question", "correct_answer"), _asked_before),
-    Schema("LLMsKnow", ("Question", "Answer"), _questions),
     Schema(
-        "ParaRel", ("sub_label", "obj_label"), _pararel, ("pattern", "template", "predicate_id")
+        "LLMsKnow",
+        ("raw_question", "question", "correct_answer"),
+        "question=text correct_answer=answers",
+    ),
+    Schema("LLMsKnow", ("Question", "Answer"), "Question=text Answer=answers", _asked),
+    Schema(
+        "ParaRel",
+        ("sub_label", "obj_label"),
+        "pattern=template template=template sub_label=subject obj_label=answers "
+        "predicate_id=relation",
     ),
 )
 

@@ -94,7 +94,7 @@ def in_form(prompts: list[Prompt], form: str, tokenizer: Any) -> list[Prompt]:
     if form == "chat":
         return datasets.in_chat(prompts, tokenizer)
     check_form("form", form)
-    return datasets.in_template(prompts, form)
+    return datasets.in_chat(prompts, form)
 
 
 def by_knowledge(
