@@ -1,8 +1,11 @@
 """How Sphinx builds the documentation: `nox -s docs`."""
 
+import ast
 import os
 import re
 from importlib.metadata import version as installed_version
+from importlib.util import find_spec
+from pathlib import Path
 
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # not on a page
 
@@ -53,6 +56,53 @@ def own_paragraphs(app, what, name, obj, options, lines):
     ]
 
 
+ROOM = re.compile(r"^<!-- room: (\w+) -->$", re.M)
+
+
+def exported(stub):
+    """The public names of a stub, each with the module that it comes from."""
+    found = ast.parse(Path(stub).read_text("utf-8")).body
+    found = [node for node in found if isinstance(node, ast.ImportFrom)]
+    return {alias.asname: node.module or "" for node in found for alias in node.names}
+
+
+def names_by_room():
+    """Every public name by its room; those at the top stand without the room's name."""
+    package = Path(find_spec("knockgrid").origin).parent
+    top = exported(package / "__init__.pyi")
+    rooms = {name: f"{module}/{name}".strip("/") for name, module in top.items()}
+    rooms = {name: package / path for name, path in rooms.items() if (package / path).is_dir()}
+    found = {}
+    for name, module in top.items():
+        if name not in rooms:
+            found.setdefault(module.split(".")[0], []).append(f"knockgrid.{name}")
+    for room, folder in rooms.items():
+        own = [name for name in exported(folder / "__init__.pyi") if name not in top]
+        found.setdefault(room, []).extend(f"knockgrid.{room}.{name}" for name in own)
+    return found
+
+
+def entry(name):
+    """What autodoc is asked for a public name."""
+    import knockgrid
+
+    thing = knockgrid
+    for part in name.split(".")[1:]:
+        thing = getattr(thing, part)
+    if isinstance(thing, type):
+        return f".. autoclass:: {name}\n   :members:"
+    return f".. autofunction:: {name}"
+
+
+def fill_rooms(app, docname, source):
+    """The reference lists what the stubs export, and no page of its own does."""
+    rooms = names_by_room()
+    source[0] = ROOM.sub(
+        lambda m: "\n".join(["```{eval-rst}", *map(entry, rooms[m.group(1)]), "```"]), source[0]
+    )
+
+
 def setup(app):
+    app.connect("source-read", fill_rooms)
     # Before napoleon, which takes a line that ends in a colon for the title of a section.
     app.connect("autodoc-process-docstring", own_paragraphs, priority=400)

@@ -31,13 +31,15 @@ def main():
             for relation in given.relation or RELATIONS
             for fact in kg.facts(relation, tokenizer=model.tokenizer)[: given.per_relation]
         ]
-        probes = kg.probe_auc(model, prompts, given.positions, layers=given.layers, n_tokens=9)
+        probes = kg.evidence.probe_auc(
+            model, prompts, given.positions, layers=given.layers, n_tokens=9
+        )
         family = kg.per_position(kg.patch("resid_post", "last"), given.positions)
         moved = kg.sweep(model, prompts, family, layers=given.layers, n_tokens=9)
         for table, path in zip((probes, moved), paths, strict=True):
-            kg.write_table(table, path)
-    probes, moved = map(kg.read_table, paths)
-    figure = kg.probe_twin(probes, moved, kg.readable_not_used(probes, moved))
+            kg.runs.write_table(table, path)
+    probes, moved = map(kg.runs.read_table, paths)
+    figure = kg.figures.probe_twin(probes, moved, kg.evidence.readable_not_used(probes, moved))
     print(*kg.save(figure, given.out / "probe_twin_js"), sep="\n")
 
 

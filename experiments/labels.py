@@ -35,7 +35,7 @@ def main():
     path = {name: given.out / f"{name}.parquet" for name in (*names, *CURVES)}
     if not all(one.exists() for one in path.values()):
         compute(given, path)
-    found = {name: kg.read_table(one) for name, one in path.items()}
+    found = {name: kg.runs.read_table(one) for name, one in path.items()}
     print(found["diagnostics"].to_string(index=False))
     draw(found, given.out)
 
@@ -45,23 +45,27 @@ def compute(given, path):
     relations = given.relation or list(DEMO_RELATIONS)
     split = kg.known(model, kg.facts(relations, tokenizer=model.tokenizer))
     prompts = [*evenly(split, given.known), *evenly(split.dropped, given.unknown)]
-    frame = kg.labels(kg.reliance(model, prompts), given.threshold)
-    kg.write_table(frame, path["labels"])
-    kg.write_table(kg.threshold_sensitivity(frame), path["sensitivity"])
-    table = kg.with_labels(kg.sweep(model, prompts, kg.information_flow()), frame)
-    kg.write_table(table, path["table"])
-    kg.write_table(kg.diagnostics(frame, table), path["diagnostics"])
-    kg.write_table(kg.matched(frame), path["pairs"])
+    frame = kg.evidence.labels(kg.evidence.reliance(model, prompts), given.threshold)
+    kg.runs.write_table(frame, path["labels"])
+    kg.runs.write_table(kg.evidence.threshold_sensitivity(frame), path["sensitivity"])
+    table = kg.evidence.with_labels(kg.sweep(model, prompts, kg.information_flow()), frame)
+    kg.runs.write_table(table, path["table"])
+    kg.runs.write_table(kg.evidence.diagnostics(frame, table), path["diagnostics"])
+    kg.runs.write_table(kg.evidence.matched(frame), path["pairs"])
     for name in CURVES:
-        kg.write_table(getattr(kg, name)(model, prompts, frame), path[name])
-    kg.write_table(kg.norm_ratio(kg.read_table(path["subject_norm"])), path["norm_ratio"])
+        kg.runs.write_table(getattr(kg, name)(model, prompts, frame), path[name])
+    kg.runs.write_table(
+        kg.evidence.norm_ratio(kg.runs.read_table(path["subject_norm"])), path["norm_ratio"]
+    )
     layers = list(range(0, model.cfg.n_layers, 4))
-    kg.write_table(kg.label_probe(model, prompts, frame, layers=layers), path["probe"])
+    kg.runs.write_table(
+        kg.evidence.label_probe(model, prompts, frame, layers=layers), path["probe"]
+    )
 
 
 def draw(found, out):
-    written = kg.save(kg.reliance_plot(found["labels"]), out / "reliance_js")
-    written += kg.save(kg.threshold_curve(found["sensitivity"]), out / "threshold_js")
+    written = kg.save(kg.figures.reliance_plot(found["labels"]), out / "reliance_js")
+    written += kg.save(kg.figures.threshold_curve(found["sensitivity"]), out / "threshold_js")
     written += kg.save(kg.panels(found["table"]), out / "labels_js")
     for name in (*CURVES, "norm_ratio"):
         written += kg.save(kg.layer_curve(found[name], name), out / name)

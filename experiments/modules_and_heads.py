@@ -28,13 +28,13 @@ def main():
         heads = kg.per_head(kg.knockout(window=1), int(model.cfg.n_heads))
         made = {
             "modules": kg.sweep(model, prompts, kg.per_module(model, given.at)),
-            "statistics": kg.module_statistics(model, prompts, at=given.at),
+            "statistics": kg.evidence.module_statistics(model, prompts, at=given.at),
             "heads": kg.sweep(model, prompts, heads),
         }
         for name, table in made.items():
-            kg.write_table(table, paths[name])
-    tables = {name: kg.read_table(path) for name, path in paths.items()}
-    agree = kg.rank_agreement(tables["statistics"], tables["modules"])
+            kg.runs.write_table(table, paths[name])
+    tables = {name: kg.runs.read_table(path) for name, path in paths.items()}
+    agree = kg.stats.rank_agreement(tables["statistics"], tables["modules"])
     print(f"Spearman's rank agreement of {ESTIMATE} with the exact JS: {agree:.2f}")
     drawn = {
         "module_heatmap_js": kg.module_heatmap(tables["modules"], diverging=True),

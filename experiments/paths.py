@@ -29,11 +29,11 @@ def main():
         ]
         doses = kg.per_alpha(kg.patch("resid_post", "subject"), [0.25, 0.5, 0.75, 1.0])
         for some, path in zip((rows, doses), paths, strict=True):
-            kg.write_table(kg.sweep(model, prompts, some), path)
-    table, dose = map(kg.read_table, paths)
+            kg.runs.write_table(kg.sweep(model, prompts, some), path)
+    table, dose = map(kg.runs.read_table, paths)
     drawn = {
         "layer_heatmap_js": kg.layer_heatmap(table),
-        "redundancy_js": kg.layer_curve(kg.redundancy(table, "block only", "block from")),
+        "redundancy_js": kg.layer_curve(kg.stats.redundancy(table, "block only", "block from")),
         "dose_heatmap_js": kg.dose_heatmap(dose),
     }
     for name, ax in drawn.items():

@@ -12,5 +12,5 @@ if __name__ == "__main__":
         kg.read_prompts("prompts.jsonl"),
         kg.information_flow(),
         out="runs/big",
-        engine=kg.RayEngine(workers=4, cpus=2),  # or engine="ray"
+        engine=kg.runs.RayEngine(workers=4, cpus=2),  # or engine="ray"
     )

@@ -50,7 +50,7 @@ def subject_flops_per_second(bridge: TransformerBridge, prompts, vectors) -> flo
     needed, best = flops(bridge, bound), 0.0
     for _ in range(3):
         started = time.process_time()
-        for _ in kg.staircase(bridge, bound.runs, bound.cells):
+        for _ in kg.executors.staircase(bridge, bound.runs, bound.cells):
             pass
         best = max(best, needed / (time.process_time() - started))
     return best
@@ -78,7 +78,7 @@ def peak_mib(bridge: TransformerBridge, prompts, vectors, sizes) -> dict[int, fl
     bound = bound_of(bridge, prompts, rows, tuple(range(bridge.cfg.n_layers)))
     level, found = psutil.Process().memory_info().rss, {}
     for size in sorted(sizes):
-        executor = replace(kg.staircase, max_rows=size)
+        executor = replace(kg.executors.staircase, max_rows=size)
         before = psutil.Process().memory_info().rss
         _, _, mib = timed(lambda e=executor: [None for _ in e(bridge, bound.runs, bound.cells)])
         found[size] = mib + (before - level) / 2**20

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from knockgrid import reference
 from knockgrid.divergences import js
 from knockgrid.divergences.evaluate import evaluate
 from knockgrid.edits.layers import layer_list
 from knockgrid.engine.bind import Bound, bind
+from knockgrid.engine.executors import reference
 from knockgrid.engine.settings import Settings
 from knockgrid.engine.setup import with_statistics
 from knockgrid.passes.prepared import Prepared, batches, prepare

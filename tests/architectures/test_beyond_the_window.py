@@ -22,7 +22,7 @@ LOCAL = {
     **dict.fromkeys(("Ministral 3", "Phi-3", "StarCoder 2", "Mixtral", "Phi-MoE", "AFMoE"), WINDOW),
     **dict.fromkeys(("Qwen 2, 2.5", "Qwen 3", "SmolLM3", "Qwen 2 MoE", "Qwen 3 MoE"), SOME),
 }
-EXECUTORS = {"staircase": kg.staircase, "rectangle": kg.rectangle}
+EXECUTORS = {"staircase": kg.executors.staircase, "rectangle": kg.executors.rectangle}
 families = pytest.mark.parametrize("name", LOCAL)
 
 

@@ -91,7 +91,7 @@ ROWS = {
 @pytest.mark.parametrize("name", ROWS)
 def test_block_evaluations_of_one_row_of_the_table(name, boot, prompts):
     one, suffix, rows = ROWS[name]
-    got = counted(boot(LLAMA), prompts[:1], [one], kg.staircase)
+    got = counted(boot(LLAMA), prompts[:1], [one], kg.executors.staircase)
     assert got.passes == 1
     assert sum(got.rows) == L + rows
     assert sum(got.tokens) == (L + rows) * suffix
@@ -99,25 +99,29 @@ def test_block_evaluations_of_one_row_of_the_table(name, boot, prompts):
 
 
 def test_the_batch_grows_as_the_pass_climbs(boot, prompts):
-    assert counted(boot(LLAMA), prompts[:1], [kg.knockout(window=1)], kg.staircase).rows == [
+    assert counted(
+        boot(LLAMA), prompts[:1], [kg.knockout(window=1)], kg.executors.staircase
+    ).rows == [
         2,
         3,
         4,
     ]
-    after = counted(boot(LLAMA), prompts[:1], [kg.patch("resid_post", "last")], kg.staircase)
+    after = counted(
+        boot(LLAMA), prompts[:1], [kg.patch("resid_post", "last")], kg.executors.staircase
+    )
     assert after.rows == [1, 2, 3]
-    flat = counted(boot(LLAMA), prompts[:1], [kg.knockout(window=1)], kg.rectangle)
+    flat = counted(boot(LLAMA), prompts[:1], [kg.knockout(window=1)], kg.executors.rectangle)
     assert flat.rows == [4, 4, 4]
 
 
 def test_rows_that_begin_at_the_same_position_share_a_pass(boot, prompts):
     """Attention and last token; the subjects of the two prompts begin one token apart."""
     flow = kg.information_flow(window=1)
-    one = counted(boot(LLAMA), prompts[:1], flow, kg.staircase)
+    one = counted(boot(LLAMA), prompts[:1], flow, kg.executors.staircase)
     assert one.passes == 2
     attention, last, subject = L * (L + 1) // 2, L * (L - 1) // 2, L * (L - 1) // 2
     assert sum(one.tokens) == (L + attention + last) + 4 * (L + subject)
-    both = counted(boot(LLAMA), prompts, flow, kg.staircase)
+    both = counted(boot(LLAMA), prompts, flow, kg.executors.staircase)
     assert both.passes == 3
     assert sum(both.tokens) == 2 * (L + attention + last) + (4 + 3) * (L + subject)
 
@@ -128,20 +132,22 @@ def test_passes_are_joined_where_that_saves_more_than_it_costs(boot, prompts, mo
     more = (9 - starts[0] - 1) * (L * (L + 1) // 2 + L * (L - 1) // 2) / L
     for each, n in ((more - 1.1, 2), (more + 1.1, 1)):
         monkeypatch.setattr(_rows, "passing", lambda model, each=each: each)
-        got = counted(boot(LLAMA), prompts[:1], flow, kg.staircase)
+        got = counted(boot(LLAMA), prompts[:1], flow, kg.executors.staircase)
         assert got.passes == n
     rows = L * (L + 1) // 2 + L * (L - 1)
     assert sum(got.tokens) == 4 * (L + rows)
 
 
 def test_the_reference_costs_whole_sequences(boot, prompts):
-    got = counted(boot(LLAMA), prompts[:1], [kg.knockout(window=1)], kg.reference)
+    got = counted(boot(LLAMA), prompts[:1], [kg.knockout(window=1)], kg.executors.reference)
     assert got.passes == L + 1
     assert sum(got.tokens) == (L + 1) * L * LENGTH
 
 
 def test_measured_tokens_lengthen_the_suffix_and_nothing_else(boot, prompts):
-    got = counted(boot(LLAMA), prompts[:1], [kg.knockout(window=1)], kg.staircase, n_tokens=3)
+    got = counted(
+        boot(LLAMA), prompts[:1], [kg.knockout(window=1)], kg.executors.staircase, n_tokens=3
+    )
     rows = L + L * (L + 1) // 2
     assert (got.passes, sum(got.tokens), got.unembedded) == (1, 3 * rows, 3 * (L + 1))
 
@@ -208,7 +214,7 @@ def passes(monkeypatch, model, prompts, kinds, watch):
     with monkeypatch.context() as patch:
         patch.setattr(_rows, "passing", lambda model: 1e9)  # one pass for all
         patch.setattr(_staircase, "run_pass", watched)
-        list(kg.staircase(model, batch.runs, batch.cells))
+        list(kg.executors.staircase(model, batch.runs, batch.cells))
     return seen, len(batch.cells)
 
 
@@ -262,7 +268,7 @@ def test_binding_moves_nothing_per_cell(boot, prompts, monkeypatch):
         with Indexed() as found:
             (batch,) = bound(boot(LLAMA), prompts[:1], some(n))
             once = found.n
-            list(kg.staircase(boot(LLAMA), batch.runs, batch.cells))
+            list(kg.executors.staircase(boot(LLAMA), batch.runs, batch.cells))
         counts.append((once, found.n))
     assert counts[0] == counts[1]
     with Indexed() as found:  # the watch sees what it should

@@ -18,7 +18,7 @@ OTHER_LENGTH = 1e-8  # a softmax of TransformerLens is float32 inside
 
 
 def fast(family):
-    return [kg.rectangle] + [kg.staircase] * (family.executor == "staircase")
+    return [kg.executors.rectangle] + [kg.executors.staircase] * (family.executor == "staircase")
 
 
 def everything(model):
@@ -123,7 +123,7 @@ def test_free_run_edge_patches_hold_at_every_step(boot, prompts):
         {o.cell.index: o for o in FreeRun(cached=cached)(model, batch.runs, batch.cells)}
         for cached in (True, False)
     )
-    held = {o.cell.index: o for o in kg.reference(model, batch.runs, batch.cells)}
+    held = {o.cell.index: o for o in kg.executors.reference(model, batch.runs, batch.cells)}
     for index, outcome in with_cache.items():
         assert outcome.generated == without[index].generated
         torch.testing.assert_close(outcome.logits, without[index].logits, rtol=0, atol=1e-6)
@@ -137,7 +137,7 @@ def test_free_run_refuses_a_cache_that_lies(boot, prompts, monkeypatch):
     (batch,) = bound(model, prompts[:1], [kg.knockout()], n_tokens=3, persistent=True)
     batch.runs[0].logits[1] += torch.linspace(0, 1, batch.runs[0].logits.shape[-1])
     with pytest.raises(kg.InputError, match="generating prompt 'rome' step by step is .* in JS"):
-        list(kg.free_run(model, batch.runs, batch.cells))
+        list(kg.executors.free_run(model, batch.runs, batch.cells))
 
 
 HAS = {

@@ -124,7 +124,7 @@ def test_what_was_put_on_for_a_pass_comes_off_when_it_fails(hosts):
 def test_the_package_is_imported_where_the_classes_of_the_cache_are_gone():
     code = (
         "import transformers.cache_utils as gone; del gone.DynamicLayer\n"
-        "import knockgrid as kg; kg.sweep, kg.staircase\n"
+        "import knockgrid as kg; kg.sweep, kg.executors.staircase\n"
         "from knockgrid.host import cache; assert not cache.THERE"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,7 +19,7 @@ few = pytest.mark.parametrize("family", FEW, ids=lambda family: family.name)
 
 def fast(family):
     """Both forms of the staircase where the family allows them."""
-    return [kg.rectangle] + [kg.staircase] * (family.executor == "staircase")
+    return [kg.executors.rectangle] + [kg.executors.staircase] * (family.executor == "staircase")
 
 
 def sources():
@@ -95,7 +95,7 @@ def test_persistent_edits_bind_later_queries_and_prompt_only_ones_do_not(boot, p
     assert FEW[3].name == "Llama"
     for persistent in (False, True):
         (batch,) = bound(model, prompts, kinds, n_tokens=3, persistent=persistent)
-        by_mode.append(effects(model, batch, batch.cells, kg.staircase))
+        by_mode.append(effects(model, batch, batch.cells, kg.executors.staircase))
     for key, values in by_mode[0].items():
         other = by_mode[1][key]
         assert values[0] == pytest.approx(float(other[0]), abs=WITHIN)
@@ -117,7 +117,7 @@ def test_samples_and_the_corrupted_run_as_base(family, boot, prompts):
         assert_agree(iter(found), WITHIN, above=1e-6)
         assert {one.cells for one in found if one.name == "patch"} == {4}
     (batch,) = bound(model, prompts, kinds[:1], samples=2, layers=[1])
-    for executor in (*fast(family), kg.reference):
+    for executor in (*fast(family), kg.executors.reference):
         seen = effects(model, batch, batch.cells, executor)
         assert all(seen[i, 0] != pytest.approx(float(seen[i, 1])) for i, _ in seen)
 

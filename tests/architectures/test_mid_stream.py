@@ -25,7 +25,10 @@ PARALLEL = ("GPT-J", "CodeGen", "GPT-NeoX, Pythia", "Phi", "Falcon (rotary)", "C
 ELSEWHERE = ("Falcon-H1", "Qwen 3-Next", "Qwen 3.5", "RWKV", "Mamba", "Mamba 2", "OpenAI GPT")
 MIXED = ("LFM 2", "Jamba", "Bamba")  # attention in some layers only
 SEQUENTIAL = [f for f in FAMILIES if f.name not in (*PARALLEL, *ELSEWHERE, *MIXED)]
-EXECUTORS = {one.name: one for one in (kg.staircase, kg.rectangle, kg.reference)}
+EXECUTORS = {
+    one.name: one
+    for one in (kg.executors.staircase, kg.executors.rectangle, kg.executors.reference)
+}
 
 
 def raw_logits(family, ids, layer, pos, value):
@@ -93,5 +96,5 @@ def test_a_self_patch_changes_nothing_at_all(boot, prompts):
     model = boot(BY_NAME["Llama"])
     row = kg.patch("resid_mid", "subject", kg.donor({one.id: one for one in prompts}))
     (batch,) = bound(model, prompts, [row])
-    for outcome in kg.staircase(model, batch.runs, batch.cells):
+    for outcome in kg.executors.staircase(model, batch.runs, batch.cells):
         assert bool((outcome.logits == outcome.null).all())

@@ -37,7 +37,7 @@ def llama(boot):
 
 
 def statistics(model, prompts, **options):
-    return kg.module_statistics(model, prompts, **options)
+    return kg.evidence.module_statistics(model, prompts, **options)
 
 
 @some
@@ -387,22 +387,24 @@ def test_rank_agreement(llama, prompts):
     from scipy.stats import rankdata
 
     expected = corrcoef(rankdata(mine), rankdata(exact))[0, 1]
-    assert kg.rank_agreement(table, swept) == pytest.approx(expected)
+    assert kg.stats.rank_agreement(table, swept) == pytest.approx(expected)
     assert 0.3 < expected < 1
     shuffled = swept.sample(frac=1, random_state=0)
     shuffled.attrs = {}
-    assert kg.rank_agreement(table, shuffled) == pytest.approx(expected)
+    assert kg.stats.rank_agreement(table, shuffled) == pytest.approx(expected)
     few = table["module"].isin(["attn. q", "mlp. up"]) & (table.layer == 1)
     with pytest.raises(kg.InputError, match="share 2 .*at least 3"):
-        kg.rank_agreement(table[few], swept)
+        kg.stats.rank_agreement(table[few], swept)
     with pytest.raises(kg.InputError, match="'act_norm' is 1 in all 21 cells"):
-        kg.rank_agreement(table.assign(act_norm=1.0), swept, "act_norm")
+        kg.stats.rank_agreement(table.assign(act_norm=1.0), swept, "act_norm")
 
 
 @some
 def test_patches_of_every_module_agree_with_the_reference(family, boot, prompts):
     model = boot(family)
-    fast = {"staircase": kg.staircase, "rectangle": kg.rectangle}[family.executor]
+    fast = {"staircase": kg.executors.staircase, "rectangle": kg.executors.rectangle}[
+        family.executor
+    ]
     at = ["subject", "last"]
     prompts = [*prompts, prompts[0].swap]  # as long and with its subject there: it shares a pass
     for source in (kg.corrupted_run(), kg.zero()):

@@ -55,7 +55,7 @@ def test_an_executor_that_disagrees_is_replaced_with_a_warning_that_says_so(
     spoilt(monkeypatch, change)
     with pytest.warns(FallbackWarning, match=r"rectangle executor \(staircase: a no-op"):
         executor, receipt = chosen(llama, prompts[:1], [kg.patch("resid_post", "subject")])
-    assert executor is kg.rectangle
+    assert executor is kg.executors.rectangle
     assert [one["executor"] for one in receipt["tried"]] == ["staircase", "rectangle"]
 
 
@@ -66,7 +66,7 @@ def test_a_pass_whose_unedited_row_is_not_the_clean_run_is_refused(llama, prompt
     spoilt(monkeypatch, change)
     with pytest.warns(FallbackWarning, match="unedited pass is .* away from the clean run"):
         executor, _ = chosen(llama, prompts, [kg.patch("resid_post", "subject", kg.zero())])
-    assert executor is kg.reference
+    assert executor is kg.executors.reference
 
 
 def test_nan_is_a_disagreement(llama, prompts, monkeypatch):
@@ -78,16 +78,16 @@ def test_nan_is_a_disagreement(llama, prompts, monkeypatch):
     spoilt(monkeypatch, change)
     with pytest.warns(FallbackWarning, match="JS by nan"):
         executor, _ = chosen(llama, prompts[:1], [kg.patch("resid_post", "subject", kg.zero())])
-    assert executor is kg.reference
+    assert executor is kg.executors.reference
 
 
 def test_prompts_that_cannot_share_a_pass_are_seen(boot, prompts):
     """Gemma 4 looks its tokens up at every layer, and a staircase is fed with one prompt."""
     model, kinds = boot(BY_NAME["Gemma 4"]), [kg.patch("resid_post", "subject")]
-    assert chosen(model, prompts[:1], kinds)[0] == replace(kg.staircase, lift=False)
+    assert chosen(model, prompts[:1], kinds)[0] == replace(kg.executors.staircase, lift=False)
     with pytest.warns(FallbackWarning, match="staircase: with two prompts in one pass it is"):
         executor, receipt = chosen(model, prompts, kinds)
-    assert executor is kg.rectangle
+    assert executor is kg.executors.rectangle
     assert receipt["prompts"] == ["rome", "oslo"]
 
 
@@ -102,7 +102,7 @@ def test_an_executor_asked_for_by_name_is_refused_with_its_reason(boot, prompts)
 def test_an_executor_of_the_users_own_is_held_to_the_same(llama, prompts):
     class Idle(Staircase):
         def __call__(self, model, runs, cells):
-            for outcome in kg.reference(model, runs, cells):
+            for outcome in kg.executors.reference(model, runs, cells):
                 object.__setattr__(outcome, "logits", outcome.null)
                 yield outcome
 
@@ -115,7 +115,7 @@ class CleanOnly(Staircase):
     """Does nothing in a run that is not the clean one."""
 
     def __call__(self, model, runs, cells):
-        for outcome in kg.reference(model, runs, cells):
+        for outcome in kg.executors.reference(model, runs, cells):
             if runs[outcome.cell.runs[outcome.sample]].noise is not None:
                 object.__setattr__(outcome, "logits", outcome.null)
             yield outcome
@@ -159,7 +159,7 @@ def test_an_empty_knockout_and_alpha_0_are_no_reason_to_refuse(llama, prompts):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         executor, receipt = chosen(llama, prompts, kinds)
-    assert executor is kg.staircase
+    assert executor is kg.executors.staircase
     assert receipt["unseen"] == ["knockout (some heads)"]
 
 
@@ -187,7 +187,9 @@ def test_a_receipt_does_not_outlive_the_model_it_was_made_for(llama, prompts):
 
 def test_hooks_of_the_users_own_go_to_the_reference_and_those_of_the_bridge_do_not(boot, prompts):
     opt, kinds = boot(BY_NAME["OPT"]), [kg.patch("resid_post", "subject")]
-    assert chosen(opt, prompts, kinds)[0] is kg.staircase  # it wires permanent hooks of its own
+    assert (
+        chosen(opt, prompts, kinds)[0] is kg.executors.staircase
+    )  # it wires permanent hooks of its own
     opt.add_hook("blocks.1.hook_resid_post", lambda act, hook: act * 1.1, is_permanent=True)
     try:
         with pytest.warns(FallbackWarning, match=r"hooks of your own \(at blocks.1"):
@@ -195,9 +197,9 @@ def test_hooks_of_the_users_own_go_to_the_reference_and_those_of_the_bridge_do_n
     finally:
         point = opt.hook_dict["blocks.1.hook_resid_post"]
         point.remove_hooks("fwd", including_permanent=True)
-    assert executor is kg.reference
+    assert executor is kg.executors.reference
     assert receipt["user_hooks"]
-    assert chosen(opt, prompts, kinds)[0] is kg.staircase
+    assert chosen(opt, prompts, kinds)[0] is kg.executors.staircase
 
 
 def test_an_edge_that_no_layer_can_see_is_na_with_a_reason_and_not_0(boot, prompts):

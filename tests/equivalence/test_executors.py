@@ -166,11 +166,11 @@ def test_a_small_memory_budget_changes_nothing(tiny_llama, prompts, max_rows):
 
     import knockgrid as kg
 
-    cut = replace(kg.staircase, max_rows=max_rows)
+    cut = replace(kg.executors.staircase, max_rows=max_rows)
     rows = [*kg.information_flow(), kg.edge_patch()]
     whole, parts = (
         kg.sweep(tiny_llama, prompts, rows, executor=one, progress=False)
-        for one in (kg.staircase, cut)
+        for one in (kg.executors.staircase, cut)
     )
     assert whole.js.max() > 1e-3
     np.testing.assert_allclose(parts.js, whole.js, rtol=0, atol=1e-12)

@@ -155,7 +155,7 @@ class Watch:
         try:
             for cell in cells:
                 self.passes.clear()
-                yield from kg.reference(model, runs, [cell])
+                yield from kg.executors.reference(model, runs, [cell])
         finally:
             for handle in handles:
                 handle.remove()

@@ -340,7 +340,7 @@ class Line:
         self.wrong("unreadable", len(bad), bad)
         try:
             table = table_of(folder)
-            rows = kg.scan_run(folder).to_table(columns=KEYS).to_pandas()
+            rows = kg.runs.scan_run(folder).to_table(columns=KEYS).to_pandas()
         except Exception as error:
             self.wrong("unequal", 1, f"{type(error).__name__}: {error}")
             return

@@ -15,7 +15,7 @@ def look(bench: Bench, line: Line, out: Path, step: object) -> None:
     bad = unreadable(out)
     line.wrong("unreadable", len(bad), bad)
     try:
-        rows = kg.scan_run(out).to_table(columns=KEYS).to_pandas()
+        rows = kg.runs.scan_run(out).to_table(columns=KEYS).to_pandas()
         line.wrong("duplicates", int(rows.duplicated(KEYS).sum()), f"step {step}")
         line.wrong("lost", int(len(rows) < len(bench.table)), f"step {step}")
         line.wrong("unequal", int(not equal(table_of(out), bench.table)), f"step {step}")

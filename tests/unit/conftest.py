@@ -158,7 +158,7 @@ class Telling:
     def __call__(self, model, runs, cells):
         import knockgrid as kg
 
-        for outcome in kg.reference(model, runs, cells):
+        for outcome in kg.executors.reference(model, runs, cells):
             cell = outcome.cell
             prompt = runs[cell.runs[outcome.sample]].prompt.id
             key = (prompt, cell.intervention.name, cell.layer, outcome.sample)

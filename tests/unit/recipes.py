@@ -41,7 +41,7 @@ class Given:
 
     @property
     def labelled(self):
-        """A frame as from `kg.labels`, in which half of the prompts are known."""
+        """A frame as from `kg.evidence.labels`, in which half of the prompts are known."""
         frame = pd.DataFrame(
             {
                 "prompt": [p.id for p in self.prompts],
@@ -51,7 +51,7 @@ class Given:
                 "entropy": 1.0,
             }
         )
-        return kg.labels(frame, 0.2)
+        return kg.evidence.labels(frame, 0.2)
 
 
 def rows():
@@ -91,7 +91,7 @@ def labelled(given, function, **options):
 
 
 def compacted(given):
-    return kg.compact(shutil.copytree(given.run, given.scratch / "run", dirs_exist_ok=True))
+    return kg.runs.compact(shutil.copytree(given.run, given.scratch / "run", dirs_exist_ok=True))
 
 
 def in_chat(given):
@@ -109,7 +109,7 @@ def cached(given):
     ids = tokenize(prompt.text, given.model.tokenizer).ids
     # not the text: TransformerLens sets the tokenizer's padding when it is given one
     logits, cache = given.model.run_with_cache(torch.tensor([ids]))
-    return kg.from_activation_cache(cache, logits, prompt, given.model)
+    return kg.passes.from_activation_cache(cache, logits, prompt, given.model)
 
 
 PROBES = {"seeds": 1, "folds": 2, "progress": False}
@@ -121,47 +121,47 @@ PASSES = {  # these run the model
     "sweep, denoising": lambda g: swept(
         g, [kg.edge_patch(), kg.patch("resid_post", "last")], direction="denoising"
     ),
-    "staircase": lambda g: carried_out(g, kg.staircase),
+    "staircase": lambda g: carried_out(g, kg.executors.staircase),
     "rectangle": lambda g: swept(g, executor="rectangle"),
-    "rectangle, abandoned": lambda g: carried_out(g, kg.rectangle, at_most=1),
+    "rectangle, abandoned": lambda g: carried_out(g, kg.executors.rectangle, at_most=1),
     "sweep, into a folder": lambda g: swept(
         g, kg.knockout(), batch=1, noise_floor=False, out=g.scratch / "run"
     ),
     "reference": lambda g: swept(g, executor="reference"),
-    "reference, abandoned": lambda g: carried_out(g, kg.reference, at_most=2),
-    "free_run": lambda g: carried_out(g, kg.free_run, n_tokens=2),
+    "reference, abandoned": lambda g: carried_out(g, kg.executors.reference, at_most=2),
+    "free_run": lambda g: carried_out(g, kg.executors.free_run, n_tokens=2),
     "known": lambda g: kg.known(g.model, g.prompts, n_tokens=2),
-    "reliance": lambda g: kg.reliance(g.model, g.few, judge=judge, progress=False),
-    "noise_floor": lambda g: kg.noise_floor(g.model, g.few, layers=[0], progress=False),
-    "off_manifold": lambda g: kg.off_manifold(
+    "reliance": lambda g: kg.evidence.reliance(g.model, g.few, judge=judge, progress=False),
+    "noise_floor": lambda g: kg.evidence.noise_floor(g.model, g.few, layers=[0], progress=False),
+    "off_manifold": lambda g: kg.evidence.off_manifold(
         g.model, g.prompts, kg.information_flow(), layers=[0], n_prompts=1, progress=False
     ),
-    "module_statistics": lambda g: kg.module_statistics(g.model, g.few, layers=[0]),
-    "probe_auc": lambda g: kg.probe_auc(
+    "module_statistics": lambda g: kg.evidence.module_statistics(g.model, g.few, layers=[0]),
+    "probe_auc": lambda g: kg.evidence.probe_auc(
         g.model, g.prompts, ["last"], layers=[0], n_tokens=1, judge=judge, **PROBES
     ),
-    "label_probe": lambda g: labelled(g, kg.label_probe, **PROBES),
-    "subject_norm": lambda g: labelled(g, kg.subject_norm),
-    "subject_attention": lambda g: labelled(g, kg.subject_attention),
-    "last_similarity": lambda g: labelled(g, kg.last_similarity),
+    "label_probe": lambda g: labelled(g, kg.evidence.label_probe, **PROBES),
+    "subject_norm": lambda g: labelled(g, kg.evidence.subject_norm),
+    "subject_attention": lambda g: labelled(g, kg.evidence.subject_attention),
+    "last_similarity": lambda g: labelled(g, kg.evidence.last_similarity),
 }
 
 MAIN = [name for name in PASSES if "," not in name]  # without the variants
 
 LOOKS = {  # these are given a model, a tokenizer or a folder, and run nothing
     "load": lambda g: kg.load(g.folder),
-    "random_twin": lambda g: kg.random_twin(g.folder),
+    "random_twin": lambda g: kg.evidence.random_twin(g.folder),
     "per_module": lambda g: kg.per_module(g.model, "last"),
     "token_positions": lambda g: kg.token_positions(g.prompts[0], "subject", g.model),
     "in_chat": in_chat,
     "facts": lambda g: kg.facts("us_state_capital", tokenizer=g.model.tokenizer),
     "open_run": lambda g: kg.open_run(g.run),
-    "scan_run": lambda g: kg.scan_run(g.run).to_table(),
-    "export": lambda g: kg.export(g.run, g.scratch / "table.csv"),
+    "scan_run": lambda g: kg.runs.scan_run(g.run).to_table(),
+    "export": lambda g: kg.runs.export(g.run, g.scratch / "table.csv"),
     "compact": compacted,
     "report": lambda g: kg.report(g.run, g.scratch / "report.html"),
     "from_activation_cache": cached,
-    "to_activation_cache": lambda g: kg.to_activation_cache(cached(g), g.model),
+    "to_activation_cache": lambda g: kg.passes.to_activation_cache(cached(g), g.model),
     "Known": lambda g: list(kg.Known(tuple(g.prompts), ())),
 }
 

@@ -25,7 +25,7 @@ def model(request):
 def cached(model, prompt, bos=True, **options):
     """Logits and cache of TransformerLens, and the Run that they become."""
     logits, cache = model.run_with_cache(prompt.text, prepend_bos=bos)
-    return logits, cache, kg.from_activation_cache(cache, logits, prompt, model, **options)
+    return logits, cache, kg.passes.from_activation_cache(cache, logits, prompt, model, **options)
 
 
 def same_acts(one, other):
@@ -35,7 +35,7 @@ def same_acts(one, other):
 
 def refused(says, *args, **options):
     with pytest.raises(kg.InputError, match=says):
-        kg.from_activation_cache(*args, **options)
+        kg.passes.from_activation_cache(*args, **options)
 
 
 @pytest.mark.parametrize("bos", [True, False])
@@ -48,12 +48,12 @@ def test_values_are_those_of_the_cache_there_and_back(model, tower, bos):
     for layer in range(model.cfg.n_layers):
         for name in ACTS:
             assert torch.equal(run.acts[name, layer], cache[name, layer][0]), (name, layer)
-    made = kg.to_activation_cache(run, model)
+    made = kg.passes.to_activation_cache(run, model)
     assert made.has_batch_dim
     assert made.model is model
     assert set(cache.keys()) == set(made.keys())
     assert all(torch.equal(value, cache[name]) for name, value in made.items())
-    again = kg.from_activation_cache(made, run.logits[None], tower, model)
+    again = kg.passes.from_activation_cache(made, run.logits[None], tower, model)
     assert same_acts(again, run)
     assert (again.tokens, again.n_valid, again.named) == (run.tokens, run.n_valid, run.named)
     assert torch.equal(again.ids, run.ids)
@@ -65,12 +65,12 @@ def test_what_a_sweep_recorded_is_the_same(model, tower, telling):
     rows = [kg.patch(name, "last") for name in ("resid_post", "mlp_out", "z", "q")]
     settings = Settings(rows, (0, 1), 3, 1, "noising", False, True, 0, keep_kv=True)
     (run,) = record_clean(model, prepare(model, [tower], True, 3), settings)
-    made = kg.to_activation_cache(run, model)
+    made = kg.passes.to_activation_cache(run, model)
     _, cache = model.run_with_cache(run.ids[None])
     for name, value in made.items():
         assert torch.allclose(value.double(), cache[name].double(), atol=1e-10), name
     assert {name for name, _ in run.acts} <= {"resid_pre", "resid_post", "mlp_out", "z", "q"}
-    again = kg.from_activation_cache(made, run.logits[None], tower, model)
+    again = kg.passes.from_activation_cache(made, run.logits[None], tower, model)
     assert set(again.acts) == set(run.acts)
     assert (again.generated, again.named, again.n_tokens) == (run.generated, run.named, 3)
     assert torch.equal(again.logits, run.logits)
@@ -80,7 +80,7 @@ def test_rows_of_a_batch(tiny_llama, prompts):
     pair = [prompts[0], prompts[2]]
     logits, cache = tiny_llama.run_with_cache([one.text for one in pair])
     for row, prompt in enumerate(pair):
-        run = kg.from_activation_cache(cache, logits, prompt, tiny_llama, row=row)
+        run = kg.passes.from_activation_cache(cache, logits, prompt, tiny_llama, row=row)
         assert torch.equal(run.acts["resid_post", 3], cache["resid_post", 3][row])
         assert torch.equal(run.logits, logits[row, -1:])
         refused(repr(prompt.id), cache, logits, prompt, tiny_llama, row=1 - row)
@@ -90,7 +90,7 @@ def test_rows_of_a_batch(tiny_llama, prompts):
 def test_a_cache_without_a_batch(tiny_llama, tower):
     logits, cache, batched = cached(tiny_llama, tower)
     cache.remove_batch_dim()
-    assert same_acts(batched, kg.from_activation_cache(cache, logits[0], tower, tiny_llama))
+    assert same_acts(batched, kg.passes.from_activation_cache(cache, logits[0], tower, tiny_llama))
 
 
 @pytest.mark.parametrize("pad", ["eos", "own"])
@@ -106,7 +106,7 @@ def test_padding_is_no_continuation(tiny_llama, prompts, pad, monkeypatch):
         padded = torch.cat([ids, torch.full((count,), token)])
         logits, cache = tiny_llama.run_with_cache(padded[None])
         if (count, pad) == (1, "eos"):  # the end of a text
-            run = kg.from_activation_cache(cache, logits, prompts[0], tiny_llama)
+            run = kg.passes.from_activation_cache(cache, logits, prompts[0], tiny_llama)
             assert (run.n_tokens, run.n_valid) == (2, 1)
         else:
             refused(f"{count} tokens of padding", cache, logits, prompts[0], tiny_llama)
@@ -124,14 +124,14 @@ def test_what_is_no_cache_is_refused(tiny_llama, tower, monkeypatch):
     ):
         refused(says, *given, tiny_llama)
     with pytest.raises(kg.InputError, match="run is a ActivationCache.*Run"):
-        kg.to_activation_cache(cache, tiny_llama)
+        kg.passes.to_activation_cache(cache, tiny_llama)
 
 
 def test_no_name_is_lost_in_compatibility_mode(boot, tower):
     model = boot()
     model.enable_compatibility_mode()
     _, cache, run = cached(model, tower)
-    made = kg.to_activation_cache(run, model)
+    made = kg.passes.to_activation_cache(run, model)
     assert set(cache.keys()) <= set(made.keys())
     assert all(torch.equal(made[name], cache[name]) for name in cache)
 
@@ -140,7 +140,7 @@ def test_a_cache_of_some_activations(tiny_llama, tower, prompts):
     logits, cache = tiny_llama.run_with_cache(
         tower.text, names_filter=lambda name: name.endswith("hook_resid_post")
     )
-    run = kg.from_activation_cache(cache, logits, tower, tiny_llama)
+    run = kg.passes.from_activation_cache(cache, logits, tower, tiny_llama)
     assert set(run.acts) == {("resid_post", layer) for layer in range(4)}
     refused(r"10 positions.*'italy' has \d or \d", cache, logits, prompts[2], tiny_llama)
     ids = tiny_llama.to_tokens(f"{tower.text} Paris")[0]
@@ -155,6 +155,8 @@ def test_executors_take_it(tiny_llama, tower):
     assert table["js"][0] > 0
     width = run.acts["resid_post", 1].shape[-1]
     edit = Edit("resid_post", 1, (run.n_prompt - 1,), value=torch.zeros(1, width))
-    (outcome,) = kg.reference(tiny_llama, [run], [Cell(0, 0, (0,), row, 1, (1,), ((edit,),))])
+    (outcome,) = kg.executors.reference(
+        tiny_llama, [run], [Cell(0, 0, (0,), row, 1, (1,), ((edit,),))]
+    )
     found = float(evaluate([kg.js], outcome.null, outcome.logits)["js"][0])
     assert found == pytest.approx(table["js"][0], abs=1e-12)

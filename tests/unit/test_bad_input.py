@@ -244,7 +244,7 @@ def test_logits_that_are_not_numbers_where_preflight_did_not_look(
     with pytest.raises(kg.InputError) as alone:
         kg.sweep(tiny_llama, tower, row, **options)
     says(str(alone.value), "NaN or +inf at prompt 'tower', intervention 'broken', layer 1;")
-    with pytest.raises(kg.PromptsFailed) as caught:
+    with pytest.raises(kg.runs.PromptsFailed) as caught:
         kg.sweep(tiny_llama, tower, row, out=tmp_path / "run", **options)
     assert caught.value.failed == {"tower": f"InputError: {alone.value}"}
 

@@ -62,7 +62,7 @@ def planted():
 
 
 def test_planted_claims_hold_at_their_layers(planted):
-    found = kg.claims({"plain": planted})
+    found = kg.evidence.claims({"plain": planted})
     ends = outcome(found, "subject: the step ends")
     assert (ends["outcome"], ends["value"], ends["confirmed"]) == ("held", "5.5", "5.5")
     assert ends["corruption"] == "swap()"
@@ -82,7 +82,7 @@ def test_planted_claims_hold_at_their_layers(planted):
 
 
 def test_what_only_one_half_shows_fails(planted):
-    one, other = kg.halves(planted)
+    one, other = kg.stats.halves(planted)
     changed = {
         "subject": np.roll(STEP, -3) * np.r_[np.ones(7), np.zeros(3)],  # ends three layers earlier
         "attention": np.roll(BUMP, 3),
@@ -90,7 +90,7 @@ def test_what_only_one_half_shows_fails(planted):
         "subject | rest": STEP * 1.5,
     }
     curves = {**PLANTED, "subject | rest": 0.5 * STEP[::-1]}
-    found = kg.claims({"plain": table_of(curves, odd=(set(other["prompt"]), changed))})
+    found = kg.evidence.claims({"plain": table_of(curves, odd=(set(other["prompt"]), changed))})
     for claim in (
         "subject: the step ends",
         "attention: the peak",
@@ -102,9 +102,9 @@ def test_what_only_one_half_shows_fails(planted):
 
 
 def test_a_step_that_is_a_ramp_on_the_other_half_is_not_sharp(planted):
-    _, other = kg.halves(planted)
+    _, other = kg.stats.halves(planted)
     ramp = {"last": np.linspace(0, 1, LAYERS)}
-    found = kg.claims({"x": table_of(PLANTED, odd=(set(other["prompt"]), ramp))})
+    found = kg.evidence.claims({"x": table_of(PLANTED, odd=(set(other["prompt"]), ramp))})
     line = outcome(found, "last: the step is sharp")
     assert (line["outcome"], line["value"]) == ("failed", "0.8 wide")
     assert float(line["confirmed"].split()[0]) > 7
@@ -112,12 +112,12 @@ def test_a_step_that_is_a_ramp_on_the_other_half_is_not_sharp(planted):
 
 def test_a_wrong_order_is_not_found_and_a_turned_one_fails(planted):
     turned = {**PLANTED, "last": STEP * 1.01, "subject": RISE}
-    assert outcome(kg.claims({"x": table_of(turned)}), "subject, attention, last")["outcome"] == (
-        "not found"
-    )
-    _, other = kg.halves(planted)
+    assert outcome(kg.evidence.claims({"x": table_of(turned)}), "subject, attention, last")[
+        "outcome"
+    ] == ("not found")
+    _, other = kg.stats.halves(planted)
     changed = {"last": STEP * 1.01, "subject": RISE}
-    found = kg.claims({"x": table_of(PLANTED, odd=(set(other["prompt"]), changed))})
+    found = kg.evidence.claims({"x": table_of(PLANTED, odd=(set(other["prompt"]), changed))})
     line = outcome(found, "subject, attention, last")
     assert (line["outcome"], line["note"]) == ("failed", "in 0 % of resamples")
 
@@ -125,7 +125,7 @@ def test_a_wrong_order_is_not_found_and_a_turned_one_fails(planted):
 def test_flat_rows_make_no_claim():
     ramp = np.linspace(1, 0, LAYERS)
     flat = {**PLANTED, "subject": ramp, "last": np.ones(LAYERS), "subject | rest": ramp * 2}
-    found = kg.claims({"plain": table_of(flat)})
+    found = kg.evidence.claims({"plain": table_of(flat)})
     assert outcome(found, "last: the step begins")["outcome"] == "not found"
     assert outcome(found, "subject exceeds relation tokens")["value"] == "at no layer"
     assert outcome(found, "subject: the step is sharp")["value"] == "7.3 wide"
@@ -134,7 +134,7 @@ def test_flat_rows_make_no_claim():
 
 def test_few_relations_decide_nothing():
     curves = {**PLANTED, "subject | rest": 0.5 * STEP[::-1]}
-    found = kg.claims({"plain": table_of(curves, relations=3, per=8)})
+    found = kg.evidence.claims({"plain": table_of(curves, relations=3, per=8)})
     for claim in (
         "attention: the peak",
         "subject, attention, last",
@@ -147,7 +147,7 @@ def test_few_relations_decide_nothing():
 
 def test_every_form_and_window_is_a_line_of_its_own(planted):
     several = {**PLANTED, "attention w1": BUMP}
-    found = kg.claims({"plain": table_of(several), "chat": planted})
+    found = kg.evidence.claims({"plain": table_of(several), "chat": planted})
     peaks = found[found["claim"] == "attention: the peak"]
     assert peaks["form"].tolist() == ["plain", "plain", "chat"]
     assert len(found[found["claim"] == "subject, attention, last"]) == 3
@@ -156,22 +156,22 @@ def test_every_form_and_window_is_a_line_of_its_own(planted):
 def test_a_contrast_that_no_prompt_has_is_no_claim(planted):
     gone = planted[planted["intervention"] != "subject | rest"]
     gone.attrs = planted.attrs
-    found = kg.claims({"plain": gone})
+    found = kg.evidence.claims({"plain": gone})
     assert not found["claim"].str.contains("exceeds").any()
 
 
 def test_refusals(planted):
     with pytest.raises(kg.InputError, match="no tables given"):
-        kg.claims({})
+        kg.evidence.claims({})
     rows = [{"prompt": p, "intervention": "mlp", "layer": 0, "js": 0.1} for p in "ab"]
     described = [{"name": "mlp", "source": "zero()", "window": 1}]
     with pytest.raises(kg.InputError, match="no rows named subject, attention or last"):
-        kg.claims({"plain": build(rows, {"interventions": described})})
+        kg.evidence.claims({"plain": build(rows, {"interventions": described})})
 
 
 def test_the_card_shows_every_claim_once(planted):
-    found = kg.claims({"plain": planted, "chat": planted})
-    figure = kg.claims_card(found)
+    found = kg.evidence.claims({"plain": planted, "chat": planted})
+    figure = kg.figures.claims_card(found)
     (ax,) = figure.axes
     assert len(ax.patches) == len(found)
     rows = [text.get_text() for text in ax.get_yticklabels()]
@@ -183,7 +183,7 @@ def test_the_card_shows_every_claim_once(planted):
     assert figure._suptitle.get_text() == f"{len(found)} held"
     assert [text.get_text() for text in ax.get_xticklabels()] == ["plain", "chat"]
     wrong = found.assign(form=["plain", *["chat"] * (len(found) - 1)])
-    places = {tuple(patch.get_xy()) for patch in kg.claims_card(wrong).axes[0].patches}
+    places = {tuple(patch.get_xy()) for patch in kg.figures.claims_card(wrong).axes[0].patches}
     assert {(0.0, 0.0), (1.0, 0.0)} <= {(float(x), float(y)) for x, y in places}
 
 
@@ -191,11 +191,11 @@ def test_the_card_refuses_other_frames():
     line = {"claim": "c", "form": "f", "corruption": None, "window": None, "value": ""}
     frame = pd.DataFrame([{**line, "confirmed": "", "outcome": "maybe"}])
     with pytest.raises(kg.InputError, match="outcome 'maybe' is none of"):
-        kg.claims_card(frame)
+        kg.figures.claims_card(frame)
     with pytest.raises(kg.InputError, match="no column 'form'"):
-        kg.claims_card(frame.drop(columns="form"))
+        kg.figures.claims_card(frame.drop(columns="form"))
     with pytest.raises(kg.InputError, match="holds no claims"):
-        kg.claims_card(frame.iloc[:0])
+        kg.figures.claims_card(frame.iloc[:0])
 
 
 def without(table, names, prompts):
@@ -211,7 +211,7 @@ def test_an_order_is_one_of_the_same_prompts():
     alone = {f"r{r}-{i}" for r in range(8) for i in range(3)}
     early = {"attention": np.roll(BUMP, -5)}
     table = table_of(PLANTED, odd=(alone, early))
-    paired = kg.claims({"x": without(table, ["subject", "last"], alone)})
+    paired = kg.evidence.claims({"x": without(table, ["subject", "last"], alone)})
     line = outcome(paired, "subject, attention, last")
     assert line["outcome"] == "held"
     assert float(line["value"].split(" < ")[1]) > 4.8  # that of all prompts would be 3
@@ -219,14 +219,14 @@ def test_an_order_is_one_of_the_same_prompts():
 
 def test_prompts_without_a_contrast_leave_the_pair(planted):
     some = without(planted, ["subject | rest"], ["r0-0", "r3-2"])
-    line = outcome(kg.claims({"x": some}), "subject exceeds relation tokens")
+    line = outcome(kg.evidence.claims({"x": some}), "subject exceeds relation tokens")
     assert (line["outcome"], line["value"]) == ("held", "at 0–5")
-    one, _ = kg.halves(planted)
+    one, _ = kg.stats.halves(planted)
     half = without(planted, ["subject | rest"], set(one["prompt"]))
-    assert not kg.claims({"x": half})["claim"].str.contains("exceeds").any()
-    _, other = kg.halves(planted)
+    assert not kg.evidence.claims({"x": half})["claim"].str.contains("exceeds").any()
+    _, other = kg.stats.halves(planted)
     half = without(planted, ["subject | rest"], set(other["prompt"]))
-    line = outcome(kg.claims({"x": half}), "subject exceeds relation tokens")
+    line = outcome(kg.evidence.claims({"x": half}), "subject exceeds relation tokens")
     assert (line["outcome"], line["note"]) == ("undecided", "no prompt has them all on this half")
 
 
@@ -235,13 +235,15 @@ def test_rows_that_no_prompt_has_are_no_claims():
     gone = without(
         table_of(described), ["last noise"], [f"r{r}-{i}" for r in range(8) for i in range(6)]
     )
-    assert kg.claims({"x": gone})["claim"].str.startswith("last: the step begins").sum() == 1
+    assert (
+        kg.evidence.claims({"x": gone})["claim"].str.startswith("last: the step begins").sum() == 1
+    )
 
 
 def test_centroids_are_layers(planted):
     sparse = planted.assign(layer=planted["layer"] * 3)
     sparse.attrs = planted.attrs
-    line = outcome(kg.claims({"x": sparse}), "subject, attention, last")
+    line = outcome(kg.evidence.claims({"x": sparse}), "subject, attention, last")
     assert [round(float(one)) for one in line["value"].split(" < ")] == [8, 15, 22]
 
 

@@ -162,7 +162,7 @@ class TestJson:
             "written": [str(tmp_path / name / "table.parquet") for name in ("f1", "f3")],
         }
 
-        from knockgrid import write_table
+        from knockgrid.runs import write_table
 
         def found(spec, out):
             frame = pd.DataFrame({"outcome": ["confirmed", "failed", "confirmed"]})
@@ -231,7 +231,7 @@ class TestExitCodes:
     def test_3_some_prompts_failed(self, capsys, monkeypatch, folder, tmp_path):
         import knockgrid as kg
 
-        error = kg.PromptsFailed({"rome": "OSError: planted"}, tmp_path)
+        error = kg.runs.PromptsFailed({"rome": "OSError: planted"}, tmp_path)
         code, _, said = self.failing(capsys, monkeypatch, folder, tmp_path, error)
         assert code == 3
         assert said.startswith("knockgrid: ")
@@ -687,7 +687,7 @@ class TestExtras:
 
         monkeypatch.setitem(sys.modules, "sklearn", None)
         with pytest.raises(InputError, match=r'pip install "knockgrid\[probes\]"$'):
-            kg.probe_auc(tiny_llama, prompts, ["last"], layers=[0], progress=False)
+            kg.evidence.probe_auc(tiny_llama, prompts, ["last"], layers=[0], progress=False)
 
     def test_a_figure_of_probes(self, capsys, monkeypatch, tmp_path):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -205,7 +205,7 @@ def test_a_paired_comparison_of_interventions():
     rng = np.random.default_rng(8)
     parts = {name: rng.gamma(1.0, 0.1, size=(24, 3)) for name in ("subject", "control")}
     parts["subject"][:, 2] += 0.3
-    found = kg.compare(made_of(parts, RELATIONS), "subject", "control")
+    found = kg.stats.compare(made_of(parts, RELATIONS), "subject", "control")
     apart = parts["subject"] - parts["control"]
     np.testing.assert_allclose(found.estimate, apart.mean(0))
     np.testing.assert_allclose(found.p, flip_test(apart, [CODES])[0])
@@ -216,7 +216,7 @@ def test_a_paired_comparison_of_interventions():
     assert (found.smallest_p == 2 / 2**8).all()
     assert found.p[2] == 2 / 2**8
     assert found.attrs["knockgrid"]["contrast"] == "subject − control"
-    back = kg.compare(made_of(parts, RELATIONS), "control", "subject")
+    back = kg.stats.compare(made_of(parts, RELATIONS), "control", "subject")
     np.testing.assert_allclose(back.estimate, -found.estimate)
 
 
@@ -224,11 +224,11 @@ def test_interventions_with_other_layer_sets_and_prompt_orders_are_paired():
     rng = np.random.default_rng(9)
     parts = {name: rng.gamma(1.0, 0.1, size=(8, 2)) for name in ("a", "b")}
     made = made_of(parts)
-    plain = kg.compare(made, "a", "b")
+    plain = kg.stats.compare(made, "a", "b")
     made["layers"] = np.where(made.intervention == "a", "0", "0,1")
     mixed = made.sample(frac=1, random_state=1).sort_values("layer", kind="stable")
     mixed.attrs = made.attrs
-    found = kg.compare(mixed.reset_index(drop=True), "a", "b")
+    found = kg.stats.compare(mixed.reset_index(drop=True), "a", "b")
     np.testing.assert_allclose(found.estimate, plain.estimate)
     np.testing.assert_allclose(found.p, plain.p)
 
@@ -239,7 +239,7 @@ def test_a_patch_with_its_dose_is_compared_with_a_knockout_that_has_none():
     made = made_of(parts)
     made["alpha"] = np.where(made.intervention == "patch", 1.0, np.nan)
     made["alpha"] = made["alpha"].astype("Float64")
-    found = kg.compare(made, "patch", "knockout")
+    found = kg.stats.compare(made, "patch", "knockout")
     np.testing.assert_allclose(found.estimate, (parts["patch"] - parts["knockout"]).mean(0))
     assert "alpha" not in found
 
@@ -248,25 +248,25 @@ def test_two_tables_are_paired_by_prompt():
     rng = np.random.default_rng(10)
     one, other = (rng.gamma(1.0, 0.1, size=(24, 2)) for _ in range(2))
     tables = {"A": made_of({"last": one}, RELATIONS), "B": made_of({"last": other}, RELATIONS)}
-    found = kg.compare(tables, "A", "B")
+    found = kg.stats.compare(tables, "A", "B")
     np.testing.assert_allclose(found.estimate, (one - other).mean(0))
     assert found.intervention.tolist() == ["last", "last"]
     back = tables["B"].sort_values("layer", ascending=False)
     back.attrs = tables["B"].attrs
-    again = kg.compare({"A": tables["A"], "B": back}, "A", "B")
+    again = kg.stats.compare({"A": tables["A"], "B": back}, "A", "B")
     np.testing.assert_allclose(again.estimate, found.estimate)
     with pytest.raises(kg.InputError, match="unknown table 'C'"):
-        kg.compare(tables, "A", "C")
+        kg.stats.compare(tables, "A", "C")
     tables["B"].attrs["knockgrid"]["unit"] = "bits"
     with pytest.raises(kg.InputError, match="nats and bits"):
-        kg.compare(tables, "A", "B")
+        kg.stats.compare(tables, "A", "B")
 
 
 def test_groups_are_compared_within_the_relations_that_have_both():
     rng = np.random.default_rng(11)
     values = rng.gamma(1.0, 0.1, size=(24, 1))
     groups = ["FA" if i % 3 else "AH" for i in range(21)] + ["FA"] * 3
-    found = kg.compare(made_of({"last": values}, RELATIONS, groups), "AH", "FA")
+    found = kg.stats.compare(made_of({"last": values}, RELATIONS, groups), "AH", "FA")
     apart = [values[3 * r, 0] - values[3 * r + 1 : 3 * r + 3, 0].mean() for r in range(7)]
     assert found.estimate[0] == pytest.approx(np.mean(apart))
     assert found.p[0] == pytest.approx(flip_test(np.array(apart)[:, None], [np.arange(7)])[0][0])
@@ -278,7 +278,7 @@ def test_groups_are_compared_within_the_relations_that_have_both():
 def test_groups_of_their_own_relations_are_permuted():
     values = np.random.default_rng(12).gamma(1.0, 0.1, size=(24, 2))
     groups = ["AH"] * 12 + ["FA"] * 12
-    found = kg.compare(made_of({"last": values}, RELATIONS, groups), "AH", "FA")
+    found = kg.stats.compare(made_of({"last": values}, RELATIONS, groups), "AH", "FA")
     np.testing.assert_allclose(found.estimate, values[:12].mean(0) - values[12:].mean(0))
     expected, least = permute_test(values, CODES, np.arange(8) < 4)
     np.testing.assert_allclose(found.p, expected)
@@ -292,7 +292,7 @@ def test_cells_without_a_value_are_named():
     made = made_of(parts)
     lost = (made.layer == 1) & (made.prompt == "p5") & (made.intervention == "a")
     made.loc[lost, ["js", "status"]] = [np.nan, "NA: no edge"]
-    found = kg.compare(made, "a", "b")
+    found = kg.stats.compare(made, "a", "b")
     assert found.n_prompts.tolist() == [8, 7]
     assert (found.note == "no value in some cells of 1 prompts: p5").all()
     kept = np.arange(8) != 5
@@ -300,13 +300,13 @@ def test_cells_without_a_value_are_named():
     assert found.estimate[1] == pytest.approx(apart[kept, 1].mean())
     made.loc[lost, "status"] = "ok"
     with pytest.raises(kg.InputError, match="NaN in 1 rows whose status is 'ok'.*'p5'"):
-        kg.compare(made, "a", "b")
+        kg.stats.compare(made, "a", "b")
 
 
 def test_few_clusters_say_what_p_they_can_reach():
     rng = np.random.default_rng(14)
     made = made_of({"a": rng.gamma(1.0, size=(4, 1)) + 9, "b": rng.gamma(1.0, size=(4, 1))})
-    found = kg.compare(made, "a", "b")
+    found = kg.stats.compare(made, "a", "b")
     assert found.p[0] == found.smallest_p[0] == 0.125
     assert found.note[0] == "p cannot be below 0.12 with 4 clusters"
 
@@ -315,7 +315,7 @@ def test_few_clusters_say_what_p_they_can_reach():
 def test_a_test_against_zero_is_refused(zero):
     made = made_of({"a": np.ones((8, 1))})
     with pytest.raises(kg.InputError, match="never negative.*give a control"):
-        kg.compare(made, "a", zero)
+        kg.stats.compare(made, "a", zero)
 
 
 def test_what_comparisons_refuse():
@@ -334,20 +334,20 @@ def test_what_comparisons_refuse():
     ):
         bad.attrs = made.attrs
         with pytest.raises(kg.InputError, match=words):
-            kg.compare(bad, "a", "b")
+            kg.stats.compare(bad, "a", "b")
     with pytest.raises(kg.InputError, match="both sides are 'a'"):
-        kg.compare(made, "a", "a")
+        kg.stats.compare(made, "a", "a")
     with pytest.raises(kg.InputError, match="unknown intervention 'c'"):
-        kg.compare(made, "a", "c")
+        kg.stats.compare(made, "a", "c")
     groups = ["x"] * 7 + ["y"]
     lonely = made_of({"a": values}, ["r"] * 8, groups)
     with pytest.raises(kg.InputError, match="group 'y' has 1 prompt;"):
-        kg.compare(lonely, "x", "y")
+        kg.stats.compare(lonely, "x", "y")
     with pytest.raises(kg.InputError, match="unknown group 'z'"):
-        kg.compare(lonely, "x", "z")
+        kg.stats.compare(lonely, "x", "z")
     nested = made_of({"a": values}, ["r0"] * 2 + ["r1"] * 2 + ["r2"] * 4, ["x"] * 4 + ["y"] * 4)
     with pytest.raises(kg.InputError, match="group 'y' lies in 1 relation"):
-        kg.compare(nested, "x", "y")
+        kg.stats.compare(nested, "x", "y")
 
 
 # cluster_mass
@@ -362,7 +362,7 @@ def patchy(rng, n=24):
 def test_a_patch_that_is_there_is_found():
     parts = patchy(np.random.default_rng(16))
     made = made_of(parts, RELATIONS, columns=("layer", "token"))
-    found = kg.cluster_mass(made, "a", "b")
+    found = kg.stats.cluster_mass(made, "a", "b")
     first = found.iloc[0]
     assert set(product((2, 3), (1, 2))) <= set(first["cells"])
     assert first["sign"] == 1
@@ -415,19 +415,19 @@ def test_the_mass_of_a_patch_shrinks_where_clusters_cross():
 def test_what_patches_refuse_and_when_there_are_none():
     parts = {name: np.ones((8, 2, 2)) for name in ("a", "b")}
     made = made_of(parts, columns=("layer", "token"))
-    assert kg.cluster_mass(made, "a", "b").empty
+    assert kg.stats.cluster_mass(made, "a", "b").empty
     with pytest.raises(kg.InputError, match="alpha 5 is not between 0 and 1"):
-        kg.cluster_mass(made, "a", "b", alpha=5)
+        kg.stats.cluster_mass(made, "a", "b", alpha=5)
     with pytest.raises(kg.InputError, match="give 'token' or 'position'"):
-        kg.cluster_mass(made, "a", "b", columns="head")
+        kg.stats.cluster_mass(made, "a", "b", columns="head")
     heads = made_of(parts, columns=("layer", "head"))
     with pytest.raises(kg.InputError, match="has several cells"):
-        kg.cluster_mass(heads, "a", "b")
+        kg.stats.cluster_mass(heads, "a", "b")
     with pytest.raises(kg.InputError, match="cannot be flipped by one cluster"):
-        kg.cluster_mass(made, "a", "b", by={f"p{i}": 0 for i in range(8)})
+        kg.stats.cluster_mass(made, "a", "b", by={f"p{i}": 0 for i in range(8)})
     groups = made_of({"a": np.ones((8, 2, 2))}, None, ["x", "y"] * 4, ("layer", "token"))
     with pytest.raises(kg.InputError, match="for groups take compare"):
-        kg.cluster_mass(groups, "x", "y")
+        kg.stats.cluster_mass(groups, "x", "y")
 
 
 # onset and peak
@@ -459,7 +459,7 @@ def test_onset_of_rows_that_rise_fall_and_stay():
         "subject": np.outer(np.linspace(0.8, 1.2, 12), RISE[::-1]),
         "flat": np.full((12, 8), 0.3),
     }
-    found = kg.onset(made_of(parts)).set_index("intervention")
+    found = kg.stats.onset(made_of(parts)).set_index("intervention")
     assert found.onset["last"] == pytest.approx(4.0)
     assert found.offset["subject"] == pytest.approx(3.0)
     expected = 5 + (0.54 - 0.5) / 0.08 - 2.5
@@ -475,23 +475,23 @@ def test_onset_of_rows_that_rise_fall_and_stay():
 
 def test_onset_below_the_noise_floor_or_six_clusters_has_no_number():
     made = made_of({"last": np.outer(np.ones(12), RISE)}, noise_floor=0.7)
-    found = kg.onset(made)
+    found = kg.stats.onset(made)
     assert found.note[0] == "the maximum is not above the noise floor"
     assert np.isnan(found.onset[0])
     made.attrs["knockgrid"]["noise_floor"] = {"js": 0.5}
-    assert kg.onset(made).onset[0] == pytest.approx(4.0)
-    few = kg.onset(made_of({"last": np.outer(np.ones(5), RISE)}))
+    assert kg.stats.onset(made).onset[0] == pytest.approx(4.0)
+    few = kg.stats.onset(made_of({"last": np.outer(np.ones(5), RISE)}))
     assert few.onset[0] == pytest.approx(4.0)
     assert np.isnan(few.onset_low[0])
     assert "only 5 prompts: no interval, which needs 6" in few.note[0]
-    nothing = kg.onset(made_of({"last": np.zeros((8, 4))}))
+    nothing = kg.stats.onset(made_of({"last": np.zeros((8, 4))}))
     assert np.isnan(nothing.onset[0])
 
 
 def test_the_onset_interval_reads_the_expanded_percentiles():
     rng = np.random.default_rng(24)
     values = 1 / (1 + np.exp(-2 * (np.arange(8.0) - rng.normal(4, 1, size=(12, 1)))))
-    found = kg.onset(made_of({"last": values}))
+    found = kg.stats.onset(made_of({"last": values}))
     drawn = resample(values, [np.arange(12)])
     ends = np.quantile(rising(drawn.means, np.arange(8.0), 0.5), widened(0.95, 12))
     assert (found.onset_low[0], found.onset_high[0]) == (pytest.approx(ends[0]), ends[1])
@@ -503,12 +503,12 @@ def test_what_onset_refuses():
     back = made.sort_values("layer", ascending=False)
     back.attrs = made.attrs
     with pytest.raises(kg.InputError, match="in increasing order; got 7, 6, 5"):
-        kg.onset(back)
+        kg.stats.onset(back)
     with pytest.raises(kg.InputError, match="two layers or more"):
-        kg.onset(made[made.layer == 3])
+        kg.stats.onset(made[made.layer == 3])
     for share in (0.0, 1.0, 50):
         with pytest.raises(kg.InputError, match="give 0.5 for half"):
-            kg.onset(made, share=share)
+            kg.stats.onset(made, share=share)
 
 
 def test_the_onset_interval_covers_the_onset():
@@ -526,7 +526,7 @@ def test_the_onset_interval_covers_the_onset():
     made = made_of({"last": np.zeros((48, 16))}, relations)
     for _ in range(120):
         made["js"] = steps(codes).ravel()
-        found = kg.onset(made, resamples=299)
+        found = kg.stats.onset(made, resamples=299)
         held += bool(found.onset_low[0] <= truth <= found.onset_high[0])
     assert held / 120 >= 0.95 - 3 * 0.02
 
@@ -552,12 +552,12 @@ def test_the_confidence_set_holds_the_peak():
 def test_a_peak_in_the_table():
     rng = np.random.default_rng(20)
     values = curves(rng, np.array([0.1, 0.5, 0.51, 0.1]), CODES, noise=0.2)
-    found = kg.peak(made_of({"last": values, "flat": np.full((24, 4), 0.3)}, RELATIONS))
+    found = kg.stats.peak(made_of({"last": values, "flat": np.full((24, 4), 0.3)}, RELATIONS))
     assert found.confidence_set[0] == (1, 2)
     assert found.peak[0] == values.mean(0).argmax()
     assert found.cluster[0] == "8 relations"
     assert found.confidence_set[1] == (0, 1, 2, 3)  # nothing says which
-    few = kg.peak(made_of({"last": values[:4]}))
+    few = kg.stats.peak(made_of({"last": values[:4]}))
     assert few.confidence_set[0] is None
     assert "only 4 prompts" in few.note[0]
 
@@ -567,14 +567,14 @@ def test_a_layer_without_values_is_no_peak():
     made = made_of({"last": values}, RELATIONS)
     lost = made.layer == 1
     made.loc[lost, ["js", "status"]] = [np.nan, "NA: no edge"]
-    found = kg.peak(made)
+    found = kg.stats.peak(made)
     assert 1 not in found.confidence_set[0]
     assert found.peak[0] in (0, 2)
 
 
 def test_results_keep_the_metadata():
     made = made_of({"a": np.ones((8, 2)), "b": np.zeros((8, 2))}, unit="nats")
-    for found in (kg.compare(made, "a", "b"), kg.onset(made), kg.peak(made)):
+    for found in (kg.stats.compare(made, "a", "b"), kg.stats.onset(made), kg.stats.peak(made)):
         assert isinstance(found, pd.DataFrame)
         assert found.attrs["knockgrid"]["unit"] == "nats"
 

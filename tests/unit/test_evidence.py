@@ -209,7 +209,7 @@ def table_of(groups=("FA", "UH"), **metadata):
 
 
 def test_a_treatment_stands_beside_its_contrasts_in_every_group():
-    figure = kg.contrast_curves(table_of(), by="group", order=["UH", "FA"])
+    figure = kg.figures.contrast_curves(table_of(), by="group", order=["UH", "FA"])
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["UH, n = 7", "FA, n = 7"]
     for ax, scale in zip(figure.axes, (1 + 10 / 20, 1 + 3 / 20), strict=True):
         assert [line.get_label() for line in ax.lines] == ["Subj.", "bos"]
@@ -221,19 +221,19 @@ def test_a_treatment_stands_beside_its_contrasts_in_every_group():
 
 def test_a_visible_floor_is_a_line_and_an_invisible_one_is_not():
     for floor, lines in ((0.02, 3), (1e-9, 2)):
-        figure = kg.contrast_curves(table_of(noise_floor={"js": floor}))
+        figure = kg.figures.contrast_curves(table_of(noise_floor={"js": floor}))
         assert len(figure.axes[0].lines) == lines
 
 
 def test_contrast_curves_refuse_what_they_cannot_draw():
     with pytest.raises(kg.InputError, match="unknown group 'AH'"):
-        kg.contrast_curves(table_of(), by="group", order=["AH"])
+        kg.figures.contrast_curves(table_of(), by="group", order=["AH"])
     with pytest.raises(kg.InputError, match="unknown column 'grp'"):
-        kg.contrast_curves(table_of(), by="grp")
+        kg.figures.contrast_curves(table_of(), by="grp")
     plain = table_of()
     plain.attrs["knockgrid"]["interventions"] = []
     with pytest.raises(kg.InputError, match="the table has no contrasts"):
-        kg.contrast_curves(plain)
+        kg.figures.contrast_curves(plain)
 
 
 def test_groups_of_ones_own_are_no_labels():

@@ -80,7 +80,7 @@ def test_a_second_thread_is_refused_in_the_middle_of_a_pass(tiny_llama, tower, w
     calls = {
         "sweep": lambda: swept(tiny_llama, tower),
         "known": lambda: kg.known(tiny_llama, [tower]),
-        "off_manifold": lambda: kg.off_manifold(
+        "off_manifold": lambda: kg.evidence.off_manifold(
             tiny_llama, [tower], kg.knockout(), layers=[0], progress=False
         ),
         "reference": lambda: swept(tiny_llama, tower, executor="reference"),

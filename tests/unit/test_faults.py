@@ -265,7 +265,7 @@ def test_rows_that_were_written_again_with_another_number(run, shard):
         assert RunFolder(run).state(2, read_manifest(run)) == "missing"
     path.write_bytes((path.parent / f"{SHARD}.damaged-1").read_bytes())
     with pytest.raises(kg.InputError, match="its rows are not those that were written"):
-        kg.compact(run)
+        kg.runs.compact(run)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
@@ -330,7 +330,7 @@ def test_an_ended_run_without_one_of_its_shards_is_no_whole_one(run, bench):
         table = kg.open_run(run)
     assert set(table["prompt"]) < set(bench.table["prompt"])
     with pytest.raises(kg.InputError, match="is not finished"):
-        kg.compact(run)
+        kg.runs.compact(run)
 
 
 def test_the_whole_run_before_its_files_have_their_place(bench):

@@ -174,8 +174,8 @@ def test_probe_twin_has_the_auc_its_control_and_what_is_not_used():
     moved = family("position", ["last_q", "-1"])
     moved = moved[moved["layer"] < 3]
     moved.attrs = {"knockgrid": {"unit": "nats"}}
-    apart = kg.readable_not_used(probed(0.4), moved)
-    whole = kg.probe_twin(probed(0.4), moved, apart)
+    apart = kg.evidence.readable_not_used(probed(0.4), moved)
+    whole = kg.figures.probe_twin(probed(0.4), moved, apart)
     axes = [ax for ax in whole.axes if ax.get_title()]
     assert [ax.get_title() for ax in axes] == [
         "probe (2 seeds)",
@@ -193,7 +193,7 @@ def test_probe_twin_has_the_auc_its_control_and_what_is_not_used():
     np.testing.assert_allclose(last, apart.to_numpy())
     assert texts(axes[3].get_xticklabels()) == ["last_q", "-1"]
     assert all(ax.yaxis.get_inverted() for ax in axes)
-    signed = kg.probe_twin(probed(0.4), moved, diverging=True)
+    signed = kg.figures.probe_twin(probed(0.4), moved, diverging=True)
     assert array(signed.axes[0])[1] == (0.0, 1.0)
     assert signed.axes[0].collections[0].cmap.name == "RdBu_r"
 
@@ -210,10 +210,10 @@ def group(shift, prompts=("rome", "oslo")):
 
 
 def test_a_difference_is_paired_by_prompt():
-    paired = kg.difference(group(0.0), group(0.25, ("rome",)))
+    paired = kg.stats.difference(group(0.0), group(0.25, ("rome",)))
     np.testing.assert_allclose(paired.js, 0.25)
     assert paired.attrs["knockgrid"]["paired"]
-    apart = kg.difference(group(0.0), group(0.25, ("lima",)))
+    apart = kg.stats.difference(group(0.0), group(0.25, ("lima",)))
     np.testing.assert_allclose(apart.js, 0.25 - 0.5)  # rome and oslo have a mean of 0.5 more
     assert not apart.attrs["knockgrid"]["paired"]
 
@@ -222,9 +222,9 @@ def test_differences_that_mean_nothing_are_refused():
     other = group(0.0)
     other.attrs = {"knockgrid": {"unit": "bits"}}
     with pytest.raises(kg.InputError, match="in nats and bits"):
-        kg.difference(group(0.0), other)
+        kg.stats.difference(group(0.0), other)
     with pytest.raises(kg.InputError, match="unknown metric 'kl'"):
-        kg.difference(group(0.0), group(0.0), "kl")
+        kg.stats.difference(group(0.0), group(0.0), "kl")
 
 
 def test_side_by_side_shares_a_scale_and_centres_the_difference():
@@ -244,29 +244,29 @@ def test_side_by_side_shares_a_scale_and_centres_the_difference():
 def test_an_interval_holds_the_mean_and_names_its_clusters():
     made = group(0.0, tuple(f"p{i}" for i in range(12)))
     made["js"] /= 20  # a JS divergence is at most ln 2, where intervals end
-    low, high = kg.bounds(made)
+    low, high = kg.stats.bounds(made)
     mean = kg.grid(made).loc["last"].to_numpy()
     assert (low.js.to_numpy() < mean).all()
     assert (mean < high.js.to_numpy()).all()
-    found = kg.mean_interval(made)
+    found = kg.stats.mean_interval(made)
     np.testing.assert_array_equal(low.js, found.low)
     np.testing.assert_array_equal(high.js, found.high)
-    titles = [ax.get_title() for ax in kg.interval(made).axes if ax.get_title()]
+    titles = [ax.get_title() for ax in kg.figures.interval(made).axes if ax.get_title()]
     assert titles == [
         "lower end (95 %, 12 prompts)",
         "mean (n = 12 prompts)",
         "upper end (95 %, 12 prompts)",
     ]
     with pytest.raises(kg.InputError, match="two prompts or more"):
-        kg.bounds(group(0.0, ("rome",)))
+        kg.stats.bounds(group(0.0, ("rome",)))
 
 
 def test_without_six_clusters_the_interval_shows_the_extreme_ones():
     few = group(0.0)
-    low, high = kg.bounds(few)
+    low, high = kg.stats.bounds(few)
     assert low.js.isna().all()
     assert (high.status == "NA: only 2 prompts: no interval, which needs 6").all()
-    axes = [ax for ax in kg.interval(few).axes if ax.get_title()]
+    axes = [ax for ax in kg.figures.interval(few).axes if ax.get_title()]
     assert [ax.get_title() for ax in axes] == [
         "lowest of 2 prompts",
         "mean (n = 2 prompts)",
@@ -287,12 +287,12 @@ def test_redundancy_sums_the_layers_of_the_set():
             ("from", 1, "1", 0.2),
         ]
     ]
-    found = kg.redundancy(build(rows, {"unit": "nats"}), "only", "from")
+    found = kg.stats.redundancy(build(rows, {"unit": "nats"}), "only", "from")
     np.testing.assert_allclose(found.js, [-0.4, 0.0], atol=1e-12)
     with pytest.raises(kg.InputError, match="no intervention 'single'; it has only, from"):
-        kg.redundancy(build(rows, {}), "single", "from")
+        kg.stats.redundancy(build(rows, {}), "single", "from")
     with pytest.raises(kg.InputError, match="layer 0 of the set at layer 0 has no cell of 'only'"):
-        kg.redundancy(build(rows[1:], {}), "only", "from")
+        kg.stats.redundancy(build(rows[1:], {}), "only", "from")
 
 
 def test_redundancy_keeps_tokens_apart_and_says_what_is_missing():
@@ -305,13 +305,15 @@ def test_redundancy_keeps_tokens_apart_and_says_what_is_missing():
             ("from", 0, "0,1", 0.7 * by),
         ]
     ]
-    found = kg.redundancy(build(rows, {"unit": "nats"}), "only", "from")
+    found = kg.stats.redundancy(build(rows, {"unit": "nats"}), "only", "from")
     np.testing.assert_allclose(found.js, [-0.4, -4.0])
     rows[1]["status"], rows[1]["js"] = "NA: no edge", None
-    holed = kg.redundancy(build([{"status": "ok", **row} for row in rows], {}), "only", "from")
+    holed = kg.stats.redundancy(
+        build([{"status": "ok", **row} for row in rows], {}), "only", "from"
+    )
     assert holed.status.str.startswith("NA").tolist() == [True, False]
     with pytest.raises(kg.InputError, match="several cells for one layer and token"):
-        kg.redundancy(build([*rows, rows[0]], {}), "only", "from")
+        kg.stats.redundancy(build([*rows, rows[0]], {}), "only", "from")
 
 
 def test_contrasts_use_what_a_grid_shows():
@@ -320,9 +322,9 @@ def test_contrasts_use_what_a_grid_shows():
         for p, js, status in [("a", 0.1, "ok"), ("b", 0.9, "NA: wrong")]
     ]
     other = [{**row, "js": js} for row, js in zip(rows, (0.1, 2.7), strict=True)]
-    np.testing.assert_allclose(kg.difference(build(rows, {}), build(other, {})).js, 0.0)
+    np.testing.assert_allclose(kg.stats.difference(build(rows, {}), build(other, {})).js, 0.0)
     with pytest.raises(kg.InputError, match="infinite in some cells"):
-        kg.bounds(group(0.0).assign(js=[0.1, np.inf, 0.3, 0.1, 0.2, 0.3]))
+        kg.stats.bounds(group(0.0).assign(js=[0.1, np.inf, 0.3, 0.1, 0.2, 0.3]))
 
 
 def test_a_short_prompt_of_a_family_of_indices():
@@ -343,4 +345,4 @@ def test_probes_and_sweeps_of_other_lengths_are_not_compared():
     probes.attrs["knockgrid"]["n_tokens"] = 8
     moved.attrs = {"knockgrid": {"n_tokens": 9}}
     with pytest.raises(kg.InputError, match="n_tokens=8 and the sweep with 9"):
-        kg.readable_not_used(probes, moved)
+        kg.evidence.readable_not_used(probes, moved)

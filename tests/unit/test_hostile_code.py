@@ -21,7 +21,7 @@ def test_a_pickle_under_another_name_is_not_loaded(tmp_path, name, protocol):
     content = pickle.dumps(MakesAFolder(marker), protocol)
     (tmp_path / name).write_bytes(content)
     if name[0] == "t":
-        refused(kg.read_table, tmp_path / name)
+        refused(kg.runs.read_table, tmp_path / name)
     elif name.endswith("yaml"):
         refused(read_spec, tmp_path / name, {})
     else:

@@ -76,16 +76,16 @@ def test_paths_that_are_none(tmp_path):
 
 def test_a_damaged_table_is_refused(tmp_path):
     table = build([{"prompt": "rome", "intervention": "last", "layer": 0, "js": 0.4}], {})
-    content = kg.write_table(table, tmp_path / "a.parquet").read_bytes()
+    content = kg.runs.write_table(table, tmp_path / "a.parquet").read_bytes()
     for cut in (4, 40, len(content) // 2, -5):
         (tmp_path / "b.parquet").write_bytes(content[:cut])
-        refused(kg.read_table, tmp_path / "b.parquet")
+        refused(kg.runs.read_table, tmp_path / "b.parquet")
     for metadata in ("[", "[]", "1", "[" * 10**5):
         arrow = pq.read_table(tmp_path / "a.parquet")
         pq.write_table(
             arrow.replace_schema_metadata({"knockgrid": metadata}), tmp_path / "c.parquet"
         )
-        assert "damaged" in refused(kg.read_table, tmp_path / "c.parquet")
+        assert "damaged" in refused(kg.runs.read_table, tmp_path / "c.parquet")
 
 
 def test_a_damaged_recipe_is_refused(tmp_path):

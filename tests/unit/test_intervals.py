@@ -239,29 +239,29 @@ RELATIONS = [f"r{i // 2}" for i in range(16)]
     ],
 )
 def test_what_clusters_are_taken_by_themselves(relations, subjects, words, counts):
-    found = kg.clusters(made_of(np.zeros((16, 1)), relations, subjects))
+    found = kg.stats.clusters(made_of(np.zeros((16, 1)), relations, subjects))
     assert found.words == words
     assert found.counts == counts
 
 
 def test_clusters_by_name_and_by_mapping():
     made = made_of(np.zeros((4, 1)), ["a", "a", "b", "b"], ["Rome", "rome ", "Oslo", "Bern"])
-    assert kg.clusters(made, "subject").labels["subject"] == ("rome", "rome", "oslo", "bern")
-    assert kg.clusters(made, ("relation", "subject")).counts == (2, 3)
-    assert kg.clusters(made, "prompt").counts == (4,)
+    assert kg.stats.clusters(made, "subject").labels["subject"] == ("rome", "rome", "oslo", "bern")
+    assert kg.stats.clusters(made, ("relation", "subject")).counts == (2, 3)
+    assert kg.stats.clusters(made, "prompt").counts == (4,)
     by = {"p0": 1, "p1": 2, "p2": 1, "p3": 2}
-    assert kg.clusters(made, by).codes()[0].tolist() == [0, 1, 0, 1]
+    assert kg.stats.clusters(made, by).codes()[0].tolist() == [0, 1, 0, 1]
     with pytest.raises(kg.InputError, match="no cluster in the mapping \\(p3\\)"):
-        kg.clusters(made, {"p0": 1, "p1": 2, "p2": 1})
+        kg.stats.clusters(made, {"p0": 1, "p1": 2, "p2": 1})
     with pytest.raises(kg.InputError, match="names no clusters"):
-        kg.clusters(made, "group")
+        kg.stats.clusters(made, "group")
     with pytest.raises(kg.InputError, match="16 of 16 prompts have no relation"):
-        kg.clusters(made_of(np.zeros((16, 1))), "relation")
+        kg.stats.clusters(made_of(np.zeros((16, 1))), "relation")
 
 
 def test_the_table_says_mean_interval_and_clusters():
     values = np.random.default_rng(12).gamma(1.0, 0.1, size=(16, 3))
-    found = kg.mean_interval(made_of(values, RELATIONS))
+    found = kg.stats.mean_interval(made_of(values, RELATIONS))
     np.testing.assert_allclose(found["mean"], values.mean(0))
     codes = np.repeat(np.arange(8), 2)
     ends = interval(resample(values, [codes]), np.zeros(3, dtype=int))
@@ -271,7 +271,7 @@ def test_the_table_says_mean_interval_and_clusters():
     assert (found.cluster == "8 relations").all()
     assert (found.n_prompts == 16).all()
     assert (found.note == "").all()
-    narrow = kg.mean_interval(made_of(values, RELATIONS), level=0.5)
+    narrow = kg.stats.mean_interval(made_of(values, RELATIONS), level=0.5)
     assert (narrow.high < found.high).all()
 
 
@@ -282,7 +282,7 @@ def test_bands_belong_to_one_row():
     wild = made_of(rng.gamma(0.05, 9.0, size=(16, 3)), RELATIONS, name="wild")
     both = pd.concat([one, wild], ignore_index=True)
     both.attrs = one.attrs
-    alone, beside = kg.mean_interval(one), kg.mean_interval(both)
+    alone, beside = kg.stats.mean_interval(one), kg.stats.mean_interval(both)
     np.testing.assert_allclose(beside.band_high[:3], alone.band_high)
 
 
@@ -291,21 +291,21 @@ def test_divergences_are_cut_at_zero_and_other_metrics_are_not():
     values[:3] = 0.2
     made = made_of(values)
     made["mine"] = made["js"]
-    assert kg.mean_interval(made).low[0] == 0.0
-    assert kg.mean_interval(made).band_low[0] == 0.0
-    assert kg.mean_interval(made, "mine").low[0] < 0.0
+    assert kg.stats.mean_interval(made).low[0] == 0.0
+    assert kg.stats.mean_interval(made).band_low[0] == 0.0
+    assert kg.stats.mean_interval(made, "mine").low[0] < 0.0
 
 
 def test_below_six_clusters_there_are_values_and_no_interval():
     values = np.random.default_rng(14).gamma(1.0, size=(10, 2))
     made = made_of(values, [f"r{i // 2}" for i in range(10)])
-    found = kg.mean_interval(made)
+    found = kg.stats.mean_interval(made)
     assert found[["low", "high", "band_low", "band_high"]].isna().all(axis=None)
     assert set(found.note) == {"only 5 relations: no interval, which needs 6"}
-    each = kg.per_cluster(made)
+    each = kg.stats.per_cluster(made)
     assert each.cluster.tolist() == [f"r{i}" for i in range(5) for _ in range(2)]
     np.testing.assert_allclose(each["mean"], values.reshape(5, 2, 2).mean(1).ravel())
-    six = kg.mean_interval(made_of(values[:6]))
+    six = kg.stats.mean_interval(made_of(values[:6]))
     assert six.low.notna().all()
 
 
@@ -314,13 +314,13 @@ def test_cells_that_lack_prompts_are_named_and_count_their_own_clusters():
     made = made_of(values, RELATIONS)
     lost = (made.layer == 1) & made.prompt.isin(["p0", "p1", "p2", "p3", "p4", "p5"])
     made.loc[lost, ["js", "status"]] = [np.nan, "NA: no edge"]
-    found = kg.mean_interval(made)
+    found = kg.stats.mean_interval(made)
     assert found.n_prompts.tolist() == [16, 10]
     assert found.n_clusters.tolist() == [8, 5]
     assert found["mean"][1] == pytest.approx(values[6:, 1].mean())
     assert np.isnan(found.low[1])
     assert "no value in some cells of 6 prompts: p0, p1, p2, p3, …" in found.note[0]
-    each = kg.per_cluster(made)
+    each = kg.stats.per_cluster(made)
     assert each[(each.cluster == "r0") & (each.layer == 1)]["mean"].isna().all()
 
 
@@ -336,19 +336,19 @@ def test_what_intervals_refuse():
         (made.drop(columns="status"), "no column 'status'"),
     ):
         with pytest.raises(kg.InputError, match=words):
-            kg.mean_interval(bad)
+            kg.stats.mean_interval(bad)
     with pytest.raises(kg.InputError, match="did you mean 'js'"):
-        kg.mean_interval(made, "jss")
+        kg.stats.mean_interval(made, "jss")
     with pytest.raises(kg.InputError, match="give 0.95"):
-        kg.mean_interval(made, level=95)
+        kg.stats.mean_interval(made, level=95)
     with pytest.raises(kg.InputError, match="unknown method 'bca'"):
-        kg.mean_interval(made, method="bca")
+        kg.stats.mean_interval(made, method="bca")
 
 
 def test_the_intraclass_correlation_against_the_variance_components():
     codes, z = draw(np.random.default_rng(16), np.full(300, 5), 0.3, runs=1)
     relations = [f"r{code}" for code in codes]
-    found = kg.cluster_correlation(made_of(z, relations))
+    found = kg.stats.cluster_correlation(made_of(z, relations))
     assert found.correlation[0] == pytest.approx(0.3, abs=0.04)
     assert found.n_clusters[0] == 300
     # unequal sizes, by the sums of squares of a textbook table
@@ -357,18 +357,22 @@ def test_the_intraclass_correlation_against_the_variance_components():
     inside = (14 / 3 + 2) / 3
     size = 5 - 13 / 5
     expected = (between - inside) / (between + (size - 1) * inside)
-    assert kg.cluster_correlation(made_of(values, few)).correlation[0] == pytest.approx(expected)
+    assert kg.stats.cluster_correlation(made_of(values, few)).correlation[0] == pytest.approx(
+        expected
+    )
     with pytest.raises(kg.InputError, match="nothing lies between clusters"):
-        kg.cluster_correlation(made_of(values), by=dict.fromkeys(("p0", "p1", "p2", "p3", "p4"), 1))
+        kg.stats.cluster_correlation(
+            made_of(values), by=dict.fromkeys(("p0", "p1", "p2", "p3", "p4"), 1)
+        )
 
 
 def test_positions_of_the_answer_belong_together_whatever_their_token():
     made = made_of(np.ones((8, 1)))
     made["position"], made["token"] = "exact_answer_last", np.arange(8)
     made["token"] = made["token"].astype("Int64")
-    assert kg.mean_interval(made).n_prompts.tolist() == [8]
+    assert kg.stats.mean_interval(made).n_prompts.tolist() == [8]
     made["position"] = None
-    assert len(kg.mean_interval(made)) == 8
+    assert len(kg.stats.mean_interval(made)) == 8
 
 
 def test_intervals_end_where_the_measure_does():
@@ -380,7 +384,7 @@ def test_intervals_end_where_the_measure_does():
     ]
     for unit, most in (("nats", np.log(2)), ("bits", 1.0)):
         made = build(rows, {"unit": unit})
-        plain, js = kg.mean_interval(made, "kl"), kg.mean_interval(made, "js")
+        plain, js = kg.stats.mean_interval(made, "kl"), kg.stats.mean_interval(made, "js")
         assert plain.high[0] > np.log(2)
         assert js.high[0] == min(plain.high[0], most)
         assert js.band_high[0] == min(plain.band_high[0], most)

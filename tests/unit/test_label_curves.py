@@ -119,7 +119,7 @@ def test_what_attention_brings_is_that_of_every_head_by_hand_llama(
 ):
     import knockgrid as kg
 
-    table = kg.subject_attention(tiny_llama, prompts, frame)
+    table = kg.evidence.subject_attention(tiny_llama, prompts, frame)
     for prompt in prompts[:7]:
         rows = table[table.prompt == prompt.id].set_index("layer")
         for layer in range(4):
@@ -138,7 +138,7 @@ def test_what_attention_brings_with_biases_gpt2(
     bridge = biased_gpt2
     model = plain_gpt2(bridge)
     assert model.transformer.h[0].attn.c_proj.bias.abs().min() > 0
-    table = kg.subject_attention(bridge, prompts, frame, layers=[2, 0])
+    table = kg.evidence.subject_attention(bridge, prompts, frame, layers=[2, 0])
     assert table.attrs["knockgrid"]["layer_order"] == [2, 0]
     for prompt in prompts[:7]:
         ids = torch.tensor([tiny_tokenizer(prompt.text)["input_ids"]])
@@ -169,7 +169,7 @@ def test_attention_that_is_no_weighted_sum_is_refused(tiny_llama, prompts, frame
 def test_norms_of_the_subject_and_their_ratios(tiny_llama, prompts, frame, outputs, subject_tokens):
     import knockgrid as kg
 
-    table = kg.subject_norm(tiny_llama, prompts, frame, layers=[3, 1])
+    table = kg.evidence.subject_norm(tiny_llama, prompts, frame, layers=[3, 1])
     expected = {
         (p.id, layer): float(outputs(p.text)[layer, subject_tokens(p)].norm(dim=1).mean())
         for p in prompts[:7]
@@ -188,7 +188,7 @@ def test_norms_of_the_subject_and_their_ratios(tiny_llama, prompts, frame, outpu
         text.get_text() for text in kg.layer_curve(table, "subject_norm").get_legend().get_texts()
     ]
     assert lines == [*("FA-high (n = 2)", "FA-low (n = 1)", "AH (n = 3)", "UH (n = 1)")]
-    ratio = kg.norm_ratio(table)
+    ratio = kg.evidence.norm_ratio(table)
     assert ratio.intervention.unique().tolist() == ["AH/FA", "UH/FA"]
     for layer in (3, 1):
         fa = np.mean([expected[SUBJECTS[i], layer] for i in (0, 1, 4)])
@@ -201,11 +201,11 @@ def test_norms_of_the_subject_and_their_ratios(tiny_llama, prompts, frame, outpu
     names = [text.get_text() for text in legend.get_texts()]
     assert names == ["AH/FA (n = 3)", "UH/FA (n = 1)"]
     with pytest.raises(kg.InputError, match="no prompt is FA-high or FA-low"):
-        kg.norm_ratio(table[table.group == "AH"])
+        kg.evidence.norm_ratio(table[table.group == "AH"])
     with pytest.raises(kg.InputError, match="no prompt is AH or UH"):
-        kg.norm_ratio(table[table.group == "FA-low"])
+        kg.evidence.norm_ratio(table[table.group == "FA-low"])
     with pytest.raises(kg.InputError, match="no table of subject_norm"):
-        kg.norm_ratio(table.drop(columns="subject_norm"))
+        kg.evidence.norm_ratio(table.drop(columns="subject_norm"))
 
 
 def test_similarity_is_the_mean_over_pairs_and_na_for_one_alone(
@@ -213,7 +213,7 @@ def test_similarity_is_the_mean_over_pairs_and_na_for_one_alone(
 ):
     import knockgrid as kg
 
-    table = kg.last_similarity(tiny_llama, prompts, frame, layers=[0, 2])
+    table = kg.evidence.last_similarity(tiny_llama, prompts, frame, layers=[0, 2])
     for layer in (0, 2):
         here = table[table.layer == layer]
         states = {p.id: outputs(p.text)[layer, -1] for p in prompts}
@@ -255,8 +255,8 @@ def test_the_probe_of_right_against_wrong_is_that_of_error_detection(tiny_llama,
 
     right = set(frame.prompt[frame.correct])
     few = {"layers": [3, 0], "seeds": 2, "folds": 2, "progress": False}
-    found = kg.label_probe(tiny_llama, prompts[:7], frame, **few)
-    other = kg.probe_auc(
+    found = kg.evidence.label_probe(tiny_llama, prompts[:7], frame, **few)
+    other = kg.evidence.probe_auc(
         tiny_llama,
         prompts[:7],
         ["last", "subject"],
@@ -274,12 +274,12 @@ def test_the_probe_of_right_against_wrong_is_that_of_error_detection(tiny_llama,
     assert kg.position_heatmap(found, "auc").get_title() == f"n = {seeds} seed{s}"
     said = found.attrs["knockgrid"]
     assert (said["n_positive"], said["n_negative"]) == (4, 3)
-    narrow = kg.label_probe(tiny_llama, prompts, frame, between=("FA", "AH"), **few)
+    narrow = kg.evidence.label_probe(tiny_llama, prompts, frame, between=("FA", "AH"), **few)
     assert (narrow.n_prompts.unique(), narrow.n_incorrect.unique()) == ([6], [3])
     assert narrow.attrs["knockgrid"]["statistics"]["auc"] == "AUC (AH = positive, FA = negative)"
-    one = kg.label_probe(tiny_llama, prompts, frame, between=("FA-low", "UH"), **few)
+    one = kg.evidence.label_probe(tiny_llama, prompts, frame, between=("FA-low", "UH"), **few)
     assert one.status.str.startswith("NA: ").all()
     with pytest.raises(kg.InputError, match="no prompt is 'UH' or 'FA-low'"):
-        kg.label_probe(tiny_llama, [prompts[0]], frame, between=("UH", "FA-low"), **few)
+        kg.evidence.label_probe(tiny_llama, [prompts[0]], frame, between=("UH", "FA-low"), **few)
     with pytest.raises(kg.InputError, match="share prompts"):
-        kg.label_probe(tiny_llama, prompts, frame, between=("FA", "FA-low"), **few)
+        kg.evidence.label_probe(tiny_llama, prompts, frame, between=("FA", "FA-low"), **few)

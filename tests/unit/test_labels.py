@@ -44,7 +44,7 @@ def table():
 def test_labels_at_the_mean_of_the_facts(frame):
     import knockgrid as kg
 
-    made = kg.labels(frame)
+    made = kg.evidence.labels(frame)
     assert made.label.tolist()[:7] == ["FA-high", "FA-low", "FA-low", "FA-low", "AH", "UH", "UH"]
     assert pd.isna(made.label[7])
     said = made.attrs["knockgrid"]
@@ -61,9 +61,11 @@ def test_other_thresholds(frame):
     import knockgrid as kg
 
     frame.loc[0, "reliance"] = 0.9
-    assert kg.labels(frame).attrs["knockgrid"]["threshold"] == pytest.approx(0.4)
-    assert kg.labels(frame, "median_fa").attrs["knockgrid"]["threshold"] == pytest.approx(0.3)
-    made = kg.labels(frame, 0.05)
+    assert kg.evidence.labels(frame).attrs["knockgrid"]["threshold"] == pytest.approx(0.4)
+    assert kg.evidence.labels(frame, "median_fa").attrs["knockgrid"]["threshold"] == pytest.approx(
+        0.3
+    )
+    made = kg.evidence.labels(frame, 0.05)
     assert made.attrs["knockgrid"]["counts"] == {"FA-high": 4, "FA-low": 0, "AH": 2, "UH": 1}
     assert made.attrs["knockgrid"]["threshold_rule"] == "number"
 
@@ -71,7 +73,7 @@ def test_other_thresholds(frame):
 def test_a_nan_without_a_note_gets_one(frame):
     import knockgrid as kg
 
-    made = kg.labels(frame.drop(columns="note"))
+    made = kg.evidence.labels(frame.drop(columns="note"))
     assert made.attrs["knockgrid"]["unlabelled"] == {"h": "reliance is NaN"}
     assert made.note.isna().sum() == 7
 
@@ -98,19 +100,19 @@ def test_bad_input(frame, change, threshold, words):
     import knockgrid as kg
 
     with pytest.raises(kg.InputError, match=words):
-        kg.labels(change(frame), threshold)
+        kg.evidence.labels(change(frame), threshold)
 
 
 def test_sensitivity_counts_what_labels_would(frame):
     import knockgrid as kg
 
-    found = kg.threshold_sensitivity(frame)
-    default = kg.labels(frame).label
+    found = kg.evidence.threshold_sensitivity(frame)
+    default = kg.evidence.labels(frame).label
     assert len(found) == 61
     assert found.threshold.is_monotonic_increasing
     assert found.attrs["knockgrid"]["marks"] == pytest.approx({"mean_fa": 0.3, "median_fa": 0.3})
     for _, row in found.iterrows():
-        made = kg.labels(frame, row.threshold)
+        made = kg.evidence.labels(frame, row.threshold)
         counts = made.attrs["knockgrid"]["counts"]
         assert {name: row[name] for name in counts} == counts
         assert row.fa_above == counts["FA-high"] / 4
@@ -120,13 +122,13 @@ def test_sensitivity_counts_what_labels_would(frame):
     at_default = found[np.isclose(found.threshold, 0.3, atol=0, rtol=1e-12)]
     assert at_default.agreement.tolist() == [1.0]
     with pytest.raises(kg.InputError, match="0.6 lies outside the data"):
-        kg.threshold_sensitivity(frame, [0.2, 0.6])
+        kg.evidence.threshold_sensitivity(frame, [0.2, 0.6])
 
 
 def test_a_table_gets_panels_in_the_order_of_the_labels(frame, table):
     import knockgrid as kg
 
-    made = kg.with_labels(table, kg.labels(frame))
+    made = kg.evidence.with_labels(table, kg.evidence.labels(frame))
     assert dict(zip(made.prompt, made.group, strict=True)) == {
         **{"a": "FA-high", "b": "FA-low", "c": "FA-low", "d": "FA-low"},
         **{"e": "AH", "f": "UH", "g": "UH", "h": "no label", "z": "no label"},
@@ -144,15 +146,15 @@ def test_a_table_gets_panels_in_the_order_of_the_labels(frame, table):
     ]
     assert table.group.isna().all()
     with pytest.raises(kg.InputError, match="has no column 'label'"):
-        kg.with_labels(table, frame)
+        kg.evidence.with_labels(table, frame)
     with pytest.raises(kg.InputError, match="labels are of other prompts: the table has 'h'"):
-        kg.with_labels(table, kg.labels(frame.assign(prompt=list("ijklmnop"))))
+        kg.evidence.with_labels(table, kg.evidence.labels(frame.assign(prompt=list("ijklmnop"))))
 
 
 def test_diagnostics_by_other_means(frame, table):
     import knockgrid as kg
 
-    found = kg.diagnostics(frame, table).set_index(["what", "among"])
+    found = kg.evidence.diagnostics(frame, table).set_index(["what", "among"])
     assert found.value["share below mean_fa", "FA"] == 0.75
     assert found.n["share below mean_fa", "FA"] == 4
     right, wrong = frame[:4], frame[4:7]
@@ -165,13 +167,17 @@ def test_diagnostics_by_other_means(frame, table):
     f = f_oneway([0.5, 0.1], [0.3, 0.3]).statistic
     assert found.value["icc of relation", "FA"] == pytest.approx((f - 1) / (f + 1))
     holed = frame.assign(reliance=frame.reliance.where(frame.prompt != "b"))
-    share = kg.diagnostics(holed).set_index(["what", "among"]).loc[("share below mean_fa", "FA")]
+    share = (
+        kg.evidence.diagnostics(holed)
+        .set_index(["what", "among"])
+        .loc[("share below mean_fa", "FA")]
+    )
     assert share.tolist() == pytest.approx([2 / 3, 3])
-    same = kg.diagnostics(frame.assign(reliance=0.2)).set_index(["what", "among"])
+    same = kg.evidence.diagnostics(frame.assign(reliance=0.2)).set_index(["what", "among"])
     assert np.isnan(same.value["spearman with entropy", "all"])
     assert np.isnan(same.value["icc of relation", "all"])
     with pytest.raises(kg.InputError, match="no row 'subject'"):
-        kg.diagnostics(frame, table[table.intervention == "last"])
+        kg.evidence.diagnostics(frame, table[table.intervention == "last"])
 
 
 def test_icc_of_unequal_groups_finds_the_simulated_share():
@@ -221,7 +227,7 @@ def test_pairs_are_those_of_brute_force(seed):
         ]
         kept = [gap for gap in gaps if gap <= 0.8]
         best = max(best, (len(kept), -sum(kept)))
-    pairs = kg.matched(frame, caliper=0.8)
+    pairs = kg.evidence.matched(frame, caliper=0.8)
     assert (len(pairs), -pairs.distance.sum()) == pytest.approx(best)
     assert (pairs.distance <= 0.8).all()
     by = frame.set_index("prompt")
@@ -245,7 +251,7 @@ def test_more_pairs_come_before_nearer_ones():
     import knockgrid as kg
 
     frame = labelled([0, 1, 1.1, 2.1], ["FA-low", "FA-low", "UH", "UH"], "x")
-    pairs = kg.matched(frame, between=("FA", "UH"), caliper=2.0)
+    pairs = kg.evidence.matched(frame, between=("FA", "UH"), caliper=2.0)
     assert pairs[["prompt_FA", "prompt_UH"]].values.tolist() == [["p0", "p2"], ["p1", "p3"]]
 
 
@@ -254,14 +260,14 @@ def test_nothing_to_pair_is_an_empty_frame_that_can_be_kept(tmp_path):
 
     frame = labelled([0, 9], ["FA-low", "AH"], ["x", "y"])
     frame.attrs = {"knockgrid": {}}
-    pairs = kg.matched(frame)
+    pairs = kg.evidence.matched(frame)
     assert list(pairs.columns) == [
         *("prompt_FA", "prompt_AH", "relation", "entropy_FA", "entropy_AH", "distance")
     ]
     said = pairs.attrs["knockgrid"]
     assert said["unmatched"] == {"FA": ["p0"], "AH": ["p1"]}
     assert said["smd_after"] == {"entropy": None}
-    kg.write_table(pairs, tmp_path / "pairs.parquet")
+    kg.runs.write_table(pairs, tmp_path / "pairs.parquet")
 
 
 @pytest.mark.parametrize(
@@ -282,13 +288,13 @@ def test_matching_refuses(options, words):
 
     frame = labelled([0, 1], ["FA-low", "AH"], "x").assign(other=[1.0, np.nan])
     with pytest.raises(kg.InputError, match=words):
-        kg.matched(frame, **options)
+        kg.evidence.matched(frame, **options)
 
 
 def test_reliance_is_drawn_point_by_point(frame, tmp_path):
     import knockgrid as kg
 
-    ax = kg.reliance_plot(kg.labels(frame))
+    ax = kg.figures.reliance_plot(kg.evidence.labels(frame))
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names == ["y (2 + 1)", "x (2 + 2)", "all (4 + 3)"]  # the smallest mean on top
     points = {"correct": [], "wrong": []}
@@ -303,19 +309,19 @@ def test_reliance_is_drawn_point_by_point(frame, tmp_path):
     dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
     assert dashed[0].get_xdata()[0] == pytest.approx(0.3)
     kg.save(ax, tmp_path / "reliance")
-    bare = kg.reliance_plot(frame.assign(relation=None))
+    bare = kg.figures.reliance_plot(frame.assign(relation=None))
     assert [label.get_text() for label in bare.get_yticklabels()] == ["none (4 + 3)"]
     with pytest.raises(kg.InputError, match="no column 'correct'"):
-        kg.reliance_plot(frame.drop(columns="correct"))
+        kg.figures.reliance_plot(frame.drop(columns="correct"))
     with pytest.raises(kg.InputError, match="no prompt has a reliance"):
-        kg.reliance_plot(frame[7:])
+        kg.figures.reliance_plot(frame[7:])
 
 
 def test_the_threshold_curve_shows_the_counts(frame, tmp_path):
     import knockgrid as kg
 
-    found = kg.threshold_sensitivity(frame)
-    ax = kg.threshold_curve(found)
+    found = kg.evidence.threshold_sensitivity(frame)
+    ax = kg.figures.threshold_curve(found)
     lines = {line.get_label(): line for line in ax.lines}
     for name in ("FA-high", "FA-low", "AH", "UH"):
         np.testing.assert_array_equal(lines[name].get_ydata(), found[name])
@@ -328,4 +334,4 @@ def test_the_threshold_curve_shows_the_counts(frame, tmp_path):
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Threshold on reliance (nats)", "Prompts")
     kg.save(ax, tmp_path / "threshold")
     with pytest.raises(kg.InputError, match="no column 'UH'"):
-        kg.threshold_curve(found.drop(columns="UH"))
+        kg.figures.threshold_curve(found.drop(columns="UH"))

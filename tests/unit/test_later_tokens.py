@@ -208,7 +208,7 @@ def test_free_run_keeps_what_the_edited_model_wrote(
     clean = {side["id"]: "".join(side["generated"]) for side in table.attrs["knockgrid"]["prompts"]}
     assert any(texts[prompt, layer] != clean[prompt] for prompt, layer in texts)
     if folder:
-        kg.export(tmp_path / "run", tmp_path / "run.csv")
+        kg.runs.export(tmp_path / "run", tmp_path / "run.csv")
         kept = set(pd.read_csv(tmp_path / "run.csv").written.dropna())
         assert kept >= {spreadsheet(text) for text in texts.values() if text.strip()}
     assert "written" not in sweep(prompts[0], rows, layers=[1], n_tokens=2, mode="persistent")

@@ -147,7 +147,7 @@ def run(recipe, given):
     """Whether a recipe went through; only a planted error may stop it."""
     try:
         recipe(given)
-    except (Planted, KeyboardInterrupt, kg.PromptsFailed):
+    except (Planted, KeyboardInterrupt, kg.runs.PromptsFailed):
         return False
     except kg.InputError as error:
         if "Planted" not in str(error):

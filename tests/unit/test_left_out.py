@@ -93,12 +93,12 @@ def test_values_that_are_missing_are_counted(said, prompts):
 
 
 def test_other_tables_say_it_too(said, prompts):
-    table, (text,) = said(prompts, swapped(), kg.off_manifold, layers=[0])
+    table, (text,) = said(prompts, swapped(), kg.evidence.off_manifold, layers=[0])
     assert "1 of 3 prompts took no part" in text
     assert list(left_out(table))
 
     def module_statistics(model, prompts, source, progress, **options):
-        return kg.module_statistics(model, prompts, source=source, **options)
+        return kg.evidence.module_statistics(model, prompts, source=source, **options)
 
     swap = kg.corrupted_run(by=kg.swap())
     table, (text,) = said(prompts, swap, module_statistics, at="last", layers=[0])

@@ -81,11 +81,11 @@ def attention_by_hand(attentions, layers):
 
 @pytest.fixture
 def report(tiny_llama):
-    """`kg.off_manifold` on the tiny Llama, silently."""
+    """`kg.evidence.off_manifold` on the tiny Llama, silently."""
     import knockgrid as kg
 
     def run(prompts, rows, model=tiny_llama, **options):
-        return kg.off_manifold(model, prompts, rows, progress=False, **options)
+        return kg.evidence.off_manifold(model, prompts, rows, progress=False, **options)
 
     return run
 
@@ -274,8 +274,8 @@ def test_prompts_without_a_partner_are_named_and_edges_that_cannot_be_seen_are_n
     assert backward.nn_percentile.isna().all()
     figure = kg.layer_heatmap(backward, metric="nn_percentile").figure
     assert figure is not None
-    kg.write_table(table, tmp_path / "manifold.parquet")
-    kept = kg.read_table(tmp_path / "manifold.parquet")
+    kg.runs.write_table(table, tmp_path / "manifold.parquet")
+    kept = kg.runs.read_table(tmp_path / "manifold.parquet")
     assert kept.equals(table)
 
 

@@ -145,10 +145,10 @@ def test_known_and_probes_ask_the_judge(tiny_llama):
         ids = torch.cat([ids, tiny_llama(ids)[:, -1:].argmax(-1)], dim=1)
     assert seen["Anna"] == tiny_llama.tokenizer.decode(ids[0, n:])
     few = {"layers": [0], "seeds": 1, "folds": 2, "n_tokens": 2, "progress": False}
-    probed = kg.probe_auc(tiny_llama, prompts, ["last"], judge=judge, **few)
+    probed = kg.evidence.probe_auc(tiny_llama, prompts, ["last"], judge=judge, **few)
     assert probed.attrs["knockgrid"]["incorrect"] == ["Carla", "Dario"]
     with pytest.raises(kg.InputError, match="has no answers.* or a judge"):
-        kg.probe_auc(tiny_llama, prompts, ["last"], **few)
+        kg.evidence.probe_auc(tiny_llama, prompts, ["last"], **few)
 
 
 def test_an_answer_behind_an_article_and_quotes_is_seen_whole(tiny_llama, monkeypatch):

@@ -269,7 +269,7 @@ def test_a_prompt_that_never_fits_is_recorded_as_failed(
         return right(model, batch, *rest)
 
     monkeypatch.setattr(room, "bind", bind)
-    with pytest.warns(LessMemory), pytest.raises(kg.PromptsFailed) as caught:
+    with pytest.warns(LessMemory), pytest.raises(kg.runs.PromptsFailed) as caught:
         kg.sweep(tiny_llama, four, rows, progress=False, noise_floor=False, out=tmp_path / "run")
     assert list(caught.value.failed) == ["Italy"]
     assert "TooLittleMemory: memory ran out even with one" in caught.value.failed["Italy"]

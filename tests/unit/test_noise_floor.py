@@ -141,7 +141,7 @@ def test_the_floor_is_the_quantile_of_ulp_edits(tiny_gpt2, prompts):
 
     rows = [kg.patch("resid_post", "last", name="a"), kg.knockout(window=3, name="b")]
     options = {"layers": [2, 1], "progress": False}
-    floor = kg.noise_floor(
+    floor = kg.evidence.noise_floor(
         tiny_gpt2, prompts, rows, quantile=0.7, metrics=["tv", "js"], draws=2, seed=5, **options
     )
     edits = [
@@ -168,14 +168,14 @@ def test_the_floor_is_the_quantile_of_ulp_edits(tiny_gpt2, prompts):
         assert cell.tv.item() == pytest.approx(expected, rel=1e-12)
         assert json["tv"]["cells"][name][str(layer)] == pytest.approx(expected, rel=1e-12)
     table = kg.sweep(tiny_gpt2, prompts, rows, **options)
-    kept = metadata_of(kg.with_noise_floor(table, floor))["noise_floor"]
+    kept = metadata_of(kg.evidence.with_noise_floor(table, floor))["noise_floor"]
     assert kept == json
     bits = kg.sweep(tiny_gpt2, prompts, rows, unit="bits", **options)
     with pytest.raises(InputError, match="unit 'bits' and the noise floor 'nats'"):
-        kg.with_noise_floor(bits, floor)
+        kg.evidence.with_noise_floor(bits, floor)
     table.attrs["knockgrid"]["model"]["dtype"] = "bfloat16"
     with pytest.raises(InputError, match="dtype 'bfloat16' and the noise floor 'float64'"):
-        kg.with_noise_floor(table, floor)
+        kg.evidence.with_noise_floor(table, floor)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_floor_that_cannot_be_measured(tiny_llama, prompts, options, match):
     import knockgrid as kg
 
     with pytest.raises(InputError, match=match):
-        kg.noise_floor(tiny_llama, prompts, **options)
+        kg.evidence.noise_floor(tiny_llama, prompts, **options)
 
 
 # exceeds
@@ -309,7 +309,7 @@ def test_ranges():
 def test_a_real_sweep_says_where(sweep, prompts):
     import knockgrid as kg
 
-    made = kg.exceeds(sweep(prompts, [*kg.information_flow(), *kg.contrasts()]))
+    made = kg.stats.exceeds(sweep(prompts, [*kg.information_flow(), *kg.contrasts()]))
     assert set(made.treatment) == {"subject", "attention", "last"}
     assert made.groupby(["treatment", "contrast"]).ngroups == 10
     assert set(made.exceeds) == {"undecided"}
@@ -331,7 +331,7 @@ def test_a_random_twin_has_learned_nothing(tmp_path, tiny_llama, tiny_tokenizer)
     config.dtype = torch.float64  # as saved from a model in another dtype
     config.save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
-    one, again, other = (kg.random_twin(tmp_path, seed=seed) for seed in (0, 0, 1))
+    one, again, other = (kg.evidence.random_twin(tmp_path, seed=seed) for seed in (0, 0, 1))
     ids = torch.tensor([[1, 5, 9]])
     logits = [model(ids) for model in (one, again, other)]
     assert torch.equal(logits[0], logits[1])

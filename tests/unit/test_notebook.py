@@ -85,7 +85,7 @@ class TestDisplay:
 
     def test_a_run_says_what_it_holds(self, tiny_llama, tower):
         logits, cache = tiny_llama.run_with_cache(tower.text)
-        run = kg.from_activation_cache(cache, logits, tower, tiny_llama)
+        run = kg.passes.from_activation_cache(cache, logits, tower, tiny_llama)
         seen = shown(run)
         assert "resid_post (4 layers)" in seen.text
         assert f" {sum(layer is None for _, layer in run.acts)} others" in seen.text
@@ -217,7 +217,7 @@ class TestTutorial:
 
         def trusted(*_, **__):
             """No trial of the executor, which costs more than these sweeps."""
-            return kg.staircase, {"executor": "staircase", "tried": [], "unseen": []}
+            return kg.executors.staircase, {"executor": "staircase", "tried": [], "unseen": []}
 
         monkeypatch.setattr("knockgrid.engine.setup.choose", trusted)
         monkeypatch.setattr(kg, "sweep", few)

@@ -523,7 +523,7 @@ def test_every_row_is_that_of_the_reference(sweep, prompts, request, tiny):
 
     model, rows, found = request.getfixturevalue(tiny), every_row(prompts), []
     assert sorted(row.name for row in rows) == sorted(ROWS)
-    for inner in (kg.reference, kg.staircase, kg.rectangle):
+    for inner in (kg.executors.reference, kg.executors.staircase, kg.executors.rectangle):
         found.append(Through(inner))
         sweep(prompts, rows, model=model, executor=found[-1], layers=[0, 2])
     theirs, *others = (through.moved for through in found)

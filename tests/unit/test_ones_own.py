@@ -77,7 +77,7 @@ def test_all_of_them_are_swept_stored_drawn_and_verified(tiny_llama, prompts, tm
     assert stored["hellinger"].equals(table["hellinger"])
     again = kg.open_run(out)
     assert metadata_of(again)["measures"]["hellinger"]["label"] == "squared Hellinger distance"
-    found = kg.mean_interval(again, "hellinger", by="prompt")
+    found = kg.stats.mean_interval(again, "hellinger", by="prompt")
     assert found["mean"].between(0, 1).all()
 
     axes = kg.layer_heatmap(again, metric="hellinger")
@@ -103,7 +103,7 @@ def test_its_interval_stays_inside_its_bounds(prompts):
     ]
     for measures, inside in (({"mine": {**facts, "needs": ""}}, True), ({}, False)):
         table = build(cells, {"unit": "nats", "measures": measures})
-        low = kg.mean_interval(table, "mine", level=0.99999, by="prompt").low[0]
+        low = kg.stats.mean_interval(table, "mine", level=0.99999, by="prompt").low[0]
         assert (low >= 0.2) == inside, low
 
 

@@ -68,15 +68,17 @@ FIGURES = {
     "head_heatmap": lambda **o: kg.head_heatmap(family("head", [3, 1]), **o),
     "dose_heatmap": lambda **o: kg.dose_heatmap(family("alpha", [0.5, 1.0]), **o),
     "layer_curve": lambda **o: kg.layer_curve(table(), **o),
-    "reliance_plot": lambda **o: kg.reliance_plot(relied(), **o),
-    "threshold_curve": lambda **o: kg.threshold_curve(sensitivity(), **o),
+    "reliance_plot": lambda **o: kg.figures.reliance_plot(relied(), **o),
+    "threshold_curve": lambda **o: kg.figures.threshold_curve(sensitivity(), **o),
     "panels": lambda **o: kg.panels(grouped(), columns=2, **o),
     "side_by_side": lambda **o: kg.side_by_side(halves(), **o),
-    "interval": lambda **o: kg.interval(table(prompts=7), **o),
-    "probe_twin": lambda **o: kg.probe_twin(probed(0.7), family("position", ["last_q", "-1"]), **o),
-    "normalised_curves": lambda **o: kg.normalised_curves(with_contrasts(), **o),
-    "contrast_curves": lambda **o: kg.contrast_curves(with_contrasts(), **o),
-    "claims_card": lambda **o: kg.claims_card(claimed(), **o),
+    "interval": lambda **o: kg.figures.interval(table(prompts=7), **o),
+    "probe_twin": lambda **o: kg.figures.probe_twin(
+        probed(0.7), family("position", ["last_q", "-1"]), **o
+    ),
+    "normalised_curves": lambda **o: kg.figures.normalised_curves(with_contrasts(), **o),
+    "contrast_curves": lambda **o: kg.figures.contrast_curves(with_contrasts(), **o),
+    "claims_card": lambda **o: kg.figures.claims_card(claimed(), **o),
 }
 
 

@@ -35,12 +35,12 @@ def facts(tiny_llama, answer_in):
 
 @pytest.fixture
 def probed(tiny_llama, facts):
-    """`kg.probe_auc` on the tiny Llama, silently, in few fits."""
+    """`kg.evidence.probe_auc` on the tiny Llama, silently, in few fits."""
     import knockgrid as kg
 
     def run(prompts=facts, positions=("phrase_last",), **options):
         few = {"layers": [3, 0], "seeds": 2, "folds": 3, "n_tokens": 2, "progress": False}
-        return kg.probe_auc(tiny_llama, prompts, list(positions), **{**few, **options})
+        return kg.evidence.probe_auc(tiny_llama, prompts, list(positions), **{**few, **options})
 
     return run
 
@@ -81,8 +81,8 @@ def test_the_table_has_a_row_per_seed_position_and_layer_and_a_grid(probed, tmp_
     assert (table.status == "ok").all()
     again = probed(positions=["phrase_last", "last_q"])
     assert again.equals(table)
-    kg.write_table(table, tmp_path / "probes.parquet")
-    kept = kg.read_table(tmp_path / "probes.parquet")
+    kg.runs.write_table(table, tmp_path / "probes.parquet")
+    kept = kg.runs.read_table(tmp_path / "probes.parquet")
     assert kept.equals(table)
     assert kept.attrs == table.attrs
 
@@ -295,7 +295,7 @@ def test_intervals_are_t_intervals_over_seeds():
 
     values = [0.6, 0.7, 0.65, 0.72, 0.61]
     table = probe_table({("-1", 7): values, ("-1", 0): [float("nan")] * 5})
-    found = kg.auc_interval(table, level=0.9).set_index("layer")
+    found = kg.evidence.auc_interval(table, level=0.9).set_index("layer")
     one = found.loc[7]
     for prefix, share in (("", 1), ("shuffled_", 0.5)):
         numbers = np.array(values) * share
@@ -309,10 +309,10 @@ def test_intervals_are_t_intervals_over_seeds():
 def test_a_single_seed_has_no_interval_and_bounds_stay_shares():
     import knockgrid as kg
 
-    single = kg.auc_interval(probe_table({("-1", 7): [0.7]})).iloc[0]
+    single = kg.evidence.auc_interval(probe_table({("-1", 7): [0.7]})).iloc[0]
     assert single["mean"] == 0.7
     assert np.isnan([single.low, single.high]).all()
-    wide = kg.auc_interval(probe_table({("-1", 7): [0.1, 0.9]})).iloc[0]
+    wide = kg.evidence.auc_interval(probe_table({("-1", 7): [0.1, 0.9]})).iloc[0]
     assert (wide.low, wide.high) == (0, 1)
 
 
@@ -321,7 +321,7 @@ def test_a_level_that_is_no_share_is_refused(level):
     import knockgrid as kg
 
     with pytest.raises(kg.InputError, match="give a share between 0 and 1"):
-        kg.auc_interval(probe_table({("-1", 7): [0.7]}), level=level)
+        kg.evidence.auc_interval(probe_table({("-1", 7): [0.7]}), level=level)
 
 
 def sweep_table(values, **metadata):
@@ -343,7 +343,7 @@ MOVED = {("b", 0): [0.4, 0.2], ("b", 7): [0.1], ("a", 7): [0.0, 0.3], ("a", 0): 
 def test_readable_not_used_is_the_difference_of_two_shares():
     import knockgrid as kg
 
-    found = kg.readable_not_used(probe_table(AUCS), sweep_table(MOVED))
+    found = kg.evidence.readable_not_used(probe_table(AUCS), sweep_table(MOVED))
     assert (list(found.index), list(found.columns)) == ([7, 0], ["a", "b"])
     expected = [[0 - 0.15 / 0.3, np.nan], [0.9 - 0.03 / 0.3, 0 - 1]]
     np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -357,10 +357,10 @@ def test_other_axes_are_refused(cell, words):
     import knockgrid as kg
 
     with pytest.raises(kg.InputError, match=words):
-        kg.readable_not_used(probe_table(AUCS), sweep_table({**MOVED, cell: [0.1]}))
+        kg.evidence.readable_not_used(probe_table(AUCS), sweep_table({**MOVED, cell: [0.1]}))
     more = probe_table({**AUCS, cell: [0.6]})
     with pytest.raises(kg.InputError, match=words.replace("probes", "cells of the sweep")):
-        kg.readable_not_used(more, sweep_table(MOVED))
+        kg.evidence.readable_not_used(more, sweep_table(MOVED))
 
 
 def test_what_is_no_share_of_a_movement_is_refused():
@@ -368,13 +368,13 @@ def test_what_is_no_share_of_a_movement_is_refused():
 
     probes = probe_table(AUCS)
     with pytest.raises(kg.InputError, match="unknown divergence 'rank_clean'"):
-        kg.readable_not_used(probes, sweep_table(MOVED), "rank_clean")
+        kg.evidence.readable_not_used(probes, sweep_table(MOVED), "rank_clean")
     with pytest.raises(kg.InputError, match="denoising"):
-        kg.readable_not_used(probes, sweep_table(MOVED, direction="denoising"))
+        kg.evidence.readable_not_used(probes, sweep_table(MOVED, direction="denoising"))
     with pytest.raises(kg.InputError, match="is 0.0, which nothing can be a share of"):
-        kg.readable_not_used(probes, sweep_table({key: [0.0] for key in MOVED}))
+        kg.evidence.readable_not_used(probes, sweep_table({key: [0.0] for key in MOVED}))
     with pytest.raises(kg.InputError, match="no table of probe_auc"):
-        kg.readable_not_used(sweep_table(MOVED), sweep_table(MOVED))
+        kg.evidence.readable_not_used(sweep_table(MOVED), sweep_table(MOVED))
 
 
 def test_probes_and_a_sweep_of_the_same_places_meet(probed, facts, sweep):
@@ -383,7 +383,7 @@ def test_probes_and_a_sweep_of_the_same_places_meet(probed, facts, sweep):
     places = ["subject_last", "phrase_last"]
     moves = kg.per_position(kg.patch("resid_post", "last", kg.zero()), places)
     table = sweep(facts, moves, layers=[3, 0], n_tokens=2)
-    found = kg.readable_not_used(probed(positions=places), table)
+    found = kg.evidence.readable_not_used(probed(positions=places), table)
     assert found.shape == (2, 2)
     assert (found["subject_last"] <= 1e-12).all()  # nothing to read there
     assert found.loc[0, "subject_last"] < -0.05  # but it is used

@@ -43,8 +43,8 @@ pytestmark = [
 NAMES = ("Rome", "Paris", "Oslo", "Bern", "Lima", "Cairo", "Quito", "Delhi", "Tunis", "Seoul")
 PLAIN = {"noise_floor": False, "top": 0}
 BATCH = 2
-TWO = kg.RayEngine(workers=2, cpus=1, gpus=0)
-ONE = kg.RayEngine(workers=1, cpus=1, gpus=0)
+TWO = kg.runs.RayEngine(workers=2, cpus=1, gpus=0)
+ONE = kg.runs.RayEngine(workers=1, cpus=1, gpus=0)
 
 
 @pytest.fixture(scope="module")
@@ -449,20 +449,20 @@ def test_refusals(tiny_llama, folders, towns, tmp_path, monkeypatch):
         kg.sweep("demo", towns, kg.information_flow(), engine="ray")
     for options in ({"workers": 0}, {"cpus": 0}, {"gpus": -1}):
         with pytest.raises(InputError, match=f"{next(iter(options))} is .*; give [01] or more"):
-            kg.RayEngine(**options)
+            kg.runs.RayEngine(**options)
     with pytest.raises(InputError, match="an actor sees only the GPUs that Ray gives it"):
         ONE.on("cuda:1")
-    assert kg.RayEngine().on("cpu").gpus == 0
-    assert kg.RayEngine(gpus=2).on("cuda").gpus == kg.RayEngine(gpus=2).on(None).gpus == 2
+    assert kg.runs.RayEngine().on("cpu").gpus == 0
+    assert kg.runs.RayEngine(gpus=2).on("cuda").gpus == kg.runs.RayEngine(gpus=2).on(None).gpus == 2
     with pytest.raises(InputError, match="only ray takes options"):
         engine_of("single:workers=2", None)
     for wrong, says in (("ray:wrokers=2", "did you mean 'workers'"), ("ray:cpus=x", "'x'")):
         with pytest.raises(InputError, match=says):
             engine_of(wrong, None)
     assert engine_of("single", None) == "single"
-    asked = kg.RayEngine(2, 3, 0.5, "10.0.0.1:6379")
+    asked = kg.runs.RayEngine(2, 3, 0.5, "10.0.0.1:6379")
     assert engine_of("ray:workers=2,cpus=3,gpus=0.5,address=10.0.0.1:6379", None) == asked
-    assert engine_of("ray", "cpu") == kg.RayEngine(gpus=0)
+    assert engine_of("ray", "cpu") == kg.runs.RayEngine(gpus=0)
     assert not (tmp_path / "run").exists()
 
 

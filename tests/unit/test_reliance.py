@@ -32,7 +32,9 @@ def relied(tiny_llama, facts):
     import knockgrid as kg
 
     def run(prompts=facts, **options):
-        return kg.reliance(tiny_llama, prompts, progress=False, **options).set_index("prompt")
+        return kg.evidence.reliance(tiny_llama, prompts, progress=False, **options).set_index(
+            "prompt"
+        )
 
     return run
 

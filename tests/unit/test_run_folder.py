@@ -247,15 +247,15 @@ def test_a_part_without_shards_and_a_part_with_failures(run, pairs, tmp_path, mo
     assert (len(empty), metadata_of(empty)["unfinished"]["finished"]) == (0, 0)
     with monkeypatch.context() as patch:
         Raising(patch, "a")
-        with pytest.raises(kg.PromptsFailed, match="'a'"):
+        with pytest.raises(kg.runs.PromptsFailed, match="'a'"):
             run(tmp_path / "run", prompts=pairs, shard="1/2")
-        with pytest.raises(kg.PromptsFailed, match="'a'"):
+        with pytest.raises(kg.runs.PromptsFailed, match="'a'"):
             run(tmp_path / "run", prompts=pairs, shard="2/2")  # which ends the run
         with pytest.raises(kg.InputError, match="1 prompt of .* failed"):
-            kg.compact(tmp_path / "run")
+            kg.runs.compact(tmp_path / "run")
     with monkeypatch.context() as patch:  # mended, and killed before its end
         patch.setattr("knockgrid.runs.run.finish", lambda folder: None)
-        with pytest.raises(kg.PromptsFailed):
+        with pytest.raises(kg.runs.PromptsFailed):
             run(tmp_path / "run", prompts=pairs)
     there = kg.open_run(tmp_path / "run")
     assert "failed" not in metadata_of(there)
@@ -265,7 +265,7 @@ def test_a_part_without_shards_and_a_part_with_failures(run, pairs, tmp_path, mo
 def test_an_unfinished_export_says_so(folder, tmp_path):
     (folder / "shards" / "00000.parquet").unlink()
     with pytest.warns(UnfinishedRun, match="3 of 4 shards"):
-        kg.export(folder, tmp_path / "a.csv")
+        kg.runs.export(folder, tmp_path / "a.csv")
 
 
 def test_too_little_memory_is_the_prompts_fault(run, pairs, tmp_path, monkeypatch):
@@ -276,7 +276,7 @@ def test_too_little_memory_is_the_prompts_fault(run, pairs, tmp_path, monkeypatc
         raise TooLittleMemory("prompts of 5 tokens")
 
     monkeypatch.setattr(_collect, "bind", never)
-    with pytest.raises(kg.PromptsFailed) as caught:
+    with pytest.raises(kg.runs.PromptsFailed) as caught:
         run(tmp_path / "run", prompts=pairs)
     assert set(caught.value.failed) == set("abcd")
 
@@ -286,13 +286,13 @@ def test_errors_that_travel_are_said_once():
 
     from knockgrid.engine.memory import TooLittleMemory
 
-    for error in (TooLittleMemory("prompts"), kg.PromptsFailed({"a": "no"}, "runs/x")):
+    for error in (TooLittleMemory("prompts"), kg.runs.PromptsFailed({"a": "no"}, "runs/x")):
         assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_another_executor_is_refused(folder, run, monkeypatch):
     (folder / "shards" / "00000.parquet").unlink()
-    monkeypatch.setattr("knockgrid.engine.preflight.staircase", kg.reference)
+    monkeypatch.setattr("knockgrid.engine.preflight.staircase", kg.executors.reference)
     with pytest.raises(kg.InputError, match="begun with the staircase executor, which does not"):
         run(folder)
 
@@ -364,23 +364,23 @@ def test_nothing_finished_yet(folder):
 
 
 def test_a_compact_run_is_the_same(folder, run, undisturbed, computed):
-    path = kg.compact(folder)
+    path = kg.runs.compact(folder)
     assert path == folder / "table.parquet"
     assert shards_of(folder) == []
     assert equal(kg.open_run(folder), undisturbed)
     assert equal(run(folder), undisturbed)
     assert computed == []
-    assert kg.compact(folder) == path
+    assert kg.runs.compact(folder) == path
     unfinished = folder.parent / "unfinished"
     with pytest.warns(UnfinishedRun):
         run(unfinished, shard="1/2")
     with pytest.raises(kg.InputError, match="is not finished; end the run"):
-        kg.compact(unfinished)
+        kg.runs.compact(unfinished)
 
 
 def test_exports_read_back(folder, undisturbed, tmp_path):
-    kg.export(folder, tmp_path / "a.csv")
-    kg.export(folder, tmp_path / "a.jsonl", "jsonl")
+    kg.runs.export(folder, tmp_path / "a.csv")
+    kg.runs.export(folder, tmp_path / "a.jsonl", "jsonl")
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     # what is written has every digit, but pandas 2 reads fewer by itself
     numbers = ("js", "kl", "logp_clean", "js_to_source")
@@ -396,15 +396,15 @@ def test_exports_read_back(folder, undisturbed, tmp_path):
                 other[name].astype("Float64").to_numpy(float, na_value=np.nan),
             )
     with pytest.raises(kg.InputError, match="unknown format 'xlsx'"):
-        kg.export(folder, tmp_path / "a.xlsx", "xlsx")
+        kg.runs.export(folder, tmp_path / "a.xlsx", "xlsx")
 
 
 def test_a_formula_stays_a_text(run, tmp_path):
     """A spreadsheet would carry it out."""
     given = [kg.Prompt("Rome is in", spans={"subject": "Rome"}, id="=1+1", group="@SUM(A1)")]
     run(tmp_path / "run", prompts=given)
-    kg.export(tmp_path / "run", tmp_path / "a.csv")
-    kg.export(tmp_path / "run", tmp_path / "a.jsonl", "jsonl")
+    kg.runs.export(tmp_path / "run", tmp_path / "a.csv")
+    kg.runs.export(tmp_path / "run", tmp_path / "a.jsonl", "jsonl")
     back = pd.read_csv(tmp_path / "a.csv")
     assert (set(back["prompt"]), set(back["group"])) == ({"'=1+1"}, {"'@SUM(A1)"})
     assert (back["logp_clean"] < 0).all()  # a number stays one
@@ -456,7 +456,7 @@ def test_ten_million_rows_stay_queryable(tmp_path, folder):
     ).fetchall()
     assert [(one[0], one[2]) for one in rows] == [(i, 10 * per) for i in range(30)]
     np.testing.assert_allclose([one[1] for one in rows], sums / (10 * per), rtol=1e-12)
-    lazily = kg.scan_run(tmp_path / "big")
+    lazily = kg.runs.scan_run(tmp_path / "big")
     assert lazily.count_rows() == 10 * per * cells
     counted = duckdb.sql("SELECT count(DISTINCT prompt) FROM lazily").fetchall()
     assert counted == [(10 * per,)]
@@ -467,7 +467,7 @@ def test_the_recipe_of_the_documentation(folder, undisturbed, state, tmp_path):
     """The SQL of docs/runs.md, as it stands there."""
     folder = shutil.copytree(folder, tmp_path / "copy")
     if state != "shards":
-        kg.compact(folder)
+        kg.runs.compact(folder)
     if state == "other files beside":
         shutil.copy(folder / "prompts.parquet", folder / "labels.parquet")
     page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text(encoding="utf-8")
@@ -490,10 +490,10 @@ def test_relation_and_subject_are_columns_of_rows_and_exports(run, tmp_path):
     rows = [kg.patch("resid_post", "last", kg.zero())]
     made = run(tmp_path / "run", prompts=given, rows=rows)
     assert equal(made, run(prompts=given, rows=rows))
-    kg.export(tmp_path / "run", tmp_path / "a.csv")
-    kg.export(tmp_path / "run", tmp_path / "a.jsonl", "jsonl")
+    kg.runs.export(tmp_path / "run", tmp_path / "a.csv")
+    kg.runs.export(tmp_path / "run", tmp_path / "a.jsonl", "jsonl")
     lines = (tmp_path / "a.jsonl").read_text().splitlines()
-    scanned = kg.scan_run(tmp_path / "run").to_table().to_pandas()
+    scanned = kg.runs.scan_run(tmp_path / "run").to_table().to_pandas()
     read = pd.read_csv(tmp_path / "a.csv")
     for back in (made, scanned, read, pd.DataFrame(map(json.loads, lines))):
         labels = back.drop_duplicates("prompt").set_index("prompt")[
@@ -512,15 +512,15 @@ def test_a_run_of_the_layout_before_is_read_exported_and_continued(run, tmp_path
     with monkeypatch.context() as before:
         before.setattr("knockgrid.runs.run.SCHEMA", 2)
         run(out, prompts=given)
-    assert not {"relation", "subject"} & set(kg.scan_run(out).schema.names)
+    assert not {"relation", "subject"} & set(kg.runs.scan_run(out).schema.names)
     (out / "shards" / "00001.parquet").unlink()
     assert equal(run(out, prompts=given), run(prompts=given))
-    assert not {"relation", "subject"} & set(kg.scan_run(out).schema.names)
+    assert not {"relation", "subject"} & set(kg.runs.scan_run(out).schema.names)
     assert set(kg.open_run(out, columns=["relation"])["relation"]) == {f"of {i}" for i in TEXTS}
-    kg.export(out, tmp_path / "a.csv")
+    kg.runs.export(out, tmp_path / "a.csv")
     assert set(pd.read_csv(tmp_path / "a.csv")["subject"]) == {s for _, s in TEXTS.values()}
     assert not verify(out).mismatches
-    kg.compact(out)
+    kg.runs.compact(out)
     assert equal(kg.open_run(out), run(prompts=given))
 
 
@@ -556,7 +556,7 @@ def test_a_pair_that_always_raises_does_not_hold_up_its_run(run, pairs, tmp_path
         Raising(patch, "c", "d")
         patch.setattr("random.SystemRandom.sample", lambda self, numbers, n: sorted(numbers))
         for _ in range(2):  # the second time only that shard is missing
-            with pytest.raises(kg.PromptsFailed) as caught:
+            with pytest.raises(kg.runs.PromptsFailed) as caught:
                 run(tmp_path / "run", prompts=pairs)
             assert set(caught.value.failed) == {"c", "d"}
     assert equal(run(tmp_path / "run", prompts=pairs), run(prompts=pairs))

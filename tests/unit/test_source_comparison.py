@@ -29,7 +29,7 @@ def table_of(curves, n=4):
 
 def test_where_a_row_rises_under_each_source():
     table = table_of({"last swap": STEP, "last noise": RAMP})
-    found = kg.source_comparison(table).set_index("source")
+    found = kg.stats.source_comparison(table).set_index("source")
     assert found.loc["swap()", "onset"] == pytest.approx(3 + 0.49 / 0.97)
     assert found.loc["noise()", "onset"] == pytest.approx(3.0)
     assert found.loc["swap()", "rise_width"] == pytest.approx(0.8 / 0.97)
@@ -39,31 +39,31 @@ def test_where_a_row_rises_under_each_source():
 
 
 def test_ranks_agree_while_a_step_becomes_a_ramp():
-    found = kg.source_comparison(table_of({"last swap": STEP, "last noise": RAMP}))
+    found = kg.stats.source_comparison(table_of({"last swap": STEP, "last noise": RAMP}))
     rank = metadata_of(found)["rank"]["last"]
     assert rank == pytest.approx(spearmanr(STEP, RAMP)[0])
     assert 0.9 < rank < 1.0
-    said = kg.survives(found).set_index("claim")
+    said = kg.stats.survives(found).set_index("claim")
     assert said["survives"].to_dict() == {"onset": True, "rise_width": False, "peak": True}
     assert said.loc["rise_width", "words"] == (
         "last rise_width: does not survive, 0.8 (swap()) to 4.0 (noise())"
     )
     assert said.loc["peak", "words"] == "last peak: survives, 6 under 2 sources"
-    assert not kg.survives(found, tolerance=0.1).set_index("claim").loc["onset", "survives"]
+    assert not kg.stats.survives(found, tolerance=0.1).set_index("claim").loc["onset", "survives"]
 
 
 def test_a_source_without_a_step_is_named():
     table = table_of({"last swap": STEP, "last zero": np.ones(7)})
-    said = kg.survives(kg.source_comparison(table)).set_index("claim")
+    said = kg.stats.survives(kg.stats.source_comparison(table)).set_index("claim")
     assert not said.loc["onset", "survives"]
     assert said.loc["onset", "words"] == "last onset: does not survive, there is none under zero()"
 
 
 def test_refusals():
     with pytest.raises(kg.InputError, match="two sources or more"):
-        kg.source_comparison(table_of({"last swap": STEP, "subject swap": STEP}))
-    found = kg.source_comparison(table_of({"last swap": STEP, "last noise": RAMP}))
+        kg.stats.source_comparison(table_of({"last swap": STEP, "subject swap": STEP}))
+    found = kg.stats.source_comparison(table_of({"last swap": STEP, "last noise": RAMP}))
     with pytest.raises(kg.InputError, match="tolerance -1"):
-        kg.survives(found, tolerance=-1)
+        kg.stats.survives(found, tolerance=-1)
     with pytest.raises(kg.InputError, match="no frame of source_comparison"):
-        kg.survives(pd.DataFrame({"row": ["last"]}))
+        kg.stats.survives(pd.DataFrame({"row": ["last"]}))

@@ -197,7 +197,7 @@ class Watching:
         self.had.append(torch.get_num_threads())
         if self.error is not None:
             raise self.error
-        yield from kg.reference(model, runs, cells)
+        yield from kg.executors.reference(model, runs, cells)
 
 
 def test_a_sweep_takes_the_better_and_gives_the_users_back(sweep, prompts, busy):

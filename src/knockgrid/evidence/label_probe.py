@@ -45,9 +45,9 @@ def label_probe(
     Example:
         >>> import knockgrid as kg
         >>> prompts = kg.facts("us_state_capital")[:10]
-        >>> frame = kg.labels(kg.reliance("demo", prompts, progress=False), 0.3)
+        >>> frame = kg.evidence.labels(kg.evidence.reliance("demo", prompts, progress=False), 0.3)
         >>> few = {"layers": [29], "seeds": 1, "folds": 2, "progress": False}
-        >>> kg.label_probe("demo", prompts, frame, **few).position.tolist()
+        >>> kg.evidence.label_probe("demo", prompts, frame, **few).position.tolist()
         ['last', 'subject']
 
     `between` names two of FA (both of its labels), FA-high, FA-low, wrong, AH and UH; the second is

@@ -31,8 +31,8 @@ def last_similarity(
     Example:
         >>> import knockgrid as kg
         >>> prompts = kg.facts("us_state_capital")[:4]
-        >>> frame = kg.labels(kg.reliance("demo", prompts, progress=False), 0.42)
-        >>> table = kg.last_similarity("demo", prompts, frame, layers=[0, 29])
+        >>> frame = kg.evidence.labels(kg.evidence.reliance("demo", prompts, progress=False), 0.42)
+        >>> table = kg.evidence.last_similarity("demo", prompts, frame, layers=[0, 29])
         >>> bool(table.last_similarity.dropna().between(-1, 1).all())
         True
 

@@ -70,7 +70,7 @@ def off_manifold(
         >>> prompts = kg.facts("country_capital_city")[:5]
         >>> rows = [kg.patch("resid_post", "last", kg.zero(), name="zero")]
         >>> few = {"layers": [12], "n_prompts": 1, "progress": False}
-        >>> table = kg.off_manifold("demo", prompts, rows, **few)
+        >>> table = kg.evidence.off_manifold("demo", prompts, rows, **few)
         >>> table[["norm_ratio", "nn_percentile"]].values.tolist()
         [[0.0, 100.0]]
 

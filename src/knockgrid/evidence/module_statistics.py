@@ -75,7 +75,7 @@ def module_statistics(
     Example:
         >>> import knockgrid as kg
         >>> prompt = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"})
-        >>> table = kg.module_statistics("demo", prompt, layers=[0, 29], at="last")
+        >>> table = kg.evidence.module_statistics("demo", prompt, layers=[0, 29], at="last")
         >>> kg.grid(table, "act_norm", rows="layer", columns="module").shape
         (2, 7)
         >>> bool((table.attribution_size == table.attribution.abs()).all())

@@ -40,7 +40,7 @@ def noise_floor(
         >>> import knockgrid as kg
         >>> prompt = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"})
         >>> row = kg.patch("resid_post", "subject", name="subject")
-        >>> floor = kg.noise_floor("demo", prompt, [row], layers=[0, 20], progress=False)
+        >>> floor = kg.evidence.noise_floor("demo", prompt, [row], layers=[0, 20], progress=False)
         >>> floor[["intervention", "layer", "n"]].to_numpy().tolist()
         [['subject', 0, 1], ['subject', 20, 1]]
         >>> bool((floor.js < 1e-9).all())

@@ -53,7 +53,7 @@ def probe_auc(
         >>> import knockgrid as kg
         >>> prompts = kg.facts("us_state_capital")[4:10]
         >>> few = {"layers": [29], "n_tokens": 2, "seeds": 2, "folds": 2}
-        >>> table = kg.probe_auc("demo", prompts, ["last_q"], **few, progress=False)
+        >>> table = kg.evidence.probe_auc("demo", prompts, ["last_q"], **few, progress=False)
         >>> table[["prompt", "position", "layer", "n_prompts"]].values.tolist()
         [['seed 0', 'last_q', 29, 6], ['seed 1', 'last_q', 29, 6]]
         >>> bool(table.auc.between(0, 1).all())

@@ -17,7 +17,7 @@ def random_twin(
 
     Example:
         >>> import knockgrid as kg
-        >>> twin = kg.random_twin("demo")
+        >>> twin = kg.evidence.random_twin("demo")
         >>> twin.cfg.n_layers, twin.training
         (30, False)
 

@@ -48,7 +48,7 @@ def reliance(
     Example:
         >>> import knockgrid as kg
         >>> prompts = kg.facts("us_state_capital")[:2]
-        >>> frame = kg.reliance("demo", prompts, progress=False)
+        >>> frame = kg.evidence.reliance("demo", prompts, progress=False)
         >>> frame[["relation", "subject"]].values.tolist()
         [['us_state_capital', 'Alabama'], ['us_state_capital', 'Alaska']]
         >>> bool(frame.reliance.between(0, 0.6932).all())

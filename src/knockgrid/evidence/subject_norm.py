@@ -27,8 +27,8 @@ def subject_norm(
     Example:
         >>> import knockgrid as kg
         >>> prompts = kg.facts("us_state_capital")[:4]
-        >>> frame = kg.labels(kg.reliance("demo", prompts, progress=False), 0.42)
-        >>> table = kg.subject_norm("demo", prompts, frame, layers=[0, 29])
+        >>> frame = kg.evidence.labels(kg.evidence.reliance("demo", prompts, progress=False), 0.42)
+        >>> table = kg.evidence.subject_norm("demo", prompts, frame, layers=[0, 29])
         >>> bool((table.subject_norm > 0).all()), len(table)
         (True, 8)
 

@@ -32,8 +32,8 @@ def to_activation_cache(run: Run, model: TransformerBridge) -> ActivationCache:
         >>> model = kg.load("demo")
         >>> prompt = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"})
         >>> logits, cache = model.run_with_cache(prompt.text)
-        >>> run = kg.from_activation_cache(cache, logits, prompt, model)
-        >>> again = kg.to_activation_cache(run, model)
+        >>> run = kg.passes.from_activation_cache(cache, logits, prompt, model)
+        >>> again = kg.passes.to_activation_cache(run, model)
         >>> bool((again["resid_post", 3] == cache["resid_post", 3]).all())
         True
 
@@ -73,7 +73,7 @@ def from_activation_cache(
         >>> model = kg.load("demo")
         >>> prompt = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"})
         >>> logits, cache = model.run_with_cache(prompt.text)
-        >>> run = kg.from_activation_cache(cache, logits, prompt, model)
+        >>> run = kg.passes.from_activation_cache(cache, logits, prompt, model)
         >>> run.acts["resid_post", 3].shape, run.n_tokens
         (torch.Size([6, 576]), 1)
 

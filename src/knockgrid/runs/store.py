@@ -17,7 +17,9 @@ import pyarrow.dataset as ds
 from knockgrid.errors import InputError, unknown
 from knockgrid.display.escape import spreadsheet
 from knockgrid.table.metadata import shared
+from knockgrid.table.parquet import read_table as read_table
 from knockgrid.table.parquet import whole_file
+from knockgrid.table.parquet import write_table as write_table
 from knockgrid.table.table import KEY, LISTS
 from knockgrid.runs.digests import file_digest, footer_digest
 from knockgrid.runs.finish import merged, sides_of
@@ -112,7 +114,7 @@ def scan_run(folder: str | Path) -> ds.Dataset:
 
     Example:
         >>> import knockgrid as kg
-        >>> kg.scan_run("runs/nowhere")
+        >>> kg.runs.scan_run("runs/nowhere")
         Traceback (most recent call last):
         ...
         knockgrid.errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...

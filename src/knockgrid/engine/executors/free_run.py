@@ -35,7 +35,7 @@ class FreeRun:
 
     Example:
         >>> import knockgrid as kg
-        >>> kg.free_run.name
+        >>> kg.executors.free_run.name
         'free_run'
 
     Row 0 is never edited and is given the clean tokens; if its logits differ from those of the

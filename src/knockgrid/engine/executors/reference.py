@@ -23,7 +23,7 @@ class Reference:
 
     Example:
         >>> import knockgrid as kg
-        >>> kg.reference.name
+        >>> kg.executors.reference.name
         'reference'
 
     Limits: a sweep over L layers costs L full passes per row and prompt.

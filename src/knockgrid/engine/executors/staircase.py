@@ -32,7 +32,7 @@ class Staircase:
 
     Example:
         >>> import knockgrid as kg
-        >>> kg.staircase.name
+        >>> kg.executors.staircase.name
         'staircase'
 
     A sweep of one row over L layers at suffix length n costs L (L + 1) / 2 block evaluations of n
