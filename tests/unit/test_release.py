@@ -344,9 +344,9 @@ class TestChangelog:
     def test_it_tells_of_every_public_name(self):
         changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
         assert 40 < len(kg.__all__) <= 60
-        rooms = [room for name in kg.__all__ if hasattr(room := getattr(kg, name), "__all__")]
-        names = {*kg.__all__, *(name for room in rooms for name in room.__all__)}
-        assert not_told(sorted(names), changelog) == []
+        rooms = {n: getattr(kg, n) for n in kg.__all__ if hasattr(getattr(kg, n), "__all__")}
+        names = {*kg.__all__, *(name for room in rooms.values() for name in room.__all__)}
+        assert not_told(sorted(names - rooms.keys()), changelog) == []
 
     def test_a_planted_name(self):
         assert not_told(["js", "kl"], "`kl` and `json`, but no js") == ["js"]
