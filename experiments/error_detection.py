@@ -37,8 +37,8 @@ def main():
         for table, path in zip((probes, moved), paths, strict=True):
             kg.write_table(table, path)
     probes, moved = map(kg.read_table, paths)
-    figure = kg.probe_twin(probes, moved, kg.readable_not_used(probes, moved))
-    print(*kg.save(figure, given.out / "probe_twin_js"), sep="\n")
+    figure = kg.probe_beside_effect(probes, moved, kg.readable_not_used(probes, moved))
+    print(*kg.save(figure, given.out / "probe_beside_effect_js"), sep="\n")
 
 
 if __name__ == "__main__":

@@ -69,10 +69,10 @@ def carried(
         said.line(f"{done['finished']} of {done['shards']} shards are there, others go on")
         return
     if settings.n_tokens == 1:
-        for kind in ("heatmap", "curve"):
+        for kind in ("layer_heatmap", "layer_curve"):
             written += draw(table, out, kind=kind, by=by)
     else:
-        written += draw(table, out, kind="tokens", metric="kl", by=None)
+        written += draw(table, out, kind="token_heatmap")
     for path in written:
         said.wrote(path)
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from typing import get_args
 
+from knockgrid.figures.figure import figure_names
 from knockgrid.runs.closed import CLOSED, ENGINES
 
 FIGURES = ("f1", "f2", "f3", "f4", "f5", "heads", "paths", "positions", "all")
-KINDS = ("heatmap", "curve", "tokens", "positions", "modules", "heads", "doses")
 METRICS = (
     *("js", "kl", "kl_reverse", "tv", "logp_clean", "rank_clean"),
     *("logp_answer", "rank_answer"),
@@ -26,7 +26,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "figures": FIGURES,
     "form": ("plain", "chat"),
     "format": ("csv", "jsonl"),
-    "kind": KINDS,
+    "kind": figure_names(),
     "label_form": ("plain", "chat"),
     "layers": ("all",),
     "metric": METRICS,
