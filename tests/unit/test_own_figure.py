@@ -72,7 +72,7 @@ def test_a_figure_is_one_file_and_one_line(tmp_path: Path, by: tuple[str, ...]) 
 
 
 def test_the_names_are_those_of_the_figures() -> None:
-    made = [n for n in figures.__all__ if isinstance(getattr(figures, n), Figure)]
+    made = [n for n in vars(figures)["__all__"] if isinstance(getattr(figures, n), Figure)]
     assert sorted(figure_names()) == sorted(made)
     assert "layer_heatmap" in made
 

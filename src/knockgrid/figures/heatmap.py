@@ -144,7 +144,7 @@ class Heatmap:
     sorted: bool = False
     upward: bool = False
     words: Callable[[pd.DataFrame, str, str | None], str] | None = None
-    more: Callable[[Axes, pd.DataFrame, pd.DataFrame], object] | None = None
+    more: Callable[..., object] | None = None
 
 
 def heatmap(kind: Heatmap, table: pd.DataFrame, metric: str, options: Mapping[str, Any]) -> Axes:
