@@ -20,6 +20,8 @@ from knockgrid import InputError
 from knockgrid.cli import app as cli
 from knockgrid.cli import values
 from knockgrid.display import terminal
+from knockgrid.report import draw as _draw  # noqa: F401
+from knockgrid.report import evidence as _evidence  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(sys.executable).with_name("knockgrid")
@@ -58,7 +60,7 @@ def no_pictures(monkeypatch):
         print("a library talks")
         return (folder / f"{kind}_{metric}.svg",)
 
-    monkeypatch.setattr("knockgrid.report.draw.draw", draw)
+    monkeypatch.setattr(sys.modules["knockgrid.report.draw"], "draw", draw)
 
 
 def sweep(capsys, folder, out, *more):
@@ -170,7 +172,7 @@ class TestJson:
             write_table(frame, out / "claims.parquet")
             yield out / "claims.parquet"
 
-        monkeypatch.setattr("knockgrid.report.evidence.evidence", found)
+        monkeypatch.setattr(sys.modules["knockgrid.report.evidence"], "evidence", found)
         code, printed, said = run(capsys, "evidence", "--out", tmp_path, "--json")
         assert code == 0, said
         assert json.loads(printed) == {
