@@ -39,7 +39,9 @@ def main():
         for table, path in zip((probes, moved), paths, strict=True):
             kg.runs.write_table(table, path)
     probes, moved = map(kg.runs.read_table, paths)
-    figure = kg.figures.probe_twin(probes, moved, kg.evidence.readable_not_used(probes, moved))
+    figure = kg.figures.probe_beside_effect(
+        probes, moved, kg.evidence.readable_not_used(probes, moved)
+    )
     print(*kg.save(figure, given.out / "probe_twin_js"), sep="\n")
 
 

@@ -17,6 +17,7 @@ from .edits.intervention import Intervention as Intervention
 from .engine.answers import known as known
 from .engine.executors.executor import Executor as Executor
 from .errors import InputError as InputError
+from .figures import Figure as Figure
 from .figures import dose_heatmap as dose_heatmap
 from .figures import head_heatmap as head_heatmap
 from .figures import layer_curve as layer_curve

@@ -61,7 +61,8 @@ def test_a_figure_is_drawn_again_without_the_model(capsys, folder, tmp_path, mon
     monkeypatch.setattr(
         "knockgrid.host.bridge.load", lambda *_, **__: pytest.fail("the model was loaded")
     )
-    code, printed, _ = run(capsys, "figure", tmp_path / "run", "--kind", "curve", "--metric", "kl")
+    wanted = ("--kind", "layer_curve", "--metric", "kl")
+    code, printed, _ = run(capsys, "figure", tmp_path / "run", *wanted)
     assert code == 0
     assert (tmp_path / "run" / "figures" / "layer_curve_kl.pdf").exists()
     assert "layer_curve_kl.svg" in printed

@@ -55,7 +55,7 @@ def folder(tmp_path_factory, tiny_tokenizer):
 def no_pictures(monkeypatch):
     """Figures that take no time, drawn by something that talks on standard output."""
 
-    def draw(table, folder, *, kind="heatmap", metric="js", by=None):
+    def draw(table, folder, *, kind="layer_heatmap", metric="js", by=None):
         print("a library talks")
         return (folder / f"{kind}_{metric}.svg",)
 
@@ -85,12 +85,13 @@ class TestJson:
         assert found["without_value"] == 0
         assert found["dropped"] == {}
         assert found["executor"] == "staircase"
-        pictures = [str(out / f"{kind}_js.svg") for kind in ("heatmap", "curve")]
+        pictures = [str(out / f"{kind}_js.svg") for kind in ("layer_heatmap", "layer_curve")]
         assert found["written"] == [str(out / "manifest.json"), *pictures]
 
-        _, printed, _ = run(capsys, "figure", out, "--kind", "curve", "--metric", "kl", "--json")
-        same = {"run": str(out), "kind": "curve", "metric": "kl"}
-        assert json.loads(printed) == {**same, "written": [str(out / "curve_kl.svg")]}
+        wanted = ("--kind", "layer_curve", "--metric", "kl")
+        _, printed, _ = run(capsys, "figure", out, *wanted, "--json")
+        same = {"run": str(out), "kind": "layer_curve", "metric": "kl"}
+        assert json.loads(printed) == {**same, "written": [str(out / "layer_curve_kl.svg")]}
 
         code, printed, _ = run(capsys, "verify", out, "--cells", 2, "--json")
         assert (code, json.loads(printed)["ok"]) == (0, True)
@@ -381,11 +382,9 @@ class TestCompletion:
         from knockgrid.cli import recipes
         from knockgrid.edits import layers as _layers
         from knockgrid.engine import checks as _checks
-        from knockgrid.reports import draw
         from knockgrid.runs import store, study
 
         lists = values.VALUES
-        assert set(lists["kind"]) == {*draw.KINDS, draw.TOKENS}
         assert set(lists["figures"]) == {*vars(recipes)["__all__"], "all"}
         assert lists["metric"] == spec.METRICS
         assert lists["mode"] == _checks.MODES
@@ -459,7 +458,7 @@ class TestCompletion:
         assert re.findall(r'"([a-z_]+)"', zsh) == ["prompt_only", "persistent", "free_run"]
         assert '"sweep":' in shell("zsh", "knockgrid sw")[0]
         fish = shell("fish", "knockgrid figure --kind ")[0].split()
-        assert fish == list(values.KINDS)
+        assert fish == list(values.VALUES["kind"])
         assert shell("fish", "knockgrid sw")[0].startswith("sweep\tSweep a model")
 
     def test_bash_itself(self):

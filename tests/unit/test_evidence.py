@@ -114,7 +114,7 @@ def test_everything_is_drawn_and_said(made):
     assert drawn == {
         *("layer_heatmap_noise_js.png", "layer_heatmap_swap_js.png"),
         *("layer_curve_noise_js.png", "layer_curve_swap_js.png"),
-        *("contrast_curves_js.png", "normalised_curves_js.png", "claims_card.png"),
+        *("contrast_curves_js.png", "scaled_curves_js.png", "claims_card.png"),
         *("reliance.png", "threshold.png"),
     }
     card = read_table(folder / "out" / "claims.parquet")

@@ -170,12 +170,12 @@ def probed(auc):
     )
 
 
-def test_probe_twin_has_the_auc_its_control_and_what_is_not_used():
+def test_probe_beside_effect_has_the_auc_its_control_and_what_is_not_used():
     moved = family("position", ["last_q", "-1"])
     moved = moved[moved["layer"] < 3]
     moved.attrs = {"knockgrid": {"unit": "nats"}}
     apart = kg.evidence.readable_not_used(probed(0.4), moved)
-    whole = kg.figures.probe_twin(probed(0.4), moved, apart)
+    whole = kg.figures.probe_beside_effect(probed(0.4), moved, apart)
     axes = [ax for ax in whole.axes if ax.get_title()]
     assert [ax.get_title() for ax in axes] == [
         "probe (2 seeds)",
@@ -193,7 +193,7 @@ def test_probe_twin_has_the_auc_its_control_and_what_is_not_used():
     np.testing.assert_allclose(last, apart.to_numpy())
     assert texts(axes[3].get_xticklabels()) == ["last_q", "-1"]
     assert all(ax.yaxis.get_inverted() for ax in axes)
-    signed = kg.figures.probe_twin(probed(0.4), moved, diverging=True)
+    signed = kg.figures.probe_beside_effect(probed(0.4), moved, diverging=True)
     assert array(signed.axes[0])[1] == (0.0, 1.0)
     assert signed.axes[0].collections[0].cmap.name == "RdBu_r"
 
@@ -251,7 +251,7 @@ def test_an_interval_holds_the_mean_and_names_its_clusters():
     found = kg.stats.mean_interval(made)
     np.testing.assert_array_equal(low.js, found.low)
     np.testing.assert_array_equal(high.js, found.high)
-    titles = [ax.get_title() for ax in kg.figures.interval(made).axes if ax.get_title()]
+    titles = [ax.get_title() for ax in kg.figures.with_interval(made).axes if ax.get_title()]
     assert titles == [
         "lower end (95 %, 12 prompts)",
         "mean (n = 12 prompts)",
@@ -266,7 +266,7 @@ def test_without_six_clusters_the_interval_shows_the_extreme_ones():
     low, high = kg.stats.bounds(few)
     assert low.js.isna().all()
     assert (high.status == "NA: only 2 prompts: no interval, which needs 6").all()
-    axes = [ax for ax in kg.figures.interval(few).axes if ax.get_title()]
+    axes = [ax for ax in kg.figures.with_interval(few).axes if ax.get_title()]
     assert [ax.get_title() for ax in axes] == [
         "lowest of 2 prompts",
         "mean (n = 2 prompts)",

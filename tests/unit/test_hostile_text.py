@@ -67,7 +67,7 @@ def probed():
     rows = [{**row, "position": EVIL, "auc": 0.7, "auc_shuffled": 0.5} for row in cells()]
     table = build([{**row, "position": EVIL} for row in cells()], METADATA)
     apart = pd.DataFrame([[0.1], [0.2]], index=[0, 1], columns=[EVIL])
-    return kg.figures.probe_twin(build(rows, METADATA), table, apart)
+    return kg.figures.probe_beside_effect(build(rows, METADATA), table, apart)
 
 
 def reliance():
@@ -87,14 +87,14 @@ DRAWN = {
     "contrast_curves": lambda: kg.figures.contrast_curves(contrasted(), by="group"),
     "dose_heatmap": lambda: kg.dose_heatmap(build(cells(alpha=0.5), METADATA)),
     "head_heatmap": lambda: kg.head_heatmap(build(cells(head=1), METADATA)),
-    "interval": lambda: kg.figures.interval(build(cells(), METADATA)),
+    "interval": lambda: kg.figures.with_interval(build(cells(), METADATA)),
     "layer_curve": lambda: kg.layer_curve(build(cells(), METADATA)),
     "layer_heatmap": lambda: kg.layer_heatmap(build(cells(**{EVIL: 0.5}), METADATA), EVIL),
     "module_heatmap": lambda: kg.module_heatmap(build(cells(module=EVIL), METADATA)),
-    "normalised_curves": lambda: kg.figures.normalised_curves(contrasted()),
+    "scaled_curves": lambda: kg.figures.scaled_curves(contrasted()),
     "panels": lambda: kg.panels(build(cells(group=(EVIL, "b")), METADATA)),
     "position_heatmap": lambda: kg.position_heatmap(build(cells(position=EVIL), METADATA)),
-    "probe_twin": probed,
+    "probe_beside_effect": probed,
     "reliance_plot": lambda: kg.figures.reliance_plot(reliance()),
     "side_by_side": lambda: kg.side_by_side(
         {EVIL: build(cells(), METADATA), "b$": build(cells(), METADATA)}

@@ -72,11 +72,11 @@ FIGURES = {
     "threshold_curve": lambda **o: kg.figures.threshold_curve(sensitivity(), **o),
     "panels": lambda **o: kg.panels(grouped(), columns=2, **o),
     "side_by_side": lambda **o: kg.side_by_side(halves(), **o),
-    "interval": lambda **o: kg.figures.interval(table(prompts=7), **o),
-    "probe_twin": lambda **o: kg.figures.probe_twin(
+    "with_interval": lambda **o: kg.figures.with_interval(table(prompts=7), **o),
+    "probe_beside_effect": lambda **o: kg.figures.probe_beside_effect(
         probed(0.7), family("position", ["last_q", "-1"]), **o
     ),
-    "normalised_curves": lambda **o: kg.figures.normalised_curves(with_contrasts(), **o),
+    "scaled_curves": lambda **o: kg.figures.scaled_curves(with_contrasts(), **o),
     "contrast_curves": lambda **o: kg.figures.contrast_curves(with_contrasts(), **o),
     "claims_card": lambda **o: kg.figures.claims_card(claimed(), **o),
 }
@@ -107,7 +107,7 @@ def test_two_groups_in_one_column(tmp_path):
 def test_every_figure_has_the_size_that_was_asked_for(name, tmp_path):
     from knockgrid import figures
 
-    assert set(FIGURES) == set(figures.__all__) - {"save"}
+    assert set(FIGURES) == set(figures.__all__) - {"save", "Figure"}
     (path,) = kg.save(FIGURES[name](figsize=(6.5, 4.25)), tmp_path / "a.pdf")
     assert inches(path) == pytest.approx((6.5, 4.25), abs=1e-9)
     for size in ((0, 1), (1, float("nan")), [1, 2, 3]):

@@ -104,7 +104,7 @@ def test_one_prompt_has_no_halves():
 
 def test_curves_are_divided_by_their_largest_mean():
     values = {"subject noise": [0.4, 0.2, 0.1], "subject zero": [0.6, 0.6, 0.3]}
-    figure = kg.figures.normalised_curves(table_of(values))
+    figure = kg.figures.scaled_curves(table_of(values))
     (ax,) = figure.axes
     drawn = [line.get_ydata() for line in ax.lines[:2]]
     assert drawn[0].tolist() == pytest.approx([1.0, 0.5, 0.25])
@@ -117,9 +117,9 @@ def test_curves_are_divided_by_their_largest_mean():
 
 def test_curves_refuse_what_they_cannot_draw():
     with pytest.raises(kg.InputError, match="unknown row 'lst'"):
-        kg.figures.normalised_curves(table_of(), rows=["lst"])
+        kg.figures.scaled_curves(table_of(), rows=["lst"])
     with pytest.raises(kg.InputError, match="no row of this table has a source"):
-        kg.figures.normalised_curves(only_rows(table_of(), ["attention w5"]))
+        kg.figures.scaled_curves(only_rows(table_of(), ["attention w5"]))
 
 
 def test_rows_side_by_side_keep_the_floor_of_their_own_layer():

@@ -7,24 +7,27 @@ import typer
 
 from knockgrid.cli.given import DEMO_RELATIONS, layers_of, pairs_of
 from knockgrid.cli.printed import Json, printed
+from knockgrid.figures.figure import figure_names
 
 
 def figure(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    kind: Annotated[
-        str, typer.Option(help="heatmap, curve, tokens, positions, modules, heads, doses.")
-    ] = "heatmap",
-    metric: Annotated[str, typer.Option(help="A number column of the table.")] = "js",
+    kind: Annotated[str, typer.Option(help=f"{', '.join(figure_names())}.")] = "layer_heatmap",
+    metric: Annotated[
+        str | None, typer.Option(help="A number column of the table; else the figure's own.")
+    ] = None,
     by: Annotated[str | None, typer.Option(help="Panels by this column, or treatment.")] = None,
     as_json: Json = False,
 ) -> None:
     """Draw a figure from a run folder, without the model."""
-    from knockgrid.reports.draw import draw
+    from knockgrid.reports.draw import draw, figure_of
     from knockgrid.runs.store import open_run
 
     with printed(as_json) as said:
+        table = open_run(run_folder)
+        metric = metric or figure_of(kind).metric
         said.add(run=str(run_folder), kind=kind, metric=metric)
-        for path in draw(open_run(run_folder), run_folder, kind=kind, metric=metric, by=by):
+        for path in draw(table, run_folder, kind=kind, metric=metric, by=by):
             said.wrote(path)
 
 

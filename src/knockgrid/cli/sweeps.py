@@ -157,10 +157,10 @@ def sweep_and_draw(
         return
     written = [out / "manifest.json"]
     if spec.n_tokens == 1:
-        for kind in ("heatmap", "curve"):
+        for kind in ("layer_heatmap", "layer_curve"):
             written += draw(table, out, kind=kind, by=by)
     else:
-        written += draw(table, out, kind="tokens", metric="kl", by=None)
+        written += draw(table, out, kind="token_heatmap")
     for path in written:
         said.wrote(path)
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from typing import get_args
 
+from knockgrid.figures.figure import figure_names
 from knockgrid.spec import ENGINES, FIELDS, METRICS, ROWS, allowed
 
 FIGURES = ("f1", "f2", "f3", "f4", "f5", "heads", "paths", "positions", "all")
-KINDS = ("heatmap", "curve", "tokens", "positions", "modules", "heads", "doses")
 SETTABLE = {name: allowed(name) for name, one in FIELDS.items() if not one.metadata["flag"]}
 VALUES: dict[str, tuple[str, ...]] = {
     "device": ("cpu", "cuda", "mps"),
@@ -21,7 +21,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "figures": FIGURES,
     "form": ("plain", "chat"),
     "format": ("csv", "jsonl"),
-    "kind": KINDS,
+    "kind": figure_names(),
     "layers": ("all",),
     "metric": METRICS,
     "model": ("demo",),

@@ -1,6 +1,7 @@
 """Figures: each takes the table and an Axes, draws, and returns the Axes; none sees a model.
 
-A figure is any function `(table, metric, *, ax, limits, title, **options) -> Axes`.
+A figure of a sweep is a function `(table, metric, *, ax, limits, title, **options) -> Axes` under
+`Figure.of()`, which says what it needs; `knockgrid figure --kind` offers it by its name.
 
 It may import `display`, `errors`, `stats`, `table`.
 """

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Whole
 
 from knockgrid.errors import InputError, unknown
 from knockgrid.figures.canvas import Size, below, several
+from knockgrid.figures.figure import Figure
 from knockgrid.figures.layer_curve import COLOURS, STYLES, VISIBLE
 from knockgrid.figures.ticks import name_layers
 from knockgrid.figures.words import metric_label, plain, row_labels
@@ -21,6 +22,7 @@ from knockgrid.table.treatments import only_prompts, only_rows
 PANEL = (3.6, 2.3)  # inches
 
 
+@Figure.of(by="itself")
 def contrast_curves(
     table: pd.DataFrame,
     metric: str = "js",
@@ -34,7 +36,7 @@ def contrast_curves(
     figsize: Size | None = None,
     fontsize: float | int | None = None,
     title: str | None = None,
-) -> Figure:
+) -> Whole:
     """Draw treatments (columns) with their contrasts over the layers, one row of panels per group.
 
     Example:

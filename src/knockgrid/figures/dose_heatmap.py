@@ -1,14 +1,22 @@
 """dose_heatmap: layer × share of the way to the source."""
 
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from knockgrid.figures.heatmap import Side, draw, grid_of, only, style_of
+from knockgrid.figures.figure import Figure
+from knockgrid.figures.heatmap import Axis, Heatmap, heatmap
+
+KIND = Heatmap(
+    Axis("alpha", "Dose (alpha)", names=lambda table, doses: [f"{dose:g}" for dose in doses]),
+    Axis("layer", "Layer"),
+    sorted=True,
+    upward=True,
+)
 
 
+@Figure.of(needs="alpha")
 def dose_heatmap(
     table: pd.DataFrame,
     metric: str = "js",
@@ -34,12 +42,4 @@ def dose_heatmap(
     Raises:
         InputError: as `grid`, or a table without doses.
     """
-    table = only(table, None, "alpha")
-    look = style_of(style)
-    made = grid_of(table, metric, "alpha", "layer", look)
-    if look.row_order is None:
-        values = made.values.sort_index()
-        floor = None if made.floor is None else made.floor.loc[values.index]
-        made = replace(made, values=values, floor=floor)
-    names = [f"{dose:g}" for dose in made.values.index]
-    return draw(made, look, Side("Layer"), Side("Dose (alpha)", names), upward=True)
+    return heatmap(KIND, table, metric, style)

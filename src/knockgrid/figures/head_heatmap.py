@@ -5,9 +5,16 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from knockgrid.figures.heatmap import Side, draw, grid_of, only, style_of
+from knockgrid.figures.figure import Figure
+from knockgrid.figures.heatmap import Axis, Heatmap, heatmap
+
+KIND = Heatmap(
+    Axis("head", "Head", names=lambda table, heads: [str(int(head)) for head in heads]),
+    Axis("layer", "Layer"),
+)
 
 
+@Figure.of(needs="head")
 def head_heatmap(
     table: pd.DataFrame,
     metric: str = "js",
@@ -34,8 +41,4 @@ def head_heatmap(
 
     Limit: heads that do the same work cover for each other, so single heads can look idle.
     """
-    table = only(table, None, "head")
-    look = style_of(style)
-    made = grid_of(table, metric, "head", "layer", look)
-    names = [str(int(head)) for head in made.values.index]
-    return draw(made, look, Side("Layer"), Side("Head", names))
+    return heatmap(KIND, table, metric, style)

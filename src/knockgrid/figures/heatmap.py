@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,66 @@ class Side:
     names: Sequence[str] | None = None
     step: int = 2
     slanted: bool = False
+
+
+Name = Callable[[pd.DataFrame, list], list[str]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One side of a heatmap before there is a table: its column, and how to name its values."""
+
+    column: str
+    label: str = ""
+    names: Name | None = None
+    step: int = 2
+    slanted: bool = False
+
+    def of(self, table: pd.DataFrame, values: pd.Index) -> Side:
+        """This side with the names that its values have in a table."""
+        names = None if self.names is None else self.names(table, list(values))
+        return Side(self.label, names, self.step, self.slanted)
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """What one kind of heatmap has and the others have not.
+
+    `sorted` puts the rows in increasing order, `upward` the first one at the bottom, `words` makes
+    the title, `more` adds marks.
+    """
+
+    rows: Axis
+    columns: Axis
+    cmap: str = "Blues"
+    sorted: bool = False
+    upward: bool = False
+    words: Callable[[pd.DataFrame, str, str | None], str] | None = None
+    more: Callable[..., object] | None = None
+
+
+def heatmap(kind: Heatmap, table: pd.DataFrame, metric: str, options: Mapping[str, Any]) -> Axes:
+    """Draw a table as one kind of heatmap.
+
+    Raises:
+        InputError: as `layer_heatmap`.
+    """
+    style = style_of(options, kind.cmap)
+    made = grid_of(table, metric, kind.rows.column, kind.columns.column, style)
+    if kind.sorted and style.row_order is None:
+        values = made.values.sort_index()
+        floor = None if made.floor is None else made.floor.loc[values.index]
+        made = replace(made, values=values, floor=floor)
+    values = made.values
+    return draw(
+        made,
+        style,
+        kind.columns.of(table, values.columns),
+        kind.rows.of(table, values.index),
+        upward=kind.upward,
+        words=None if kind.words is None else kind.words(table, metric, style.title),
+        more=None if kind.more is None else partial(kind.more, table=table, values=values),
+    )
 
 
 def draw(
@@ -235,17 +296,3 @@ def short(value: float) -> str:
     if abs(value) >= 10:
         return f"{value:.0f}"
     return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
-
-
-def only(table: pd.DataFrame, intervention: str | None, column: str) -> pd.DataFrame:
-    """The rows of one intervention, or of the only family that fills a column.
-
-    Raises:
-        InputError: an unknown intervention, or a table without that column.
-    """
-    if column in table and table[column].isna().all():
-        raise InputError(f"column {column!r} is empty in this table; sweep with per_{column}()")
-    kept = table if intervention is None else table[table["intervention"] == intervention]
-    if kept.empty:
-        raise InputError(f"the table has no intervention {intervention!r}")
-    return kept[kept[column].notna()] if column in kept else kept

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
 from knockgrid.figures.canvas import Size, drawing, legend_beside, scale
+from knockgrid.figures.figure import Figure
 from knockgrid.figures.ticks import Shown, chosen, name_layers, relabelled
 from knockgrid.figures.words import metric_label, prompt_count, row_labels, titled
 from knockgrid.stats.cluster_interval import check_level
@@ -23,6 +24,7 @@ STYLES = ("-", "--", "-.", ":")
 VISIBLE = 0.005  # of the largest mean: a noise floor below that lies on the axis
 
 
+@Figure.of()
 def layer_curve(
     table: pd.DataFrame,
     metric: str = "js",

@@ -5,10 +5,14 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from knockgrid.figures.heatmap import Side, draw, grid_of, style_of
+from knockgrid.figures.figure import Figure
+from knockgrid.figures.heatmap import Axis, Heatmap, heatmap
 from knockgrid.figures.words import row_labels
 
+KIND = Heatmap(Axis("intervention", names=row_labels), Axis("layer", "Layer"))
 
+
+@Figure.of()
 def layer_heatmap(
     table: pd.DataFrame,
     metric: str = "js",
@@ -57,7 +61,4 @@ def layer_heatmap(
     Source: Cheang et al., arXiv 2510.09033, figures 2 and 12.
     Limit: an average over prompts hides how far they differ; `layer_curve` shows that.
     """
-    look = style_of(style)
-    made = grid_of(table, metric, "intervention", "layer", look)
-    names = row_labels(table, list(made.values.index))
-    return draw(made, look, Side("Layer"), Side("", names))
+    return heatmap(KIND, table, metric, style)

@@ -5,11 +5,28 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from knockgrid.figures.heatmap import Side, draw, grid_of, only, style_of
+from knockgrid.figures.figure import Figure
+from knockgrid.figures.heatmap import Axis, Heatmap, heatmap
 from knockgrid.figures.words import metric_label, plain
 from knockgrid.table.table import metadata_of
 
 
+def _words(table: pd.DataFrame, metric: str, title: str | None) -> str:
+    """The title names the statistic; what exactly it is stands at the colour bar."""
+    own = metadata_of(table).get("statistics", {})
+    label = plain(metric) if metric in own else metric_label(table, metric)
+    return " · ".join(filter(None, [title, label]))
+
+
+KIND = Heatmap(
+    Axis("layer", "Layer", step=3),
+    Axis("module", "Module", names=lambda table, found: list(map(plain, found)), slanted=True),
+    upward=True,
+    words=_words,
+)
+
+
+@Figure.of(needs="module")
 def module_heatmap(
     table: pd.DataFrame,
     metric: str = "js",
@@ -37,16 +54,4 @@ def module_heatmap(
     Raises:
         InputError: as `grid`, or a table without modules.
     """
-    table = only(table, None, "module")
-    look = style_of(style)
-    made = grid_of(table, metric, "layer", "module", look)
-    names = [plain(module) for module in made.values.columns]
-    words = " · ".join(filter(None, [look.title, short_label(table, metric)]))
-    x, y = Side("Module", names, slanted=True), Side("Layer", step=3)
-    return draw(made, look, x, y, upward=True, words=words)
-
-
-def short_label(table: pd.DataFrame, metric: str) -> str:
-    """The statistic in the title; what exactly it is stands at the colour bar."""
-    own = metadata_of(table).get("statistics", {})
-    return plain(metric) if metric in own else metric_label(table, metric)
+    return heatmap(KIND, table, metric, style)

@@ -5,11 +5,31 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from knockgrid.figures.heatmap import Side, draw, grid_of, only, style_of
+from knockgrid.figures.figure import Figure
+from knockgrid.figures.heatmap import Axis, Heatmap, heatmap
 from knockgrid.figures.words import plain
 from knockgrid.table.table import metadata_of
 
 
+def _names(table: pd.DataFrame, values: list) -> list[str]:
+    """Position names, or the tokens themselves where one prompt was taken token by token."""
+    positions = list(map(str, values))
+    sides = {side["id"]: side for side in metadata_of(table).get("prompts", [])}
+    prompts = list(table["prompt"].unique())
+    if len(prompts) > 1 or prompts[0] not in sides or not all(p.isdigit() for p in positions):
+        return [plain(position) for position in positions]
+    side = sides[prompts[0]]
+    subject = side.get("subject_tokens", [])
+    tokens = dict(enumerate(side["tokens"]))  # other prompts of the sweep may have been longer
+    return [plain(tokens.get(int(p), p)) + "*" * (int(p) in subject) for p in positions]
+
+
+KIND = Heatmap(
+    Axis("layer", "Layer"), Axis("position", "Token position", names=_names, slanted=True)
+)
+
+
+@Figure.of(needs="position")
 def position_heatmap(
     table: pd.DataFrame,
     metric: str = "js",
@@ -41,20 +61,4 @@ def position_heatmap(
     (restoration). Limit: a position after the prompt is measured at the token after it, so columns
     of the answer are about later tokens than those of the prompt.
     """
-    table = only(table, None, "position")
-    look = style_of(style)
-    made = grid_of(table, metric, "layer", "position", look)
-    names = _names(table, list(map(str, made.values.columns)))
-    return draw(made, look, Side("Token position", names, slanted=True), Side("Layer"))
-
-
-def _names(table: pd.DataFrame, positions: list[str]) -> list[str]:
-    """Position names, or the tokens themselves where one prompt was taken token by token."""
-    sides = {side["id"]: side for side in metadata_of(table).get("prompts", [])}
-    prompts = list(table["prompt"].unique())
-    if len(prompts) > 1 or prompts[0] not in sides or not all(p.isdigit() for p in positions):
-        return [plain(position) for position in positions]
-    side = sides[prompts[0]]
-    subject = side.get("subject_tokens", [])
-    tokens = dict(enumerate(side["tokens"]))  # other prompts of the sweep may have been longer
-    return [plain(tokens.get(int(p), p)) + "*" * (int(p) in subject) for p in positions]
+    return heatmap(KIND, table, metric, style)

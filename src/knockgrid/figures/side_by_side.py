@@ -57,7 +57,7 @@ def side_by_side(
     )
 
 
-def interval(
+def with_interval(
     table: pd.DataFrame,
     figure: Callable[..., Axes] = layer_heatmap,
     *,
@@ -74,7 +74,7 @@ def interval(
         ...     {"prompt": f"{p}", "intervention": "last", "layer": 0, "js": p / 30}
         ...     for p in range(12)
         ... ]
-        >>> [ax.get_title() for ax in interval(build(rows, {})).axes if ax.get_title()]
+        >>> [ax.get_title() for ax in with_interval(build(rows, {})).axes if ax.get_title()]
         ['lower end (95 %, 12 prompts)', 'mean (n = 12 prompts)', 'upper end (95 %, 12 prompts)']
 
     The interval is that of `mean_interval`: it resamples whole clusters, and the titles name them.

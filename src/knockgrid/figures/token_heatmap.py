@@ -1,6 +1,5 @@
 """token_heatmap: layer × generated token."""
 
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -8,11 +7,64 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from knockgrid.errors import InputError
-from knockgrid.figures.heatmap import Side, draw, grid_of, style_of
+from knockgrid.figures.figure import Figure
+from knockgrid.figures.heatmap import Axis, Heatmap, heatmap
 from knockgrid.figures.marks import add_note
 from knockgrid.figures.words import mode_of, plain
 
 
+def _one(table: pd.DataFrame, intervention: str | None) -> pd.DataFrame:
+    names = list(table["intervention"].unique())
+    if intervention is None and len(names) > 1:
+        raise InputError(
+            f"the table has several interventions ({', '.join(names)}); give intervention="
+        )
+    if intervention is not None and intervention not in names:
+        raise InputError(f"the table has no intervention {intervention!r}; it has {names}")
+    return table[table["intervention"] == (intervention or names[0])]
+
+
+def _names(table: pd.DataFrame, values: list) -> list[str]:
+    tokens = list(map(int, values))
+    if table["prompt"].nunique() > 1 or table["token_text"].isna().all():
+        return [f"Gen{token}" for token in tokens]
+    texts = table.drop_duplicates("token").set_index("token")["token_text"]
+    return [f"Gen{token}\n{plain(texts[token])}" for token in tokens]
+
+
+def _mark_divergence(ax: Axes, table: pd.DataFrame, values: pd.DataFrame) -> None:
+    """A line before the first token at which at least half of the prompts diverge."""
+    tokens = list(map(int, values.columns))
+    first = table.drop_duplicates(["prompt", "layer"]).set_index("layer")["diverged"]
+    drawn = False
+    for y, layer in enumerate(map(int, values.index)):
+        own = first.loc[[layer]].astype("Float64").fillna(float("inf")).sort_values()
+        at = own.iloc[(len(own) - 1) // 2]
+        if at in tokens:
+            x = tokens.index(int(at))
+            ax.plot([x, x], [y, y + 1], color="#0072B2", linewidth=2.5, gid="diverged")
+            drawn = True
+    if drawn:
+        few = table["prompt"].nunique() == 1
+        text = "first diverging token" + ("" if few else " in half of the prompts")
+        add_note(ax, Line2D([], [], color="#0072B2", linewidth=2.5, label=text))
+
+
+def _words(table: pd.DataFrame, metric: str, title: str | None) -> str:
+    name = plain(table["intervention"].iloc[0])
+    return " · ".join(filter(None, [title, name, mode_of(table)]))
+
+
+KIND = Heatmap(
+    Axis("layer", "Layer", step=1),
+    Axis("token", "Generated Token", names=_names),
+    cmap="YlOrRd",
+    words=_words,
+    more=_mark_divergence,
+)
+
+
+@Figure.of(each="intervention")
 def token_heatmap(
     table: pd.DataFrame,
     metric: str = "kl",
@@ -46,47 +98,4 @@ def token_heatmap(
 
     Limit: tokens after the text has ended are NA, so later columns hold fewer prompts.
     """
-    table = _one(table, intervention)
-    look = style_of(style, "YlOrRd")
-    made = grid_of(table, metric, "layer", "token", look)
-    layers, tokens = (list(map(int, axis)) for axis in (made.values.index, made.values.columns))
-    name = plain(table["intervention"].iloc[0])
-    words = " · ".join(filter(None, [look.title, name, mode_of(table)]))
-    x, y = Side("Generated Token", _names(table, tokens)), Side("Layer", step=1)
-    marks = partial(_mark_divergence, table=table, layers=layers, tokens=tokens)
-    return draw(made, look, x, y, words=words, more=marks)
-
-
-def _one(table: pd.DataFrame, intervention: str | None) -> pd.DataFrame:
-    names = list(table["intervention"].unique())
-    if intervention is None and len(names) > 1:
-        raise InputError(
-            f"the table has several interventions ({', '.join(names)}); give intervention="
-        )
-    if intervention is not None and intervention not in names:
-        raise InputError(f"the table has no intervention {intervention!r}; it has {names}")
-    return table[table["intervention"] == (intervention or names[0])]
-
-
-def _names(table: pd.DataFrame, tokens: list[int]) -> list[str]:
-    if table["prompt"].nunique() > 1 or table["token_text"].isna().all():
-        return [f"Gen{token}" for token in tokens]
-    texts = table.drop_duplicates("token").set_index("token")["token_text"]
-    return [f"Gen{token}\n{plain(texts[token])}" for token in tokens]
-
-
-def _mark_divergence(ax: Axes, table: pd.DataFrame, layers: list[int], tokens: list[int]) -> None:
-    """A line before the first token at which at least half of the prompts diverge."""
-    first = table.drop_duplicates(["prompt", "layer"]).set_index("layer")["diverged"]
-    drawn = False
-    for y, layer in enumerate(layers):
-        own = first.loc[[layer]].astype("Float64").fillna(float("inf")).sort_values()
-        at = own.iloc[(len(own) - 1) // 2]
-        if at in tokens:
-            x = tokens.index(int(at))
-            ax.plot([x, x], [y, y + 1], color="#0072B2", linewidth=2.5, gid="diverged")
-            drawn = True
-    if drawn:
-        few = table["prompt"].nunique() == 1
-        text = "first diverging token" + ("" if few else " in half of the prompts")
-        add_note(ax, Line2D([], [], color="#0072B2", linewidth=2.5, label=text))
+    return heatmap(KIND, _one(table, intervention), metric, style)

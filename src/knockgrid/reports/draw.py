@@ -5,63 +5,65 @@ from typing import Any
 
 import pandas as pd
 
+from knockgrid import figures
 from knockgrid.display.escape import file_name
-from knockgrid.errors import unknown
-from knockgrid.figures import (
-    dose_heatmap,
-    head_heatmap,
-    layer_curve,
-    layer_heatmap,
-    module_heatmap,
-    panels,
-    position_heatmap,
-    save,
-    token_heatmap,
-)
+from knockgrid.errors import InputError, unknown
+from knockgrid.figures import Figure, panels, save
+from knockgrid.figures.figure import figure_names
 from knockgrid.runs.run_folder import FIGURES
 from knockgrid.table import treatments as _treatments
 from knockgrid.table.table import metadata_of
 
-KINDS = {
-    "heatmap": layer_heatmap,
-    "curve": layer_curve,
-    "positions": position_heatmap,
-    "modules": module_heatmap,
-    "heads": head_heatmap,
-    "doses": dose_heatmap,
-}
-TOKENS = "tokens"
 TREATMENT = "treatment"
 
 
+def figure_of(kind: str) -> Figure[..., Any]:
+    """The figure with this name.
+
+    Raises:
+        InputError: an unknown figure.
+    """
+    if kind not in figure_names():
+        raise unknown("figure", kind, figure_names())
+    return getattr(figures, kind)
+
+
 def draw(
-    table: pd.DataFrame, folder: Path, *, kind: str = "heatmap", metric: str = "js", by: str | None
+    table: pd.DataFrame,
+    folder: Path,
+    *,
+    kind: str = "layer_heatmap",
+    metric: str | None = None,
+    by: str | None = None,
 ) -> tuple[Path, ...]:
     """Draw one figure of a table into the folder's `figures/`, as SVG, PDF and PNG.
 
+    A figure with `each` is drawn once for each value of that column, and its files name the value.
+
     Raises:
-        InputError: an unknown figure, metric or column.
+        InputError: an unknown figure, metric or column, or panels of a figure that has none.
     """
-    if kind == TOKENS:
-        return draw_tokens(table, folder, metric)
-    if kind not in KINDS:
-        raise unknown("figure", kind, [*KINDS, TOKENS])
-    target = folder / FIGURES / f"layer_{kind}_{file_name(metric)}"
+    figure = figure_of(kind)
+    metric = metric or figure.metric
     if by == TREATMENT:
-        return save(panels(treatments(table), KINDS[kind], by="group", metric=metric), target)
-    if by is not None:
-        return save(panels(table, KINDS[kind], by=by, metric=metric), target)
-    return save(KINDS[kind](table, metric=metric), target)
-
-
-def draw_tokens(table: pd.DataFrame, folder: Path, metric: str) -> tuple[Path, ...]:
-    """One layer × token figure per intervention, named after it."""
+        table, by = treatments(table), "group"
+    values = [None] if figure.each is None else list(table[figure.each].unique())
     written: list[Path] = []
-    for name in table["intervention"].unique():
-        ax = token_heatmap(table, metric, intervention=name)
-        target = f"token_heatmap_{file_name(name)}_{file_name(metric)}"
-        written += save(ax, folder / FIGURES / target)
+    for value in values:
+        part = table if value is None else table[table[figure.each] == value]
+        named = [kind, *([] if value is None else [file_name(value)]), file_name(metric)]
+        written += save(_drawn(figure, part, metric, by), folder / FIGURES / "_".join(named))
     return tuple(written)
+
+
+def _drawn(figure: Figure[..., Any], table: pd.DataFrame, metric: str, by: str | None) -> Any:
+    if by is None:
+        return figure(table, metric)
+    if figure.by == "itself":
+        return figure(table, metric, by=by)
+    if figure.by == "no":
+        raise InputError(f"{figure.name} has no panels by a column; leave out --by")
+    return panels(table, figure, by=by, metric=metric)
 
 
 def treatments(table: pd.DataFrame) -> pd.DataFrame:

@@ -22,10 +22,10 @@ from knockgrid.figures import (
     contrast_curves,
     layer_curve,
     layer_heatmap,
-    normalised_curves,
     panels,
     reliance_plot,
     save,
+    scaled_curves,
     threshold_curve,
 )
 from knockgrid.runs.job import LABEL_ORDER, load_model
@@ -116,7 +116,7 @@ def draw(tables: dict[str, pd.DataFrame], out: Path, left_out: dict[str, str]) -
     yield out / CARD
     pictures = dict(of_main(main, out / "main" / LABELS))
     pictures["claims_card"] = claims_card(found)
-    pictures["normalised_curves_js"] = normalised_curves(tables["sources"])
+    pictures["scaled_curves_js"] = scaled_curves(tables["sources"])
     for name, drawn in pictures.items():
         yield from save(drawn, out / FIGURES / name)
     with whole_file(out / WORDS) as file:

@@ -2,7 +2,7 @@
 
 from knockgrid.cli.recipes.recipe import Recipe, known_facts
 from knockgrid.edits import information_flow
-from knockgrid.figures import interval, layer_curve, layer_heatmap
+from knockgrid.figures import layer_curve, layer_heatmap, with_interval
 from knockgrid.sources import corrupted_run, noise
 from knockgrid.sweep import sweep
 
@@ -18,7 +18,7 @@ def _draw(tables):
     return {
         "f1_layer_heatmap_js": layer_heatmap(table),
         "f1_layer_curve_js": layer_curve(table),
-        "f1_interval_js": interval(table),
+        "f1_interval_js": with_interval(table),
     }
 
 

@@ -3,7 +3,7 @@
 from knockgrid.cli.recipes.recipe import RELATIONS, Recipe, depth, every
 from knockgrid.edits import patch, per_position
 from knockgrid.evidence import probe_auc, readable_not_used
-from knockgrid.figures import probe_twin
+from knockgrid.figures import probe_beside_effect
 from knockgrid.prompts import facts
 from knockgrid.sources import corrupted_run, noise
 from knockgrid.sweep import sweep
@@ -38,7 +38,11 @@ def _make(model, quick):
 
 def _draw(tables):
     probes, moved = tables["f4_probes"], tables["f4_divergence"]
-    return {"f4_probe_twin_js": probe_twin(probes, moved, readable_not_used(probes, moved))}
+    return {
+        "f4_probe_beside_effect_js": probe_beside_effect(
+            probes, moved, readable_not_used(probes, moved)
+        )
+    }
 
 
 f4 = Recipe("layer × token position: probe AUC beside divergence", _make, _draw, extra="probes")

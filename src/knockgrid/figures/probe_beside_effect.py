@@ -1,4 +1,4 @@
-"""probe_twin: what a probe can read beside what the model uses."""
+"""probe_beside_effect: what a probe can read beside what the model uses."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from knockgrid.figures.words import plain
 CHANCE = 0.5
 
 
-def probe_twin(
+def probe_beside_effect(
     probes: pd.DataFrame,
     table: pd.DataFrame,
     apart: pd.DataFrame | None = None,
@@ -42,7 +42,7 @@ def probe_twin(
         >>> row = {"intervention": "a", "position": "last_q", "layer": 0}
         >>> probes = build([{"prompt": "seed 0", **row, "auc": 0.7, "auc_shuffled": 0.5}], {})
         >>> table = build([{"prompt": "rome", **row, "js": 0.1}], {"unit": "nats"})
-        >>> [ax.get_title() for ax in probe_twin(probes, table).axes if ax.get_title()]
+        >>> [ax.get_title() for ax in probe_beside_effect(probes, table).axes if ax.get_title()]
         ['probe (1 seed)', 'shuffled labels (1 seed)', 'divergence (n = 1 prompt)']
 
     Raises:

@@ -1,4 +1,4 @@
-"""normalised_curves: one row under several sources, each on the scale of its own largest mean."""
+"""scaled_curves: one row under several sources, each on the scale of its own largest mean."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Whole
 
 from knockgrid.errors import InputError, unknown
 from knockgrid.figures.canvas import Size, several
+from knockgrid.figures.figure import Figure
 from knockgrid.figures.layer_curve import COLOURS, MARKERS, STYLES
 from knockgrid.figures.ticks import name_layers
 from knockgrid.figures.words import ROWS, metric_label, plain
@@ -17,7 +18,8 @@ from knockgrid.table.table import grid
 from knockgrid.table.treatments import Treatment, only_rows, treatments
 
 
-def normalised_curves(
+@Figure.of(by="no")
+def scaled_curves(
     table: pd.DataFrame,
     metric: str = "js",
     *,
@@ -27,7 +29,7 @@ def normalised_curves(
     figsize: Size | None = None,
     fontsize: float | int | None = None,
     title: str | None = None,
-) -> Figure:
+) -> Whole:
     """Draw one panel per row of the figure with one line per source, each divided by its largest.
 
     Example:
@@ -42,7 +44,7 @@ def normalised_curves(
         ...     for name in sources
         ...     for i in range(3)
         ... ]
-        >>> figure = normalised_curves(build(cells, {"unit": "nats", "interventions": described}))
+        >>> figure = scaled_curves(build(cells, {"unit": "nats", "interventions": described}))
         >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
         ['noise(3.0): 0.50 at most', 'zero(): 0.50 at most']
 
