@@ -216,13 +216,18 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, Path):
         return str(value)
-    from knockgrid.edits.data import as_data
+    from knockgrid.divergences.divergence import Divergence
+    from knockgrid.edits.data import as_data, digest_of
+    from knockgrid.edits.intervention import Intervention
     from knockgrid.prompts.data import prompt_as_data
     from knockgrid.prompts.prompt import Prompt
+    from knockgrid.table.measures import MEASURES
 
     values = list(value) if isinstance(value, Iterable) and not isinstance(value, Prompt) else None
+    if isinstance(value, Divergence) and MEASURES.get(value.name) != value.facts:
+        return {"name": value.name, "digest": digest_of(value)}  # a measure of the user's own
     if values is None:
-        return getattr(value, "name", None) if not hasattr(value, "kind") else as_data(value)
+        return as_data(value) if isinstance(value, Intervention) else getattr(value, "name", None)
     if values and all(isinstance(one, Prompt) for one in values):
         lines = [prompt_as_data(one) for one in values]
         return {"prompts": len(lines), "digest": digest({"lines": lines})}

@@ -85,6 +85,12 @@ def test_all_of_them_are_swept_stored_drawn_and_verified(tiny_llama, prompts, tm
     assert any("squared Hellinger distance" in one and "nats" not in one for one in words)
     plt.close(axes.figure)
 
+    other = replace(HELLINGER, formula=lambda pair: hellinger(pair) / 2)
+    with pytest.raises(kg.InputError, match=r"other settings \(metrics\)"):
+        kg.sweep(tiny_llama, prompts, rows(), out=out, **{**options, "metrics": ["js", other]})
+    again = kg.sweep(tiny_llama, prompts, rows(), out=out, **options)
+    assert again["hellinger"].equals(table["hellinger"])
+
     known = [HELLINGER, Halved, Silence]
     whole = kg.verify(out, model=tiny_llama, known=known)
     assert whole.ok, whole.mismatches

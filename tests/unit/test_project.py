@@ -45,7 +45,7 @@ BELOW = {
     "figures": "display stats table",
     "evidence": "display edits engine host passes prompts sources stats table",
     "runs": "display divergences edits engine evidence host passes prompts sources spec table",
-    "spec": "edits host prompts",
+    "spec": "divergences edits host prompts table",
     "sweep": "edits engine prompts runs spec table",
     "reports": "display edits evidence figures runs spec stats table",
     "cli": "display edits engine evidence figures host passes prompts reports runs sources spec "

@@ -49,7 +49,10 @@ def as_data(thing: Any) -> Any:
     if isinstance(thing, Prompt):
         return {"kind": "prompt", **prompt_as_data(thing)}
     if isinstance(thing, Mapping):
-        return {str(key): as_data(value) for key, value in thing.items()}
+        pairs = {key: as_data(value) for key, value in thing.items()}
+        if all(isinstance(key, str) for key in pairs):
+            return pairs
+        return {"kind": "mapping", "pairs": [list(pair) for pair in pairs.items()]}
     if isinstance(thing, Intervention | Source | Swap):
         return {**_kind(thing), **_parameters(thing)}
     if isinstance(thing, Iterable):
@@ -114,6 +117,8 @@ def from_data(data: Any, known: Sequence[Any] = ()) -> Any:
         return {key: from_data(value, known) for key, value in rest.items()}
     if kind == "prompt":
         return prompt_from_data(rest)
+    if kind == "mapping":
+        return {key: from_data(value, known) for key, value in rest["pairs"]}
     if kind == "tensor":
         return _tensor(rest, known)
     if "class" in rest:
