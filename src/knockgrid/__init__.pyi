@@ -36,7 +36,7 @@ from .prompts.positions import token_positions as token_positions
 from .prompts.prompt import Prompt as Prompt
 from .reports.write import report as report
 from .runs.store import open_run as open_run
-from .runs.verify import verify as verify
+from .runs.verification import verify as verify
 from .sources import corrupted_run as corrupted_run
 from .sources import donor as donor
 from .sources import fixed as fixed

@@ -12,7 +12,7 @@ from knockgrid.edits.intervention import Intervention, listed
 from knockgrid.engine.in_memory import sweep_in_memory
 from knockgrid.errors import InputError, shown, unknown
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.runs.run import run
+from knockgrid.runs.running import run
 from knockgrid.spec import FIELDS, OF_A_FOLDER, OPTIONS, Spec
 from knockgrid.table.left_out import warn_left_out
 

@@ -213,7 +213,7 @@ class Bench:
 def one_command(bench: Bench, before: Callable[[], object]) -> Iterator[None]:
     """The bench's model instead of a loaded one, and no figures, which take longer than the run."""
     from knockgrid.reports import draw
-    from knockgrid.runs import plan
+    from knockgrid.runs import job as plan
 
     kept = plan.load_model, draw.draw
     plan.load_model = lambda *_, **__: bench.model

@@ -13,7 +13,7 @@ import psutil
 from fault_bench import Line, tiny_model
 
 import knockgrid as kg
-from knockgrid.runs import run as running
+from knockgrid.runs import running
 from knockgrid.runs.run_folder import RunFolder
 
 PER_PROMPT = 1024

@@ -76,7 +76,7 @@ def swept(given, interventions=None, **options):
 def carried_out(given, executor, n_tokens=1, at_most=None):
     """An executor called by hand, and left half-way when there is an `at_most`."""
     flow = kg.information_flow(kg.corrupted_run(by=kg.swap()))  # needs no set-level statistics
-    settings = Settings(flow, (0, 1), n_tokens, 1, "noise", n_tokens > 1, True, 0, keep_kv=True)
+    settings = Settings(flow, (0, 1), n_tokens, 1, "noising", n_tokens > 1, True, 0, keep_kv=True)
     ready = prepare(given.model, given.few, True, n_tokens)
     made = bind(given.model, ready, [0, 1], settings)
     return list(itertools.islice(executor(given.model, made.runs, made.cells), at_most))
@@ -150,7 +150,6 @@ MAIN = [name for name in PASSES if "," not in name]  # without the variants
 
 LOOKS = {  # these are given a model, a tokenizer or a folder, and run nothing
     "load": lambda g: kg.load(g.folder),
-    "random_twin": lambda g: kg.evidence.random_twin(g.folder),
     "per_module": lambda g: kg.per_module(g.model, "last"),
     "token_positions": lambda g: kg.token_positions(g.prompts[0], "subject", g.model),
     "in_chat": in_chat,
@@ -162,13 +161,13 @@ LOOKS = {  # these are given a model, a tokenizer or a folder, and run nothing
     "report": lambda g: kg.report(g.run, g.scratch / "report.html"),
     "from_activation_cache": cached,
     "to_activation_cache": lambda g: kg.passes.to_activation_cache(cached(g), g.model),
-    "Known": lambda g: list(kg.Known(tuple(g.prompts), ())),
+    "verify": lambda g: kg.verify(g.run, model=g.model, cells=2),
 }
 
 
 def example(name):
     """The example in a public name's docstring, as a recipe."""
-    found = getattr(kg, name)
+    found = PUBLIC[name]
     source = "".join(e.source for e in doctest.DocTestParser().get_examples(inspect.getdoc(found)))
     module = inspect.getmodule(found if hasattr(found, "__name__") else type(found))
     assert name in source, f"{name} is not in the example of its docstring"
@@ -182,12 +181,19 @@ def base(name):
     return name.split(",")[0]
 
 
-def is_error(name):
-    found = getattr(kg, name)
-    return inspect.isclass(found) and issubclass(found, Exception)
+def public():
+    """Every public function and value by its name, those of the rooms included."""
+    rooms = [room for one in kg.__all__ if inspect.ismodule(room := getattr(kg, one))]
+    found = {name: getattr(room, name) for room in [*rooms, kg] for name in room.__all__}
+    found.pop("run")  # `sweep` into a folder is a call of it
+    return {
+        name: one
+        for name, one in found.items()
+        if not inspect.ismodule(one) and not (inspect.isclass(one) and name not in VALUES)
+    }
 
 
+VALUES = ("Prompt", "RayEngine", "Spec")  # classes that stand for themselves; others are bases
+PUBLIC = public()
 OWN = {**PASSES, **LOOKS}
-EXAMPLES = sorted(
-    name for name in kg.__all__ if name not in set(map(base, OWN)) and not is_error(name)
-)
+EXAMPLES = sorted(PUBLIC.keys() - set(map(base, OWN)))

@@ -8,7 +8,7 @@ import knockgrid as kg
 from knockgrid.engine.answers import Known
 from knockgrid.runs import choose
 from knockgrid.runs.choose import choose_prompts, in_turn
-from knockgrid.runs.run import run
+from knockgrid.runs.running import run
 from knockgrid.spec import Spec
 from knockgrid.table.left_out import LeftOut
 

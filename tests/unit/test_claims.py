@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import knockgrid as kg
+from knockgrid.stats.halves import halves
 from knockgrid.table.table import build
 
 LAYERS = 10
@@ -82,7 +83,7 @@ def test_planted_claims_hold_at_their_layers(planted):
 
 
 def test_what_only_one_half_shows_fails(planted):
-    one, other = kg.stats.halves(planted)
+    one, other = halves(planted)
     changed = {
         "subject": np.roll(STEP, -3) * np.r_[np.ones(7), np.zeros(3)],  # ends three layers earlier
         "attention": np.roll(BUMP, 3),
@@ -102,7 +103,7 @@ def test_what_only_one_half_shows_fails(planted):
 
 
 def test_a_step_that_is_a_ramp_on_the_other_half_is_not_sharp(planted):
-    _, other = kg.stats.halves(planted)
+    _, other = halves(planted)
     ramp = {"last": np.linspace(0, 1, LAYERS)}
     found = kg.evidence.claims({"x": table_of(PLANTED, odd=(set(other["prompt"]), ramp))})
     line = outcome(found, "last: the step is sharp")
@@ -115,7 +116,7 @@ def test_a_wrong_order_is_not_found_and_a_turned_one_fails(planted):
     assert outcome(kg.evidence.claims({"x": table_of(turned)}), "subject, attention, last")[
         "outcome"
     ] == ("not found")
-    _, other = kg.stats.halves(planted)
+    _, other = halves(planted)
     changed = {"last": STEP * 1.01, "subject": RISE}
     found = kg.evidence.claims({"x": table_of(PLANTED, odd=(set(other["prompt"]), changed))})
     line = outcome(found, "subject, attention, last")
@@ -221,10 +222,10 @@ def test_prompts_without_a_contrast_leave_the_pair(planted):
     some = without(planted, ["subject | rest"], ["r0-0", "r3-2"])
     line = outcome(kg.evidence.claims({"x": some}), "subject exceeds relation tokens")
     assert (line["outcome"], line["value"]) == ("held", "at 0–5")
-    one, _ = kg.stats.halves(planted)
+    one, _ = halves(planted)
     half = without(planted, ["subject | rest"], set(one["prompt"]))
     assert not kg.evidence.claims({"x": half})["claim"].str.contains("exceeds").any()
-    _, other = kg.stats.halves(planted)
+    _, other = halves(planted)
     half = without(planted, ["subject | rest"], set(other["prompt"]))
     line = outcome(kg.evidence.claims({"x": half}), "subject exceeds relation tokens")
     assert (line["outcome"], line["note"]) == ("undecided", "no prompt has them all on this half")

@@ -226,7 +226,7 @@ class TestExitCodes:
         def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr("knockgrid.runs.run.run", fail)
+        monkeypatch.setattr("knockgrid.runs.running.run", fail)
         return sweep(capsys, folder, tmp_path / "run")
 
     def test_3_some_prompts_failed(self, capsys, monkeypatch, folder, tmp_path):

@@ -5,6 +5,7 @@ import os
 import re
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -132,7 +133,7 @@ class TestPlantedFaults:
         def full(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("knockgrid.sweep.run", full)
+        monkeypatch.setattr(import_module("knockgrid.sweep"), "run", full)
         (one,) = [c for c in self_test.self_test() if not c.ok]
         assert one.name == NAMES[7]
         assert "No space left on device; look at the disk" in one.advice

@@ -348,7 +348,9 @@ def test_the_checks_see_something():
     assert {call[0] for call in calls if call} >= {"sweep", "verify", "evidence", "facts", "figure"}
     demo = ["sweep", "--model", "demo", "--prompts", "facts.jsonl", "--known"]
     assert [*demo, "--dry-run"] in calls
-    assert any("--ray-address" in call for call in calls), "a line that goes on is read whole"
+    assert any("ray:address=10.0.0.1:6379" in call for call in calls), (
+        "a line that goes on is read whole"
+    )
     assert sum(len(links(read(path))) for path in [*PAGES, *BESIDE]) > 50
     assert sum("{code-cell}" in b.info for path in PAGES for b in blocks(read(path))) > 20
 

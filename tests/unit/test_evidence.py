@@ -10,7 +10,7 @@ from knockgrid.cli import app as cli
 from knockgrid.prompts.matching import is_answer
 from knockgrid.reports import evidence as room
 from knockgrid.runs.manifest import read_manifest
-from knockgrid.runs.verify import verify
+from knockgrid.runs.verification import verify
 from knockgrid.table.parquet import read_table
 from knockgrid.table.table import build, metadata_of
 

@@ -163,7 +163,7 @@ def test_an_executor_left_half_way_holds_nothing(tiny_llama, prompts, name, tmp_
     kept = []
 
     def begun(model, runs, cells):
-        outcomes = getattr(kg, name)(model, runs, cells)
+        outcomes = getattr(kg.executors, name)(model, runs, cells)
         kept.extend((next(outcomes), outcomes))
         return iter(())
 

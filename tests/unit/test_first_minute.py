@@ -4,6 +4,7 @@ import copy
 import json
 import sys
 from collections import Counter
+from importlib import import_module
 
 import pytest
 import torch
@@ -98,7 +99,8 @@ class TestLift:
     ):
         """A joined pass may begin between the positions of an edit."""
         from knockgrid.engine.executors import rows as _rows
-        from knockgrid.engine.executors import staircase as _staircase
+
+        _staircase = import_module("knockgrid.engine.executors.staircase")
 
         model, starts = request.getfixturevalue(name), set()
         rows = [
@@ -130,7 +132,7 @@ class TestLift:
         assert (fast.js - slow.js).abs().max() < 1e-12
 
     def test_a_model_that_cannot_bear_it_goes_without(self, boot, prompts, monkeypatch):
-        from knockgrid.engine.executors import staircase as _staircase
+        _staircase = import_module("knockgrid.engine.executors.staircase")
 
         right = _staircase.prefixes
 
@@ -225,7 +227,7 @@ class TestWhatDependsOnTheEdit:
             swept(model, prompts[1], kg.patch("k", "subject", heads=[3]))
 
     def test_an_unedited_row_that_is_not_the_run_is_refused(self, boot, prompts, monkeypatch):
-        from knockgrid.engine.executors import staircase as _staircase
+        _staircase = import_module("knockgrid.engine.executors.staircase")
 
         model, right = boot(), _staircase.run_pass
         swept(model, prompts[1])

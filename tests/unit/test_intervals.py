@@ -345,27 +345,6 @@ def test_what_intervals_refuse():
         kg.stats.mean_interval(made, method="bca")
 
 
-def test_the_intraclass_correlation_against_the_variance_components():
-    codes, z = draw(np.random.default_rng(16), np.full(300, 5), 0.3, runs=1)
-    relations = [f"r{code}" for code in codes]
-    found = kg.stats.cluster_correlation(made_of(z, relations))
-    assert found.correlation[0] == pytest.approx(0.3, abs=0.04)
-    assert found.n_clusters[0] == 300
-    # unequal sizes, by the sums of squares of a textbook table
-    values, few = np.array([[1.0], [2.0], [4.0], [7.0], [9.0]]), ["a", "a", "a", "b", "b"]
-    between = 3 * (7 / 3 - 4.6) ** 2 + 2 * (8 - 4.6) ** 2
-    inside = (14 / 3 + 2) / 3
-    size = 5 - 13 / 5
-    expected = (between - inside) / (between + (size - 1) * inside)
-    assert kg.stats.cluster_correlation(made_of(values, few)).correlation[0] == pytest.approx(
-        expected
-    )
-    with pytest.raises(kg.InputError, match="nothing lies between clusters"):
-        kg.stats.cluster_correlation(
-            made_of(values), by=dict.fromkeys(("p0", "p1", "p2", "p3", "p4"), 1)
-        )
-
-
 def test_positions_of_the_answer_belong_together_whatever_their_token():
     made = made_of(np.ones((8, 1)))
     made["position"], made["token"] = "exact_answer_last", np.arange(8)

@@ -238,7 +238,7 @@ def test_similarity_is_the_mean_over_pairs_and_na_for_one_alone(
 def test_curves_refuse(tiny_llama, prompts, frame, name):
     import knockgrid as kg
 
-    curve = getattr(kg, name)
+    curve = getattr(kg.evidence, name)
     with pytest.raises(kg.InputError, match="no column 'label'"):
         curve(tiny_llama, prompts, frame.drop(columns="label"))
     with pytest.raises(kg.InputError, match="none of the prompts has a label"):

@@ -531,7 +531,7 @@ def saved(tmp_path_factory, tiny_tokenizer, broad):
 def test_the_disk_of_a_run(demo_model, tmp_path, top):
     """Within a tenth; the most probable tokens, which a report needs, take as much as the rest."""
     from knockgrid.runs.estimate import estimate
-    from knockgrid.runs.run import run
+    from knockgrid.runs.running import run
     from knockgrid.spec import Spec
 
     config = Spec(
@@ -550,7 +550,7 @@ def test_estimates_against_a_measured_run(saved, tmp_path):
     """Disk within a fifth; memory an upper bound within three times, time of the right order."""
     import knockgrid as kg
     from knockgrid.runs.estimate import estimate
-    from knockgrid.runs.run import run
+    from knockgrid.runs.running import run
     from knockgrid.spec import Spec
 
     config = Spec(

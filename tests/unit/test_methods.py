@@ -12,7 +12,7 @@ from knockgrid.display.escape import latex
 from knockgrid.reports.methods import methods
 from knockgrid.reports.references import entries
 from knockgrid.runs.manifest import read_manifest
-from knockgrid.runs.run import run
+from knockgrid.runs.running import run
 from knockgrid.spec import Spec, rows_as_data
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # importlib mode: `made_runs` is ours

@@ -320,28 +320,6 @@ def test_a_real_sweep_says_where(sweep, prompts):
     assert row.difference.item() == pytest.approx(expected)
 
 
-def test_a_random_twin_has_learned_nothing(tmp_path, tiny_llama, tiny_tokenizer):
-    import copy
-
-    import torch
-
-    import knockgrid as kg
-
-    config = copy.deepcopy(tiny_llama.original_model.config)
-    config.dtype = torch.float64  # as saved from a model in another dtype
-    config.save_pretrained(tmp_path)
-    tiny_tokenizer.save_pretrained(tmp_path)
-    one, again, other = (kg.evidence.random_twin(tmp_path, seed=seed) for seed in (0, 0, 1))
-    ids = torch.tensor([[1, 5, 9]])
-    logits = [model(ids) for model in (one, again, other)]
-    assert torch.equal(logits[0], logits[1])
-    assert not torch.allclose(logits[0], logits[2])
-    assert not one.training
-    prompt = kg.Prompt("The capital of France is", spans={"subject": "France"})
-    table = kg.sweep(one, prompt, kg.information_flow(), layers=[0, 3], progress=False)
-    assert table.js.max() > 0
-
-
 def test_the_floor_is_a_high_percentile_of_the_ulp_rows_alone():
     from knockgrid.evidence.noise_floor import floor_of_nulls
 

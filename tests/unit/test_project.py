@@ -43,7 +43,7 @@ BELOW = {
     "engine": "display divergences edits host passes prompts sources spec table",
     "stats": "table",
     "figures": "display stats table",
-    "evidence": "display edits engine host passes prompts sources stats table",
+    "evidence": "display edits engine host passes prompts sources spec stats table",
     "runs": "display divergences edits engine evidence host passes prompts sources spec table",
     "spec": "divergences edits host prompts table",
     "sweep": "edits engine prompts runs spec table",

@@ -24,8 +24,7 @@ import knockgrid as kg
 from knockgrid.cli.sweeps import engine_of
 from knockgrid.engine.setup import SetLevel
 from knockgrid.errors import InputError
-from knockgrid.runs import ray_cluster, ray_engine
-from knockgrid.runs import run as running
+from knockgrid.runs import ray_cluster, ray_engine, running
 from knockgrid.runs.in_process import Task
 from knockgrid.runs.manifest import read_manifest
 from knockgrid.runs.ray_actor import heard
@@ -382,7 +381,7 @@ def test_ctrl_c_on_the_command_line(cluster, folders, tmp_path):
         assert time.monotonic() < end
         time.sleep(0.1)
 
-    from knockgrid.runs.run import run
+    from knockgrid.runs.running import run
     from knockgrid.runs.study import read_spec
     from knockgrid.spec import rows_as_data
 

@@ -148,14 +148,14 @@ def test_another_intervention_gives_reliance(relied, facts, sweep):
 
 def test_an_edge_that_no_layer_has_is_named(relied, facts, monkeypatch):
     room = importlib.import_module("knockgrid.evidence.reliance")
-    real = room.sweep
+    real = room.sweep_in_memory
 
     def none(*given, **options):
         table = real(*given, **options)
         table.loc[0, "status"] = "NA: no such edge"
         return table
 
-    monkeypatch.setattr(room, "sweep", none)
+    monkeypatch.setattr(room, "sweep_in_memory", none)
     frame = relied(facts[:2])
     assert math.isnan(frame.reliance["start"])
     assert frame.note["start"] == "NA: no such edge"

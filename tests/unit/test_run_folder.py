@@ -15,7 +15,7 @@ import knockgrid as kg
 from knockgrid.runs.run_folder import DamagedShard, OtherVersions
 from knockgrid.runs.shard import arrow_of, schema, write_rows
 from knockgrid.runs.store import UnfinishedRun
-from knockgrid.runs.verify import verify
+from knockgrid.runs.verification import verify
 from knockgrid.table.table import metadata_of
 
 TEXTS = {
@@ -254,7 +254,7 @@ def test_a_part_without_shards_and_a_part_with_failures(run, pairs, tmp_path, mo
         with pytest.raises(kg.InputError, match="1 prompt of .* failed"):
             kg.runs.compact(tmp_path / "run")
     with monkeypatch.context() as patch:  # mended, and killed before its end
-        patch.setattr("knockgrid.runs.run.finish", lambda folder: None)
+        patch.setattr("knockgrid.runs.running.finish", lambda folder: None)
         with pytest.raises(kg.runs.PromptsFailed):
             run(tmp_path / "run", prompts=pairs)
     there = kg.open_run(tmp_path / "run")
@@ -329,18 +329,15 @@ def test_a_shard_of_another_run_is_set_aside(folder, run, tmp_path, undisturbed)
     assert equal(table, undisturbed)
 
 
-def test_a_column_of_one_s_own(run, tmp_path, monkeypatch):
+def test_a_column_of_one_s_own(run, tmp_path):
     """A measure that the schema does not know keeps its place, in shards without a value too."""
     from dataclasses import replace
 
     from knockgrid.divergences import js
 
-    mine = replace(js, name="mine")
-    monkeypatch.setattr(
-        "knockgrid.engine.checks.by_name", lambda name: mine if name == "mine" else js
-    )
-    table = run(tmp_path / "run", metrics=["js", "mine"])
-    assert equal(table, run(metrics=["js", "mine"]))
+    mine = replace(js, name="mine", label="mine")
+    table = run(tmp_path / "run", metrics=["js", mine])
+    assert equal(table, run(metrics=["js", mine]))
     assert (table["mine"] == table["js"]).all()
 
 
@@ -510,7 +507,7 @@ def test_a_run_of_the_layout_before_is_read_exported_and_continued(run, tmp_path
     ]
     out = tmp_path / "run"
     with monkeypatch.context() as before:
-        before.setattr("knockgrid.runs.run.SCHEMA", 2)
+        before.setattr("knockgrid.runs.running.SCHEMA", 2)
         run(out, prompts=given)
     assert not {"relation", "subject"} & set(kg.runs.scan_run(out).schema.names)
     (out / "shards" / "00001.parquet").unlink()

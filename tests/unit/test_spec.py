@@ -13,7 +13,7 @@ import knockgrid as kg
 from knockgrid import edits, sources
 from knockgrid.cli import app
 from knockgrid.edits.data import as_data, digest_of, from_data
-from knockgrid.runs.run import run
+from knockgrid.runs.running import run
 from knockgrid.runs.study import as_yaml, read_spec
 from knockgrid.spec import FIELDS, OPTIONS, Spec, rows_as_data
 

@@ -174,7 +174,7 @@ def test_metadata(sweep, tower, tiny_llama):
     }  # fmt: skip
     plain_options = ("mode", "unit", "direction", "samples", "seed", "prepend_bos", "n_tokens")
     assert [meta[name] for name in plain_options] == [
-        "prompt_only", "nats", "noise", 2, 4, True, 2,
+        "prompt_only", "nats", "noising", 2, 4, True, 2,
     ]  # fmt: skip
     assert meta["layer_order"] == [3, 0]
     assert meta["intervention_order"] == ["subject", "attention", "last"]
@@ -262,7 +262,9 @@ def test_a_table_on_disk(sweep, prompts, tmp_path):
     import knockgrid as kg
 
     table = sweep(prompts, kg.knockout(), layers=[0, 1])
-    back = sweep(prompts, kg.knockout(), layers=[0, 1], noise_floor=False, out=tmp_path / "run")
+    back = sweep(
+        prompts, kg.knockout(), layers=[0, 1], top=0, noise_floor=False, out=tmp_path / "run"
+    )
     assert back.attrs == table.attrs
     pd.testing.assert_frame_equal(back, table)
     pd.testing.assert_frame_equal(kg.open_run(tmp_path / "run"), table)

@@ -272,7 +272,7 @@ def test_a_run_goes_on_with_other_threads(sweep, prompts, busy, tmp_path):
 
 
 def test_settings_with_other_threads_begin_the_same_run(tiny_llama, tmp_path):
-    from knockgrid.runs.run import run
+    from knockgrid.runs.running import run
     from knockgrid.spec import Spec, rows_as_data
 
     file = tmp_path / "prompts.jsonl"

@@ -15,7 +15,7 @@ from knockgrid.runs.run_folder import RunFolder
 from knockgrid.runs.shard import Damaged, Shard, read_shard, write_shard
 from knockgrid.runs.sides import read_sides
 from knockgrid.runs.store import compact, export
-from knockgrid.runs.verify import verify
+from knockgrid.runs.verification import verify
 
 LISTS = ["top_tokens", "top_logp"]
 QUIET = {"noise_floor": False, "progress": False}

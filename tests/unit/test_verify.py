@@ -18,10 +18,11 @@ from knockgrid.runs.manifest import run_digest
 from knockgrid.runs.shard import Shard, write_shard
 from knockgrid.runs.sides import read_sides, write_sides
 from knockgrid.runs.store import compact
-from knockgrid.runs.verify import near, verify
+from knockgrid.runs.verification import near, verify
 from knockgrid.sources.source import Source
+from knockgrid.table.measures import MEASURES
 
-room = import_module("knockgrid.runs.verify")
+room = import_module("knockgrid.runs.verification")
 
 LINES = [
     {"id": "rome", "text": "The capital of Italy is", "subject": "Italy", "answers": ["Rome"]},
@@ -148,7 +149,7 @@ def test_numbers_that_were_stamped_anew_are_found_by_their_cells(run):
 
 
 def test_many_changed_rows_are_counted_and_not_all_listed(run, monkeypatch):
-    monkeypatch.setattr("knockgrid.runs.verify.NAMED", 3)
+    monkeypatch.setattr("knockgrid.runs.verification.NAMED", 3)
 
     def change(frame):
         frame["kl"] += 1e-3
@@ -367,7 +368,7 @@ def test_digests_tell_order_names_and_missing_values_apart():
     ],
 )
 def test_near(name, stored, now, half, same):
-    assert near(name, stored, now, half) is same
+    assert near(MEASURES[name], stored, now, half) is same
 
 
 def test_damaged_folders_are_named(run, tmp_path):

@@ -41,7 +41,7 @@ taken = [
                  sweep(model, p, kg.patch("resid_post", "subject"), samples=2, seed=1)),
     lambda: same(sweep(model, p, iter([k])), sweep(model, p, k)),
     lambda: kg.token_positions(p, n(3), model),
-    lambda: kg.noise(np.float32(3), at=np.array([1])),
+    lambda: kg.noise(np.float32(3), pos=np.array([1])),
     lambda: kg.load(model, dtype="float16"),
 ]
 refused = {{

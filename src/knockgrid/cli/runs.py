@@ -17,7 +17,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check a run's digests, and some of its cells with the reference executor."""
-    from knockgrid.runs import verify as room
+    from knockgrid.runs import verification as room
 
     with printed(as_json) as said:
         found = room.verify(run_folder, cells=cells, seed=seed)

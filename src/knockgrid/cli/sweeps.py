@@ -135,7 +135,7 @@ def sweep_and_draw(
     spec = read_spec(study, flags)
     from knockgrid.reports.draw import draw
     from knockgrid.runs.estimate import estimate
-    from knockgrid.runs.run import run
+    from knockgrid.runs.running import run
     from knockgrid.runs.split import part_of
     from knockgrid.table.left_out import left_out
     from knockgrid.table.table import metadata_of

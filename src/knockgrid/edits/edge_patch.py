@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import ClassVar, final
 
 from knockgrid.edits.intervention import Intervention, Place, heads_of
 from knockgrid.edits.layers import Window
@@ -29,6 +29,7 @@ class EdgePatch(Intervention):
     source: Source = field(default_factory=corrupted_run)
     alpha: float = 1.0
     n_rows: int = field(default=2, init=False)
+    moves: ClassVar[str] = "dest"
 
     def default_name(self) -> str:
         return f"edge {self.src}->{self.dest}"

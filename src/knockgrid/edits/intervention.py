@@ -3,9 +3,9 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -125,6 +125,7 @@ class Intervention(ABC):
     label: str = ""
     source: Source | None = None
     heads: tuple[int, ...] | None = None
+    alpha: float | None = None
     head: int | None = None
     module: str | None = None
     position: str | None = None
@@ -132,14 +133,16 @@ class Intervention(ABC):
     of: str | None = None
     n_rows: int = field(default=1, init=False)
     """Batch rows one cell needs."""
+    moves: ClassVar[str] = ""
+    """The field that says which positions it writes, by which preflight moves it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "window", as_int(self.window))
-        for place in ("pos", "dest", "src"):
-            if hasattr(self, place):
-                object.__setattr__(self, place, place_of(getattr(self, place)))
-        alpha = getattr(self, "alpha", 1.0)
-        if isinstance(alpha, bool) or not isinstance(alpha, Real) or not math.isfinite(alpha):
+        for name in (one.name for one in fields(self) if one.name in ("pos", "dest", "src")):
+            object.__setattr__(self, name, place_of(getattr(self, name)))
+        alpha, has_none = self.alpha, type(self).alpha is None
+        known = isinstance(alpha, Real) and not isinstance(alpha, bool) and math.isfinite(alpha)
+        if not known and not (alpha is None and has_none):
             raise InputError(f"alpha is {shown(alpha)}; give a share of the way, such as 0.5")
         for text in ("name", "label"):
             if not isinstance(getattr(self, text), str):
@@ -190,6 +193,11 @@ class Intervention(ABC):
     def places(self) -> list[At]:
         """Every place it names, those it edits and those that are seen."""
         return [at for _, at in self.sites] + list(self.edges or ())
+
+    def moved(self, at: At) -> "Intervention":
+        """The same edit at different positions; itself where no field says which it writes."""
+        changes: dict[str, Any] = {self.moves: at} if self.moves else {}
+        return replace(self, **changes)
 
     def no_op(self, itself: Source) -> "Intervention":
         """The same kind of edit, changing nothing: its source is the edited run itself."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 from knockgrid.edits.intervention import Intervention, Place, heads_of
 from knockgrid.edits.layers import Window
@@ -18,6 +18,7 @@ class Knockout(Intervention):
 
     dest: At
     src: At
+    moves: ClassVar[str] = "dest"
 
     def default_name(self) -> str:
         return f"{self.src}->{self.dest}"

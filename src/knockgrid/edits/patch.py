@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import ClassVar, final
 
 from knockgrid.edits.intervention import Intervention, Place, heads_of
 from knockgrid.edits.layers import Window
@@ -26,6 +26,8 @@ class Patch(Intervention):
     def __post_init__(self) -> None:
         object.__setattr__(self, "act_name", act_name_of(self.act_name))
         super().__post_init__()
+
+    moves: ClassVar[str] = "pos"
 
     def default_name(self) -> str:
         return f"{self.act_name}@{self.pos}"

@@ -223,7 +223,7 @@ def label(cell: Cell, run: Run, token: int, text: str) -> Row:
         "head": one.head,
         "module": one.module,
         "position": one.position,
-        "alpha": getattr(one, "alpha", None),
+        "alpha": one.alpha,
         "token": token,
         "token_text": text,
         "status": "ok",

@@ -191,12 +191,11 @@ def _strong(one: Intervention, layers: int) -> Intervention:
     It also reaches the last position: an edit elsewhere in the last layer is lost by right.
     """
     changes: dict[str, Any] = {"window": 1, "name": f"maximal {one.name}"}
-    for name in ("at", "to"):
-        if hasattr(one, name):
-            at = getattr(one, name)
-            changes[name] = [*([at] if isinstance(at, str | int) else at), "last"]
-    if hasattr(one, "alpha"):
+    if one.alpha is not None:
         changes["alpha"] = 1.0
+    if one.moves:
+        at = getattr(one, one.moves)
+        one = one.moved([*([at] if isinstance(at, str | int) else at), "last"])
     return replace(one.maximal(layers, Probe()), **changes)
 
 
@@ -210,8 +209,7 @@ def _forms(
     """
     tried = [one]
     if any(map(is_answer_position, one.places)):
-        changes: dict[str, Any] = {"at": "last", "position": None}
-        tried.append(replace(one, name=f"stand-in {one.name}", **changes))
+        tried.append(replace(one.moved("last"), name=f"stand-in {one.name}", position=None))
     idle = replace(tried[-1].no_op(itself), name=f"no-op {one.name}")
     return tried, idle, _strong(tried[-1], total)
 

@@ -1,7 +1,7 @@
 """The evidence a reviewer asks for: noise floor, manifold, probes, labels, claims.
 
 It may import `display`, `edits`, `engine`, `errors`, `host`, `passes`, `prompts`, `sources`,
-`stats`, `table`.
+`spec`, `stats`, `table`.
 """
 
 import lazy_loader

@@ -9,7 +9,6 @@ from .module_statistics import module_statistics as module_statistics
 from .noise_floor import noise_floor as noise_floor
 from .noise_floor import with_noise_floor as with_noise_floor
 from .probes import probe_auc as probe_auc
-from .random_twin import random_twin as random_twin
 from .readable import auc_interval as auc_interval
 from .readable import readable_not_used as readable_not_used
 from .reliance import reliance as reliance

@@ -11,8 +11,7 @@ from knockgrid.edits.layers import layer_list
 from knockgrid.edits.patch import Patch
 from knockgrid.engine.checks import check_edits, check_places
 from knockgrid.engine.record import record_clean
-from knockgrid.engine.settings import Settings
-from knockgrid.engine.setup import versions
+from knockgrid.engine.setup import settings_of, versions
 from knockgrid.errors import InputError
 from knockgrid.evidence.label_curves import labelled_prompts
 from knockgrid.evidence.matched import SIDES, check_sides
@@ -23,6 +22,7 @@ from knockgrid.passes.prepared import batches, default_bos, prepare
 from knockgrid.prompts.positions import Position
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.sources import zero
+from knockgrid.spec import Spec
 from knockgrid.table.table import build, metadata_of
 
 
@@ -82,7 +82,7 @@ def label_probe(
     if not ready:
         raise InputError(f"no prompt is {between[0]!r} or {between[1]!r}, so nothing can be learnt")
     check_places(ready, columns, 1)
-    settings = Settings(columns, chosen, 1, 1, "noise", False, bos, seed=0, keep_kv=False)
+    settings = settings_of(Spec(top=0), columns, chosen, bos)
     found: dict[str, Example] = {}
     for batch in batches(ready):
         for run in record_clean(model, batch, settings):

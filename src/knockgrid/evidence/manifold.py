@@ -19,7 +19,7 @@ from knockgrid.engine.measure import label
 from knockgrid.engine.memory import Memory
 from knockgrid.engine.preflight import choose
 from knockgrid.engine.settings import Settings
-from knockgrid.engine.setup import with_statistics
+from knockgrid.engine.setup import settings_of, with_statistics
 from knockgrid.errors import InputError, unknown
 from knockgrid.evidence.attention import Attention, Watch, mean_over
 from knockgrid.evidence.natural import (
@@ -37,6 +37,7 @@ from knockgrid.passes.prepared import Prepared, batches, default_bos, prepare
 from knockgrid.passes.run import Run, keep_measured
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.sources.source import normal
+from knockgrid.spec import Spec
 from knockgrid.table.left_out import warn_left_out
 from knockgrid.table.table import build
 
@@ -135,7 +136,7 @@ def off_manifold(
     ready = prepare(model, [prompts] if isinstance(prompts, Prompt) else prompts, bos, 1)
     check_places(ready, rows, 1)
     natural = ready if reference is None else prepare(model, reference, bos, 1)
-    settings = Settings(rows, chosen, 1, 1, "noise", False, bos, seed, keep_kv=False)
+    settings = settings_of(Spec(seed=seed, top=0), rows, chosen, bos)
     settings = with_statistics(model, ready, settings)
     picked = sample(ready, n_prompts, seed)
     _, receipt = choose(model, picked, settings, "reference", Memory())

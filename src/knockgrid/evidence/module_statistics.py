@@ -16,7 +16,7 @@ from knockgrid.edits.per_module import per_module
 from knockgrid.engine.bind import Bound, bind
 from knockgrid.engine.checks import check_edits, check_places
 from knockgrid.engine.settings import Settings
-from knockgrid.engine.setup import versions, with_statistics
+from knockgrid.engine.setup import settings_of, versions, with_statistics
 from knockgrid.errors import InputError, unknown
 from knockgrid.evidence.module_gradients import gradients
 from knockgrid.evidence.module_weights import (
@@ -34,6 +34,7 @@ from knockgrid.prompts.positions import At
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.sources.source import Source
 from knockgrid.sources.zero import zero
+from knockgrid.spec import Spec
 from knockgrid.table.left_out import warn_left_out
 from knockgrid.table.table import build
 
@@ -135,9 +136,7 @@ def module_statistics(
     bos = default_bos(model, prepend_bos)
     ready = prepare(model, [prompts] if isinstance(prompts, Prompt) else prompts, bos, 1)
     check_places(ready, rows, 1)
-    settings = with_statistics(
-        model, ready, Settings(rows, chosen, 1, 1, "noise", False, bos, seed, keep_kv=False)
-    )
+    settings = with_statistics(model, ready, settings_of(Spec(seed=seed, top=0), rows, chosen, bos))
     weights = _weights(model, other, rows, chosen, wanted)
     place = {one.prompt.id: i for i, one in enumerate(ready)}
     found: list[Row] = []
@@ -247,7 +246,7 @@ class _Batch:
 
     def _values(self, index: int, run: Run, one: Patch, layer: int, edit: Edit | None) -> Row:
         """The statistics of one cell, and why some of them are missing."""
-        site, pos = (one.act_name, layer), positions_in(run, one.at)
+        site, pos = (one.act_name, layer), positions_in(run, one.pos)
         act = _exact(taken(run.acts[site], pos))
         grad = _exact(taken(self.grads[site][index], pos)) if site in self.grads else None
         delta = None if edit is None else _replaced(act, edit) - act

@@ -18,6 +18,7 @@ from knockgrid.engine.answers import answer_length, decode_output
 from knockgrid.engine.checks import check_edits, check_places
 from knockgrid.engine.record import record_clean
 from knockgrid.engine.settings import Settings
+from knockgrid.engine.setup import settings_of
 from knockgrid.errors import InputError
 from knockgrid.evidence.out_of_fold import auc_and_control, need_sklearn, subject_groups, too_few
 from knockgrid.host.bridge import check_ready, describe, load, n_layers
@@ -28,6 +29,7 @@ from knockgrid.prompts.matching import Judge, judged
 from knockgrid.prompts.positions import Position
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.sources import zero
+from knockgrid.spec import Spec
 from knockgrid.table.table import build
 
 Place = tuple[str, int]  # position name and layer
@@ -105,7 +107,7 @@ def probe_auc(
     ready = prepare(model, prompts, bos, n_tokens)
     check_places(ready, columns, n_tokens)
     check_answers(ready, judge)
-    settings = Settings(columns, chosen, n_tokens, 1, "noise", False, bos, seed=0, keep_kv=False)
+    settings = settings_of(Spec(n_tokens=n_tokens, top=0), columns, chosen, bos)
     examples = read(model, ready, settings, progress, judge)
     n_incorrect = count_incorrect(examples)
     rows = list(probe_rows(examples, columns, chosen, seeds, folds, progress))
@@ -203,8 +205,8 @@ def activations(
 ) -> Iterator[tuple[Place, np.ndarray]]:
     """The activation at every place that a run has, averaged over its tokens, `[d]` in float32."""
     for one in columns:
-        if absent(run, one.at) is None:
-            pos = list(positions_in(run, one.at))
+        if absent(run, one.pos) is None:
+            pos = list(positions_in(run, one.pos))
             for layer in layers:
                 act = run.acts[one.act_name, layer][pos].float().mean(0)
                 yield (str(one.position), layer), act.flatten().cpu().numpy()

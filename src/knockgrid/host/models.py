@@ -1,10 +1,7 @@
-"""Configurations of models: how attention is computed, sizes, and random weights."""
+"""Configurations of models: how attention is computed, and sizes."""
 
-from contextlib import redirect_stdout
-from io import StringIO
 from typing import Any
 
-import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 
@@ -21,13 +18,3 @@ def lens_config(config: Any) -> Any:
     )
 
     return map_default_transformer_lens_config(config)
-
-
-def random_bridge(
-    model: str, seed: int, dtype: torch.dtype, options: dict[str, Any]
-) -> TransformerBridge:
-    """A bridge of a model's architecture with random weights."""
-    from transformer_lens.tools.analysis.interchange import random_init_bridge
-
-    with redirect_stdout(StringIO()):  # it prints the device
-        return random_init_bridge(model, seed=seed, dtype=dtype, **options)

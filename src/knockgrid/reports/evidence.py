@@ -29,8 +29,8 @@ from knockgrid.figures import (
     threshold_curve,
 )
 from knockgrid.runs.job import LABEL_ORDER, load_model
-from knockgrid.runs.run import run
 from knockgrid.runs.run_folder import FIGURES, LABELS
+from knockgrid.runs.running import run
 from knockgrid.spec import Spec, rows_as_data
 from knockgrid.stats import exceeds, exceeds_in_words, survives
 from knockgrid.stats.source_comparison import source_comparison

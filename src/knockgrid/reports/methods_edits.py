@@ -70,7 +70,7 @@ def _rebuilt(one: Mapping[str, Any]) -> Any:
         return from_data(one["data"])
     except InputError:
         source = one["source"] and SimpleNamespace(label=one["source"])
-        return SimpleNamespace(**{**one, "source": source, "heads": None})
+        return SimpleNamespace(**{**one, "source": source, "heads": None, "alpha": None})
 
 
 def _exchanged(one: Mapping[str, Any]) -> bool:
@@ -92,7 +92,7 @@ def say_partners(text: Text, manifest: Mapping[str, Any]) -> None:
 
 def _alike(one: Any) -> tuple:
     source = None if one.source is None else one.source.label
-    return (one.kind, one.window, source, one.heads, getattr(one, "alpha", None))
+    return (one.kind, one.window, source, one.heads, one.alpha)
 
 
 def _listed(group: Sequence[Any], where: Sequence[str] | None, manifest: Mapping[str, Any]) -> str:

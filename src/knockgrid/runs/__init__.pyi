@@ -1,10 +1,10 @@
 from .ray_engine import RayEngine as RayEngine
-from .run import run as run
+from .running import run as run
 from .store import compact as compact
 from .store import export as export
 from .store import open_run as open_run
 from .store import read_table as read_table
 from .store import scan_run as scan_run
 from .store import write_table as write_table
-from .verify import verify as verify
+from .verification import verify as verify
 from .work import PromptsFailed as PromptsFailed

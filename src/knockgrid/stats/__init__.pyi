@@ -4,10 +4,8 @@ from .compare import compare as compare
 from .contrast import bounds as bounds
 from .contrast import difference as difference
 from .contrast import redundancy as redundancy
-from .correlation import cluster_correlation as cluster_correlation
 from .exceeds import exceeds as exceeds
 from .exceeds import exceeds_in_words as exceeds_in_words
-from .halves import halves as halves
 from .mean_interval import mean_interval as mean_interval
 from .mean_interval import per_cluster as per_cluster
 from .onset import onset as onset
