@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def chosen(model, prompts, kinds, executor="auto", **options):
 
 def spoilt(monkeypatch, change):
     """Every staircase's logits, changed."""
-    from knockgrid.engine.executors import staircase as _staircase
+    _staircase = import_module("knockgrid.engine.executors.staircase")
 
     right = _staircase.run_pass
 

@@ -192,7 +192,7 @@ def test_settings_that_were_changed_afterwards(run):
     rows = json.loads(json.dumps(manifest["interventions"]))
     row = next(row for row in rows if row["name"] == "subject noise")
     row["data"]["source"] = {"kind": "corrupted_run", "by": {"kind": "noise", "k": 2.0}}
-    edited(run, config={**manifest["config"], "samples": 2}, interventions=rows)
+    edited(run, config={**manifest["config"], "samples": 7}, interventions=rows)
     found = verify(run, cells=30)
     assert any("do not have their stamped digest" in line for line in found.mismatches)
     assert any("'subject noise'" in line for line in found.mismatches)

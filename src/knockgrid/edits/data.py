@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
-from inspect import signature
+from inspect import signature, unwrap
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -215,6 +215,7 @@ def _inside(thing: Any) -> Any:
     if isinstance(thing, partial):
         return ["partial", _inside((thing.func, thing.args, thing.keywords))]
     if isinstance(thing, FunctionType):
+        thing = unwrap(thing)
         held = [cell.cell_contents for cell in thing.__closure__ or ()]
         return [
             thing.__qualname__,
@@ -230,7 +231,7 @@ def _inside(thing: Any) -> Any:
     if is_dataclass(thing):
         held = {one.name: getattr(thing, one.name) for one in fields(thing)}
     else:
-        held = dict(sorted(vars(thing).items()))
+        held = dict(sorted(getattr(thing, "__dict__", {}).items()))
     return [made.__qualname__, code, _inside(held)]
 
 
