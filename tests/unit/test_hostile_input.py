@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import knockgrid as kg
 from knockgrid import InputError, Prompt, read_prompts
-from knockgrid.cli.reproduce import SETTINGS, _kept
+from knockgrid.cli.reproduce import SETTINGS, kept
 from knockgrid.display.escape import file_name, html, latex, spreadsheet
 from knockgrid.prompts import (
     lines as _lines,
@@ -587,12 +587,12 @@ def test_a_damaged_table_is_refused(tmp_path):
         assert "damaged" in refused(kg.read_table, tmp_path / "c.parquet")
 
 
-def test_a_damaged_recipe_is_refused(tmp_path):
+def test_damaged_settings_of_a_study_are_refused(tmp_path):
     for content in ("", "[", "3", "[" * 10**5):
         (tmp_path / SETTINGS).write_text(content)
-        assert "is damaged" in refused(_kept, tmp_path, {"quick": True})
+        assert "is damaged" in refused(kept, tmp_path, {"quick": True})
     (tmp_path / SETTINGS).write_text('{"quick": true}')
-    assert _kept(tmp_path, {"quick": True})
+    assert kept(tmp_path, {"quick": True})
 
 
 # what leaves: figures, file names, LaTeX

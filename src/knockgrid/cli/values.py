@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from typing import get_args
 
+from knockgrid.cli.reproduce import studies
 from knockgrid.runs.closed import CLOSED, ENGINES
 
-FIGURES = ("f1", "f2", "f3", "f4", "f5", "heads", "paths", "positions", "all")
 KINDS = ("heatmap", "curve", "tokens", "positions", "modules", "heads", "doses")
 METRICS = (
     *("js", "kl", "kl_reverse", "tv", "logp_clean", "rank_clean"),
@@ -23,7 +23,6 @@ VALUES: dict[str, tuple[str, ...]] = {
     "device": ("cpu", "cuda", "mps"),
     "device_map": ("auto", "balanced", "balanced_low_0", "sequential"),
     "engine": ENGINES,
-    "figures": FIGURES,
     "form": ("plain", "chat"),
     "format": ("csv", "jsonl"),
     "kind": KINDS,
@@ -49,6 +48,8 @@ def offered(name: str) -> Callable[[], tuple[str, ...]] | None:
     """What is offered for a parameter of this name, or None where any text may stand."""
     if name == "relation":
         return relations
+    if name == "studies":
+        return lambda: (*studies(), "all")
     return (lambda: VALUES[name]) if name in VALUES else None
 
 
