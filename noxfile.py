@@ -52,7 +52,8 @@ def compile_on_first_use(session: nox.Session) -> str:
 def built(session: nox.Session) -> tuple[Path, Path]:
     """The wheel, compared with the tree file by file, and the source distribution without `src/`.
 
-    The wheel is made from the source distribution, as an installer does that finds no wheel.
+    It holds the studies of `experiments/` too. It is made from the source distribution, as an
+    installer does that finds no wheel.
     """
     install(session, "build", "hatchling")
     made = Path(session.virtualenv.location, "dist").absolute()

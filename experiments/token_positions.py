@@ -1,36 +1,39 @@
-"""Layer × token position of one prompt: what is restored (or lost) at each token.
+"""Layer × token position, patched and restored: the picture of causal tracing.
 
-python experiments/token_positions.py --direction denoising --act-name mlp_out --window 10
+python experiments/token_positions.py --quick --out runs/token_positions
 """
 
-import argparse
-from pathlib import Path
-
 import knockgrid as kg
+from knockgrid.cli.reproduce import known_facts, some_layers, study
+
+TOWER = "The Eiffel Tower"
+NAMES = ("bos", "subject_first", "subject_last", "between", "last")
+WINDOWS = {"resid_post": 1, "mlp_out": 10, "attn_out": 10}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--text", default="The Eiffel Tower is located in the city of")
-    parser.add_argument("--subject", default="The Eiffel Tower")
-    parser.add_argument("--answer", default="Paris")
-    parser.add_argument("--act-name", default="resid_post")
-    parser.add_argument("--window", type=int, default=1)
-    parser.add_argument("--direction", choices=["noising", "denoising"], default="denoising")
-    parser.add_argument("--samples", type=int, default=10)
-    parser.add_argument("--metric", default="logp_answer")
-    parser.add_argument("--out", type=Path, default=Path("runs/token_positions"))
-    given = parser.parse_args()
-    model = kg.load(given.model)
-    prompt = kg.Prompt(given.text, spans={"subject": given.subject}, answers=[given.answer])
-    tokens = len(kg.token_positions(prompt, "all", model))
-    rows = kg.per_position(kg.patch(given.act_name, "last", window=given.window), tokens)
-    options = {"direction": given.direction, "samples": given.samples}
-    table = kg.sweep(model, prompt, rows, out=given.out, **options)
-    ax = kg.position_heatmap(table, given.metric, cmap="Purples")
-    print(*kg.save(ax, given.out / f"position_heatmap_{given.metric}"), sep="\n")
+def make(model, quick):
+    source = kg.corrupted_run(by=kg.noise(3.0))
+    text = f"{TOWER} is located in the city of"
+    tower = kg.Prompt(text, spans={"subject": TOWER}, answers=["Paris"], id="tower")
+    tokens = len(kg.token_positions(tower, "all", model))
+    options = {"layers": some_layers(model, 2 if quick else 1), "samples": 1 if quick else 10}
+    made = {}
+    for act_name, window in WINDOWS.items():
+        rows = kg.per_position(kg.patch(act_name, "last", source, window), tokens)
+        made[act_name] = kg.sweep(model, tower, rows, direction="denoising", **options)
+    prompts = known_facts(model, 8 if quick else 48, ("country_language", "landmark_in_city"))
+    rows = kg.per_position(kg.patch("resid_post", "last", source), NAMES)
+    return {"patched": kg.sweep(model, prompts, rows), **made}
+
+
+def draw(tables):
+    drawn = {"patched_js": kg.position_heatmap(tables["patched"])}
+    for act_name, window in WINDOWS.items():
+        look = {"cmap": "Purples", "title": f"restored {act_name}, window {window}"}
+        ax = kg.position_heatmap(tables[act_name], "logp_answer", **look)
+        drawn[f"restored_{act_name}_logp_answer"] = ax
+    return drawn
 
 
 if __name__ == "__main__":
-    main()
+    study(__file__)

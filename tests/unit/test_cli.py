@@ -78,10 +78,10 @@ def test_several_tokens_are_drawn_over_layer_and_token(capsys, folder, tmp_path)
     assert open_run(tmp_path / "run").attrs["knockgrid"]["mode"] == "free_run"
 
 
-def test_a_figure_is_reproduced_by_name(capsys, tmp_path):
+def test_a_study_is_reproduced_by_name(capsys, tmp_path):
     code, _, said = run(capsys, "reproduce", "f7", "--out", tmp_path)
     assert (code, list(tmp_path.iterdir())) == (2, [])
-    assert said.startswith("knockgrid: unknown figure 'f7'")
+    assert said.startswith("knockgrid: unknown study 'f7'")
 
 
 def test_sources_side_by_side(capsys, folder, tmp_path):

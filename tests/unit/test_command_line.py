@@ -150,17 +150,18 @@ class TestJson:
         assert "--json and --jsonl are both given" in said
 
     def test_reproduce_and_evidence(self, capsys, tmp_path, monkeypatch):
-        def made(name, load, settings, out):
+        def made(study, load, settings, own):
             print("a library talks")
-            yield out / name / "table.parquet"
+            yield own / "table.parquet"
 
         monkeypatch.setattr("knockgrid.cli.reproduce.reproduce", made)
-        _, printed, _ = run(capsys, "reproduce", "f1", "f3", "--out", tmp_path, "--quick", "--json")
+        names = ["heads", "paths"]
+        _, printed, _ = run(capsys, "reproduce", *names, "--out", tmp_path, "--quick", "--json")
         assert json.loads(printed) == {
             "out": str(tmp_path),
-            "figures": ["f1", "f3"],
+            "studies": names,
             "quick": True,
-            "written": [str(tmp_path / name / "table.parquet") for name in ("f1", "f3")],
+            "written": [str(tmp_path / name / "table.parquet") for name in names],
         }
 
         from knockgrid.runs import write_table
@@ -379,13 +380,11 @@ def shell(shell_name, line, **more):
 
 class TestCompletion:
     def test_each_list_is_that_of_its_place(self):
-        from knockgrid.cli import recipes
         from knockgrid.edits import layers as _layers
         from knockgrid.engine import checks as _checks
         from knockgrid.runs import store, study
 
         lists = values.VALUES
-        assert set(lists["figures"]) == {*vars(recipes)["__all__"], "all"}
         assert lists["metric"] == spec.METRICS
         assert lists["mode"] == _checks.MODES
         assert spec.allowed("direction") == _checks.DIRECTIONS
@@ -449,7 +448,7 @@ class TestCompletion:
         assert shell("bash", "knockgrid facts --relation country_l")[0].split() == [
             "country_language"
         ]
-        assert "f4" in shell("bash", "knockgrid reproduce f1 ")[0].split()
+        assert shell("bash", "knockgrid reproduce paths err")[0].split() == ["error_detection"]
         assert "--help" in shell("bash", "knockgrid swep --")[0].split()  # and no error
 
     def test_zsh_and_fish(self):
@@ -690,10 +689,10 @@ class TestExtras:
 
     def test_a_figure_of_probes(self, capsys, monkeypatch, tmp_path):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-        code, printed, said = run(capsys, "reproduce", "f4", "--out", tmp_path)
+        code, printed, said = run(capsys, "reproduce", "error_detection", "--out", tmp_path)
         assert (code, printed) == (2, "")
         assert said == (
-            "knockgrid: f4 needs scikit-learn, which is not installed; "
+            "knockgrid: error_detection needs scikit-learn, which is not installed; "
             'pip install "knockgrid[probes]"\n'
         )
 

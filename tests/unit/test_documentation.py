@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 BESIDE = [path for path in sorted(ROOT.glob("*.md")) if path.name != "CHANGELOG.md"]
+PYTHON = {"python", "py", "python3", "ipython", "pycon"}
 PROSE = 40
 """Lines of prose, at most, before something that is none."""
 
@@ -88,18 +89,28 @@ def headings(text):
 
 def unexecuted(text):
     """Python that nobody runs: plain blocks, cells of a page that is no notebook, skipped cells."""
-    found = []
     notebook = text.startswith("---\nfile_format: mystnb\n")
+    return [
+        f"line {block.line}: {block.info}"
+        for block in blocks(text)
+        if (
+            not notebook or "skip-execution" in block.text
+            if block.info.startswith("{code-cell}")
+            else PYTHON & set(re.split(r"[{} ]", block.info))
+        )
+    ]
+
+
+def not_included(text):
+    """Includes of files, and of functions in them, that are not there."""
+    found = []
     for block in blocks(text):
-        said = f"line {block.line}: {block.info}"
-        words = block.info.replace("{", " ").replace("}", " ").split()
-        if block.info.startswith("{code-cell}"):
-            if not notebook:
-                found.append(f"{said}, in a page without `file_format: mystnb`")
-            if "skip-execution" in block.text:
-                found.append(f"{said} is skipped")
-        elif {"python", "py", "python3", "ipython", "pycon"} & set(words):
-            found.append(said)
+        if not block.info.startswith("{literalinclude}"):
+            continue
+        file = DOCS / block.info.split()[1]
+        name = re.search(r":pyobject: (\w+)", block.text)
+        if not file.is_file() or name and f"def {name[1]}(" not in read(file):
+            found.append(f"line {block.line}: {block.info}")
     return found
 
 
@@ -107,23 +118,19 @@ def commands_of(line):
     """The calls of knockgrid in a line of shell, each as a list of arguments."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|()")
     lexer.whitespace_split, lexer.commenters = True, "#"
-    calls, call = [], []
-    for word in [*lexer, ";"]:
+    calls = [[]]
+    for word in lexer:
         if re.fullmatch(r"[;&|()]+", word):
-            if "knockgrid" in call:
-                calls.append(call[call.index("knockgrid") + 1 :])
-            call = []
+            calls.append([])
         else:
-            call.append(word)
-    return calls
+            calls[-1].append(word)
+    return [call[call.index("knockgrid") + 1 :] for call in calls if "knockgrid" in call]
 
 
 def shell_calls(text):
     """Every call in the shell blocks of a page, and the error that is shown below it, if one is."""
-    texts = [
-        b.text for b in blocks(text) if b.info in ("", "bash", "sh", "shell", "console", "text")
-    ]
-    for block in [*texts, *indented(text)]:
+    shells = ("", "bash", "sh", "shell", "console", "text")
+    for block in [*(b.text for b in blocks(text) if b.info in shells), *indented(text)]:
         lines = re.sub(r"\\\n|(?<=&&)\n", " ", block).split("\n")
         for line, below in zip(lines, [*lines[1:], ""], strict=True):
             line = re.sub(r'"?\$\(|\)"?', " ; ", line.removeprefix("$ "))
@@ -191,8 +198,8 @@ def unknown_options(text):
             if name not in commands:
                 found.append(f"knockgrid {name}")
                 continue
-            have = {opt for param in commands[name].params for opt in param.opts} | {"--help"}
-            have |= {opt for param in commands[name].params for opt in param.secondary_opts}
+            params = commands[name].params
+            have = {"--help"}.union(*((*one.opts, *one.secondary_opts) for one in params))
             asked = {word.split("=")[0].rstrip(",.;") for word in rest if word.startswith("--")}
             found += [f"knockgrid {name} {option}" for option in sorted(asked - have)]
     return found
@@ -203,41 +210,36 @@ def links(text):
     lines = "\n".join(line for _, line in without_blocks(text))
     plain = re.sub(r"(`+)[^`].*?\1", "", lines, flags=re.S)
     inline = re.findall(r"\]\(\s*<?([^)\s>]+)>?[^)]*\)", plain)
-    figures = [
-        b.info.split("}", 1)[1].strip() for b in blocks(text) if b.info.startswith("{figure}")
-    ]
-    figures += [
-        b.info.split("}", 1)[1].strip() for b in blocks(text) if b.info.startswith("{image}")
-    ]
+    shown = [b.info for b in blocks(text) if b.info.startswith(("{figure}", "{image}"))]
+    figures = [info.split("}", 1)[1].strip() for info in shown]
     return inline + re.findall(r"<(https?://[^>]+)>", plain) + [f for f in figures if f]
 
 
-def broken(text, folder):
+def broken(text, folder=ROOT):
     """Links that lead nowhere: files and anchors that do not exist, addresses that cannot be."""
-    found = []
-    for target in links(text):
-        if "://" in target:
-            address = urlsplit(target)
-            host = address.hostname or ""
-            if address.scheme != "https" or "." not in host or target[-1] in ".,;'\"":
-                found.append(f"{target} is no https address")
-            continue
-        if target.startswith("mailto:"):
-            found.append(f"{target}: no address of a person")
-            continue
-        path, _, anchor = target.partition("#")
-        file = folder / path if path else None
-        if file is not None and not file.exists():
-            found.append(f"{target}: there is no such file")
-        elif file is not None and ROOT not in [file.resolve(), *file.resolve().parents]:
-            found.append(f"{target} is outside the project")
-        elif folder == DOCS and file is not None and DOCS not in file.resolve().parents:
-            found.append(f"{target}: a page of the documentation reaches docs/ only")
-        elif anchor and (file is None or file.suffix == ".md"):
-            there = headings(text if file is None else file.read_text("utf-8"))
-            if anchor not in there:
-                found.append(f"{target}: there is no such heading")
-    return found
+    return [f"{target}: {why}" for target in links(text) if (why := fault_of(target, text, folder))]
+
+
+def fault_of(target, text, folder):
+    """Why a link of a page in a folder leads nowhere, if it does."""
+    if "://" in target:
+        address = urlsplit(target)
+        host = address.hostname or ""
+        sound = address.scheme == "https" and "." in host and target[-1] not in ".,;'\""
+        return None if sound else "it is no https address"
+    if target.startswith("mailto:"):
+        return "no address of a person"
+    path, _, anchor = target.partition("#")
+    file = folder / path if path else None
+    if file is not None and not file.exists():
+        return "there is no such file"
+    reach = DOCS if folder == DOCS else ROOT
+    if file is not None and reach not in [file.resolve(), *file.resolve().parents]:
+        return f"it is outside {reach.name}"
+    if anchor and (file is None or file.suffix == ".md"):
+        there = headings(text if file is None else read(file))
+        return None if anchor in there else "there is no such heading"
+    return None
 
 
 def long_prose(text, most=PROSE):
@@ -262,27 +264,22 @@ def unreachable(pages, start="index"):
         if name in seen:
             continue
         seen.add(name)
-        for block in blocks(pages[name]) if pages[name] else []:
-            if not block.info.startswith("{toctree}"):
-                continue
-            entries = [line.strip() for line in block.text.split("\n")]
-            globbed = ":glob:" in entries
-            for entry in entries:
-                if not entry or entry.startswith(":"):
-                    continue
-                if titled := re.match(r".*<(.+)>$", entry):
-                    entry = titled[1]
-                entry = entry.removesuffix(".md").removesuffix(".ipynb")
-                if "://" in entry or entry == "self":
-                    continue
-                if globbed and re.search(r"[*?\[]", entry):
-                    shape = re.escape(entry).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-                    todo += [each for each in pages if re.fullmatch(shape, each)]
-                elif entry in pages:
-                    todo.append(entry)
-                else:
-                    missing.append(f"{name} names {entry}, which is no page")
+        for entry in entries(pages[name]):
+            shape = re.escape(entry).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
+            found = [each for each in pages if re.fullmatch(shape, each)]
+            todo += found
+            missing += [] if found else [f"{name} names {entry}, which is no page"]
     return missing + [f"no toctree leads to {each}" for each in sorted(set(pages) - seen)]
+
+
+def entries(text):
+    """The pages that the toctrees of a page name, as patterns where they are globbed."""
+    for block in blocks(text):
+        for line in block.text.split("\n") if block.info.startswith("{toctree}") else ():
+            entry = re.sub(r".*<(.+)>$", r"\1", line.strip())
+            entry = entry.removesuffix(".md").removesuffix(".ipynb")
+            if entry and not entry.startswith(":") and "://" not in entry and entry != "self":
+                yield entry
 
 
 # The pages
@@ -292,19 +289,22 @@ def read(path):
     return path.read_text("utf-8")
 
 
+# The pages
+
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 beside = pytest.mark.parametrize("path", [*PAGES, *BESIDE], ids=lambda path: path.stem)
 
 
 @page
-def test_no_python_is_left_unexecuted(path):
-    assert unexecuted(read(path)) == []
+@pytest.mark.parametrize("check", [unexecuted, not_included, long_prose])
+def test_pages_run_and_show_what_is_there(path, check):
+    assert check(read(path)) == []
 
 
 @beside
-def test_commands_are_ones_that_the_command_line_takes(path):
-    assert unparsed(read(path)) == []
-    assert unknown_options(read(path)) == []
+@pytest.mark.parametrize("check", [unparsed, unknown_options])
+def test_commands_are_ones_that_the_command_line_takes(path, check):
+    assert check(read(path)) == []
 
 
 @beside
@@ -312,17 +312,18 @@ def test_links_lead_somewhere(path):
     assert broken(read(path), path.parent) == []
 
 
-@page
-def test_no_page_is_a_wall_of_text(path):
-    assert long_prose(read(path)) == []
-
-
 def test_every_page_can_be_reached():
-    pages = {path.relative_to(DOCS).with_suffix("").as_posix(): read(path) for path in PAGES}
-    deeper = (path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
-    pages |= {path.relative_to(DOCS).with_suffix("").as_posix(): read(path) for path in deeper}
+    deeper = [path for path in DOCS.rglob("*.md") if "_build" not in path.parts]
+    pages = {path.relative_to(DOCS).with_suffix("").as_posix(): read(path) for path in deeper}
     notebooks = {path.stem: "" for path in DOCS.glob("*.ipynb")}
     assert unreachable({**notebooks, **pages}) == []
+
+
+def test_every_study_is_shown_on_a_page():
+    from knockgrid.cli.reproduce import studies
+
+    text = "".join(map(read, PAGES))
+    assert [name for name in studies() if f"../experiments/{name}.py" not in text] == []
 
 
 def test_the_reference_holds_every_public_name_once():
@@ -358,71 +359,88 @@ def test_the_checks_see_something():
 # The checks, on planted faults
 
 CELL = "---\nfile_format: mystnb\n---\n\n```{code-cell} python\nimport knockgrid\n```\n"
-PLANTED = [
-    (unexecuted, "a\n\n```python\nimport knockgrid\n```\n"),
-    (unexecuted, "a\n\n````{code-block} python\nimport knockgrid\n````\n"),
-    (unexecuted, ":::{note}\n```py\n1\n```\n:::\n"),
-    (unexecuted, CELL.removeprefix("---\nfile_format: mystnb\n---\n")),
-    (unexecuted, CELL.replace("import", ":tags: [skip-execution]\nimport")),
-    (unparsed, "```bash\nknockgrid swep\n```\n"),
-    (unparsed, "```bash\nA=1 exec knockgrid sweep --modle demo\n```\n"),
-    (unparsed, "```bash\nknockgrid sweep --model demo \\\n  --no-such-thing 3 &\n```\n"),
-    (unparsed, "    knockgrid facts --relations x      # indented\n"),
-    (unparsed, '```bash\nrun=$(knockgrid sweep --jsonn) && knockgrid verify "$run"\n```\n'),
-    (unparsed, "```bash\ntorchrun --no-python \\\n  knockgrid sweep --shart auto\n```\n"),
-    (unparsed, "```bash\nknockgrid figure\n```\n"),
-    (unparsed, "```bash\nknockgrid sweep --samples many\n```\n"),
-    (unparsed, "```console\n$ knockgrid swep\nknockgrid: no such command 'sweep'; …\n```\n"),
-    (unknown_options, "See `knockgrid verify --jsonn`.\n"),
-    (unknown_options, "See `knockgrid verfy RUN`.\n"),
-    (lambda text: broken(text, ROOT), "[a](docs/nowhere.md)\n"),
-    (lambda text: broken(text, ROOT), "![a](docs/figures/nowhere.png)\n"),
-    (lambda text: broken(text, ROOT), "[a](docs/guarantees.md#nowhere)\n"),
-    (lambda text: broken(text, ROOT), "# Here\n\n[a](#there)\n"),
-    (lambda text: broken(text, ROOT), "[a](http://docs.python.org)\n"),
-    (lambda text: broken(text, ROOT), "[a](https://nowhere)\n"),
-    (lambda text: broken(text, ROOT), "<http://docs.python.org>\n"),
-    (lambda text: broken(text, ROOT), "[a](../pyproject.toml)\n"),
-    (lambda text: broken(text, DOCS), "[a](../README.md)\n"),
-    (lambda text: broken(text, DOCS), "```{figure} figures/nowhere.png\n```\n"),
-    (long_prose, "word\n" * (PROSE + 1)),
-    (long_prose, "| a |\n" + "word\n\n" * (PROSE + 1)),
-    (long_prose, "- word\n" * (PROSE + 1)),
-    (lambda text: unreachable({"index": text, "a": "", "b": ""}), "```{toctree}\na\n```\n"),
-    (lambda text: unreachable({"index": text, "a": ""}), "```{toctree}\na\nc\n```\n"),
-    (
-        lambda text: unreachable({"index": text, "a": "", "d/b": ""}),
-        "```{toctree}\n:glob:\n*\n```\n",
-    ),
-]
-FINE = [
-    (unexecuted, CELL),
-    (unexecuted, "```bash\nls\n```\n"),
-    (unparsed, "```bash\nknockgrid sweep --model demo --out runs/a  # again: goes on\n```\n"),
-    (unparsed, "```console\n$ knockgrid swep\nknockgrid: no such command 'swep'; did …\n```\n"),
-    (unparsed, "```bash\nknockgrid export runs/a --out a.csv | wc -l\n```\n"),
-    (unknown_options, "See `knockgrid sweep --out RUN`, `knockgrid COMMAND --help`.\n"),
-    (
-        lambda text: broken(text, ROOT),
+LONG = [("", "word\n"), ("| a |\n", "word\n\n"), ("", "- word\n")]
+INCLUDE = "```{literalinclude} ../experiments/paths.py\n:pyobject: make\n```\n"
+
+
+def bash(*lines):
+    return [f"```bash\n{line}\n```\n" for line in lines]
+
+
+def link(*targets):
+    return [f"# Here\n\n[a]({target})\n" for target in targets]
+
+
+def in_docs(text):
+    return broken(text, DOCS)
+
+
+def with_pages(**pages):
+    """The check of the toctrees, with the planted text as the index of these pages."""
+    return lambda text: unreachable({"index": text, **pages})
+
+
+TREE = "```{toctree}\n%s\n```\n"
+PLANTED = {
+    unexecuted: [
+        "a\n\n```python\nimport knockgrid\n```\n",
+        "a\n\n````{code-block} python\nimport knockgrid\n````\n",
+        ":::{note}\n```py\n1\n```\n:::\n",
+        CELL.removeprefix("---\nfile_format: mystnb\n---\n"),
+        CELL.replace("import", ":tags: [skip-execution]\nimport"),
+    ],
+    not_included: [INCLUDE.replace("paths", "nowhere"), INCLUDE.replace("make", "nothing")],
+    unparsed: [
+        *bash("knockgrid swep", "knockgrid figure", "knockgrid sweep --samples many"),
+        *bash("A=1 exec knockgrid sweep --modle demo"),
+        *bash("knockgrid sweep --model demo \\\n  --no-such-thing 3 &"),
+        *bash('run=$(knockgrid sweep --jsonn) && knockgrid verify "$run"'),
+        *bash("torchrun --no-python \\\n  knockgrid sweep --shart auto"),
+        "    knockgrid facts --relations x      # indented\n",
+        "```console\n$ knockgrid swep\nknockgrid: no such command 'sweep'; …\n```\n",
+    ],
+    unknown_options: ["See `knockgrid verify --jsonn`.\n", "See `knockgrid verfy RUN`.\n"],
+    broken: [
+        *link("docs/nowhere.md", "docs/guarantees.md#nowhere", "#there", "../pyproject.toml"),
+        *link("http://docs.python.org", "https://nowhere"),
+        "<http://docs.python.org>\n",
+        "![a](docs/figures/nowhere.png)\n",
+    ],
+    in_docs: [*link("../README.md"), "```{figure} figures/nowhere.png\n```\n"],
+    long_prose: [a + b * (PROSE + 1) for a, b in LONG],
+    with_pages(a="", b=""): [TREE % "a"],
+    with_pages(a=""): [TREE % "a\nc"],
+    with_pages(**{"a": "", "d/b": ""}): [TREE % ":glob:\n*"],
+}
+FINE = {
+    unexecuted: [CELL, *bash("ls")],
+    not_included: [INCLUDE, INCLUDE.replace(":pyobject: make\n", "")],
+    unparsed: [
+        *bash("knockgrid sweep --model demo --out runs/a  # again: goes on"),
+        *bash("knockgrid export runs/a --out a.csv | wc -l"),
+        "```console\n$ knockgrid swep\nknockgrid: no such command 'swep'; did …\n```\n",
+    ],
+    unknown_options: ["See `knockgrid sweep --out RUN`, `knockgrid COMMAND --help`.\n"],
+    broken: [
         "# A b, `c`\n\n[a](#a-b-c) [b](https://docs.python.org/3/)\n",
-    ),
-    (lambda text: broken(text, ROOT), "`[a](nowhere)`\n\n```text\n[a](nowhere)\n```\n"),
-    (long_prose, "word\n" * PROSE + "```text\n```\n" + "word\n" * PROSE),
-    (long_prose, "- `word`\n" * (PROSE + 1)),
-    (lambda text: unreachable({"index": text, "a": "", "b": ""}), "```{toctree}\n:glob:\n*\n```\n"),
-    (
-        lambda text: unreachable({"index": text, "a": "```{toctree}\nb\n```\n", "b": ""}),
-        "```{toctree}\n:caption: Start\nTitle <a>\n```\n",
-    ),
-]
+        "`[a](nowhere)`\n\n```text\n[a](nowhere)\n```\n",
+    ],
+    long_prose: ["word\n" * PROSE + "```text\n```\n" + "word\n" * PROSE, "- `word`\n" * 99],
+    with_pages(a="", b=""): [TREE % ":glob:\n*"],
+    with_pages(a=TREE % "b", b=""): [TREE % ":caption: Start\nTitle <a>"],
+}
 
 
-@pytest.mark.parametrize(("check", "text"), PLANTED)
+def cases(planted):
+    return [(check, text) for check, texts in planted.items() for text in texts]
+
+
+@pytest.mark.parametrize(("check", "text"), cases(PLANTED))
 def test_a_planted_fault_is_seen(check, text):
     assert len(check(text)) == 1
 
 
-@pytest.mark.parametrize(("check", "text"), FINE)
+@pytest.mark.parametrize(("check", "text"), cases(FINE))
 def test_what_is_right_passes(check, text):
     assert check(text) == []
 

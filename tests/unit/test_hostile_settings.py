@@ -6,7 +6,7 @@ from refusals import refused
 
 import knockgrid as kg
 from knockgrid import read_prompts
-from knockgrid.cli.reproduce import SETTINGS, _kept
+from knockgrid.cli.reproduce import SETTINGS, kept
 from knockgrid.runs import study
 from knockgrid.runs.study import read_spec
 from knockgrid.spec import Spec
@@ -91,6 +91,6 @@ def test_a_damaged_table_is_refused(tmp_path):
 def test_a_damaged_recipe_is_refused(tmp_path):
     for content in ("", "[", "3", "[" * 10**5):
         (tmp_path / SETTINGS).write_text(content)
-        assert "is damaged" in refused(_kept, tmp_path, {"quick": True})
+        assert "is damaged" in refused(kept, tmp_path, {"quick": True})
     (tmp_path / SETTINGS).write_text('{"quick": true}')
-    assert _kept(tmp_path, {"quick": True})
+    assert kept(tmp_path, {"quick": True})

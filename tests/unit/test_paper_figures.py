@@ -307,14 +307,15 @@ def test_two_cells_do_not_bleach_a_diverging_scale():
 
 
 def test_the_published_figure_asks_for_its_diverging_map():
-    from knockgrid.cli.recipes import f5
+    from knockgrid.cli.reproduce import read_study, studies
 
     made = family("module", ["attn. q", "mlp. up"])
     statistics = made.assign(
         **dict.fromkeys(("attribution_size", "act_shift", "act_norm", "grad_norm"), made.js),
         weight_norm=made.js,
     )
-    drawn = f5.draw({"f5_patch": made, "f5_statistics": statistics})
+    modules = read_study(studies()["modules"])
+    drawn = modules.draw({"patched": made, "statistics": statistics})
     assert {mesh(ax).cmap.name for ax in drawn.values()} == {"blue_white_orange"}
 
 

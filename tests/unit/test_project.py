@@ -17,6 +17,7 @@ from pathlib import Path
 from textwrap import fill
 
 import pytest
+import wheel_contents
 import yaml
 
 if sys.version_info >= (3, 11):
@@ -520,19 +521,14 @@ def test_one_version_everywhere() -> None:
 def test_installed_package_is_this_tree() -> None:
     """A stale install, or one without its data files, would make every other test worthless."""
     import knockgrid
-
-    def contents(folder: Path) -> dict[str, bytes]:
-        files = (path for path in folder.rglob("*") if path.is_file())
-        return {
-            path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in files
-            if path.suffix != ".pyc"
-        }
+    from knockgrid.cli.reproduce import studies
 
     found = Path(knockgrid.__file__).parent
     if "KNOCKGRID_SOURCE" in os.environ:  # then it is the wheel that is to be tested
         assert not found.samefile(SOURCE), "src/ is on the way of the imports: unset PYTHONPATH"
-    tree, installed = contents(SOURCE), contents(found)
-    assert "py.typed" in tree
+    tree, installed = wheel_contents.tree(SOURCE), wheel_contents.package(found)
+    # in an editable install they are beside the package
+    installed |= {f"knockgrid/experiments/{s.name}": s.read_bytes() for s in studies().values()}
+    assert {"knockgrid/py.typed", "knockgrid/experiments/paths.py"} <= tree.keys()
     assert sorted(tree) == sorted(installed)
     assert [name for name in tree if tree[name] != installed[name]] == []

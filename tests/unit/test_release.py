@@ -40,15 +40,23 @@ class TestWheel:
         "knockgrid/py.typed",
         "knockgrid/data/facts.jsonl",
     )
+    STUDY = "knockgrid/experiments/paths.py"
     ABOUT = "knockgrid-1.dist-info/"
 
     @pytest.fixture
     def source(self, tmp_path) -> Path:
-        files = {self.MODULE: "import x", self.TYPED: "", self.DATA: "{}"}
-        for name, text in {**files, "knockgrid/__pycache__/x.pyc": "no"}.items():
+        files = {
+            f"src/{self.MODULE}": "import x",
+            f"src/{self.TYPED}": "",
+            f"src/{self.DATA}": "{}",
+            "src/knockgrid/__pycache__/x.pyc": "no",
+            "experiments/paths.py": "study(__file__)",
+            "experiments/benchmark.py": "print(1)",
+        }
+        for name, text in files.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text, encoding="utf-8")
-        return tmp_path / "knockgrid"
+        return tmp_path / "src" / "knockgrid"
 
     def wheel(self, source: Path, name="one.whl", **changes: str | None) -> Path:
         """A wheel of the source in which some files are others, or missing (None)."""
@@ -65,7 +73,7 @@ class TestWheel:
         wheel = self.wheel(source)
         assert wheel_contents.faults(wheel, source) == []
         assert wheel_contents.main(str(wheel), str(source), str(self.wheel(source, "two.whl"))) == 0
-        assert "holds the 3 files" in capsys.readouterr().out
+        assert "holds the 4 files" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         ("changes", "said"),
@@ -73,6 +81,12 @@ class TestWheel:
             ({DATA: None}, f"{DATA}: not in the wheel"),
             ({TYPED: None}, f"{TYPED}: not in the wheel"),
             ({MODULE: "import y"}, f"{MODULE}: other bytes in the wheel"),
+            ({STUDY: None}, f"{STUDY}: not in the wheel"),
+            ({STUDY: "study()"}, f"{STUDY}: other bytes in the wheel"),
+            (
+                {"knockgrid/experiments/benchmark.py": "print(1)"},
+                "knockgrid/experiments/benchmark.py: not in the source",
+            ),
             ({"knockgrid/old.py": ""}, "knockgrid/old.py: not in the source"),
             ({"tests/test_x.py": ""}, "tests/test_x.py: not in the source"),
             ({"knockgrid/__pycache__/x.pyc": ""}, "knockgrid/__pycache__/x.pyc: not in the source"),
@@ -91,9 +105,9 @@ class TestWheel:
         one, two = self.wheel(source), self.wheel(source, "two.whl", **changes)
         assert wheel_contents.main(str(one), str(source), str(two)) == 1
 
-    def test_an_empty_source_is_no_source(self, source, tmp_path):
-        (tmp_path / "empty").mkdir()
-        assert wheel_contents.faults(self.wheel(source), tmp_path / "empty")
+    def test_an_empty_source_is_no_source(self, source):
+        (source.parent / "empty").mkdir()
+        assert wheel_contents.faults(self.wheel(source), source.parent / "empty")
 
 
 # Requirements
@@ -231,9 +245,9 @@ def ask_for_label_probe(model, prompts, folder):
 
 
 def ask_for_figure_four(model, prompts, folder):
-    from knockgrid.cli.reproduce import recipe_of
+    from knockgrid.cli.reproduce import read_study, studies
 
-    recipe_of("f4")
+    read_study(studies()["error_detection"])
 
 
 def ask_for_ray(model, prompts, folder):

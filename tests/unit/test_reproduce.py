@@ -1,82 +1,165 @@
-"""knockgrid reproduce: tables on disk, figures drawn from them, and what is refused."""
+"""Studies: one file each, tables on disk, figures drawn from them, and what is refused."""
 
 import json
+import runpy
+import shutil
+import sys
 
 import pytest
+from shell import run
 
 from knockgrid import InputError
-from knockgrid.cli import recipes
-from knockgrid.cli.recipes.recipe import Recipe
-from knockgrid.cli.reproduce import chosen, recipe_of, reproduce
-from knockgrid.figures import layer_heatmap
-from knockgrid.table.table import build
+from knockgrid.cli import reproduce as studies_of
+from knockgrid.cli.reproduce import chosen, evenly, read_study, reproduce, some_layers, studies
+from knockgrid.engine.answers import Known
 
 SETTINGS = {"model": "demo", "quick": True}
+NAMES = {
+    *("information_flow", "sources", "generated_tokens", "error_detection", "modules"),
+    *("heads", "paths", "token_positions", "labels"),
+}
+LONGEST = 40
+ONE = """
+import knockgrid as kg
+from knockgrid.table.table import build
 
-
-def table():
+def make(model, quick):
+    model.append(quick)
     row = {"prompt": "rome", "intervention": "last", "layer": 0, "js": 0.3}
-    return build([row], {"unit": "nats"})
+    return {"one": build([row], {"unit": "nats"})}
+
+def draw(tables):
+    return {"one_js": kg.layer_heatmap(tables["one"])}
+
+# study(__file__)
+"""
 
 
 @pytest.fixture
-def made(monkeypatch):
-    """A recipe whose makings are counted."""
-    calls = []
-
-    def make(model, quick):
-        calls.append((model, quick))
-        return {"one": table()}
-
-    recipe = Recipe("one", make, lambda tables: {"one_js": layer_heatmap(tables["one"])})
-    monkeypatch.setattr(recipes, "f1", recipe, raising=False)
-    return calls
+def one(tmp_path):
+    """A study that says on its model, a list, whether it was made quickly."""
+    (tmp_path / "one.py").write_text(ONE)
+    return read_study(tmp_path / "one.py")
 
 
-def test_a_figure_is_drawn_again_without_the_model(made, tmp_path):
-    first = list(reproduce("f1", lambda: "model", SETTINGS, tmp_path))
+def test_figures_are_drawn_again_without_the_model(one, tmp_path):
+    made = []
+    first = list(reproduce(one, lambda: made, SETTINGS, tmp_path / "out"))
     names = ["one.parquet", "one_js.pdf", "one_js.svg", "one_js.png"]
     assert [path.name for path in first] == names
-    (tmp_path / "f1" / "one_js.svg").unlink()
-
-    def no_model():
-        raise AssertionError("the model was loaded")
-
-    assert list(reproduce("f1", no_model, SETTINGS, tmp_path)) == first
+    (tmp_path / "out" / "one_js.svg").unlink()
+    assert list(reproduce(one, pytest.fail, SETTINGS, tmp_path / "out")) == first
     assert all(path.is_file() for path in first)
-    assert made == [("model", True)]
+    assert made == [True]
 
 
-def test_tables_of_other_settings_are_left_alone(made, tmp_path):
-    list(reproduce("f1", lambda: "model", SETTINGS, tmp_path))
-    with pytest.raises(InputError, match=r"other settings \(quick\); choose another --out"):
-        list(reproduce("f1", lambda: "model", {**SETTINGS, "quick": False}, tmp_path))
-    assert json.loads((tmp_path / "f1" / "recipe.json").read_text()) == SETTINGS
+def test_tables_made_with_other_settings_are_left_alone(one, tmp_path):
+    list(reproduce(one, list, SETTINGS, tmp_path / "out"))
+    with pytest.raises(InputError, match=r"\(quick\); choose another --out"):
+        list(reproduce(one, list, {**SETTINGS, "quick": False}, tmp_path / "out"))
+    assert json.loads((tmp_path / "out" / "study.json").read_text()) == SETTINGS
 
 
-def test_an_interrupted_recipe_begins_again(made, tmp_path):
-    list(reproduce("f1", lambda: "model", SETTINGS, tmp_path))
-    (tmp_path / "f1" / "recipe.json").unlink()  # it is written last
-    list(reproduce("f1", lambda: "model", SETTINGS, tmp_path))
+def test_an_interrupted_study_begins_again(one, tmp_path):
+    made = []
+    list(reproduce(one, lambda: made, SETTINGS, tmp_path / "out"))
+    (tmp_path / "out" / "study.json").unlink()  # it is written last
+    list(reproduce(one, lambda: made, SETTINGS, tmp_path / "out"))
     assert len(made) == 2
 
 
-def test_names():
-    assert chosen(["f3", "f3", "heads"]) == ["f3", "heads"]
-    assert chosen(["f1", "all"]) == list(recipes.__all__)
-    with pytest.raises(InputError, match="unknown figure 'f9'"):
-        chosen(["f9"])
+def test_names_and_scripts(tmp_path):
+    assert set(studies()) == NAMES
+    assert list(chosen(["paths", "paths", "heads"])) == ["paths", "heads"]
+    assert chosen(["heads", "all"]) == studies()
+    (tmp_path / "heads.py").touch()
+    assert chosen([str(tmp_path / "heads.py")]) == {"heads": tmp_path / "heads.py"}
+    with pytest.raises(InputError, match=r"'headz'.*'heads'.*information_flow.*all"):
+        chosen(["headz"])
+    with pytest.raises(InputError, match="two studies are called heads"):
+        chosen(["heads", str(tmp_path / "heads.py")])
+    with pytest.raises(InputError, match="nowhere.py is not there"):
+        chosen([str(tmp_path / "nowhere.py")])
 
 
-def test_every_recipe_is_complete():
-    for name in recipes.__all__:
-        recipe = recipe_of(name)
-        assert recipe.title
-        assert callable(recipe.make)
-        assert callable(recipe.draw)
+def test_only_studies_of_a_folder_are_listed(tmp_path):
+    (tmp_path / "one.py").write_text(ONE)
+    (tmp_path / "benchmark.py").write_text("print('no study')")
+    assert studies(tmp_path) == {"one": tmp_path / "one.py"}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_every_study_is_short_and_complete(name):
+    script = studies()[name]
+    study = read_study(script)
+    assert study.__doc__.split("\n")[0].endswith(".")
+    assert f"python experiments/{name}.py" in study.__doc__
+    text = script.read_text("utf-8")
+    assert len(text.splitlines()) <= LONGEST
+    assert "argparse" not in text
+
+
+def test_what_is_no_study_is_refused(tmp_path):
+    (tmp_path / "half.py").write_text("def make(model, quick): ...")
+    with pytest.raises(InputError, match=r"half\.py has no draw\(\)"):
+        read_study(tmp_path / "half.py")
 
 
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r'pip install "knockgrid\[probes\]"$'):
-        recipe_of("f4")
+        read_study(studies()["error_detection"])
+
+
+@pytest.fixture
+def knows_all(monkeypatch, tiny_llama):
+    """A tiny model in place of any other, which is held to know every fact."""
+    monkeypatch.setattr(
+        "knockgrid.engine.answers.known", lambda model, some: Known(tuple(some), ())
+    )
+    monkeypatch.setattr("knockgrid.runs.job.load_model", lambda config: tiny_llama)
+
+
+def test_a_new_study_is_one_file(knows_all, capsys, tmp_path):
+    new = shutil.copy(studies()["information_flow"], tmp_path / "mine.py")
+    assert set(studies(tmp_path)) == {"mine"}
+    code, printed, said = run(capsys, "reproduce", new, "--quick", "--out", tmp_path / "out")
+    assert code == 0, said
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    pictures = ("layer_heatmap_js", "layer_curve_js", "interval_js")
+    files = {f"{one}.{kind}" for one in pictures for kind in ("pdf", "png", "svg")}
+    assert written == {*files, "flow.parquet", "study.json"}
+    assert printed.count("\n") == len(written) - 1
+
+
+def test_a_script_runs_on_its_own(monkeypatch):
+    called = []
+    monkeypatch.setattr("knockgrid.cli.app.main", lambda: called.extend(sys.argv))
+    script = str(studies()["paths"])
+    monkeypatch.setattr(sys, "argv", [script, "--quick"])
+    runpy.run_path(script, run_name="__main__")
+    assert called == [script, "reproduce", script, "--quick"]
+
+
+def test_the_installed_studies_come_before_those_of_the_tree(monkeypatch, tmp_path):
+    package = tmp_path / "site-packages" / "knockgrid"
+    monkeypatch.setattr(studies_of, "__file__", str(package / "cli" / "reproduce.py"))
+    assert studies_of.folder() == tmp_path / "experiments"
+    (package / "experiments").mkdir(parents=True)
+    assert studies_of.folder() == package / "experiments"
+
+
+def test_relations_take_turns(prompts):
+    facts = [
+        prompts[0].replace(id=f"{relation}{i}", relation=relation)
+        for relation, n in (("a", 1), ("b", 4), ("c", 2))
+        for i in range(n)
+    ]
+    assert [one.id for one in evenly(facts, 5)] == ["a0", "b0", "b1", "c0", "c1"]
+    assert len(evenly(facts, 99)) == 7
+
+
+def test_some_layers(tiny_llama):
+    n = tiny_llama.cfg.n_layers
+    assert some_layers(tiny_llama, 1) == list(range(n))
+    assert some_layers(tiny_llama, 99) == sorted({0, n - 1})

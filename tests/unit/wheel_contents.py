@@ -1,7 +1,7 @@
-"""What a wheel must hold: every file of the package, byte for byte, and nothing beside it.
+"""What a wheel must hold: the package and the studies, byte for byte, and nothing beside them.
 
 `python tests/unit/wheel_contents.py WHEEL SOURCE [WHEEL]` compares a wheel with the package's
-folder, and with a second wheel where one is given, and fails where they differ.
+folder and the studies in `experiments/` beside `src/`, and with a second wheel if there is one.
 """
 
 import sys
@@ -9,6 +9,8 @@ from pathlib import Path
 from zipfile import ZipFile
 
 PACKAGE = "knockgrid"
+STUDY = b"study(__file__)"
+"""What tells a study from the benchmarks beside it, which stay out of the wheel."""
 TOLD = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 """The files that describe a wheel."""
 
@@ -19,13 +21,24 @@ def contents(wheel: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def tree(source: Path) -> dict[str, bytes]:
+def package(source: Path) -> dict[str, bytes]:
     """The bytes of each file of a package's folder, by its name in a wheel; no compiled code."""
     return {
         f"{PACKAGE}/{file.relative_to(source).as_posix()}": file.read_bytes()
         for file in sorted(source.rglob("*"))
         if file.is_file() and file.suffix != ".pyc"
     }
+
+
+def tree(source: Path) -> dict[str, bytes]:
+    """The same for the package and the studies of its project."""
+    scripts = {one: one.read_bytes() for one in source.parents[1].glob("experiments/*.py")}
+    studies = {
+        f"{PACKAGE}/experiments/{one.name}": content
+        for one, content in scripts.items()
+        if STUDY in content
+    }
+    return package(source) | studies
 
 
 def differences(one: dict[str, bytes], other: dict[str, bytes], is_in: str) -> list[str]:
@@ -40,14 +53,14 @@ def differences(one: dict[str, bytes], other: dict[str, bytes], is_in: str) -> l
 def faults(wheel: Path, source: Path) -> list[str]:
     """Where a wheel is not the package's folder and the files that describe a wheel."""
     held, wanted = contents(wheel), tree(source)
-    if not wanted:
+    if not package(source):
         return [f"{source} holds no files"]
     described = {name for name in held if name.split("/")[0].endswith(".dist-info")}
-    package = {name: held[name] for name in held.keys() - described}
+    code = {name: held[name] for name in held.keys() - described}
     told = {name.split("/", 1)[1] for name in described}
     return [
-        *differences(wanted, package, "the wheel"),
-        *(f"{name}: not in the source" for name in sorted(package.keys() - wanted.keys())),
+        *differences(wanted, code, "the wheel"),
+        *(f"{name}: not in the source" for name in sorted(code.keys() - wanted.keys())),
         *(f"{name}: not in the wheel" for name in sorted(TOLD - told)),
         *(f"{name}: does not belong into a wheel" for name in sorted(told - TOLD)),
     ]

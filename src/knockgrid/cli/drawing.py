@@ -9,6 +9,8 @@ from knockgrid.cli.given import DEMO_RELATIONS, layers_of, pairs_of
 from knockgrid.cli.printed import Json, printed
 from knockgrid.figures.figure import figure_names
 
+REPRODUCED = Path("runs/reproduce")
+
 
 def figure(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
@@ -32,36 +34,40 @@ def figure(
 
 
 def reproduce(
-    figures: Annotated[
-        list[str], typer.Argument(help="f1 ... f5, heads, paths, positions, or all.")
+    studies: Annotated[
+        list[str], typer.Argument(help="Names of studies, scripts of your own, or all.")
     ],
     model: Annotated[str, typer.Option(help="demo, a folder, or a hub name.")] = "demo",
-    out: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path(
-        "runs/reproduce"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for tables and figures: of one script itself, else of a folder per study.",
+            show_default=str(REPRODUCED),
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few prompts and layers.")] = False,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the tables of the published figures and draw them; tables on disk are drawn again."""
+    """Make the tables of studies and draw their figures; tables on disk are drawn again."""
     from functools import cache
 
-    from knockgrid.cli.reproduce import chosen, recipe_of
+    from knockgrid.cli.reproduce import chosen, read_study
     from knockgrid.cli.reproduce import reproduce as made
     from knockgrid.runs.job import load_model
     from knockgrid.runs.study import read_spec
 
     spec = read_spec(None, {"model": model, "dtype": dtype, "device": device})
     settings = {"model": model, "dtype": spec.dtype, "quick": quick}
-    names = chosen(figures)
-    for name in names:
-        recipe_of(name)
+    found = {name: read_study(script) for name, script in chosen(studies).items()}
     load = cache(lambda: load_model(spec))
+    alone = len(studies) == 1 and studies[0].endswith(".py")
     with printed(as_json) as said:
-        said.add(out=str(out), figures=names, quick=quick)
-        for name in names:
-            for path in made(name, load, settings, out):
+        said.add(out=str(out or REPRODUCED), studies=list(found), quick=quick)
+        for name, study in found.items():
+            own = out if out and alone else (out or REPRODUCED) / name
+            for path in made(study, load, settings, own):
                 said.wrote(path)
 
 

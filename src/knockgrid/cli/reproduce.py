@@ -1,89 +1,173 @@
-"""reproduce: the tables of a figure on disk, and the figure drawn from them without the model."""
+"""reproduce: run a study, keep its tables on disk, and draw from them without the model.
+
+A study is one script: a docstring whose first line is its title, `make(model, quick)` for its
+tables by name, `draw(tables)` for its pictures by name, `EXTRA` if it needs an extra, and
+`study(__file__)` at its end. The scripts in `experiments/` travel with the package. Heavy imports
+happen inside functions, since the shell asks here for the names of the studies.
+"""
 
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from transformer_lens.model_bridge import TransformerBridge
-
-from knockgrid.cli import recipes
-from knockgrid.cli.recipes.recipe import Recipe, Tables
+from knockgrid.cli.given import DEMO_RELATIONS as DEMO_RELATIONS
 from knockgrid.errors import InputError, missing_extra, unknown
-from knockgrid.figures import save
-from knockgrid.table.parquet import read_table, whole_file, write_table
 
-SETTINGS = "recipe.json"
-NAMES: list[str] = vars(recipes)["__all__"]
+SETTINGS = "study.json"
 NEEDS = {"probes": ("sklearn", "scikit-learn")}
 """What an extra brings: the name to import and the name to install."""
+END = "study(__file__)"
+"""What tells a study from the other scripts of the folder."""
+RELATIONS = ("country_capital_city", "country_language", "landmark_in_city", "us_city_state")
 
 
-def chosen(names: list[str]) -> list[str]:
-    """The recipes asked for, `all` being every one.
+def study(script: str) -> None:
+    """Run the study in a script, with the options of `knockgrid reproduce`."""
+    from knockgrid.cli.app import main
+
+    sys.argv[1:1] = ["reproduce", script]
+    main()
+
+
+def folder() -> Path:
+    """Where the studies are: in the installed package, or beside `src/` in an editable install."""
+    package = Path(__file__).parents[1]
+    installed = package / "experiments"
+    return installed if installed.is_dir() else package.parents[1] / "experiments"
+
+
+def studies(where: Path | None = None) -> dict[str, Path]:
+    """The scripts of all studies by name; none is run."""
+    scripts = sorted((where or folder()).glob("*.py"))
+    return {path.stem: path for path in scripts if END in path.read_text("utf-8")}
+
+
+def chosen(names: Iterable[str]) -> dict[str, Path]:
+    """The scripts asked for, by name or as files of the user's own; `all` is every bundled one.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, a file that is not there, or two studies of one name.
     """
+    known, found = studies(), dict[str, Path]()
     for name in names:
-        if name not in (*NAMES, "all"):
-            raise unknown("figure", name, [*NAMES, "all"])
-    return list(NAMES) if "all" in names else list(dict.fromkeys(names))
+        asked = known if name == "all" else {Path(name).stem: known.get(name, Path(name))}
+        for stem, script in asked.items():
+            if script.suffix != ".py":
+                raise unknown("study", name, [*known, "all"])
+            if not script.is_file():
+                raise InputError(f"{script} is not there; give a study's name or its script")
+            if found.setdefault(stem, script).resolve() != script.resolve():
+                raise InputError(f"two studies are called {stem}; rename {script}")
+    return found
 
 
-def recipe_of(name: str) -> Recipe:
-    """The recipe of a figure.
+def read_study(script: Path) -> ModuleType:
+    """The study in a script, ready to run.
 
     Raises:
-        InputError: it needs an extra that is not installed.
+        InputError: it lacks `make` or `draw`, or needs an extra that is not installed.
     """
-    recipe: Recipe = getattr(recipes, name)
-    if recipe.extra:
-        module, package = NEEDS[recipe.extra]
+    spec = importlib.util.spec_from_file_location(f"study_{script.stem}", script)
+    assert spec is not None  # chosen() takes scripts alone
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    lacking = [name for name in ("make", "draw") if not callable(getattr(found, name, None))]
+    if lacking:
+        raise InputError(f"{script} has no {lacking[0]}(); a study defines make() and draw()")
+    extra = getattr(found, "EXTRA", None)
+    if extra is not None:
+        module, package = NEEDS[extra]
         if importlib.util.find_spec(module) is None:
-            raise missing_extra(name, package, recipe.extra)
-    return recipe
+            raise missing_extra(script.stem, package, extra)
+    return found
 
 
 def reproduce(
-    name: str, load: Callable[[], TransformerBridge], settings: dict, folder: Path
+    study: ModuleType, load: Callable[[], Any], settings: dict, own: Path
 ) -> Iterator[Path]:
-    """Make the tables of one figure unless they are on disk already, and draw it from disk.
+    """Make the tables of a study unless they are on disk already, and draw them from disk.
 
     Raises:
-        InputError: the folder holds the figure's tables under other settings, or cannot be written.
+        InputError: the folder holds tables made with other settings, or cannot be written.
     """
-    recipe, own = recipe_of(name), folder / name
-    if not _kept(own, settings):
+    from knockgrid.figures import save
+    from knockgrid.table.parquet import read_table, whole_file, write_table
+
+    if not kept(own, settings):
         if own.exists() and not os.access(own, os.W_OK):
             raise InputError(f"{own} cannot be written to; choose another --out")
-        for table_name, table in recipe.make(load(), settings["quick"]).items():
-            write_table(table, own / f"{table_name}.parquet")
+        for name, table in study.make(load(), settings["quick"]).items():
+            write_table(table, own / f"{name}.parquet")
         with whole_file(own / SETTINGS) as file:
             file.write(json.dumps(settings, indent=2).encode())
-    tables: Tables = {path.stem: read_table(path) for path in sorted(own.glob("*.parquet"))}
-    yield from (own / f"{table_name}.parquet" for table_name in tables)
-    for picture, drawn in recipe.draw(tables).items():
+    tables = {path.stem: read_table(path) for path in sorted(own.glob("*.parquet"))}
+    yield from (own / f"{name}.parquet" for name in tables)
+    for picture, drawn in study.draw(tables).items():
         yield from save(drawn, own / picture)
 
 
-def _kept(folder: Path, settings: dict) -> bool:
+def kept(own: Path, settings: dict) -> bool:
     """Whether the tables are on disk; their settings are written last.
 
     Raises:
-        InputError: they were made under other settings.
+        InputError: they were made with other settings.
     """
-    path = folder / SETTINGS
+    path = own / SETTINGS
     if not path.is_file():
         return False
     try:
         old = dict(json.loads(path.read_text("utf-8")))
     except (ValueError, TypeError, RecursionError):
-        raise InputError(f"{path} is damaged; delete it, and the tables are made anew") from None
+        raise InputError(f"{path} is damaged; delete it to make the tables again") from None
     differ = sorted(key for key in old | settings if old.get(key) != settings.get(key))
     if differ:
         raise InputError(
-            f"{folder} holds tables of other settings ({', '.join(differ)}); choose another --out"
+            f"{own} holds tables made with other settings ({', '.join(differ)}); "
+            "choose another --out"
         )
     return True
+
+
+# What the scripts share
+
+
+def known_facts(model: Any, limit: int, relations: Iterable[str] = RELATIONS) -> list[Any]:
+    """Facts that the model knows, about as many of every relation and at most `limit`.
+
+    Raises:
+        InputError: it knows none.
+    """
+    from knockgrid.engine.answers import known
+    from knockgrid.prompts import facts
+
+    names = list(relations)
+    share = -(-limit // len(names))
+    found: list[Any] = []
+    for name in names:
+        some = facts(name, tokenizer=model.tokenizer)[: 4 * share]
+        found += list(known(model, some))[:share]
+    if not found:
+        raise InputError("the model knows none of the bundled facts, so there is nothing to block")
+    return found[:limit]
+
+
+def evenly(prompts: Iterable[Any], n: int) -> list[Any]:
+    """At most n prompts, drawn from their relations in turn and sorted by relation and id."""
+    by: dict[Any, list[Any]] = {}
+    for prompt in prompts:
+        by.setdefault(prompt.relation, []).append(prompt)
+    turns = [(i, own[i]) for own in by.values() for i in range(len(own))]
+    picked = [prompt for _, prompt in sorted(turns, key=lambda turn: turn[0])[:n]]
+    return sorted(picked, key=lambda prompt: (prompt.relation, prompt.id))
+
+
+def some_layers(model: Any, step: int) -> list[int]:
+    """Every `step`-th layer, and the last one."""
+    n = int(model.cfg.n_layers)
+    return sorted({*range(0, n, step), n - 1})

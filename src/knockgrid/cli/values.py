@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from typing import get_args
 
+from knockgrid.cli.reproduce import studies
 from knockgrid.figures.figure import figure_names
 from knockgrid.spec import ENGINES, FIELDS, METRICS, ROWS, allowed
 
-FIGURES = ("f1", "f2", "f3", "f4", "f5", "heads", "paths", "positions", "all")
 SETTABLE = {name: allowed(name) for name, one in FIELDS.items() if not one.metadata["flag"]}
 VALUES: dict[str, tuple[str, ...]] = {
     "device": ("cpu", "cuda", "mps"),
     "engine": ENGINES,
-    "figures": FIGURES,
     "form": ("plain", "chat"),
     "format": ("csv", "jsonl"),
     "kind": figure_names(),
@@ -44,6 +43,8 @@ def offered(name: str) -> Callable[[], tuple[str, ...]] | None:
     """What is offered for a parameter of this name, or None where any text may stand."""
     if name == "relation":
         return relations
+    if name == "studies":
+        return lambda: (*studies(), "all")
     return (lambda: VALUES[name]) if name in VALUES else None
 
 

@@ -1,0 +1,33 @@
+"""Layer × module, patched and estimated, with norms of activations and weights (F5).
+
+python experiments/modules.py --quick --out runs/modules
+"""
+
+import knockgrid as kg
+from knockgrid.cli.reproduce import known_facts, study
+
+ESTIMATE = "attribution_size"
+STATISTICS = (ESTIMATE, "act_shift", "act_norm", "grad_norm", "weight_norm")
+
+
+def make(model, quick):
+    prompts = known_facts(model, 8 if quick else 48)
+    return {
+        "patched": kg.sweep(model, prompts, kg.per_module(model, "subject")),
+        "statistics": kg.evidence.module_statistics(model, prompts, at="subject"),
+    }
+
+
+def draw(tables):
+    patched, statistics = tables["patched"], tables["statistics"]
+    agreement = kg.stats.rank_agreement(statistics, patched)
+    titles = {ESTIMATE: f"estimate; Spearman {agreement:.2f} with the exact JS"}
+    drawn = {"module_heatmap_js": kg.module_heatmap(patched, diverging=True)}
+    for name in STATISTICS:
+        ax = kg.module_heatmap(statistics, name, title=titles.get(name), diverging=True)
+        drawn[f"module_heatmap_{name}"] = ax
+    return drawn
+
+
+if __name__ == "__main__":
+    study(__file__)
