@@ -124,9 +124,9 @@ class TestJson:
         assert not (tmp_path / "run").exists()
 
     def test_check(self, capsys, folder, monkeypatch):
-        from knockgrid.cli import report_check
+        from knockgrid.cli import check_model
 
-        monkeypatch.setattr(report_check, "kinds", lambda: planted_kinds())
+        monkeypatch.setattr(check_model, "kinds", lambda: planted_kinds())
         code, printed, _ = run(capsys, "check", folder / "model", "--json")
         found = json.loads(printed)
         assert (code, found["n_layers"], found["architecture"]) == (0, 2, "LlamaForCausalLM")
@@ -524,9 +524,9 @@ class TestTerminal:
         assert terminal.colours(Terminal(isatty)) is wanted
 
     def test_colours_of_a_command(self, capsys, folder, monkeypatch):
-        from knockgrid.cli import report_check
+        from knockgrid.cli import check_model
 
-        monkeypatch.setattr(report_check, "kinds", planted_kinds)
+        monkeypatch.setattr(check_model, "kinds", planted_kinds)
         _, plain, _ = run(capsys, "check", folder / "model")
         assert "\x1b" not in plain
         monkeypatch.setenv("FORCE_COLOR", "1")

@@ -28,6 +28,10 @@ NAMES = [
 ]
 
 
+def cache_and_room():
+    return tuple(doctor.place_of_the_demo())
+
+
 @pytest.fixture
 def quick(monkeypatch):
     """The report without the self-test."""
@@ -155,16 +159,16 @@ class TestPlantedFaults:
 
     def test_a_cache_that_cannot_be_written(self, monkeypatch, tmp_path):
         monkeypatch.setenv("KNOCKGRID_CACHE", str(tmp_path / "cache"))
-        assert doctor.writable_cache().ok
+        assert cache_and_room()[0].ok
         monkeypatch.setattr(os, "access", lambda path, mode: False)
-        one = doctor.writable_cache()
+        one, _ = cache_and_room()
         assert not one.ok
         assert one.advice.endswith("set KNOCKGRID_CACHE to a folder of your own")
         assert "not writable" in dict(doctor.caches())["demo model"]
         model = tmp_path / "cache" / "SmolLM2-135M-Instruct"
         model.mkdir(parents=True)
         (model / "model.safetensors").write_bytes(b"x" * 2048)
-        assert doctor.writable_cache().ok  # it need not be written again
+        assert cache_and_room()[0].ok  # it need not be written again
         assert "2.0 KiB" in dict(doctor.caches())["demo model"]
 
     def test_a_full_disk(self, monkeypatch, tmp_path):
@@ -172,7 +176,7 @@ class TestPlantedFaults:
         monkeypatch.setattr(
             "shutil.disk_usage", lambda path: SimpleNamespace(total=9, used=9, free=3 * 2**20)
         )
-        one = doctor.room()
+        _, one = cache_and_room()
         assert not one.ok
         assert one.advice.startswith("3.0 MiB are free, 2.0 GiB are needed")
 

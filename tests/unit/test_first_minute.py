@@ -11,7 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 import knockgrid as kg
-from knockgrid.cli.report_check import checked
+from knockgrid.cli.check_model import checked
 from knockgrid.display.progress import without_bars
 from knockgrid.engine import preflight as _preflight
 from knockgrid.engine import receipts as _receipts

@@ -64,7 +64,7 @@ def rows():
 
 def test_all_of_them_are_swept_stored_drawn_and_verified(tiny_llama, prompts, tmp_path):
     out, metrics = tmp_path / "run", ["js", HELLINGER]
-    options = {"metrics": metrics, "layers": [0, 2], "noise_floor": False, "progress": False}
+    options = {"metrics": metrics, "layers": [0, 2], "progress": False}
     table = kg.sweep(tiny_llama, prompts, rows(), **options)
     assert table["hellinger"].between(0, 1).all()
     assert table["hellinger"].max() > 1e-4

@@ -68,9 +68,7 @@ class Report:
             lines += [f"- {name}: {_code(value)}" for name, value in entries.items()] + [""]
         lines += ["**checks**", ""]
         for one in self.checks:
-            lines.append(
-                f"- [{'x' if one.ok else ' '}] {one.name}" + f" – {one.advice}" * (not one.ok)
-            )
+            lines.append(f"- [x] {one.name}" if one.ok else f"- [ ] {one.name} – {one.advice}")
         return "\n".join(lines)
 
 
@@ -79,21 +77,15 @@ def _code(value: str) -> str:
     return f"`{value.replace('`', chr(39))}`"
 
 
-def examined(told: Callable[[Check], object]) -> Report:
-    """Look at everything; `told` hears of each check as it ends."""
-    report = Report(
-        {
-            "versions": versions(),
-            "devices": devices(),
-            "caches": dict(caches()),
-            "environment": dict(environment()),
-        }
-    )
+def examine(show: Callable[[Check], object]) -> Report:
+    """Look at everything, and show each check as it ends."""
+    sections = {"versions": versions(), "devices": devices()}
+    report = Report({**sections, "caches": dict(caches()), "environment": dict(environment())})
     started = time.monotonic()
-    for one in (*requirements(), writable_cache(), room(), *self_test()):
+    for one in (*requirements(), *place_of_the_demo(), *self_test()):
         one = Check(one.name, one.ok, anonymous(one.advice))
         report.checks.append(one)
-        told(one)
+        show(one)
     report.sections["devices"]["self-test"] = f"{time.monotonic() - started:.1f} s"
     return report
 
@@ -117,11 +109,9 @@ def anonymous(text: str) -> str:
 
 def versions() -> dict[str, str]:
     """Python, the system and the packages; of an extra that is not there, its name."""
-    found = {"python": platform.python_version(), "system": platform.platform()}
-    for name in PACKAGES:
-        found[name] = _version(name) or (
-            f'not installed: pip install "{EXTRAS[name]}"' if name in EXTRAS else "none"
-        )
+    lacking = {name: f'not installed: pip install "{line}"' for name, line in EXTRAS.items()}
+    packages = {name: _version(name) or lacking.get(name, "none") for name in PACKAGES}
+    found = {"python": platform.python_version(), "system": platform.platform(), **packages}
     return found | {"torch": str(torch.__version__)}  # with its build
 
 
@@ -136,11 +126,11 @@ def devices() -> dict[str, str]:
     """Processors, threads, memory and accelerators."""
     import psutil
 
+    memory = psutil.virtual_memory()
     found = {
         "processors": str(os.cpu_count()),
         "threads of torch": str(torch.get_num_threads()),
-        "memory": f"{size(psutil.virtual_memory().available)} of "
-        f"{size(psutil.virtual_memory().total)} free",
+        "memory": f"{size(memory.available)} of {size(memory.total)} free",
     }
     for i in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(i)
@@ -152,14 +142,11 @@ def devices() -> dict[str, str]:
 
 def caches() -> Iterator[tuple[str, str]]:
     """Where models are kept, how much there is, and how much more fits."""
-    for name, folder in (
-        ("demo model", cache_folder() / NAME),
-        ("Hugging Face", Path(constants.HF_HUB_CACHE)),
-    ):
+    folders = {"demo model": cache_folder() / NAME, "Hugging Face": Path(constants.HF_HUB_CACHE)}
+    for name, folder in folders.items():
         used, whole = size_of(folder)
-        there = (
-            f"{'' if whole else 'more than '}{size(used)}" if folder.exists() else "not there yet"
-        )
+        there = f"{'' if whole else 'more than '}{size(used)}"
+        there = there if folder.exists() else "not there yet"
         rights = "writable" if os.access(existing(folder), os.W_OK) else "not writable"
         free = size(shutil.disk_usage(existing(folder)).free)
         yield name, anonymous(f"{folder}: {there}, {rights}, {free} free")
@@ -204,11 +191,8 @@ def environment() -> Iterator[tuple[str, str]]:
         value = os.environ.get(name)
         if value is None:
             continue
-        if name in FOLDERS:
-            yield name, anonymous(value)
-        else:
-            plain = "TOKEN" not in name and SHOWN.fullmatch(value)
-            yield name, value if plain else "set"
+        plain = "TOKEN" not in name and SHOWN.fullmatch(value)
+        yield name, anonymous(value) if name in FOLDERS else value if plain else "set"
 
 
 def requirements() -> Iterator[Check]:
@@ -226,22 +210,16 @@ def requirements() -> Iterator[Check]:
     yield Check("its packages are there in the versions it needs", not wrong, advice)
 
 
-def writable_cache() -> Check:
-    """Whether the demo model is there, or could be put there."""
+def place_of_the_demo() -> Iterator[Check]:
+    """Whether the demo model is there, or could be put there and fits with a few runs."""
     folder = cache_folder()
     there = (folder / NAME / "model.safetensors").exists()
     ok = there or os.access(existing(folder), os.W_OK)
     advice = f"{folder} cannot be written to; set KNOCKGRID_CACHE to a folder of your own"
-    return Check("the demo model is there, or can be", ok, "" if ok else advice)
-
-
-def room() -> Check:
-    """Whether the demo model and a few runs fit on the disk."""
-    folder = cache_folder()
-    there = (folder / NAME / "model.safetensors").exists()
+    yield Check("the demo model is there, or can be", ok, "" if ok else advice)
     free = shutil.disk_usage(existing(folder)).free
     ok = there or free >= NEEDED
     advice = (
         f"{size(free)} are free, {size(NEEDED)} are needed; set KNOCKGRID_CACHE to another disk"
     )
-    return Check("there is room for the demo model", ok, "" if ok else advice)
+    yield Check("there is room for the demo model", ok, "" if ok else advice)

@@ -18,7 +18,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Try every kind of edit on a model, and print which executor may be trusted with it."""
-    from knockgrid.cli.report_check import checked, kinds
+    from knockgrid.cli.check_model import checked, kinds
     from knockgrid.runs.job import load_model
     from knockgrid.runs.study import read_spec
 
@@ -92,10 +92,10 @@ def list_relations(said: Printer, found: list) -> None:
 
 def doctor(as_json: Json = False) -> None:
     """Look at the installation, test it in a few seconds, and print a block for an issue."""
-    from knockgrid.cli.doctor import examined
+    from knockgrid.cli.doctor import examine
 
     with printed(as_json) as said:
-        found = examined(lambda one: said.line(said_of(one)))
+        found = examine(lambda one: said.line(said_of(one)))
         said.add(**found.document())
         said.line("\nTo paste into an issue:\n")
         said.line(found.markdown())

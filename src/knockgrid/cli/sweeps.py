@@ -40,8 +40,7 @@ def flags_of(command: Callable[..., None]) -> Callable[..., None]:
             kinds = [kind for kind in get_args(one.metadata["kind"]) if isinstance(kind, type)]
             kind = one.metadata["kind"] if isinstance(one.metadata["kind"], type) else None
             kind = kind or next((k for k in kinds if k is not type(None)), str)
-            said = one.metadata["help"]
-            option = typer.Option(help=f"{said[0].upper()}{said[1:]}.")
+            option = typer.Option(help=f"{one.metadata['help']}.")
             annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
             made.append(
                 Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

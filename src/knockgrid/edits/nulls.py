@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from knockgrid.edits.contrasts import check_treatment
-from knockgrid.edits.edge_patch import EdgePatch, edge_patch
+from knockgrid.edits.edge_patch import edge_patch
 from knockgrid.edits.information_flow import information_flow
 from knockgrid.edits.intervention import Intervention
 from knockgrid.edits.knockout import Knockout
@@ -71,9 +71,13 @@ def rounded(row: Intervention) -> Patch:
     """
     if isinstance(row, Patch):
         return replace(row, source=ulp(), alpha=1.0)
-    if isinstance(row, Knockout | EdgePatch):
-        return patch("attn_out", row.dest, ulp(), row.window, name=row.name, label=row.label)
-    raise InputError(f"{row!r} edits no activation; give patches, knockouts or edge patches")
+    named = {"name": row.name, "label": row.label}
+    if row.edges is not None:
+        return patch("attn_out", row.edges[0], ulp(), row.window, **named)
+    if not row.sites:
+        raise InputError(f"{row!r} edits neither an activation nor attention")
+    act_name, pos = row.sites[0]
+    return patch(act_name, pos, ulp(), row.window, **named)
 
 
 def _exchanged(row: Intervention, partners: Mapping[str, Prompt]) -> Intervention:

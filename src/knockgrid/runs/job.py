@@ -63,8 +63,9 @@ class Job:
         more = {"selection": chosen.selection, "data": data_digest(self.spec)}
         if frame is not None:
             more["group_order"] = list(LABEL_ORDER)
-        if wants_floor(self.spec) and not self.spec.nulls:
-            more["noise_floor"] = self.floor(self.setup)
+        rows = [one for one in treatments_of(self.spec) if one.edges or one.sites]
+        if wants_floor(self.spec) and rows and not self.spec.nulls:
+            more["noise_floor"] = self.floor(self.setup, rows)
         return start_of(self.setup, more, frame)
 
     def set_up(self, plan: Plan) -> Setup:
@@ -78,13 +79,13 @@ class Job:
         rows = interventions_of(self.spec, prompts, self.loaded.tokenizer)
         return set_up(self.loaded, prompts, rows, self.spec, level)
 
-    def floor(self, setup: Setup) -> dict[str, Any]:
-        """The noise floor of the rows, over a few of the prompts."""
+    def floor(self, setup: Setup, rows: Sequence[Intervention]) -> dict[str, Any]:
+        """The noise floor of some rows, over a few of the prompts."""
         prompts = [one.prompt for one in setup.ready]
         some = prompts[:: -(-len(prompts) // FLOOR_PROMPTS)]
         options = {name: getattr(self.spec, name) for name in OPTIONS}
         same = {name: value for name, value in options.items() if name not in ("metrics", *OF_A_FOLDER)}
-        made = noise_floor(setup.model, some, treatments_of(self.spec), progress=False, **same)
+        made = noise_floor(setup.model, some, rows, progress=False, **same)
         return metadata_of(made)["noise_floor"]
 
 

@@ -1,4 +1,4 @@
-"""What `knockgrid check` prints: each kind of edit on a model, tried alone."""
+"""check: try each kind of edit on a model, alone."""
 
 import warnings
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class Checked:
 
 
 def checked(model: TransformerBridge) -> Iterator[Checked]:
-    """Every kind, tried as it comes."""
+    """Each kind, tried when asked for."""
     for one in kinds():
         try:
             with anew(), warnings.catch_warnings(record=True) as said:
