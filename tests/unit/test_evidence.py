@@ -170,7 +170,7 @@ def test_labels_of_another_form_are_measured_there(made, tmp_path):
         "--out",
         tmp_path / "run",
     )
-    assert command("sweep", *arguments[:8], *more) == 0
+    assert command("sweep", *arguments[:6], "--set", "unknown=12", *more) == 0
     frame = read_table(tmp_path / "run" / "labels.parquet")
     assert frame["measured_on"].str.startswith("Well: ").all()
     assert not frame["text"].str.startswith("Well: ").any()
@@ -185,7 +185,7 @@ def test_labels_of_another_form_are_measured_there(made, tmp_path):
 def test_every_sweep_carries_a_floor_unless_told_not_to(made, tmp_path):
     _, arguments = made
     for name, more in (("with", ()), ("without", ("--no-noise-floor",))):
-        assert command("sweep", *arguments[:8], "--out", tmp_path / name, *more) == 0
+        assert command("sweep", *arguments[:6], "--out", tmp_path / name, *more) == 0
     assert metadata_of(kg.open_run(tmp_path / "with"))["noise_floor"]["js"]["overall"] > 0
     assert "noise_floor" not in metadata_of(kg.open_run(tmp_path / "without"))
 
