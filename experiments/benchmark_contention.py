@@ -14,7 +14,7 @@ from statistics import median
 SWEEP = """
 import sys, time
 import knockgrid as kg
-from knockgrid import datasets
+from knockgrid import prompts as datasets
 model, n, threads = kg.load("demo"), int(sys.argv[1]), int(sys.argv[2])
 facts = datasets.facts()
 prompts = facts[:: len(facts) // n][:n]

@@ -85,7 +85,7 @@ def _parameters(thing: Any) -> dict[str, Any]:
 
 
 def _defaults_of_call(kind: str) -> dict[str, Any]:
-    drawer = next((one for one in (edits, sources) if kind in one.__all__), None)
+    drawer = next((one for one in (edits, sources) if kind in dir(one)), None)
     takes = signature(getattr(drawer, kind)).parameters if drawer else {}
     return {name: one.default for name, one in takes.items() if one.default is not one.empty}
 
@@ -136,26 +136,28 @@ def _value(name: str, value: Any, known: Sequence[Any]) -> Any:
 
 def _called(kind: str, given: dict[str, Any]) -> Any:
     """What a function of the drawers makes, with what only its value carries put in afterwards."""
-    drawer = next((one for one in (edits, sources) if kind in one.__all__), None)
+    drawer = next((one for one in (edits, sources) if kind in dir(one)), None)
     if drawer is None:
-        raise unknown("kind", kind, sorted([*edits.__all__, *sources.__all__]))
+        raise unknown("kind", kind, sorted({*dir(edits), *dir(sources)}))
     make = getattr(drawer, kind)
     takes = signature(make).parameters
     renamed = {_parameter(name, takes): value for name, value in given.items()}
     called = {name: value for name, value in renamed.items() if name in takes}
     more = {name: value for name, value in renamed.items() if name not in takes}
     try:
-        made = make(**called)
+        made: Any = make(**called)
     except TypeError as error:
         raise InputError(f"{kind} cannot be made of {shown(given)}: {error}") from None
     if not more:
         return made
-    carried = [one.name for one in fields(made) if one.init] if is_dataclass(made) else []
+    plain = isinstance(made, Intervention | Source | Swap)
+    carried = [one.name for one in fields(made) if one.init] if plain else []
     for name in more:
         if name not in carried:
             raise unknown(f"parameter of {kind}", name, [*takes, *carried])
     lists = {name: tuple(v) if isinstance(v, list) else v for name, v in more.items()}
-    return replace(made, **lists)
+    changed: Any = replace(made, **lists)
+    return changed
 
 
 def _parameter(name: str, takes: Mapping[str, Any]) -> str:

@@ -71,7 +71,7 @@ def rounded(row: Intervention) -> Patch:
     """
     if isinstance(row, Patch):
         return replace(row, source=ulp(), alpha=1.0)
-    named = {"name": row.name, "label": row.label}
+    named: dict[str, Any] = {"name": row.name, "label": row.label}
     if row.edges is not None:
         return patch("attn_out", row.edges[0], ulp(), row.window, **named)
     if not row.sites:

@@ -45,9 +45,9 @@ def loaded(model: Any, **options: Any) -> TransformerBridge:
     Raises:
         InputError: it cannot be loaded.
     """
-    if callable(model) and not isinstance(model, Module):
-        return load(model())
-    return load(model, **options)
+    made = callable(model) and not isinstance(model, Module)
+    given: Any = model() if made else model
+    return load(given) if made else load(given, **options)
 
 
 def collected(setup: Setup, progress: bool) -> Collected:
