@@ -54,7 +54,8 @@ def as_data(thing: Any) -> Any:
             return pairs
         return {"kind": "mapping", "pairs": [list(pair) for pair in pairs.items()]}
     if isinstance(thing, Intervention | Source | Swap):
-        return {**_kind(thing), **_parameters(thing)}
+        named = _kind(thing)
+        return {**named, **_parameters(thing, named["kind"])}
     if isinstance(thing, Iterable):
         return [as_data(one) for one in thing]
     return {"kind": type(thing).__qualname__, "digest": digest_of(thing)}
@@ -69,11 +70,11 @@ def _kind(thing: Any) -> dict[str, Any]:
     return {"kind": made.__name__, "class": where, "digest": digest_of(thing)}
 
 
-def _parameters(thing: Any) -> dict[str, Any]:
+def _parameters(thing: Any, kind: str) -> dict[str, Any]:
     """What to give the call: every field that has not its default there."""
     if not is_dataclass(thing):
         return {}
-    of_call = _defaults_of_call(_kind(thing)["kind"])
+    of_call = _defaults_of_call(kind)
     found = {}
     for one in (one for one in fields(thing) if one.init):
         value, default = getattr(thing, one.name), of_call.get(one.name)
@@ -85,9 +86,15 @@ def _parameters(thing: Any) -> dict[str, Any]:
 
 
 def _defaults_of_call(kind: str) -> dict[str, Any]:
-    drawer = next((one for one in (edits, sources) if kind in dir(one)), None)
-    takes = signature(getattr(drawer, kind)).parameters if drawer else {}
+    make = _function(kind)
+    takes = signature(make).parameters if make else {}
     return {name: one.default for name, one in takes.items() if one.default is not one.empty}
+
+
+def _function(kind: str) -> Any:
+    """The public function of the drawers with this name; None where there is none."""
+    drawer = next((one for one in (edits, sources) if kind in dir(one)), None)
+    return None if drawer is None else getattr(drawer, kind)
 
 
 def from_data(data: Any, known: Sequence[Any] = ()) -> Any:
@@ -136,10 +143,9 @@ def _value(name: str, value: Any, known: Sequence[Any]) -> Any:
 
 def _called(kind: str, given: dict[str, Any]) -> Any:
     """What a function of the drawers makes, with what only its value carries put in afterwards."""
-    drawer = next((one for one in (edits, sources) if kind in dir(one)), None)
-    if drawer is None:
+    make = _function(kind)
+    if make is None:
         raise unknown("kind", kind, sorted({*dir(edits), *dir(sources)}))
-    make = getattr(drawer, kind)
     takes = signature(make).parameters
     renamed = {_parameter(name, takes): value for name, value in given.items()}
     called = {name: value for name, value in renamed.items() if name in takes}

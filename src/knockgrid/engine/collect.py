@@ -106,7 +106,7 @@ class Rest:
         most = rows_recorded(setup.memory, self.need, n)
         settings = replace(setup.settings, rows_recorded=most)
         self.bound = bound = bind(model, batch, self.places[self.at : self.at + n], settings)
-        meter = meter_of(model, bound, setup.measures, setup.unit, settings)
+        meter = meter_of(model, bound, setup.measures, setup.spec.unit, settings)
         at_once = AT_ONCE.get(input_device(model).type, 256)
         for cell, rows in finished(model, bound, meter, self.executor(bound), at_once):
             found.rows.append((cell.index, rows))
@@ -114,7 +114,7 @@ class Rest:
         for (index, name), reason in bound.dropped.items():
             found.dropped.setdefault(name, {})[str(batch[index].prompt.id)] = reason
         self.tell(len(settings.layers) * len(bound.dropped))
-        found.sides = [side(model, bound, i, meter, setup.unit) for i in range(n)]
+        found.sides = [side(model, bound, i, meter, setup.spec.unit) for i in range(n)]
         self.at, self.bound, self.told = self.at + n, None, 0
         return found
 

@@ -77,11 +77,6 @@ class Setup(Checked):
     receipt: dict[str, Any]
 
     @property
-    def unit(self) -> str:
-        """The unit of divergences."""
-        return self.spec.unit
-
-    @property
     def set_level(self) -> SetLevel:
         """What was taken over the whole prompt set."""
         return SetLevel(dict(self.settings.sigma), self.settings.statistics)
@@ -112,7 +107,7 @@ class Setup(Checked):
         settings = self.settings
         return {
             "mode": self.spec.mode,
-            "unit": self.unit,
+            "unit": self.spec.unit,
             "metrics": [measure.name for measure in self.measures],
             "measures": as_metadata(measure.facts for measure in self.measures),
             "direction": settings.direction,

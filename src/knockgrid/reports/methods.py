@@ -240,8 +240,9 @@ def _measures(table: pd.DataFrame, names: Sequence[str], unit: str) -> Iterator[
     for name in names:
         measure = measure_of(table, name)
         kind = "own" if name not in MEASURES else measure.unit
-        kinds.setdefault("logp" if kind == "information" and measure.lower is None else kind, [])
-        kinds["logp" if kind == "information" and measure.lower is None else kind].append(name)
+        if kind == "information" and measure.lower is None:
+            kind = "logp"
+        kinds.setdefault(kind, []).append(name)
     said = {
         "information": f"divergences in {unit} (%s)",
         "fraction": "the total variation, a fraction (%s)",
