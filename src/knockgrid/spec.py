@@ -13,6 +13,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from knockgrid.display.drawers import exported
 from knockgrid.errors import InputError, as_int, shown, unknown, whole_number, yes_or_no
 
 METRICS = ("js", "kl", "kl_reverse", "tv", "logp_clean", "rank_clean", "logp_answer", "rank_answer")
@@ -23,7 +24,6 @@ WHERE = ("device", "device_map")
 """Fields that say where a run is computed, not what; every shard records its hardware."""
 ROWS = ("subject", "attention", "last")
 ENGINES = ("single", "ray")
-SOURCES = ("noise", "noise:K", "swap", "zero", "mean")
 
 
 def option(default: Any, kind: Any, help: str, *, flag: bool = False, least: int | None = None):
@@ -124,8 +124,9 @@ class Spec:
     )
     executor: Any = option(
         "auto",
-        Literal["auto", "staircase", "rectangle", "reference"],
-        "auto takes the fastest that agrees with the reference on this model",
+        str,
+        "by name, or as an object; auto takes the fastest that agrees with the reference on this "
+        "model",
     )
     prepend_bos: Any = option(
         None, bool | None, "whether BOS comes first; by default as the model is configured"
@@ -241,6 +242,8 @@ def allowed(name: str) -> tuple[str, ...]:
         >>> allowed("unit"), allowed("seed")
         (('nats', 'bits'), ())
     """
+    if name == "executor":
+        return ("auto", *(one for one in exported("engine.executors") if one != "free_run"))
     found = getattr(FIELDS[name].metadata["kind"], "__args__", ())
     return found if all(isinstance(one, str) for one in found) else ()
 
@@ -289,6 +292,6 @@ def _source(name: str) -> dict[str, Any]:
                 f"source {shown(name)} has no number of standard deviations; write noise:3"
             ) from None
         return {"kind": "corrupted_run", "by": by}
-    if level or kind not in SOURCES:
-        raise unknown("source", name, SOURCES)
+    if level or kind not in exported("sources"):
+        raise unknown("source", name, ("noise:K", *exported("sources")))
     return {"kind": "corrupted_run", "by": {"kind": "swap"}} if kind == "swap" else {"kind": kind}

@@ -45,7 +45,7 @@ CASES = {
     "zero": lambda kg, p: kg.patch("mlp_out", "last", kg.zero()),
     "mean": lambda kg, p: kg.patch("resid_post", "subject_last", kg.mean()),
     "noise": lambda kg, p: kg.patch("resid_post", "subject", kg.noise(1.0)),
-    "direction": lambda kg, p: kg.patch("resid_post", "subject", kg.random_direction()),
+    "direction": lambda kg, p: kg.patch("resid_post", "subject", kg.sources.random_direction()),
     "noise at rest": lambda kg, p: elsewhere(kg, "rest"),
     "noise at random": lambda kg, p: elsewhere(kg, "random"),
     "noise at BOS": lambda kg, p: elsewhere(kg, "bos"),

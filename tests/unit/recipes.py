@@ -63,7 +63,7 @@ def rows():
         kg.patch("mlp_out", "subject", kg.mean(), name="mean"),
         kg.edge_patch(name="edge"),
         kg.knockout(heads=[1], window=1, name="head"),
-        kg.patch("resid_post", "subject", kg.ulp(), name="ulp"),
+        kg.patch("resid_post", "subject", kg.sources.ulp(), name="ulp"),
     ]
 
 

@@ -20,6 +20,7 @@ from knockgrid import InputError, spec
 from knockgrid.cli import app as cli
 from knockgrid.cli import values
 from knockgrid.display import terminal
+from knockgrid.engine import executors
 from knockgrid.spec import FIELDS
 
 ROOT = Path(__file__).parents[2]
@@ -393,9 +394,9 @@ class TestCompletion:
         assert lists["row"] == spec.ROWS
         assert lists["engine"] == spec.ENGINES
         assert set(lists["format"]) == set(store.FORMATS)
-        assert {one.split(":")[0] for one in lists["source"]} == {
-            one.split(":")[0] for one in spec.SOURCES
-        }
+        assert set(lists["source"]) > {"noise:1", "noise", "swap", "zero", "mean"}
+        assert "donor" not in lists["source"]  # it needs a prompt
+        assert {*spec.allowed("executor"), "free_run"} == {"auto", *executors.__all__}
         assert set(_layers.RULES) < set(lists["window"])
         relations = values.relations()
         assert len(relations) == 34

@@ -145,8 +145,8 @@ def test_the_floor_is_the_quantile_of_ulp_edits(tiny_gpt2, prompts):
         tiny_gpt2, prompts, rows, quantile=0.7, metrics=["tv", "js"], draws=2, seed=5, **options
     )
     edits = [
-        kg.patch("resid_post", "last", kg.ulp(), name="a"),
-        kg.patch("attn_out", "last", kg.ulp(), window=3, name="b"),
+        kg.patch("resid_post", "last", kg.sources.ulp(), name="a"),
+        kg.patch("attn_out", "last", kg.sources.ulp(), window=3, name="b"),
     ]
     found = [kg.sweep(tiny_gpt2, prompts, edits, metrics=["tv"], seed=s, **options) for s in (5, 6)]
     every = np.concatenate([one.tv for one in found])

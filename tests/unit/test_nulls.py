@@ -77,7 +77,7 @@ def test_the_signs_of_ulps_are_drawn_by_their_key():
 def test_ulps_are_added_to_the_pass_s_own_activation(sweep, telling, prompts, outputs):
     import knockgrid as kg
 
-    row = kg.patch("resid_post", "subject", kg.ulp(), name="p")
+    row = kg.patch("resid_post", "subject", kg.sources.ulp(), name="p")
     sweep(prompts, row, executor=telling)
     for prompt in prompts:
         base = outputs(prompt.text)[2, list(SUBJECT[prompt.id])]
@@ -105,7 +105,7 @@ def test_a_random_direction_goes_as_far_as_its_source(sweep, telling, prompts, o
     source = LIKE[name](kg)
     rows = [
         kg.patch("resid_post", "subject", source, name="it"),
-        kg.patch("resid_post", "subject", kg.random_direction(source), name="p"),
+        kg.patch("resid_post", "subject", kg.sources.random_direction(source), name="p"),
     ]
     some = [prompts[0], prompts[2]]
     sweep(some, rows, executor=telling, samples=2 if source.random else 1)
@@ -132,7 +132,7 @@ def test_a_random_direction_of_heads_is_matched_head_by_head(sweep, telling, pro
 
     rows = [
         kg.patch("z", "last", kg.zero(), heads=[2], name="it"),
-        kg.patch("z", "last", kg.random_direction(kg.zero()), heads=[2], name="p"),
+        kg.patch("z", "last", kg.sources.random_direction(kg.zero()), heads=[2], name="p"),
     ]
     table = sweep(prompts, rows, executor=telling, layers=[1])
     (mine,) = telling.edits["tower", "p", 1, 0]
@@ -143,7 +143,7 @@ def test_a_random_direction_of_heads_is_matched_head_by_head(sweep, telling, pro
 def test_a_prompt_that_the_source_lacks_is_dropped_from_its_random_direction(sweep, prompts):
     import knockgrid as kg
 
-    source = kg.random_direction(kg.corrupted_run(by=kg.swap()))
+    source = kg.sources.random_direction(kg.corrupted_run(by=kg.swap()))
     table = sweep(prompts, [kg.patch("resid_post", "subject", source, name="p")], layers=[0])
     assert set(table.prompt) == {"france", "italy"}
     assert set(table.attrs["knockgrid"]["dropped"]["p"]) == {"tower"}
@@ -453,7 +453,7 @@ def test_the_nulls_of_information_flow(prompts):
     assert {row.of for row in rows.values()} == {"subject", "attention", "last"}
     one = rows["attention | ulp"]
     assert (one.act_name, one.pos, one.window) == ("attn_out", "last", 5)
-    assert rows["last | direction"].source == kg.random_direction(kg.corrupted_run())
+    assert rows["last | direction"].source == kg.sources.random_direction(kg.corrupted_run())
     assert rows["attention | same answer"].window == 5
     assert rows["subject | same answer"].source.label == "donor(1 prompts)"
 

@@ -46,7 +46,7 @@ BELOW = {
     "figures": "display stats table",
     "evidence": "display edits engine host passes prompts sources spec stats table",
     "runs": "display divergences edits engine evidence host passes prompts sources spec table",
-    "spec": "divergences edits host prompts table",
+    "spec": "display divergences edits host prompts table",
     "sweep": "edits engine prompts runs spec table",
     "reports": "display edits evidence figures runs spec stats table",
     "cli": "display edits engine evidence figures host passes prompts reports runs sources spec "

@@ -500,20 +500,31 @@ def test_relation_and_subject_are_columns_of_rows_and_exports(run, tmp_path):
         assert labels.loc["oslo"].isna().all()
 
 
-def test_a_run_of_the_layout_before_is_read_exported_and_continued(run, tmp_path, monkeypatch):
-    """Its rows have no relation and no subject, which stand in the side table."""
+@pytest.mark.parametrize(
+    ("layout", "lacks"),
+    [
+        (2, {"relation", "subject", "row", "kind", "source", "place"}),
+        (3, {"row", "kind", "source", "place"}),
+    ],
+)
+def test_a_run_of_an_older_layout_is_read_exported_and_continued(
+    run, tmp_path, monkeypatch, layout, lacks
+):
+    """Its rows lack what stands in the side table or with the interventions."""
     given = [
         kg.Prompt(t, spans={"subject": s}, id=i, relation=f"of {i}") for i, (t, s) in TEXTS.items()
     ]
     out = tmp_path / "run"
     with monkeypatch.context() as before:
-        before.setattr("knockgrid.runs.running.SCHEMA", 2)
+        before.setattr("knockgrid.runs.running.SCHEMA", layout)
         run(out, prompts=given)
-    assert not {"relation", "subject"} & set(kg.runs.scan_run(out).schema.names)
+    assert not lacks & set(kg.runs.scan_run(out).schema.names)
     (out / "shards" / "00001.parquet").unlink()
     assert equal(run(out, prompts=given), run(prompts=given))
-    assert not {"relation", "subject"} & set(kg.runs.scan_run(out).schema.names)
+    assert not lacks & set(kg.runs.scan_run(out).schema.names)
     assert set(kg.open_run(out, columns=["relation"])["relation"]) == {f"of {i}" for i in TEXTS}
+    for name in ("row", "kind", "source", "place"):
+        assert set(kg.open_run(out, columns=[name])[name]) == set(run(prompts=given)[name])
     kg.runs.export(out, tmp_path / "a.csv")
     assert set(pd.read_csv(tmp_path / "a.csv")["subject"]) == {s for _, s in TEXTS.values()}
     assert not verify(out).mismatches

@@ -291,7 +291,7 @@ def test_a_fixed_vector_that_does_not_fit_its_place(act_name, shape, said, like,
 
     one = isinstance(shape, tuple)
     vectors = torch.ones(shape) if one else {i: torch.ones(s) for i, s in shape.items()}
-    source = kg.random_direction(kg.fixed(vectors)) if like else kg.fixed(vectors)
+    source = kg.sources.random_direction(kg.fixed(vectors)) if like else kg.fixed(vectors)
     with pytest.raises(kg.InputError, match=said):
         sweep(prompts, kg.patch(act_name, "subject", source), layers=[2])
 

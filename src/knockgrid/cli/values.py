@@ -4,6 +4,7 @@ A Tab must answer at once, and the places where these lists are decided import m
 `tests/unit/test_command_line.py` holds each list against its place.
 """
 
+import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -11,8 +12,18 @@ from importlib.resources import files
 from typing import get_args
 
 from knockgrid.cli.reproduce import studies
+from knockgrid.display.drawers import exported
 from knockgrid.figures.figure import figure_names
 from knockgrid.spec import ENGINES, FIELDS, METRICS, ROWS, allowed
+
+
+def sources() -> Iterator[str]:
+    """The drawer's sources that can be made without an argument."""
+    for name, code in exported("sources").items():
+        made = {one.name: one.args for one in code.body if isinstance(one, ast.FunctionDef)}[name]
+        if len(made.args) == len(made.defaults) and None not in made.kw_defaults:
+            yield name
+
 
 SETTABLE = {name: allowed(name) for name, one in FIELDS.items() if not one.metadata["flag"]}
 VALUES: dict[str, tuple[str, ...]] = {
@@ -26,7 +37,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "model": ("demo",),
     "more": tuple(f"{name}={one}" for name, every in SETTABLE.items() for one in every),
     "row": ROWS,
-    "source": ("noise", "noise:1", "noise:5", "swap", "zero", "mean"),
+    "source": ("noise:1", "noise:5", *sources()),
     "window": ("1", "5", "only", "all_but", "from", "up_to"),
     **{name: allowed(name) for name in FIELDS if allowed(name) and name not in SETTABLE},
 }

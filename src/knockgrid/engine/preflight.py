@@ -19,6 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.divergences.distribution import nan_rows
 from knockgrid.edits.intervention import Cell, not_a_distribution
+from knockgrid.engine import executors
 from knockgrid.engine.bounds import bounded, bytes_held
 from knockgrid.engine.executors import rectangle, reference, staircase
 from knockgrid.engine.executors.executor import Executor
@@ -34,6 +35,7 @@ from knockgrid.host.hooks import user_hooks
 from knockgrid.passes.answer_positions import is_answer_position
 from knockgrid.passes.prepared import Prepared, ids_of
 from knockgrid.passes.run import Run
+from knockgrid.spec import allowed
 
 
 class Refused(Exception):
@@ -128,16 +130,13 @@ def _found(
 
 
 def _candidates(executor: "str | Executor") -> list[Executor]:
-    named: dict[str, list[Executor]] = {
-        "auto": [staircase, rectangle, reference],
-        "staircase": [staircase],
-        "rectangle": [rectangle],
-        "reference": [reference],
-    }
+    if executor == "auto":
+        return [staircase, rectangle, reference]
+    named = allowed("executor")
     if isinstance(executor, str):
         if executor not in named:
             raise unknown("executor", executor, named)
-        return named[executor]
+        return [getattr(executors, executor)]
     if not callable(executor) or not hasattr(executor, "needs_kv"):
         raise InputError(f"{executor!r} is not an executor; give one of {', '.join(named)}")
     return [executor]

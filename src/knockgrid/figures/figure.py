@@ -5,9 +5,9 @@ import inspect
 import re
 from collections.abc import Callable
 from functools import update_wrapper
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
+from knockgrid.display.drawers import exported
 from knockgrid.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 Options = ParamSpec("Options")
 Drawn = TypeVar("Drawn")
 By = Literal["panels", "itself", "no"]
-DESCRIBED = re.compile(r"^@Figure\b.*?^def (\w+)", re.DOTALL | re.MULTILINE)
 
 
 class Figure(Generic[Options, Drawn]):
@@ -88,12 +87,14 @@ class Figure(Generic[Options, Drawn]):
 
 
 def figure_names() -> tuple[str, ...]:
-    """The figures that the drawer's stub names; only text is read, as a Tab must answer at once."""
-    room: Any = files("knockgrid.figures")
-    found = []
-    for line in ast.parse(room.joinpath("__init__.pyi").read_text("utf-8")).body:
-        if isinstance(line, ast.ImportFrom):
-            text = room.joinpath(f"{line.module}.py").read_text("utf-8")
-            described = DESCRIBED.findall(text)
-            found += [one.name for one in line.names if one.name in described]
-    return tuple(found)
+    """The figures that the drawer's stub names."""
+    return tuple(
+        name
+        for name, code in exported("figures").items()
+        for one in code.body
+        if isinstance(one, ast.FunctionDef) and one.name == name and _is_figure(one)
+    )
+
+
+def _is_figure(function: ast.FunctionDef) -> bool:
+    return any("Figure" in ast.unparse(one) for one in function.decorator_list)

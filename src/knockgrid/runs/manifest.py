@@ -13,9 +13,9 @@ from knockgrid.errors import InputError
 from knockgrid.table.parquet import whole_file
 
 MANIFEST = "manifest.json"
-SCHEMA = 3
+SCHEMA = 4
 """The layout that is written."""
-READ = (2, SCHEMA)
+READ = (2, 3, SCHEMA)
 DECIDED = (
     *("schema", "config", "config_digest", "plan", "selection", "data", "mode", "unit", "metrics", "measures"),
     *("direction", "samples", "seed", "prepend_bos", "n_tokens", "layer_order", "labels"),
@@ -68,7 +68,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     schema = manifest.get("schema", 0)
     if schema not in READ:
         found = (
-            f"{folder} has the layout {schema}, this knockgrid reads {' and '.join(map(str, READ))}"
+            f"{folder} has the layout {schema}, this knockgrid reads {', '.join(map(str, READ))}"
         )
         newer = isinstance(schema, int) and schema > SCHEMA
         versions = manifest.get("versions")

@@ -20,12 +20,13 @@ from knockgrid.table.metadata import shared
 from knockgrid.table.parquet import read_table as read_table
 from knockgrid.table.parquet import whole_file
 from knockgrid.table.parquet import write_table as write_table
-from knockgrid.table.table import KEY, LISTS
+from knockgrid.table.table import COLUMNS, KEY, LISTS
 from knockgrid.runs.digests import file_digest, footer_digest
 from knockgrid.runs.finish import merged, sides_of
 from knockgrid.runs.run_folder import COMPACT, SIDES, RunFolder
 from knockgrid.runs.shard import (
-    SINCE,
+    OF_INTERVENTION,
+    OF_PROMPT,
     Damaged,
     damage_said,
     pandas_of,
@@ -44,6 +45,7 @@ OF_THE_RUN = (
 )
 """Entries of a manifest that travel with the table."""
 FORMATS = ("csv", "jsonl")
+KEYS = ("prompt", "intervention")
 CHECKED = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
@@ -98,13 +100,13 @@ def read_run(
     chosen = _filter(rows.schema, where or {})
     check_shards(run, manifest)
     with damage_refused(run):
-        names = [name for name in dict.fromkeys([*wanted, "prompt"]) if name in rows.schema.names]
+        names = [n for n in dict.fromkeys([*wanted, *KEYS]) if n in rows.schema.names]
         arrow = rows.to_table(columns=names, filter=chosen)
     metadata = _metadata(run, manifest)
     order = {str(one["id"]): i for i, one in enumerate(metadata["prompts"])}
     place = pd.Series(arrow["prompt"].to_pandas()).map(order).to_numpy()
     arrow = arrow.take(pa.array(np.argsort(place, kind="stable")))
-    table = pandas_of(with_sides(arrow, metadata["prompts"]))[wanted]
+    table = pandas_of(with_older(arrow, metadata))[wanted]
     table.attrs = {KEY: shared(metadata)}
     return table
 
@@ -136,13 +138,18 @@ def scan_run(folder: str | Path) -> ds.Dataset:
     return ds.dataset([str(path) for path in files], format=CHECKED, schema=columns)
 
 
-def with_sides(rows: pa.Table, sides: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows with the columns that an older layout keeps in the side table only."""
-    for name in (name for name in SINCE if name not in rows.column_names):
-        of = {str(side["id"]): side[name] for side in sides}
-        values = pa.array([of.get(prompt) for prompt in rows["prompt"].to_pylist()], pa.string())
-        rows = rows.add_column(rows.column_names.index("prompt") + 1, name, values)
-    return rows
+def with_older(rows: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
+    """Rows with the columns that an older layout keeps beside its rows only."""
+    for key, names, told, of in (
+        ("prompt", OF_PROMPT, metadata["prompts"], "id"),
+        ("intervention", OF_INTERVENTION, metadata["interventions"], "name"),
+    ):
+        for name in (name for name in names if name not in rows.column_names):
+            found = {str(one[of]): one.get(name) for one in told}
+            values = [found.get(label) for label in rows[key].to_pylist()]
+            rows = rows.append_column(name, pa.array(values, pa.string()))
+    first = [c.name for c in COLUMNS if c.name in rows.column_names]
+    return rows.select([*first, *(name for name in rows.column_names if name not in first)])
 
 
 @contextmanager
@@ -334,8 +341,8 @@ def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
     check_shards(run, run.manifest)
     warn_unfinished(run, run.manifest)
     with damage_refused(run), whole_file(target) as handle:
-        sides = _metadata(run, run.manifest)["prompts"]
-        for i, part in enumerate(with_sides(part, sides) for part in parts(folder)):
+        metadata = _metadata(run, run.manifest)
+        for i, part in enumerate(with_older(part, metadata) for part in parts(folder)):
             text = as_csv(part, header=i == 0) if format == "csv" else as_lines(part)
             handle.write(text.encode("utf-8"))
     return target

@@ -49,7 +49,7 @@ def random_direction(like: Source | None = None) -> RandomDirection:
 
     Example:
         >>> import knockgrid as kg
-        >>> kg.patch("resid_post", "last", kg.random_direction()).source.label
+        >>> kg.patch("resid_post", "last", kg.sources.random_direction()).source.label
         'random_direction(corrupted_run(noise(3.0)))'
 
     The distance is the L2 norm at every position (and head, where the activation has heads) between

@@ -55,7 +55,7 @@ def ulp() -> Ulp:
 
     Example:
         >>> import knockgrid as kg
-        >>> kg.patch("resid_post", "subject", kg.ulp()).source.label
+        >>> kg.patch("resid_post", "subject", kg.sources.ulp()).source.label
         'ulp()'
 
     The smallest change that the activation's dtype can hold: what it moves is rounding, and the
