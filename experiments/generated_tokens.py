@@ -4,17 +4,16 @@ python experiments/generated_tokens.py --quick --out runs/generated_tokens
 """
 
 import knockgrid as kg
-from knockgrid.cli.reproduce import known_facts, study
+from knockgrid.cli.reproduce import some_layers, study, swept
 
 MODES = ("prompt_only", "persistent", "free_run")
 
 
 def make(model, quick):
-    prompts, n = known_facts(model, 4 if quick else 32), model.cfg.n_layers
-    layers = {0, *range(n // 2, n - n // 4, 2 if quick else 1), n - n // 4 + 1, n - 2}
-    row = kg.knockout("last", "subject", window=5, name="attention")
-    options = {"layers": sorted(layers), "n_tokens": 5}
-    return {mode: kg.sweep(model, prompts, row, mode=mode, **options) for mode in MODES}
+    options = {"limit": 4 if quick else 32}
+    if model.cfg.n_layers != 30:  # not the demo model, whose layers the study file names
+        options["layers"] = some_layers(model, max(1, model.cfg.n_layers // 6))
+    return {mode: swept(__file__, model, mode=mode, **options) for mode in MODES}
 
 
 def draw(tables):

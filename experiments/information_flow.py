@@ -4,13 +4,11 @@ python experiments/information_flow.py --quick --out runs/information_flow
 """
 
 import knockgrid as kg
-from knockgrid.cli.reproduce import known_facts, study
+from knockgrid.cli.reproduce import study, swept
 
 
 def make(model, quick):
-    prompts = known_facts(model, 24 if quick else 120)
-    rows = kg.information_flow(kg.corrupted_run(by=kg.noise(3.0)), window=5)
-    return {"flow": kg.sweep(model, prompts, rows)}
+    return {"flow": swept(__file__, model, limit=24 if quick else 120)}
 
 
 def draw(tables):

@@ -4,16 +4,17 @@ python experiments/modules.py --quick --out runs/modules
 """
 
 import knockgrid as kg
-from knockgrid.cli.reproduce import known_facts, study
+from knockgrid.cli.reproduce import known_facts, study, swept
 
 ESTIMATE = "attribution_size"
 STATISTICS = (ESTIMATE, "act_shift", "act_norm", "grad_norm", "weight_norm")
 
 
 def make(model, quick):
-    prompts = known_facts(model, 8 if quick else 48)
+    limit = 8 if quick else 48
+    prompts = known_facts(model, limit)
     return {
-        "patched": kg.sweep(model, prompts, kg.per_module(model, "subject")),
+        "patched": swept(__file__, model, limit=limit),
         "statistics": kg.evidence.module_statistics(model, prompts, at="subject"),
     }
 

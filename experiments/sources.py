@@ -5,17 +5,16 @@ The published F2 is F1 for a second model: python experiments/information_flow.p
 python experiments/sources.py --quick --out runs/sources
 """
 
+from pathlib import Path
+
 import knockgrid as kg
-from knockgrid.cli.reproduce import known_facts, study
+from knockgrid.cli.reproduce import study, swept
 
 
 def make(model, quick):
-    prompts = known_facts(model, 16 if quick else 120)
-    treatments = {"noise": kg.noise(3.0), "swap": kg.swap()}
-    return {
-        name: kg.sweep(model, prompts, kg.information_flow(kg.corrupted_run(by=by), window=5))
-        for name, by in treatments.items()
-    }
+    files = {"noise": Path(__file__).with_name("information_flow.yaml"), "swap": __file__}
+    limit = 16 if quick else 120
+    return {name: swept(file, model, limit=limit) for name, file in files.items()}
 
 
 def draw(tables):

@@ -63,9 +63,9 @@ class Spec:
     device_map: Any = option(None, str | None, "auto, balanced, …: spread the model over devices")
     prompts: Any = option(
         "facts",
-        str,
-        "Prompt objects, or where they come from: facts, a file (JSONL, JSON, CSV, TSV, Parquet), "
-        "or hf:name:split",
+        str | tuple[dict[str, Any], ...],
+        "Prompt objects, rows as of a file, or where they come from: facts, a file (JSONL, JSON, "
+        "CSV, TSV, Parquet), or hf:name:split",
         flag=True,
     )
     columns: Any = option({}, dict[str, str], "what the file's columns are: attribute=answers")

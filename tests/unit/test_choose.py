@@ -85,7 +85,7 @@ def test_all_of_both_without_a_limit(file, knows, tiny_llama):
 
 def test_without_a_filter_nothing_is_said_of_knowledge(file, knows, tiny_llama):
     chosen = choose_prompts(config(file, limit=4), tiny_llama)
-    assert (ids(chosen), chosen.selection, knows) == (["a0", "a1", "a2", "a3"], None, [])
+    assert (ids(chosen), chosen.selection, knows) == (["a0", "b0", "c0", "a1"], None, [])
 
 
 def test_a_model_that_knows_none_is_told_apart_from_no_prompts(file, tiny_llama, monkeypatch):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pandas as pd
 import pytest
 
 import knockgrid as kg
@@ -446,6 +447,22 @@ def test_what_is_right_passes(check, text):
 
 
 # The README's code
+
+
+def test_the_study_file_of_the_page_is_the_second_example_of_the_readme(demo_model, tmp_path):
+    """Bit for bit, swept by what `knockgrid sweep study.yaml` calls."""
+    import knockgrid as kg
+    from knockgrid.runs.running import run
+
+    code = [one.text for one in blocks(read(ROOT / "README.md")) if one.info == "python"][:2]
+    names = {"kg": kg, "model": demo_model}
+    exec(code[0][code[0].index("prompts =") : code[0].index("table =")] + code[1], names)
+    page = blocks(read(ROOT / "docs" / "command_line.md"))
+    (tmp_path / "study.yaml").write_text(next(one.text for one in page if one.info == "yaml"))
+    spec = kg.runs.read_spec(tmp_path / "study.yaml", {"noise_floor": False})
+    kept = run(spec, tmp_path / "run", load=lambda: demo_model, progress=False)
+    wanted = [name for name in names["table"] if name != "prompt"]  # the file gives it no id
+    pd.testing.assert_frame_equal(kept[wanted], names["table"][wanted], check_exact=True)
 
 
 def test_the_readme_runs(demo_model, monkeypatch, tmp_path):

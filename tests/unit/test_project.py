@@ -521,14 +521,15 @@ def test_one_version_everywhere() -> None:
 def test_installed_package_is_this_tree() -> None:
     """A stale install, or one without its data files, would make every other test worthless."""
     import knockgrid
-    from knockgrid.cli.reproduce import studies
+    from knockgrid.cli.reproduce import folder, studies
 
     found = Path(knockgrid.__file__).parent
     if "KNOCKGRID_SOURCE" in os.environ:  # then it is the wheel that is to be tested
         assert not found.samefile(SOURCE), "src/ is on the way of the imports: unset PYTHONPATH"
     tree, installed = wheel_contents.tree(SOURCE), wheel_contents.package(found)
     # in an editable install they are beside the package
-    installed |= {f"knockgrid/experiments/{s.name}": s.read_bytes() for s in studies().values()}
+    beside = [*studies().values(), *folder().glob("*.yaml")]
+    installed |= {f"knockgrid/experiments/{one.name}": one.read_bytes() for one in beside}
     assert {"knockgrid/py.typed", "knockgrid/experiments/paths.py"} <= tree.keys()
     assert sorted(tree) == sorted(installed)
     assert [name for name in tree if tree[name] != installed[name]] == []

@@ -5,13 +5,25 @@ import runpy
 import shutil
 import sys
 
+import pandas as pd
 import pytest
 from shell import run
 
 from knockgrid import InputError
 from knockgrid.cli import reproduce as studies_of
-from knockgrid.cli.reproduce import chosen, evenly, read_study, reproduce, some_layers, studies
+from knockgrid.cli.reproduce import (
+    RELATIONS,
+    chosen,
+    evenly,
+    read_study,
+    reproduce,
+    some_layers,
+    studies,
+    swept,
+)
 from knockgrid.engine.answers import Known
+from knockgrid.runs.running import run as compute
+from knockgrid.runs.study import read_spec
 
 SETTINGS = {"model": "demo", "quick": True}
 NAMES = {
@@ -114,22 +126,37 @@ def test_a_missing_extra_is_named(monkeypatch):
 @pytest.fixture
 def knows_all(monkeypatch, tiny_llama):
     """A tiny model in place of any other, which is held to know every fact."""
-    monkeypatch.setattr(
-        "knockgrid.engine.answers.known", lambda model, some: Known(tuple(some), ())
-    )
+    everything = lambda model, some, **options: (Known(tuple(some), ()), [])  # noqa: E731
+    monkeypatch.setattr("knockgrid.runs.choose.sorted_out", everything)
     monkeypatch.setattr("knockgrid.runs.job.load_model", lambda config: tiny_llama)
 
 
 def test_a_new_study_is_one_file(knows_all, capsys, tmp_path):
-    new = shutil.copy(studies()["information_flow"], tmp_path / "mine.py")
+    new = shutil.copy(studies()["heads"], tmp_path / "mine.py")
     assert set(studies(tmp_path)) == {"mine"}
     code, printed, said = run(capsys, "reproduce", new, "--quick", "--out", tmp_path / "out")
     assert code == 0, said
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    pictures = ("layer_heatmap_js", "layer_curve_js", "interval_js")
-    files = {f"{one}.{kind}" for one in pictures for kind in ("pdf", "png", "svg")}
-    assert written == {*files, "flow.parquet", "study.json"}
+    tables = [one.removesuffix(".parquet") for one in written if one.endswith(".parquet")]
+    kinds = ("pdf", "png", "svg")
+    pictures = {f"head_heatmap_{name}_js.{kind}" for name in tables for kind in kinds}
+    assert written == pictures | {f"{name}.parquet" for name in tables} | {"study.json"}
     assert printed.count("\n") == len(written) - 1
+
+
+FILES = ("information_flow", "sources", "generated_tokens", "error_detection", "modules")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_study_and_its_file_give_the_same_bits(knows_all, tiny_llama, tmp_path, name):
+    """`knockgrid sweep NAME.yaml` is what `knockgrid reproduce NAME` sweeps."""
+    file = studies()[name].with_suffix(".yaml")
+    less = {"limit": 3, "layers": (0, 2)}
+    table = swept(file, tiny_llama, **less)
+    spec = read_spec(file, {**less, "noise_floor": False})
+    kept = compute(spec, tmp_path / "run", load=lambda: tiny_llama, progress=False)
+    pd.testing.assert_frame_equal(kept[table.columns], table, check_exact=True)
+    assert spec.relations == RELATIONS
 
 
 def test_a_script_runs_on_its_own(monkeypatch):

@@ -32,11 +32,11 @@ def package(source: Path) -> dict[str, bytes]:
 
 def tree(source: Path) -> dict[str, bytes]:
     """The same for the package and the studies of its project."""
-    scripts = {one: one.read_bytes() for one in source.parents[1].glob("experiments/*.py")}
+    files = {one: one.read_bytes() for one in source.parents[1].glob("experiments/*.*")}
     studies = {
         f"{PACKAGE}/experiments/{one.name}": content
-        for one, content in scripts.items()
-        if STUDY in content
+        for one, content in files.items()
+        if STUDY in content or one.suffix == ".yaml"
     }
     return package(source) | studies
 

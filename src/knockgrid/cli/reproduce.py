@@ -3,7 +3,8 @@
 A study is one script: a docstring whose first line is its title, `make(model, quick)` for its
 tables by name, `draw(tables)` for its pictures by name, `EXTRA` if it needs an extra, and
 `study(__file__)` at its end. The scripts in `experiments/` travel with the package. Heavy imports
-happen inside functions, since the shell asks here for the names of the studies.
+happen inside functions, since the shell asks here for the names of the studies. Its sweep may stand
+in a study file of the same name, for `swept(__file__, model)` and for `knockgrid sweep`.
 """
 
 import importlib.util
@@ -137,24 +138,31 @@ def kept(own: Path, settings: dict) -> bool:
 # What the scripts share
 
 
+def swept(script: str | Path, model: Any, **changes: Any) -> Any:
+    """The table of the study file beside a script, in memory, with some of its fields changed."""
+    from knockgrid.engine.in_memory import sweep_in_memory
+    from knockgrid.runs.choose import choose_prompts
+    from knockgrid.runs.job import treatments_of
+    from knockgrid.runs.study import read_spec
+    from knockgrid.spec import OF_A_FOLDER, OPTIONS
+
+    spec = read_spec(Path(script).with_suffix(".yaml"), changes)
+    options = {name: getattr(spec, name) for name in OPTIONS if name not in OF_A_FOLDER}
+    prompts, rows = choose_prompts(spec, model).prompts, treatments_of(spec, model)
+    return sweep_in_memory(model, prompts, rows, **options)
+
+
 def known_facts(model: Any, limit: int, relations: Iterable[str] = RELATIONS) -> list[Any]:
-    """Facts that the model knows, about as many of every relation and at most `limit`.
+    """Facts that the model knows, of each relation in turn, `limit` at most.
 
     Raises:
         InputError: it knows none.
     """
-    from knockgrid.engine.answers import known
-    from knockgrid.prompts import facts
+    from knockgrid.runs.choose import choose_prompts
+    from knockgrid.spec import Spec
 
-    names = list(relations)
-    share = -(-limit // len(names))
-    found: list[Any] = []
-    for name in names:
-        some = facts(name, tokenizer=model.tokenizer)[: 4 * share]
-        found += list(known(model, some))[:share]
-    if not found:
-        raise InputError("the model knows none of the bundled facts, so there is nothing to block")
-    return found[:limit]
+    spec = Spec(relations=tuple(relations), known=True, limit=limit)
+    return list(choose_prompts(spec, model).prompts)
 
 
 def evenly(prompts: Iterable[Any], n: int) -> list[Any]:

@@ -97,7 +97,7 @@ def _function(kind: str) -> Any:
     return None if drawer is None else getattr(drawer, kind)
 
 
-def from_data(data: Any, known: Sequence[Any] = ()) -> Any:
+def from_data(data: Any, known: Sequence[Any] = (), model: Any = None) -> Any:
     """What some data describe: an intervention, a source, or the list that a family makes.
 
     Example:
@@ -109,13 +109,14 @@ def from_data(data: Any, known: Sequence[Any] = ()) -> Any:
         ...
         knockgrid.errors.InputError: unknown kind 'knockot'; did you mean 'knockout'? Allowed: ...
 
-    `known` holds what data only name: classes of the user's own, and tensors of `fixed`.
+    `known` holds what data only name: classes of the user's own, and tensors of `fixed`. `model` is
+    for families that ask what a model has, such as `per_module`.
 
     Raises:
         InputError: an unknown kind or parameter, or something that is not in `known`.
     """
     if isinstance(data, list | tuple):
-        return [from_data(one, known) for one in data]
+        return [from_data(one, known, model) for one in data]
     if not isinstance(data, Mapping):
         return data
     rest = dict(data)
@@ -131,7 +132,15 @@ def from_data(data: Any, known: Sequence[Any] = ()) -> Any:
     if "class" in rest:
         return _of_the_user(kind, rest, known)
     built = {name: _value(name, value, known) for name, value in rest.items()}
+    if model is not None and takes_model(kind):
+        built.setdefault("model", model)
     return _called(kind, built)
+
+
+def takes_model(kind: str) -> bool:
+    """Whether a kind asks what a model has, as `per_module` does."""
+    make = _function(kind)
+    return make is not None and "model" in signature(make).parameters
 
 
 def _value(name: str, value: Any, known: Sequence[Any]) -> Any:

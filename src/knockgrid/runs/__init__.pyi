@@ -1,5 +1,6 @@
 from .ray_engine import RayEngine as RayEngine
 from .running import run as run
+from .study import read_spec as read_spec
 from .store import compact as compact
 from .store import export as export
 from .store import open_run as open_run

@@ -1,7 +1,7 @@
 """Which prompts a run takes: those that the settings name, and what the model knows of them."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -13,6 +13,7 @@ from knockgrid.engine.answers import Known, check_answered, sorted_out, warn_of
 from knockgrid.errors import InputError
 from knockgrid.table.left_out import LeftOut
 from knockgrid.prompts.prompt import Prompt
+from knockgrid.prompts.rows import pair_swaps, parse
 from knockgrid.runs.study import check_form
 from knockgrid.spec import Spec
 
@@ -43,7 +44,8 @@ def choose_prompts(spec: Spec, model: TransformerBridge) -> Chosen:
         check_answered(found)
         chosen = by_knowledge(model, found, spec)
     else:
-        chosen = Chosen(found[: spec.limit])
+        cut = spec.limit is not None and len(found) > spec.limit
+        chosen = Chosen(in_turn(found)[: spec.limit] if cut else found)
     if not chosen.prompts and isinstance(spec.prompts, str):
         if spec.known and found:
             raise InputError(
@@ -74,6 +76,9 @@ def check_prompts(spec: Spec) -> None:
 
 def _read(spec: Spec, tokenizer: Any = None) -> list[Prompt]:
     if not isinstance(spec.prompts, str):
+        rows = enumerate(spec.prompts, 1)
+        if all(isinstance(one, Mapping) for one in spec.prompts):
+            return pair_swaps(parse(one, f"row {i} of prompts") for i, one in rows)
         return list(spec.prompts)
     if spec.prompts == "facts":
         if spec.columns or spec.template:

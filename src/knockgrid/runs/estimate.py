@@ -126,6 +126,7 @@ def estimate(
         raise InputError(f"flops is {flops!r}; give the device's TFLOP/s, such as 100")
     bytes_of(spec.max_memory)
     assumed: list[str] = []
+    model = None
     if flops is None and worth_loading(spec.model):
         model = load() if load else load_model(spec)
         prompts, tokenizer = choose_prompts(spec, model).prompts, model.tokenizer
@@ -136,7 +137,7 @@ def estimate(
         prompts, tokenizer = chosen(spec, shape, assumed)
         speed = supposed(shape, dtype) if flops is None else stated(flops)
         assumed.append(speed.assumed)
-    rows = interventions_of(spec, prompts, tokenizer) if tokenizer else interventions_of(spec)
+    rows = interventions_of(spec, prompts if tokenizer else (), tokenizer, model)
     counted = [count(one, rows, tokenizer, bos_of(spec, shape), spec) for one in prompts]
     return summed_up(spec, shape, speed, rows, counted, assumed)
 

@@ -13,7 +13,7 @@ from transformers.utils import logging
 from knockgrid import prompts as bundled
 from knockgrid.display.progress import visible
 from knockgrid.edits import contrasts, nulls
-from knockgrid.edits.data import from_data
+from knockgrid.edits.data import from_data, takes_model
 from knockgrid.edits.intervention import Intervention
 from knockgrid.engine.in_memory import loaded
 from knockgrid.engine.setup import SetLevel, Setup, set_up
@@ -63,7 +63,7 @@ class Job:
         more = {"selection": chosen.selection, "data": data_digest(self.spec)}
         if frame is not None:
             more["group_order"] = list(LABEL_ORDER)
-        rows = [one for one in treatments_of(self.spec) if one.edges or one.sites]
+        rows = [one for one in treatments_of(self.spec, self.model) if one.edges or one.sites]
         if wants_floor(self.spec) and rows and not self.spec.nulls:
             more["noise_floor"] = self.floor(self.setup, rows)
         return start_of(self.setup, more, frame)
@@ -76,7 +76,7 @@ class Job:
         return replace(ready, settings=replace(ready.settings, **vars(plan.set_level)))
 
     def _set_up(self, prompts: Sequence[Prompt], level: SetLevel | None) -> Setup:
-        rows = interventions_of(self.spec, prompts, self.loaded.tokenizer)
+        rows = interventions_of(self.spec, prompts, self.loaded.tokenizer, self.loaded)
         return set_up(self.loaded, prompts, rows, self.spec, level)
 
     def floor(self, setup: Setup, rows: Sequence[Intervention]) -> dict[str, Any]:
@@ -120,27 +120,49 @@ def quiet_loading(model: object) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def treatments_of(spec: Spec) -> list[Intervention]:
+def treatments_of(spec: Spec, model: TransformerBridge | None = None) -> list[Intervention]:
     """The interventions of a spec, without contrasts and nulls.
 
     Raises:
         InputError: data that describe none.
     """
-    given = spec.interventions
-    several = [given] if isinstance(given, str | Mapping | Intervention) else given
-    made = (from_data(one) if isinstance(one, str | Mapping) else one for one in several)
+    made = (
+        from_data(one, model=model) if isinstance(one, str | Mapping) else one for one in _listed(spec)
+    )
     return [row for one in made for row in (one if isinstance(one, list) else [one])]
 
 
+def check_treatments(spec: Spec) -> None:
+    """Refuse interventions that no drawer makes, before a model is loaded.
+
+    Raises:
+        InputError: data that describe none.
+    """
+    now = [
+        one
+        for one in _listed(spec)
+        if not (isinstance(one, Mapping) and takes_model(str(one.get("kind"))))
+    ]
+    treatments_of(spec.but(interventions=now))
+
+
+def _listed(spec: Spec) -> list[Any]:
+    given = spec.interventions
+    return [given] if isinstance(given, str | Mapping | Intervention) else list(given)
+
+
 def interventions_of(
-    spec: Spec, prompts: Sequence[Prompt] = (), tokenizer: Any = None
+    spec: Spec,
+    prompts: Sequence[Prompt] = (),
+    tokenizer: Any = None,
+    model: TransformerBridge | None = None,
 ) -> list[Intervention]:
     """The rows of a run: treatments, and the contrasts and nulls of the first of each row.
 
     `prompts` and `tokenizer` are what partners with the same answer are found among; without them
     there is no such null.
     """
-    rows = treatments_of(spec)
+    rows = treatments_of(spec, model)
     first = list({one.row: one for one in reversed(rows)}.values())[::-1]
     made = list(rows)
     if spec.contrasts:

@@ -21,7 +21,7 @@ from knockgrid.runs.disk import disk_errors_said
 from knockgrid.runs.finish import finish
 from knockgrid.runs.in_process import Engine, InProcess, Recipe, Task
 from knockgrid.runs.interrupt import Stopped, asked_to_stop
-from knockgrid.runs.job import Job, data_digest, treatments_of, wants_floor
+from knockgrid.runs.job import Job, check_treatments, data_digest, wants_floor
 from knockgrid.runs.manifest import SCHEMA, hardware, now
 from knockgrid.runs.run_folder import RunFolder
 from knockgrid.runs.shard import Shard, pandas_of, schema, schema_of
@@ -58,7 +58,7 @@ def run(
         PromptsFailed: some prompts raised; the others are kept.
         Stopped: it was asked to stop, and did after the shard in hand.
     """
-    treatments_of(spec)
+    check_treatments(spec)
     part, folder, plain = part_of(shard), RunFolder(Path(out)), spec.but(**dict.fromkeys(BOUNDS)).plain()
     folder.check(plain)
     folder.check_data(data_digest(spec))

@@ -10,6 +10,8 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from knockgrid.engine.memory import LEAST, bytes_of
 from knockgrid.errors import InputError, cut, shown, unknown
+from knockgrid.prompts.data import prompt_as_data
+from knockgrid.prompts.prompt import Prompt
 from knockgrid.runs.plain_yaml import plain_yaml
 from knockgrid.spec import FIELDS, Spec, allowed
 
@@ -132,8 +134,18 @@ def _load(path: Path) -> dict[Any, Any]:
 def as_yaml(spec: Spec) -> str:
     """A study file that says what a spec says, without the fields that have their default."""
     plain, default = spec.plain(), Spec().plain()
+    if not isinstance(spec.prompts, str):
+        plain["prompts"] = [_row(one) for one in spec.prompts]
     changed = {name: value for name, value in plain.items() if value != default[name]}
     return yaml.safe_dump(changed or {"model": spec.model}, sort_keys=False, allow_unicode=True)
+
+
+def _row(prompt: Prompt | Mapping[str, Any]) -> Mapping[str, Any]:
+    """A prompt as a row of a study file, which names a partner by its id."""
+    if isinstance(prompt, Mapping):
+        return prompt
+    data = {name: value for name, value in prompt_as_data(prompt).items() if value}
+    return {**data, "swap": prompt.swap.id} if prompt.swap else data
 
 
 def spec_of(folder: Path, manifest: Mapping[str, Any]) -> Spec:
