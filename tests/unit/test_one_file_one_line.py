@@ -198,3 +198,12 @@ def test_it_is_documented(copy):
     said = run_in(copy, code)
     for place in ADDED:
         assert f".{Path(place).stem}\n" in said, place
+
+
+def test_a_script_of_forty_lines_has_one_of_each_of_its_own(tiny_folder, tmp_path):
+    script = Path(__file__).with_name("ones_own.py")
+    assert len(script.read_text("utf-8").splitlines()) <= 40
+    command = [sys.executable, str(script), str(tiny_folder)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Avg. Jeffreys divergence (nats)" in (tmp_path / "bars.svg").read_text("utf-8")

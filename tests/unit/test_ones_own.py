@@ -8,7 +8,7 @@ import torch
 from matplotlib import pyplot as plt
 
 import knockgrid as kg
-from knockgrid.passes.edit import Edit
+from knockgrid.passes import Edit
 from knockgrid.table.table import metadata_of
 
 

@@ -16,3 +16,4 @@ from .scaled_curves import scaled_curves as scaled_curves
 from .threshold_curve import threshold_curve as threshold_curve
 from .claims_card import claims_card as claims_card
 from .contrast_curves import contrast_curves as contrast_curves
+from .words import metric_label as metric_label
