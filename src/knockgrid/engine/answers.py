@@ -71,20 +71,12 @@ def _opens(text: str) -> bool:
 
 
 def answer_tokens(tokenizer: Any, one: Placed) -> list[tuple[Answer, ...]]:
-    """For every alias, the ways in which it may follow the prompt.
-
-    Raises:
-        InputError: before an alias the prompt itself would have other tokens, or the alias none.
-    """
+    """For every alias, the ways in which it may follow the prompt."""
     return [_ways(tokenizer, one, alias) for alias in one.prompt.answers]
 
 
 def check_answers(tokenizer: Any, placed: Sequence[Placed]) -> None:
-    """Refuse answers whose tokens cannot be told from the prompt's; say whose say nothing.
-
-    Raises:
-        InputError: as `answer_tokens` does.
-    """
+    """Refuse answers whose tokens cannot be told from the prompt's; say whose say nothing."""
     blank = [
         f"{shown(one.prompt.text)} and {shown(one.prompt.answers[0])}"
         for one in placed
@@ -265,11 +257,7 @@ def known(
 
 
 def check_answered(prompts: Sequence[Prompt]) -> None:
-    """Refuse to look for known prompts where none has an answer.
-
-    Raises:
-        InputError: none has.
-    """
+    """Refuse to look for known prompts where none has an answer."""
     if prompts and not any(getattr(one, "answers", True) for one in prompts):
         raise InputError(
             f"none of the {len(prompts)} prompts has an answer, so none is known; give them, "

@@ -24,11 +24,7 @@ DIRECTIONS = ("noising", "denoising")
 
 
 def check_options(mode: str, metrics: Any, unit: str, direction: str) -> list[Divergence]:
-    """The measures asked for, once every word among the options has been checked.
-
-    Raises:
-        InputError: an option that is not one of those allowed.
-    """
+    """The measures asked for, once every word among the options has been checked."""
     for name, given, allowed in (
         ("mode", mode, MODES),
         ("unit", unit, tuple(UNITS)),
@@ -47,11 +43,7 @@ def check_options(mode: str, metrics: Any, unit: str, direction: str) -> list[Di
 
 
 def check_free_run(interventions: Sequence[Intervention], executor: "str | Executor") -> None:
-    """Refuse what cannot be free: places in the clean answer, and executors that follow it.
-
-    Raises:
-        InputError: either of them.
-    """
+    """Refuse what cannot be free: places in the clean answer, and executors that follow it."""
     if executor not in ("auto", "reference"):
         raise InputError(
             "mode='free_run' generates step by step: leave executor='auto', or give 'reference' "
@@ -68,11 +60,7 @@ def check_free_run(interventions: Sequence[Intervention], executor: "str | Execu
 def check_edits(
     model: TransformerBridge, interventions: Sequence[Intervention], layers: Sequence[int]
 ) -> None:
-    """Refuse heads and activations that the model does not have.
-
-    Raises:
-        InputError: a head index beyond the model's, or an unknown activation.
-    """
+    """Refuse heads and activations that the model does not have."""
     n_heads = int(model.cfg.n_heads)
     for one in interventions:
         for head in one.heads or ():
@@ -93,11 +81,7 @@ def check_edits(
 
 
 def _check_stream(model: TransformerBridge, act_name: str, layer: int) -> None:
-    """Refuse the stream between attention and MLP where the two do not follow one another.
-
-    Raises:
-        InputError: they run side by side, or attention is something else.
-    """
+    """Refuse the stream between attention and MLP where the two do not follow one another."""
     if act_name != "resid_mid" or all(has_hook(model, n, layer) for n in (act_name, "attn_out")):
         return
     raise InputError(
@@ -109,11 +93,7 @@ def _check_stream(model: TransformerBridge, act_name: str, layer: int) -> None:
 def check_places(
     ready: Sequence[Prepared], interventions: Sequence[Intervention], n_tokens: int
 ) -> None:
-    """Resolve every place in every prompt once, before anything is computed.
-
-    Raises:
-        InputError: a place that a prompt does not have.
-    """
+    """Resolve every place in every prompt once, before anything is computed."""
     for one in interventions:
         if one.position is not None:  # absent places are NA, prompt by prompt
             _check_family(ready, one, n_tokens)
@@ -130,11 +110,7 @@ def check_places(
 
 
 def _check_family(ready: Sequence[Prepared], one: Intervention, n_tokens: int) -> None:
-    """Refuse a position that no prompt can have: a misspelt name, or one beyond what is measured.
-
-    Raises:
-        InputError: no prompt has it.
-    """
+    """Refuse a position that no prompt can have: a misspelt name, or one beyond what is measured."""
     for at in one.places:
         if is_answer_position(at):
             needs_answer(one, str(at), n_tokens)
@@ -151,11 +127,7 @@ def _check_family(ready: Sequence[Prepared], one: Intervention, n_tokens: int) -
 
 
 def needs_answer(one: Intervention, at: str, n_tokens: int) -> None:
-    """Refuse a place in the answer where no answer is measured, or its source has none there.
-
-    Raises:
-        InputError: too few measured tokens, or a source that is taken over prompts only.
-    """
+    """Refuse a place in the answer where no answer is measured, or its source has none there."""
     if at != "last_q" and n_tokens < 2:
         raise InputError(
             f"position {at!r} may lie after the prompt; give n_tokens=2 or more, so that there is "

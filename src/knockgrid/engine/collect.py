@@ -64,9 +64,6 @@ def collect(
     the order of rows does. Where memory runs out, the rows of a part of the batch are discarded
     (`done` is told a negative number), and it is tried again in smaller passes, then with fewer
     prompts; that changes rows by rounding only.
-
-    Raises:
-        TooLittleMemory: nothing could be made smaller.
     """
     rest, found, length = Rest(setup, batch, places, done), Collected(), len(batch[0].tokens)
     with setup.threads.at_work(len(batch) * setup.n_cells * length):
@@ -120,7 +117,7 @@ class Rest:
 
     def executor(self, bound: Bound) -> Executor:
         """The executor, within what the runs of these prompts leave of the memory."""
-        memory, runs = self.setup.memory, {id(run): run for run in bound.every_run}.values()
+        memory, runs = self.setup.memory, (*bound.runs, *bound.sources.values())
         return bounded(
             self.setup.executor, memory, bytes_left(memory, self.need, runs, len(bound.clean))
         )

@@ -28,11 +28,7 @@ def sweep_in_memory(
     progress: bool = True,
     **options: Any,
 ) -> pd.DataFrame:
-    """The table of a sweep that writes nothing; `options` are fields of `Spec`.
-
-    Raises:
-        InputError: as `sweep`.
-    """
+    """The table of a sweep that writes nothing; `options` are fields of `Spec`."""
     bridge, spec = loaded(model), Spec(**{**options, "top": 0})
     with exclusive(bridge, "sweep"):
         setup = set_up(bridge, prompts, interventions, spec)
@@ -40,11 +36,7 @@ def sweep_in_memory(
 
 
 def loaded(model: Any, **options: Any) -> TransformerBridge:
-    """The model itself, or the one that a name, a folder or a function stands for.
-
-    Raises:
-        InputError: it cannot be loaded.
-    """
+    """The model itself, or the one that a name, a folder or a function stands for."""
     made = callable(model) and not isinstance(model, Module)
     given: Any = model() if made else model
     return load(given) if made else load(given, **options)
@@ -62,11 +54,7 @@ def collected(setup: Setup, progress: bool) -> Collected:
 
 
 def tabled(setup: Setup, found: Collected) -> pd.DataFrame:
-    """The table of a sweep.
-
-    Raises:
-        InputError: no row has a usable prompt.
-    """
+    """The table of a sweep."""
     rows = found.in_order()
     reasons = [reason for some in found.dropped.values() for reason in some.values()]
     if not rows and reasons:

@@ -71,11 +71,7 @@ class Meter:
                         yield outcome.cell, rows
 
     def _check_null(self, outcome: Outcome) -> bool:
-        """Refuse the rows of a pass whose unedited row is not the run that it edits.
-
-        Raises:
-            InputError: it differs, so that the cache of this model cannot be trusted here.
-        """
+        """Refuse the rows of a pass whose unedited row is not the run that it edits."""
         run = self.bound.runs[outcome.cell.runs[outcome.sample]]
         apart = float(evaluate([js], run.logits, outcome.null)["js"].max())
         if not apart <= (5e-6 if outcome.null.dtype in (torch.float32, torch.float64) else 1e-2):

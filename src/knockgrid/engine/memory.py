@@ -99,11 +99,7 @@ class Memory:
 
 
 def until_it_fits(call: Callable[[], T], less: Callable[[], bool], of: str) -> T:
-    """Call again, with less at once, as long as memory runs out and there is less to do at once.
-
-    Raises:
-        TooLittleMemory: it ran out, and nothing could be made smaller.
-    """
+    """Call again, with less at once, as long as memory runs out and there is less to do at once."""
     while True:
         try:
             return call()
@@ -151,9 +147,6 @@ def bytes_of(given: object) -> int | None:
     Example:
         >>> bytes_of("4GB"), bytes_of("1.5 MiB"), bytes_of(2048)
         (4000000000, 1572864, 2048)
-
-    Raises:
-        InputError: neither of them, or nothing at all.
     """
     if given is None:
         return None
@@ -169,11 +162,7 @@ def bytes_of(given: object) -> int | None:
 
 
 def check_rows(max_rows: object) -> None:
-    """Refuse a bound under which no pass could be made.
-
-    Raises:
-        InputError: not a whole number of at least 2.
-    """
+    """Refuse a bound under which no pass could be made."""
     if max_rows is None:
         return
     if not isinstance(max_rows, int) or isinstance(max_rows, bool) or max_rows < LEAST:

@@ -139,9 +139,6 @@ def check(
     """Check everything against the model, and take the statistics over the set.
 
     `set_level` is what an earlier part of the same sweep measured over the set.
-
-    Raises:
-        InputError: bad input, in one sentence.
     """
     check_ready(model)
     rows = listed(interventions)
@@ -196,11 +193,7 @@ def set_up(
     spec: Spec,
     set_level: SetLevel | None = None,
 ) -> Setup:
-    """Check a sweep, and try its executor on this model.
-
-    Raises:
-        InputError: bad input, in one sentence.
-    """
+    """Check a sweep, and try its executor on this model."""
     found = check(model, prompts, interventions, spec, set_level)
     settings, executor, memory = found.settings, spec.executor, found.memory
     with found.threads.at_work():

@@ -12,9 +12,6 @@ def act_name_of(given: object) -> str:
     Example:
         >>> act_name_of("resid_post"), act_name_of("hook_mlp_out"), act_name_of("attn.hook_z")
         ('resid_post', 'mlp_out', 'z')
-
-    Raises:
-        InputError: no text, a name with a layer in it, or a hook that has no short name.
     """
     if not isinstance(given, str) or not given:
         raise InputError(f"activation is {shown(given)}; give a name such as 'resid_post' or 'z'")

@@ -140,12 +140,7 @@ def check_device(device: str | torch.device | None) -> None:
 
 
 def check_ready(model: TransformerBridge) -> None:
-    """Refuse a model whose results could not be trusted.
-
-    Raises:
-        InputError: the model, or a part of it, is in training mode; it runs under autocast; or it
-            carries a hook that no sweep would call.
-    """
+    """Refuse a model whose results could not be trusted."""
     training = [name for name, part in model.original_model.named_modules() if part.training]
     if model.training or training:
         where = f" (first: {training[0] or 'the model'})" if training else ""
@@ -185,9 +180,6 @@ def hook_name(model: TransformerBridge, act_name: str, layer: int | None = None)
 
     Aliases are resolved, because in compatibility mode TransformerLens calls a hook that was added
     under an alias once per name, and an edit must be applied once.
-
-    Raises:
-        InputError: the model has no such hook point (the nearest name is given), or it is gated.
     """
     name, names = full_name(act_name, layer), points(model)
     if name not in names:

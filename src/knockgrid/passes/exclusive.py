@@ -60,9 +60,6 @@ def exclusive(model: Module, doing: str) -> Iterator[None]:
         the same thread may enter again
 
     `doing` names the function, for the message to a second thread.
-
-    Raises:
-        InputError: a different thread is running the model.
     """
     use = _use_of(model)
     if not use.lock.acquire(blocking=False):

@@ -6,7 +6,7 @@ their tensors.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -195,28 +195,18 @@ def run_hooked(
         return model.run_with_hooks(ids, fwd_hooks=own, **given, **stop)
 
 
-def unbatch(
-    recording: Recording,
-    prompts: Sequence[Prompt],
-    tokens: Sequence[Tokens],
-    ids: Tensor,
-    n_valid: Sequence[int],
-    noise: Tensor | None = None,
-) -> list[Run]:
-    """One Run per row of a recording; tensors are views, nothing is copied."""
+def unbatch(recording: Recording, outlines: Sequence[Run], noise: Tensor | None) -> list[Run]:
+    """The outlines of runs with their rows of a recording; tensors are views, nothing is copied."""
     return [
-        Run(
-            prompt=prompt,
-            tokens=tokens[i],
-            ids=ids[i],
+        replace(
+            run,
             acts={site: act[i] for site, act in recording.acts.items()},
             kv=[(k[i], v[i]) for k, v in recording.kv],
             logits=recording.logits[i],
-            n_valid=n_valid[i],
             visible={layer: sees[i] for layer, sees in recording.visible.items()},
             noise=None if noise is None else noise[i],
         )
-        for i, prompt in enumerate(prompts)
+        for i, run in enumerate(outlines)
     ]
 
 

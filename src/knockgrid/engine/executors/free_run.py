@@ -116,11 +116,7 @@ LAST = slice(-1, None)
 
 
 def check_null(run: Run, logits: Tensor) -> None:
-    """Refuse a cache under which the unedited row is not the clean run.
-
-    Raises:
-        InputError: it differs, so that every row of the batch would be wrong as well.
-    """
+    """Refuse a cache under which the unedited row is not the clean run."""
     apart = float(evaluate([js], run.logits, logits)["js"].max())
     if not apart <= TOLERANCES.get(logits.dtype, 1e-2):
         raise InputError(
