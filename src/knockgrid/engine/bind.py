@@ -87,11 +87,14 @@ class Binder:
         wanted: dict[tuple[int, RunSpec, int], SourceRun] = {}
         for (index, run), one in product(enumerate(self.clean), interventions):
             spec = self._spec(index, one)
-            for key in [(index, spec, i) for i in range(self._samples(one))] if spec else ():
+            if spec is None:
+                continue
+            for sample in range(self._samples(one)):
+                key = (index, spec, sample)
                 if spec == RunSpec(run.prompt):  # the run itself
                     self._recorded.setdefault(key, run)
                 elif key not in self._recorded:
-                    wanted[key] = source_run(self.model, run, spec, key[-1], self.settings)
+                    wanted[key] = source_run(self.model, run, spec, sample, self.settings)
         return wanted
 
     def _spec(self, index: int, one: Intervention) -> RunSpec | None:

@@ -39,7 +39,7 @@ def loaded(model: Any, **options: Any) -> TransformerBridge:
     """The model itself, or the one that a name, a folder or a function stands for."""
     made = callable(model) and not isinstance(model, Module)
     given: Any = model() if made else model
-    return load(given) if made else load(given, **options)
+    return load(given, **({} if made else options))
 
 
 def collected(setup: Setup, progress: bool) -> Collected:
@@ -60,8 +60,6 @@ def tabled(setup: Setup, found: Collected) -> pd.DataFrame:
     if not rows and reasons:
         raise InputError(f"no row has a usable prompt: {reasons[0]}")
     place = {one.prompt.id: i for i, one in enumerate(setup.ready)}
-    known = {
-        "dropped": found.dropped,
-        "prompts": sorted(found.sides, key=lambda side: place[side["id"]]),
-    }
-    return build(rows, {**setup.metadata(), **known}, setup.columns)
+    sides = sorted(found.sides, key=lambda side: place[side["id"]])
+    known = {**setup.metadata(), "dropped": found.dropped, "prompts": sides}
+    return build(rows, known, setup.columns)

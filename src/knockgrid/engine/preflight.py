@@ -100,8 +100,8 @@ def _found(
         if before.holds_for(wanted):
             return found
     receipt = kept(model, wanted)
-    for one in asked if receipt is not None else ():
-        if one.name == receipt["executor"]:
+    for one in asked:
+        if receipt is not None and one.name == receipt["executor"]:
             found = _versions(one)[0 if receipt["lift"] else -1], receipt
             made.append((wanted, found))
             return found

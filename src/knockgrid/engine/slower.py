@@ -110,4 +110,4 @@ def warn_slow(
     why = f"the sweep runs on the {name} executor ({'; '.join(against)})"
     said = FallbackWarning(f"{why} and takes {spent}; {way_out}")
     said.plain = f"{why}; {way_out}"
-    warnings.warn(said, stacklevel=7)
+    warnings.warn(said, stacklevel=6)
