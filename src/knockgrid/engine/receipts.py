@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid.host.bridge import attention_of
 from knockgrid.host.demo import cache_folder
 from knockgrid.host.digests import weights_digest
-from knockgrid.host.models import attention_of
 from knockgrid.host.versions import version
 
 Receipt = dict[str, Any]

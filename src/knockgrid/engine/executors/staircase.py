@@ -20,7 +20,7 @@ from knockgrid.edits.intervention import Cell
 from knockgrid.engine.executors.executor import Outcome, edits_by_hook, items
 from knockgrid.engine.executors.rows import Plan, plans
 from knockgrid.host.bridge import hook_name
-from knockgrid.host.cache import Cache, Layer, cache_of
+from knockgrid.host.cache import Cache, Layer
 from knockgrid.passes.edit import Apply, Placed
 from knockgrid.passes.run import (
     Hooks,
@@ -147,7 +147,7 @@ def shared_prefix(
         keys, values = (torch.stack([run.kv[layer][i] for run in runs]) for i in (0, 1))
         layers.append(SharedPrefixLayer(keys, values, row_prefix, start))
         layers[-1].replace([one for one in placed if one.edit.layer == layer])
-    return cache_of(layers)
+    return Cache(layers=layers)
 
 
 class SharedPrefixLayer(Layer):
