@@ -8,7 +8,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.edits.intervention import Cell, Intervention, Place
 from knockgrid.edits.layers import layer_set
-from knockgrid.engine.record import SourceRun, outlines, record_runs, record_sources, source_run
+from knockgrid.engine.record import SourceRun, outlines, record_runs, source_run
 from knockgrid.engine.settings import Settings
 from knockgrid.errors import InputError
 from knockgrid.host.bridge import has_hook, n_layers
@@ -70,61 +70,45 @@ class Binder:
     def of(
         cls, model: TransformerBridge, batch: Sequence[Prepared], settings: Settings
     ) -> "Binder":
-        """A binder with the clean runs of a batch, and every run that some source needs."""
+        """A binder with the clean runs of a batch, and every run that some source needs, once."""
         binder = cls(model, outlines(model, batch, settings), settings)
-        wanted = binder._wanted(settings.interventions)
+        wanted: dict[tuple[int, RunSpec, int], SourceRun] = {}
+        for (index, run), one in product(enumerate(binder.clean), settings.interventions):
+            spec = binder._spec(run, one, (index, one.name))
+            if spec is None or spec == RunSpec(run.prompt):
+                continue
+            for sample in range(binder._samples(one)):
+                if (index, spec, sample) not in wanted:
+                    found = source_run(model, run, spec, sample, settings)
+                    wanted[index, spec, sample] = found
         binder.clean, made = record_runs(model, binder.clean, list(wanted.values()), settings)
         binder.runs = list(binder.clean)
-        for index, spec, sample in binder._recorded:
-            binder._recorded[index, spec, sample] = binder.clean[index]
-        binder._recorded.update(zip(wanted, made, strict=True))
+        binder._recorded = dict(zip(wanted, made, strict=True))
         return binder
 
-    def _wanted(
-        self, interventions: Sequence[Intervention]
-    ) -> dict[tuple[int, RunSpec, int], SourceRun]:
-        """Every run that some source needs, once for all interventions and layers."""
-        wanted: dict[tuple[int, RunSpec, int], SourceRun] = {}
-        for (index, run), one in product(enumerate(self.clean), interventions):
-            spec = self._spec(index, one)
-            if spec is None:
-                continue
-            for sample in range(self._samples(one)):
-                key = (index, spec, sample)
-                if spec == RunSpec(run.prompt):  # the run itself
-                    self._recorded.setdefault(key, run)
-                elif key not in self._recorded:
-                    wanted[key] = source_run(self.model, run, spec, sample, self.settings)
-        return wanted
-
-    def _spec(self, index: int, one: Intervention) -> RunSpec | None:
+    def _spec(self, run: Run, one: Intervention, key: tuple[int, str]) -> RunSpec | None:
         """Which run a source needs for a prompt; a prompt that offers none is noted as dropped."""
-        key, run = (index, one.name), self.clean[index]
-        if key not in self.specs and key not in self.dropped:
-            try:
-                # Treatments without a place are refused before; of nulls the prompt is dropped.
-                if one.role != "treatment" and one.position is None and (why := lacking(run, one)):
-                    raise Unavailable(why)
-                spec = None if one.source is None else one.source.run(run.prompt)
-                check_spec(self.model, run, spec, self.settings)
-                self.specs[key] = spec
-            except Unavailable as reason:
-                self.dropped[key] = str(reason)
-        return self.specs.get(key)
+        try:
+            # Treatments without a place are refused before; of nulls the prompt is dropped.
+            if one.role != "treatment" and one.position is None and (why := lacking(run, one)):
+                raise Unavailable(why)
+            self.specs[key] = None if one.source is None else one.source.run(run.prompt)
+            check_spec(self.model, run, self.specs[key], self.settings)
+        except Unavailable as reason:
+            self.dropped[key] = str(reason)
+            return None
+        return self.specs[key]
 
     def _samples(self, one: Intervention) -> int:
         return self.settings.samples if one.source is not None and one.source.random else 1
 
     def source_runs(self, index: int, one: Intervention) -> list[Run | None]:
         """The source's run for every sample of an intervention on one prompt."""
-        spec, samples = self._spec(index, one), self._samples(one)
+        spec, samples = self.specs.get((index, one.name)), range(self._samples(one))
         if spec is None:
-            return [None] * samples
-        if (index, spec, samples - 1) not in self._recorded:
-            wanted = self._wanted([one])
-            made = record_sources(self.model, list(wanted.values()), self.settings)
-            self._recorded.update(zip(wanted, made, strict=True))
-        found = [self._recorded[index, spec, sample] for sample in range(samples)]
+            return [None for _ in samples]
+        clean = self.clean[index]  # which is the source's run where it asks for the prompt itself
+        found = [self._recorded.get((index, spec, sample), clean) for sample in samples]
         self.sources.update({(index, one.name, i): run for i, run in enumerate(found)})
         return list(found)
 
@@ -140,27 +124,6 @@ class Binder:
         if source_run not in self.runs:
             self.runs.append(source_run)
         return self.runs.index(source_run), self.clean[index]
-
-    def _edits(
-        self, one: Intervention, layers: Sequence[int], base: int, values: Run | None, sample: int
-    ) -> tuple[Edit, ...]:
-        settings = self.settings
-        return tuple(
-            edit
-            for layer in layers
-            if one.edges is None or has_hook(self.model, "attn_scores", layer)
-            for edit in one.edits(
-                Place(
-                    run=self.runs[base],
-                    layer=layer,
-                    source_run=values,
-                    statistics=settings.statistics,
-                    seed=settings.seed,
-                    sample=sample,
-                    persistent=settings.persistent,
-                )
-            )
-        )
 
     def _lifted(
         self, index: int, one: Intervention, edits: tuple[Edit, ...], values: Run | None
@@ -188,18 +151,32 @@ class Binder:
 
     def cell(self, number: int, index: int, one: Intervention, layer: int) -> Cell | None:
         """One cell, or None where the prompt is dropped from this intervention."""
-        sources = self.source_runs(index, one)
         if (index, one.name) in self.dropped:
             return None
-        layers = self.layers(one, layer)
-        bases = [self._base(index, run) for run in sources]
-        samples = [
-            self._lifted(index, one, self._edits(one, layers, base, values, i), values)
-            for i, (base, values) in enumerate(bases)
-        ]
-        runs = tuple(base for base, _ in bases)
+        layers, settings, model = self.layers(one, layer), self.settings, self.model
+        edited = [at for at in layers if one.edges is None or has_hook(model, "attn_scores", at)]
+        runs, samples = [], []
+        for sample, source in enumerate(self.source_runs(index, one)):
+            base, values = self._base(index, source)
+            edits = tuple(
+                edit
+                for at in edited
+                for edit in one.edits(
+                    Place(
+                        run=self.runs[base],
+                        layer=at,
+                        source_run=values,
+                        statistics=settings.statistics,
+                        seed=settings.seed,
+                        sample=sample,
+                        persistent=settings.persistent,
+                    )
+                )
+            )
+            runs.append(base)
+            samples.append(self._lifted(index, one, edits, values))
         token = measured_token(self.clean[index], one)
-        return Cell(number, index, runs, one, layer, layers, samples, token)
+        return Cell(number, index, tuple(runs), one, layer, layers, samples, token)
 
     def layers(self, one: Intervention, layer: int) -> tuple[int, ...]:
         """The exact set of layers of the cell at `layer`."""

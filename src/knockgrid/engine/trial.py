@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import count, product
 from typing import Any, final
@@ -76,16 +77,14 @@ def grouped(prompt: Prepared, interventions: Sequence[Intervention]) -> Groups:
 
     groups: dict[str, list[Intervention]] = {}
     for one in interventions:
-        if not has_places(prompt, one):
-            continue
-        some = "" if one.heads is None else " (some heads)"
-        groups.setdefault(one.kind + some, []).append(one)
-    found: dict[str, Sequence[Intervention]] = {}
-    for kind, ones in groups.items():
-        ones = sorted(ones, key=start)
-        same = start(ones[0]) == start(ones[-1])
-        found[kind] = ones[:1] if same else [ones[0], ones[-1]]
-    return found
+        if has_places(prompt, one):
+            some = "" if one.heads is None else " (some heads)"
+            groups.setdefault(one.kind + some, []).append(one)
+    ordered = {kind: sorted(ones, key=start) for kind, ones in groups.items()}
+    return {
+        kind: ones[:1] if start(ones[0]) == start(ones[-1]) else [ones[0], ones[-1]]
+        for kind, ones in ordered.items()
+    }
 
 
 def first_position(prompt: Prepared, at: At) -> int:
@@ -236,10 +235,8 @@ def make_trial(
 
 def _restoring(binder: Binder) -> Binder:
     """Binds the same edits in the other direction, into the corrupted runs of the same trial."""
-    settings = replace(binder.settings, interventions=[], direction="denoising")
-    other = Binder(binder.model, binder.clean, settings)
-    other.runs, other.specs = binder.runs, binder.specs
-    other.sources, other._recorded = binder.sources, binder._recorded
+    other = copy(binder)
+    other.settings = replace(binder.settings, interventions=[], direction="denoising")
     return other
 
 
