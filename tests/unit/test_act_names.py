@@ -51,7 +51,7 @@ def test_an_unknown_name_is_never_compared_with_itself(tiny_llama, prompts):
 
 
 def test_analyses_take_the_name_of_a_hook():
-    from knockgrid.host.act_names import act_name_of
+    from knockgrid.host.hooks import act_name_of
 
     assert act_name_of("hook_resid_post") == "resid_post"
     for module in ("last_similarity", "subject_norm"):

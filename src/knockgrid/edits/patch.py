@@ -6,7 +6,7 @@ from typing import ClassVar, final
 
 from knockgrid.edits.intervention import Intervention, Place, heads_of
 from knockgrid.edits.layers import Window
-from knockgrid.host.act_names import act_name_of
+from knockgrid.host.hooks import act_name_of
 from knockgrid.passes.edit import Edit
 from knockgrid.prompts.positions import At
 from knockgrid.sources.corrupted_run import corrupted_run

@@ -23,14 +23,12 @@ UNSPACED = re.compile(
     "\U00020000-\U0003ffff]"
 )
 """Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese, whose words stand without spaces."""
-
-
 Placed = Prepared | Run
 """What holds a prompt and its tokens."""
 
 
 class Answer(NamedTuple):
-    """One alias behind a prompt: what separates them, and the tokens that come after the prompt's.
+    """One alias behind a prompt: what separates them, and the tokens that follow the prompt's.
 
     They are what the tokenizer makes of the whole, as many write an alias alone in another way.
     """
@@ -40,16 +38,7 @@ class Answer(NamedTuple):
 
 
 def separators(text: str, alias: str) -> tuple[str, ...]:
-    """What may stand between a prompt and its answer, the most natural first.
-
-    Example:
-        >>> separators("The capital of France is", "Paris"), separators('He said: "', "Yes")
-        ((' ',), ('', ' '))
-        >>> separators("フランスの首都は", "パリ"), separators("In Japanese it is", "パリ")
-        (('', ' '), (' ', ''))
-
-    Where there are two, the model decides.
-    """
+    """What may stand between a prompt and its answer; of two, the model decides."""
     last = text[-1]
     if last.isspace():
         return ("",)
@@ -71,20 +60,22 @@ def _opens(text: str) -> bool:
 
 
 def answer_tokens(tokenizer: Any, one: Placed) -> list[tuple[Answer, ...]]:
-    """For every alias, the ways in which it may follow the prompt.
-
-    Raises:
-        InputError: before an alias the prompt itself would have other tokens, or the alias none.
-    """
-    return [_ways(tokenizer, one, alias) for alias in one.prompt.answers]
+    """For every alias, the ways in which it may follow the prompt."""
+    text, own, found = one.prompt.text, one.tokens.ids, []
+    for alias in one.prompt.answers:
+        ways: list[Answer] = []
+        for separator in separators(text, alias):
+            ids = tokenize(text + separator + alias, tokenizer, bool(one.tokens.bos)).ids
+            if ids[: len(own)] == own and len(ids) > len(own):
+                ways.append(Answer(separator, ids[len(own) :]))
+            elif not ways:
+                raise _other_tokens(tokenizer, one, alias, ids)
+        found.append(tuple(ways))
+    return found
 
 
 def check_answers(tokenizer: Any, placed: Sequence[Placed]) -> None:
-    """Refuse answers whose tokens cannot be told from the prompt's; say whose say nothing.
-
-    Raises:
-        InputError: as `answer_tokens` does.
-    """
+    """Refuse answers whose tokens cannot be told from the prompt's; say whose say nothing."""
     blank = [
         f"{shown(one.prompt.text)} and {shown(one.prompt.answers[0])}"
         for one in placed
@@ -98,17 +89,6 @@ def check_answers(tokenizer: Any, placed: Sequence[Placed]) -> None:
             "tell them apart",
             stacklevel=4,
         )
-
-
-def _ways(tokenizer: Any, one: Placed, alias: str) -> tuple[Answer, ...]:
-    text, own, ways = one.prompt.text, one.tokens.ids, list[Answer]()
-    for separator in separators(text, alias):
-        ids = tokenize(text + separator + alias, tokenizer, bool(one.tokens.bos)).ids
-        if ids[: len(own)] == own and len(ids) > len(own):
-            ways.append(Answer(separator, ids[len(own) :]))
-        elif not ways:
-            raise _other_tokens(tokenizer, one, alias, ids)
-    return tuple(ways)
 
 
 def _other_tokens(tokenizer: Any, one: Placed, alias: str, ids: Sequence[int]) -> InputError:
@@ -125,10 +105,7 @@ def _other_tokens(tokenizer: Any, one: Placed, alias: str, ids: Sequence[int]) -
 
 
 def first_answers(tokenizer: Any, one: Placed, clean: Tensor) -> list[Answer]:
-    """Every alias in the way that the clean run finds likelier by its first token; the best first.
-
-    `clean` holds the clean logits `[d_vocab]` after the prompt. Empty without answers.
-    """
+    """Every alias in the way that is likelier by its clean logits `[d_vocab]`, the best first."""
 
     def likely(answer: Answer) -> float:
         return float(clean[answer.ids[0]])
@@ -141,8 +118,7 @@ def first_answers(tokenizer: Any, one: Placed, clean: Tensor) -> list[Answer]:
 class Known(Sequence[Prompt]):
     """The prompts a model answers right, and those it does not; a sequence of the former.
 
-    `said` holds what the model said to each prompt that could be judged, by its id; `why` counts
-    what was dropped, with an example.
+    `said` holds, by id, what the model said to each prompt that could be judged.
     """
 
     prompts: tuple[Prompt, ...]
@@ -164,7 +140,7 @@ class Known(Sequence[Prompt]):
 
     @property
     def why(self) -> str:
-        """How many prompts were dropped, and why; empty where none was."""
+        """How many prompts were dropped, and why, with an example; empty where none was."""
         wrong = [p for p in self.dropped if p.answers or str(p.id) in self.said]
         without = len(self.dropped) - len(wrong)
         parts = [f"{len(wrong)} answered wrong{self._example(wrong[0])}"] if wrong else []
@@ -173,26 +149,25 @@ class Known(Sequence[Prompt]):
         return f"{len(self.dropped)} of {total} prompts dropped: {'; '.join(parts)}" * bool(parts)
 
     def _example(self, prompt: Prompt) -> str:
-        if str(prompt.id) not in self.said:
+        said = self.said.get(str(prompt.id))
+        if said is None:
             return ""
         right = f" instead of {shown(prompt.answers[0], 30)}" if prompt.answers else ""
         end = prompt.text if len(prompt.text) <= 40 else f"…{prompt.text[-40:]}"
-        said = self.said[str(prompt.id)]
         said = shown(said if len(said) <= 25 else f"{said[:25]}…")
         return f", such as {shown(end)} with {said}{right}"
 
     def __repr__(self) -> str:
         total = len(self.prompts) + len(self.dropped)
-        why = self.why.partition(": ")[2]
-        why = f": {why}" if why else ""
-        return f"Known({len(self.prompts)} of {total} prompts, {len(self.dropped)} dropped{why})"
+        _, colon, why = self.why.partition(": ")
+        return f"Known({len(self)} of {total} prompts, {len(self.dropped)} dropped{colon}{why})"
 
 
 def answer_length(tokenizer: Any, placed: Sequence[Placed]) -> int:
     """Tokens of output that show whether a prompt was answered right.
 
-    The longest alias, one token more to see that its word has ended, and four for what may stand
-    before it: an article, a quotation mark, markdown.
+    The longest alias, one more to see that its word has ended, and four for an article, a quotation
+    mark or markdown before it.
     """
     every = (way for one in placed for ways in answer_tokens(tokenizer, one) for way in ways)
     return max((len(way.ids) for way in every), default=0) + 5
@@ -248,8 +223,8 @@ def known(
     A prompt is known when the greedy continuation begins with one of its answers as whole words;
     case, articles, quotes and accents do not count. A `judge` of your own, `(prompt, text) ->
     bool`, takes the place of that rule, and reads `n_tokens` of output (by default as many as the
-    longest answer needs, and a few more). Filtering by correctness selects; the dropped prompts
-    are in `.dropped`, so that they can be run and shown as well, and `.why` counts them.
+    longest answer needs, and a few more). Filtering by correctness selects: `.dropped` holds the
+    other prompts, and `.why` counts them.
 
     Raises:
         InputError: an empty prompt set, one without any answers or judge, a prompt that does not
@@ -265,11 +240,7 @@ def known(
 
 
 def check_answered(prompts: Sequence[Prompt]) -> None:
-    """Refuse to look for known prompts where none has an answer.
-
-    Raises:
-        InputError: none has.
-    """
+    """Refuse to look for known prompts where none has an answer."""
     if prompts and not any(getattr(one, "answers", True) for one in prompts):
         raise InputError(
             f"none of the {len(prompts)} prompts has an answer, so none is known; give them, "
@@ -301,9 +272,9 @@ def sorted_out(
             odd.append(
                 f"{shown(prompt.text)} goes on {shown(said)}, its answer with {shown(first)}"
             )
-    keep = [one.prompt for one in ready]
-    known = tuple(p for p in keep if p.id in right)
-    return Known(known, tuple(p for p in keep if p.id not in right), outputs), odd
+    every = [one.prompt for one in ready]
+    known = tuple(prompt for prompt in every if prompt.id in right)
+    return Known(known, tuple(p for p in every if p.id not in right), outputs), odd
 
 
 def warn_of(odd: Sequence[str], n_known: int) -> None:

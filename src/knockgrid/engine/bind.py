@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.edits.intervention import Cell, Intervention, Place
 from knockgrid.edits.layers import layer_set
-from knockgrid.engine.record import SourceRun, outlines, record_runs, record_sources
+from knockgrid.engine.record import SourceRun, outlines, record_runs, source_run
 from knockgrid.engine.settings import Settings
 from knockgrid.errors import InputError
 from knockgrid.host.bridge import has_hook, n_layers
@@ -25,7 +26,7 @@ class Bound:
 
     `clean` is one Run per prompt; `runs` are the base runs that cells refer to; `sources` maps
     (prompt, intervention name, sample) to the source's run; `dropped` says why a prompt has no
-    cells of an intervention; `skipped` are cells that cannot mean anything, with their reason.
+    cells of an intervention, `skipped` why a cell cannot mean anything.
     """
 
     clean: Sequence[Run]
@@ -35,19 +36,13 @@ class Bound:
     dropped: Mapping[tuple[int, str], str]
     skipped: Sequence[tuple[Cell, str]]
 
-    @property
-    def every_run(self) -> list[Run]:
-        """All runs that are held."""
-        return [*self.runs, *self.sources.values()]
 
-
-def check_spec(model: TransformerBridge, run: Run, spec: RunSpec, settings: Settings) -> None:
-    """Drop a prompt without the tokens to corrupt, or with a swap partner of another form.
-
-    Raises:
-        Unavailable: there is nothing to put noise on, or the partner is not equally long with its
-            subject in the same place.
-    """
+def check_spec(
+    model: TransformerBridge, run: Run, spec: RunSpec | None, settings: Settings
+) -> None:
+    """Drop a prompt without the tokens to corrupt, or with a swap partner of another form."""
+    if spec is None:
+        return
     if spec.scale and not resolve(run.prompt, run.tokens, spec.pos):
         raise Unavailable(f"{spec.pos!r} is empty in prompt {run.prompt.id!r}: no token for noise")
     if not spec.is_swap:
@@ -75,61 +70,45 @@ class Binder:
     def of(
         cls, model: TransformerBridge, batch: Sequence[Prepared], settings: Settings
     ) -> "Binder":
-        """A binder with the clean runs of a batch, and every run that some source needs."""
+        """A binder with the clean runs of a batch, and every run that some source needs, once."""
         binder = cls(model, outlines(model, batch, settings), settings)
-        wanted = binder._wanted(settings.interventions)
-        sources = list(wanted.values())
-        binder.clean, made = record_runs(model, binder.clean, sources, settings)
+        wanted: dict[tuple[int, RunSpec, int], SourceRun] = {}
+        for (index, run), one in product(enumerate(binder.clean), settings.interventions):
+            spec = binder._spec(run, one, (index, one.name))
+            if spec is None or spec == RunSpec(run.prompt):
+                continue
+            for sample in range(binder._samples(one)):
+                if (index, spec, sample) not in wanted:
+                    found = source_run(model, run, spec, sample, settings)
+                    wanted[index, spec, sample] = found
+        binder.clean, made = record_runs(model, binder.clean, list(wanted.values()), settings)
         binder.runs = list(binder.clean)
-        for index, spec, sample in binder._recorded:
-            binder._recorded[index, spec, sample] = binder.clean[index]
-        binder._recorded.update(zip(wanted, made, strict=True))
+        binder._recorded = dict(zip(wanted, made, strict=True))
         return binder
 
-    def _wanted(
-        self, interventions: Sequence[Intervention]
-    ) -> dict[tuple[int, RunSpec, int], SourceRun]:
-        """Every run that some source needs, once for all interventions and layers."""
-        wanted: dict[tuple[int, RunSpec, int], SourceRun] = {}
-        for index, run in enumerate(self.clean):
-            for one in interventions:
-                spec = self._spec(index, one)
-                for sample in range(self._samples(one)):
-                    if spec is None or (index, spec, sample) in self._recorded:
-                        continue
-                    if spec == RunSpec(run.prompt):  # the run itself
-                        self._recorded[index, spec, sample] = run
-                    else:
-                        wanted[index, spec, sample] = SourceRun(run, spec, sample)
-        return wanted
-
-    def _spec(self, index: int, one: Intervention) -> RunSpec | None:
+    def _spec(self, run: Run, one: Intervention, key: tuple[int, str]) -> RunSpec | None:
         """Which run a source needs for a prompt; a prompt that offers none is noted as dropped."""
-        if (index, one.name) not in self.specs and (index, one.name) not in self.dropped:
-            run = self.clean[index]
-            try:
-                _needs_places(run, one)
-                spec = None if one.source is None else one.source.run(run.prompt)
-                if spec is not None:
-                    check_spec(self.model, run, spec, self.settings)
-                self.specs[index, one.name] = spec
-            except Unavailable as reason:
-                self.dropped[index, one.name] = str(reason)
-        return self.specs.get((index, one.name))
+        try:
+            # Treatments without a place are refused before; of nulls the prompt is dropped.
+            if one.role != "treatment" and one.position is None and (why := lacking(run, one)):
+                raise Unavailable(why)
+            self.specs[key] = None if one.source is None else one.source.run(run.prompt)
+            check_spec(self.model, run, self.specs[key], self.settings)
+        except Unavailable as reason:
+            self.dropped[key] = str(reason)
+            return None
+        return self.specs[key]
 
     def _samples(self, one: Intervention) -> int:
         return self.settings.samples if one.source is not None and one.source.random else 1
 
     def source_runs(self, index: int, one: Intervention) -> list[Run | None]:
         """The source's run for every sample of an intervention on one prompt."""
-        spec, samples = self._spec(index, one), self._samples(one)
+        spec, samples = self.specs.get((index, one.name)), range(self._samples(one))
         if spec is None:
-            return [None] * samples
-        if (index, spec, samples - 1) not in self._recorded:
-            wanted = self._wanted([one])
-            made = record_sources(self.model, list(wanted.values()), self.settings)
-            self._recorded.update(zip(wanted, made, strict=True))
-        found = [self._recorded[index, spec, sample] for sample in range(samples)]
+            return [None for _ in samples]
+        clean = self.clean[index]  # which is the source's run where it asks for the prompt itself
+        found = [self._recorded.get((index, spec, sample), clean) for sample in samples]
         self.sources.update({(index, one.name, i): run for i, run in enumerate(found)})
         return list(found)
 
@@ -145,27 +124,6 @@ class Binder:
         if source_run not in self.runs:
             self.runs.append(source_run)
         return self.runs.index(source_run), self.clean[index]
-
-    def _edits(
-        self, one: Intervention, layers: Sequence[int], base: int, values: Run | None, sample: int
-    ) -> tuple[Edit, ...]:
-        settings = self.settings
-        return tuple(
-            edit
-            for layer in layers
-            if one.edges is None or has_hook(self.model, "attn_scores", layer)
-            for edit in one.edits(
-                Place(
-                    run=self.runs[base],
-                    layer=layer,
-                    source_run=values,
-                    statistics=settings.statistics,
-                    seed=settings.seed,
-                    sample=sample,
-                    persistent=settings.persistent,
-                )
-            )
-        )
 
     def _lifted(
         self, index: int, one: Intervention, edits: tuple[Edit, ...], values: Run | None
@@ -193,18 +151,32 @@ class Binder:
 
     def cell(self, number: int, index: int, one: Intervention, layer: int) -> Cell | None:
         """One cell, or None where the prompt is dropped from this intervention."""
-        sources = self.source_runs(index, one)
         if (index, one.name) in self.dropped:
             return None
-        layers = self.layers(one, layer)
-        bases = [self._base(index, run) for run in sources]
-        samples = [
-            self._lifted(index, one, self._edits(one, layers, base, values, i), values)
-            for i, (base, values) in enumerate(bases)
-        ]
-        runs = tuple(base for base, _ in bases)
+        layers, settings, model = self.layers(one, layer), self.settings, self.model
+        edited = [at for at in layers if one.edges is None or has_hook(model, "attn_scores", at)]
+        runs, samples = [], []
+        for sample, source in enumerate(self.source_runs(index, one)):
+            base, values = self._base(index, source)
+            edits = tuple(
+                edit
+                for at in edited
+                for edit in one.edits(
+                    Place(
+                        run=self.runs[base],
+                        layer=at,
+                        source_run=values,
+                        statistics=settings.statistics,
+                        seed=settings.seed,
+                        sample=sample,
+                        persistent=settings.persistent,
+                    )
+                )
+            )
+            runs.append(base)
+            samples.append(self._lifted(index, one, edits, values))
         token = measured_token(self.clean[index], one)
-        return Cell(number, index, runs, one, layer, layers, samples, token)
+        return Cell(number, index, tuple(runs), one, layer, layers, samples, token)
 
     def layers(self, one: Intervention, layer: int) -> tuple[int, ...]:
         """The exact set of layers of the cell at `layer`."""
@@ -216,42 +188,28 @@ def bind(
 ) -> Bound:
     """Record the runs of a batch and bind every cell; `numbers` orders the prompts in the table."""
     binder = Binder.of(model, batch, settings)
-    clean = binder.clean
-    cells: list[Cell] = []
-    skipped: list[tuple[Cell, str]] = []
-    per_prompt = len(settings.interventions) * len(settings.layers)
-    for index in range(len(batch)):
-        number = numbers[index] * per_prompt
-        for one in settings.interventions:
-            for layer in settings.layers:
-                reason = no_place(clean[index], one)
-                if reason is not None:
-                    layers = binder.layers(one, layer)
-                    skipped.append((Cell(number, index, (), one, layer, layers, [], 0), reason))
-                elif (cell := binder.cell(number, index, one, layer)) is not None:
-                    reason = unseen_edge(clean[index], cell)
-                    cells.append(cell) if reason is None else skipped.append((cell, reason))
-                number += 1
+    clean, cells, skipped = binder.clean, list[Cell](), list[tuple[Cell, str]]()
+    rows = list(product(settings.interventions, settings.layers))
+    for index, run in enumerate(clean):
+        for number, (one, layer) in enumerate(rows, numbers[index] * len(rows)):
+            reason = no_place(run, one)
+            if reason is not None:
+                layers = binder.layers(one, layer)
+                skipped.append((Cell(number, index, (), one, layer, layers, [], 0), reason))
+            elif (cell := binder.cell(number, index, one, layer)) is not None:
+                reason = unseen_edge(run, cell)
+                cells.append(cell) if reason is None else skipped.append((cell, reason))
     return Bound(clean, binder.runs, cells, binder.sources, binder.dropped, skipped)
+
+
+def lacking(run: Run, one: Intervention) -> str | None:
+    """Which place of an intervention a run does not have, and why; None where it has them all."""
+    return next((reason for at in one.places if (reason := absent(run, at))), None)
 
 
 def no_place(run: Run, one: Intervention) -> str | None:
     """Why a member of a family of positions has no cells on a prompt, or None where it has."""
-    if one.position is None:
-        return None
-    return next((reason for at in one.places if (reason := absent(run, at))), None)
-
-
-def _needs_places(run: Run, one: Intervention) -> None:
-    """Drop a prompt from a null or contrast that has no token there; treatments refuse it earlier.
-
-    Raises:
-        Unavailable: a place is empty, such as `bos` in a prompt without BOS.
-    """
-    if one.role != "treatment" and one.position is None:
-        reason = next((reason for at in one.places if (reason := absent(run, at))), None)
-        if reason is not None:
-            raise Unavailable(reason)
+    return None if one.position is None else lacking(run, one)
 
 
 def measured_token(run: Run, one: Intervention) -> int | None:
@@ -266,11 +224,7 @@ def measured_token(run: Run, one: Intervention) -> int | None:
 
 
 def unseen_edge(run: Run, cell: Cell) -> str | None:
-    """Why a cell on attention cannot mean anything: no layer of its set can see the edge.
-
-    Raises:
-        InputError: the cell would leave a position with nothing to attend to.
-    """
+    """Why a cell on attention cannot mean anything: no layer of its set can see the edge."""
     one = cell.intervention
     if one.edges is None:
         return None

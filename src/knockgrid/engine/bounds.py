@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.divergences.evaluate import chunk_rows
+from knockgrid.edits.intervention import Intervention
 from knockgrid.engine.executors.executor import Executor
 from knockgrid.engine.memory import LEAST, Memory, in_words
 from knockgrid.engine.record import sites_of
@@ -16,7 +16,7 @@ from knockgrid.errors import InputError
 from knockgrid.host.sizes import Sizes, sizes_of
 from knockgrid.passes.prepared import Prepared
 from knockgrid.passes.run import Run, input_device
-from knockgrid.sources.source import Unavailable
+from knockgrid.sources.source import RunSpec, Unavailable
 
 AT_ONCE = {"cpu": 8}
 """Outcomes that are measured together; on accelerators launches should not dominate."""
@@ -57,7 +57,7 @@ def need_of(
     device: str,
 ) -> Need:
     """What prompts of one length need, `length` counting the measured tokens but the last."""
-    n_tokens = settings.n_tokens
+    n_tokens, row = settings.n_tokens, sizes.row(length, length, settings.n_tokens)
     edges = any(one.edges for one in settings.interventions)
     kept = sizes.run(length, n_tokens, acts, keep_kv, edges) * (1 + n_runs)
     if settings.samples > 1 and settings.direction == "denoising":
@@ -71,9 +71,9 @@ def need_of(
     return Need(
         kept=kept,
         cache=sizes.cache(length) * (1 + n_runs) if keep_kv else 0,
-        recording=sizes.row(length, length, n_tokens) + sizes.cache(length),
+        recording=row + sizes.cache(length),
         runs=n_runs,
-        row=sizes.row(length, length, n_tokens),
+        row=row,
         measuring=stacked + chunk,
     )
 
@@ -91,15 +91,20 @@ def need(
 
 def source_runs(one: Prepared, settings: Settings) -> int:
     """How many runs the sources of a sweep have recorded for a prompt."""
-    wanted: set[Any] = set()
+    wanted: set[tuple[RunSpec, int]] = set()
     for each in settings.interventions:
-        try:
-            spec = None if each.source is None else each.source.run(one.prompt)
-        except Unavailable:
-            continue
+        spec = spec_of(each, one)
         if spec is not None and each.source is not None:
             wanted |= {(spec, i) for i in range(settings.samples if each.source.random else 1)}
     return len(wanted)
+
+
+def spec_of(one: Intervention, prepared: Prepared) -> RunSpec | None:
+    """The run that an intervention's source needs for a prompt; None where it can have none."""
+    try:
+        return None if one.source is None else one.source.run(prepared.prompt)
+    except Unavailable:
+        return None
 
 
 def prompts_at_once(memory: Memory, need: Need, n: int) -> int:
@@ -155,11 +160,7 @@ def bounded(executor: Executor, memory: Memory, max_bytes: int | None) -> Execut
 def check_enough(
     model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, memory: Memory
 ) -> None:
-    """Refuse bounds under which the longest prompt could not be carried out.
-
-    Raises:
-        InputError: fewer bytes than one prompt takes, or fewer rows than one cell.
-    """
+    """Refuse bounds under which the longest prompt could not be carried out."""
     rows = 1 + max(one.n_rows for one in settings.interventions)
     if memory.max_rows is not None and memory.max_rows < rows:
         raise InputError(

@@ -14,7 +14,7 @@ from knockgrid.errors import InputError, shown, unknown
 from knockgrid.host.bridge import has_hook, hook_name, n_layers
 from knockgrid.passes.answer_positions import is_answer_position
 from knockgrid.passes.prepared import Prepared
-from knockgrid.prompts.positions import resolve
+from knockgrid.prompts.positions import At, resolve
 from knockgrid.table.measures import MEASURES
 from knockgrid.table.table import COLUMNS
 
@@ -24,11 +24,7 @@ DIRECTIONS = ("noising", "denoising")
 
 
 def check_options(mode: str, metrics: Any, unit: str, direction: str) -> list[Divergence]:
-    """The measures asked for, once every word among the options has been checked.
-
-    Raises:
-        InputError: an option that is not one of those allowed.
-    """
+    """The measures asked for, once every word among the options has been checked."""
     for name, given, allowed in (
         ("mode", mode, MODES),
         ("unit", unit, tuple(UNITS)),
@@ -47,11 +43,7 @@ def check_options(mode: str, metrics: Any, unit: str, direction: str) -> list[Di
 
 
 def check_free_run(interventions: Sequence[Intervention], executor: "str | Executor") -> None:
-    """Refuse what cannot be free: places in the clean answer, and executors that follow it.
-
-    Raises:
-        InputError: either of them.
-    """
+    """Refuse what cannot be free: places in the clean answer, and executors that follow it."""
     if executor not in ("auto", "reference"):
         raise InputError(
             "mode='free_run' generates step by step: leave executor='auto', or give 'reference' "
@@ -68,58 +60,43 @@ def check_free_run(interventions: Sequence[Intervention], executor: "str | Execu
 def check_edits(
     model: TransformerBridge, interventions: Sequence[Intervention], layers: Sequence[int]
 ) -> None:
-    """Refuse heads and activations that the model does not have.
-
-    Raises:
-        InputError: a head index beyond the model's, or an unknown activation.
-    """
-    n_heads = int(model.cfg.n_heads)
+    """Refuse heads and activations that the model does not have."""
+    n_heads, total = int(model.cfg.n_heads), n_layers(model)
     for one in interventions:
+        names = [act_name for act_name, _ in one.sites]
         for head in one.heads or ():
             if not 0 <= head < n_heads:
                 raise InputError(
                     f"intervention {one.name!r} names head {head}, and the model has heads 0 to "
                     f"{n_heads - 1}"
                 )
-        for act_name, _ in one.sites:
-            if one.source is not None:
-                one.source.check(act_name, n_layers(model))
-        for layer in layers:
-            for inside in layer_set(one.window, layer, n_layers(model)):
-                if one.edges is None or has_hook(model, "attn_scores", inside):
-                    for act_name, _ in one.sites:
-                        _check_stream(model, act_name, inside)
-                        hook_name(model, act_name, inside)
-
-
-def _check_stream(model: TransformerBridge, act_name: str, layer: int) -> None:
-    """Refuse the stream between attention and MLP where the two do not follow one another.
-
-    Raises:
-        InputError: they run side by side, or attention is something else.
-    """
-    if act_name != "resid_mid" or all(has_hook(model, n, layer) for n in (act_name, "attn_out")):
-        return
-    raise InputError(
-        f"{model.cfg.architecture} has no 'resid_mid' at layer {layer}: no stream lies between "
-        "attention and MLP there; patch 'resid_pre', 'attn_out' or 'mlp_out'"
-    )
+        if one.source is not None:
+            for act_name in names:
+                one.source.check(act_name, total)
+        for layer in (at for each in layers for at in layer_set(one.window, each, total)):
+            if one.edges is not None and not has_hook(model, "attn_scores", layer):
+                continue
+            for act_name in names:
+                parts = (act_name, "attn_out") if act_name == "resid_mid" else ()
+                if not all(has_hook(model, part, layer) for part in parts):
+                    raise InputError(
+                        f"{model.cfg.architecture} has no 'resid_mid' at layer {layer}: no stream "
+                        "lies between attention and MLP there; patch 'resid_pre', 'attn_out' or "
+                        "'mlp_out'"
+                    )
+                hook_name(model, act_name, layer)
 
 
 def check_places(
     ready: Sequence[Prepared], interventions: Sequence[Intervention], n_tokens: int
 ) -> None:
-    """Resolve every place in every prompt once, before anything is computed.
-
-    Raises:
-        InputError: a place that a prompt does not have.
-    """
+    """Resolve every place in every prompt once, before anything is computed."""
     for one in interventions:
-        if one.position is not None:  # absent places are NA, prompt by prompt
-            _check_family(ready, one, n_tokens)
-            continue
-        for prepared in ready:
-            for at in one.places:
+        for at in one.places:
+            if one.position is not None:  # absent places are NA, prompt by prompt
+                _check_family(ready, one, at, n_tokens)
+                continue
+            for prepared in ready:
                 found = resolve(prepared.prompt, prepared.tokens, at)
                 if not found and one.role == "treatment":  # others lose the prompt, and count it
                     raise InputError(
@@ -129,33 +106,17 @@ def check_places(
                     )
 
 
-def _check_family(ready: Sequence[Prepared], one: Intervention, n_tokens: int) -> None:
-    """Refuse a position that no prompt can have: a misspelt name, or one beyond what is measured.
-
-    Raises:
-        InputError: no prompt has it.
-    """
-    for at in one.places:
-        if is_answer_position(at):
-            needs_answer(one, str(at), n_tokens)
-            continue
-        reasons: list[InputError] = []
+def _check_family(ready: Sequence[Prepared], one: Intervention, at: At, n_tokens: int) -> None:
+    """Refuse a position that no prompt can have: a misspelt name, or one that is not measured."""
+    if not is_answer_position(at):
+        reasons = list[InputError]()
         for prepared in ready:
             try:
                 resolve(prepared.prompt, prepared.tokens, at)
-                break
+                return
             except InputError as reason:
                 reasons.append(reason)
-        else:
-            raise reasons[0]
-
-
-def needs_answer(one: Intervention, at: str, n_tokens: int) -> None:
-    """Refuse a place in the answer where no answer is measured, or its source has none there.
-
-    Raises:
-        InputError: too few measured tokens, or a source that is taken over prompts only.
-    """
+        raise reasons[0]
     if at != "last_q" and n_tokens < 2:
         raise InputError(
             f"position {at!r} may lie after the prompt; give n_tokens=2 or more, so that there is "

@@ -60,13 +60,9 @@ def collect(
 ) -> Collected:
     """Carry out all cells of prompts of one length; `done` is told of finished cells.
 
-    `places` are the places of the prompts in the whole set: draws depend on no other prompt, but
-    the order of rows does. Where memory runs out, the rows of a part of the batch are discarded
-    (`done` is told a negative number), and it is tried again in smaller passes, then with fewer
-    prompts; that changes rows by rounding only.
-
-    Raises:
-        TooLittleMemory: nothing could be made smaller.
+    `places` are those of the prompts in the whole set: draws depend on no other prompt, but the
+    order of rows does. Where memory runs out, the rows of a part of the batch are discarded (`done`
+    is told a negative number), and it is tried again in smaller passes, then with fewer prompts.
     """
     rest, found, length = Rest(setup, batch, places, done), Collected(), len(batch[0].tokens)
     with setup.threads.at_work(len(batch) * setup.n_cells * length):
@@ -100,30 +96,28 @@ class Rest:
 
     def carried_out(self) -> Collected:
         """The rows of the next prompts."""
-        setup, n = self.setup, self.n
-        model, found = setup.model, Collected()
-        batch = self.batch[self.at : self.at + n]
+        setup, n, found = self.setup, self.n, Collected()
+        model, unit, chosen = setup.model, setup.spec.unit, slice(self.at, self.at + n)
         most = rows_recorded(setup.memory, self.need, n)
         settings = replace(setup.settings, rows_recorded=most)
-        self.bound = bound = bind(model, batch, self.places[self.at : self.at + n], settings)
-        meter = meter_of(model, bound, setup.measures, setup.spec.unit, settings)
+        self.bound = bound = bind(model, self.batch[chosen], self.places[chosen], settings)
+        meter = meter_of(model, bound, setup.measures, unit, settings)
         at_once = AT_ONCE.get(input_device(model).type, 256)
         for cell, rows in finished(model, bound, meter, self.executor(bound), at_once):
             found.rows.append((cell.index, rows))
             self.tell(1)
         for (index, name), reason in bound.dropped.items():
-            found.dropped.setdefault(name, {})[str(batch[index].prompt.id)] = reason
+            found.dropped.setdefault(name, {})[str(bound.clean[index].prompt.id)] = reason
         self.tell(len(settings.layers) * len(bound.dropped))
-        found.sides = [side(model, bound, i, meter, setup.spec.unit) for i in range(n)]
+        found.sides = [side(model, bound, i, meter, unit) for i in range(n)]
         self.at, self.bound, self.told = self.at + n, None, 0
         return found
 
     def executor(self, bound: Bound) -> Executor:
         """The executor, within what the runs of these prompts leave of the memory."""
-        memory, runs = self.setup.memory, {id(run): run for run in bound.every_run}.values()
-        return bounded(
-            self.setup.executor, memory, bytes_left(memory, self.need, runs, len(bound.clean))
-        )
+        memory, runs = self.setup.memory, (*bound.runs, *bound.sources.values())
+        left = bytes_left(memory, self.need, runs, len(bound.clean))
+        return bounded(self.setup.executor, memory, left)
 
     def tell(self, cells: int) -> None:
         """Count cells that are done."""
@@ -184,7 +178,10 @@ def side(
     }
     has_subject = "subject" in run.prompt.spans
     subject = list(resolve(run.prompt, run.tokens, "subject")) if has_subject else []
-    partner = run.prompt.swap
+    partner, swap = run.prompt.swap, None
+    if partner is not None:
+        swap = {"id": partner.id, "text": partner.text, "spans": spans_as_data(partner)}
+        swap["answers"] = list(partner.answers)
     top = top_tokens(run.logits[: run.n_valid], meter.top) if meter.top else []
     kept = {"top_tokens": [ids for ids, _ in top], "top_logp": [logp for _, logp in top]}
     return {
@@ -204,12 +201,6 @@ def side(
         "logp_answer_clean": float(clean[answer]) * UNITS[unit] if answer >= 0 else None,
         "rank_answer_clean": int((clean > clean[answer]).sum()) if answer >= 0 else None,
         "js_corrupted": moved,
-        "swap": partner
-        and {
-            "id": partner.id,
-            "text": partner.text,
-            "spans": spans_as_data(partner),
-            "answers": list(partner.answers),
-        },
+        "swap": swap,
         **(kept if meter.top else {}),
     }

@@ -28,11 +28,7 @@ def sweep_in_memory(
     progress: bool = True,
     **options: Any,
 ) -> pd.DataFrame:
-    """The table of a sweep that writes nothing; `options` are fields of `Spec`.
-
-    Raises:
-        InputError: as `sweep`.
-    """
+    """The table of a sweep that writes nothing; `options` are fields of `Spec`."""
     bridge, spec = loaded(model), Spec(**{**options, "top": 0})
     with exclusive(bridge, "sweep"):
         setup = set_up(bridge, prompts, interventions, spec)
@@ -40,14 +36,10 @@ def sweep_in_memory(
 
 
 def loaded(model: Any, **options: Any) -> TransformerBridge:
-    """The model itself, or the one that a name, a folder or a function stands for.
-
-    Raises:
-        InputError: it cannot be loaded.
-    """
+    """The model itself, or the one that a name, a folder or a function stands for."""
     made = callable(model) and not isinstance(model, Module)
     given: Any = model() if made else model
-    return load(given) if made else load(given, **options)
+    return load(given, **({} if made else options))
 
 
 def collected(setup: Setup, progress: bool) -> Collected:
@@ -62,18 +54,12 @@ def collected(setup: Setup, progress: bool) -> Collected:
 
 
 def tabled(setup: Setup, found: Collected) -> pd.DataFrame:
-    """The table of a sweep.
-
-    Raises:
-        InputError: no row has a usable prompt.
-    """
+    """The table of a sweep."""
     rows = found.in_order()
     reasons = [reason for some in found.dropped.values() for reason in some.values()]
     if not rows and reasons:
         raise InputError(f"no row has a usable prompt: {reasons[0]}")
     place = {one.prompt.id: i for i, one in enumerate(setup.ready)}
-    known = {
-        "dropped": found.dropped,
-        "prompts": sorted(found.sides, key=lambda side: place[side["id"]]),
-    }
-    return build(rows, {**setup.metadata(), **known}, setup.columns)
+    sides = sorted(found.sides, key=lambda side: place[side["id"]])
+    known = {**setup.metadata(), "dropped": found.dropped, "prompts": sides}
+    return build(rows, known, setup.columns)

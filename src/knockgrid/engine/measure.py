@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Any
@@ -42,8 +42,8 @@ class Meter:
 
     `answers` holds the tokens of every prompt that count as its answer, the best first,
     `separators` what stands between prompt and best answer, `texts` the texts of its measured
-    tokens, `unit` as in `sweep`; so many of the most probable tokens (`top`) go into every row.
-    `written` gives the text of what an intervened model wrote itself.
+    tokens; so many of the most probable tokens (`top`) go into every row. `written` gives the text
+    of what an intervened model wrote itself.
     """
 
     bound: Bound
@@ -71,11 +71,7 @@ class Meter:
                         yield outcome.cell, rows
 
     def _check_null(self, outcome: Outcome) -> bool:
-        """Refuse the rows of a pass whose unedited row is not the run that it edits.
-
-        Raises:
-            InputError: it differs, so that the cache of this model cannot be trusted here.
-        """
+        """Refuse the rows of a pass whose unedited row is not the run that it edits."""
         run = self.bound.runs[outcome.cell.runs[outcome.sample]]
         apart = float(evaluate([js], run.logits, outcome.null)["js"].max())
         if not apart <= (5e-6 if outcome.null.dtype in (torch.float32, torch.float64) else 1e-2):
@@ -99,7 +95,7 @@ class Meter:
         for token in sorted({token for o in some for token in self.tokens(o.cell)}):
             # members of a family of positions are measured at one token each
             at = [i for i, o in enumerate(some) if token in self.tokens(o.cell)]
-            rows = logits[:, token] if len(at) == len(some) else stacked(some, at, token)
+            rows = logits[:, token] if len(at) == len(some) else logits[at, token]
             answers = torch.tensor((token == 0 and self.answers[prompt]) or [-1])
             columns = evaluate(self.measures, clean[token], rows, answers=answers.to(logits.device))
             columns = {m.name: in_unit(columns[m.name], m, self.unit) for m in self.measures}
@@ -136,59 +132,35 @@ class Meter:
             raise not_a_distribution(cell, self.bound.clean[cell.prompt].prompt)
 
     def _add(self, outcome: Outcome, values: Values, tops: Sequence[Top]) -> list[Row]:
-        cell = outcome.cell
-        apart = self._diverged(outcome)
-        text = self.written(outcome.generated) if outcome.generated else None
-        if len(cell.samples) == 1:
-            return self._finish(cell, [values], values.get("js"), apart, tops, text)
-        gathered = self._open.setdefault(cell.index, Gathered())
-        gathered.values.append(values)
-        gathered.diverged += apart
-        gathered.written += [] if text is None else [text]
-        share = outcome.logits.double().softmax(-1) / len(cell.samples)
-        gathered.mean = share if gathered.mean is None else gathered.mean + share
-        if len(gathered.values) < len(cell.samples):
-            return []
+        cell, n = outcome.cell, len(outcome.cell.samples)
+        run, found = self.bound.clean[cell.prompt], self._open.setdefault(cell.index, Gathered())
+        found.values.append(values)
+        pairs = enumerate(zip(outcome.generated, run.generated[: run.n_valid], strict=False))
+        found.diverged += [i for i, (own, other) in pairs if own != other][:1]
+        found.written += [self.written(outcome.generated)] if outcome.generated else []
+        of_mean, text = values.get("js"), next(iter(found.written), None)
+        if n > 1:
+            share = outcome.logits.double().softmax(-1) / n
+            found.mean = share if found.mean is None else found.mean + share
+            if len(found.values) < n:
+                return []
+            mean, clean = found.mean.log(), run.logits if self.denoise else outcome.null
+            apart = in_unit(evaluate([js], clean, mean)["js"], js, self.unit)
+            of_mean = dict(enumerate(apart.tolist()))
+            tops = top_tokens(mean, self.top) if self.top else []
+            text = json.dumps(found.written, ensure_ascii=False) if found.written else None
         del self._open[cell.index]
-        mean = gathered.mean.log()
-        clean = self.bound.clean[cell.prompt].logits if self.denoise else outcome.null
-        of_mean = in_unit(evaluate([js], clean, mean)["js"], js, self.unit)
-        tops = top_tokens(mean, self.top) if self.top else []
-        text = json.dumps(gathered.written, ensure_ascii=False) if gathered.written else None
-        return self._finish(
-            cell, gathered.values, dict(enumerate(of_mean.tolist())), gathered.diverged, tops, text
-        )
-
-    def _diverged(self, outcome: Outcome) -> list[int]:
-        """The first token that the intervened model wrote differently, if there is one."""
-        run = self.bound.clean[outcome.cell.prompt]
-        clean = run.generated[: run.n_valid]
-        pairs = enumerate(zip(outcome.generated, clean, strict=False))
-        return [i for i, (own, other) in pairs if own != other][:1]
-
-    def _finish(
-        self,
-        cell: Cell,
-        samples: Sequence[Values],
-        of_mean: Mapping[int, float] | None,
-        diverged: Sequence[int],
-        tops: Sequence[Top],
-        text: str | None,
-    ) -> list[Row]:
-        prompt = cell.prompt
-        run, rows = self.bound.clean[prompt], []
+        rows = []
         for token in self.tokens(cell):
-            row = label(cell, run, token, self.texts[prompt][token])
-            row["samples"] = len(samples)
-            row["diverged"] = min(diverged, default=None)
+            row = label(cell, run, token, self.texts[cell.prompt][token])
+            row |= {"samples": n, "diverged": min(found.diverged, default=None)}
             if token >= run.n_valid:
                 row["status"] = "NA: the text had ended before this token"
             else:
-                for name in samples[0]:
-                    row[name] = sum(s[name][token] for s in samples) / len(samples)
+                row |= {name: sum(s[name][token] for s in found.values) / n for name in values}
                 if of_mean is not None:
                     row["js_mean_dist"] = of_mean[token]
-                row.update(columns_of(tops[token]) if tops else {})
+                row |= columns_of(tops[token]) if tops else {}
             rows.append(row)
         if text is not None:
             rows[0]["written"] = text
@@ -202,11 +174,6 @@ class Meter:
             nothing = {measure.name: math.nan for measure in self.measures}
             empty = {**nothing, "samples": 0, "status": f"NA: {reason}"}
             yield cell, [{**row, **empty} for row in rows]
-
-
-def stacked(some: Sequence[Outcome], at: Sequence[int], token: int) -> Tensor:
-    """The logits `[row, d_vocab]` of some outcomes at one token."""
-    return torch.stack([some[i].logits[token] for i in at])
 
 
 def label(cell: Cell, run: Run, token: int, text: str) -> Row:

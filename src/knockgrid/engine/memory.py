@@ -31,13 +31,7 @@ class LessMemory(UserWarning):
 
 
 class TooLittleMemory(RuntimeError):
-    """Memory ran out although one prompt was carried out alone, in the smallest passes there are.
-
-    Example:
-        >>> print(TooLittleMemory("prompts of 90 tokens"))
-        memory ran out even with one of the prompts of 90 tokens at a time and in the smallest \
-passes; use a smaller n_tokens or dtype, shorter prompts, or device_map='auto' over several devices
-    """
+    """Memory ran out although one prompt was carried out alone, in the smallest passes."""
 
     def __init__(self, of: str) -> None:
         self.of = of
@@ -55,8 +49,7 @@ class Memory:
     """The bounds that were given, and the smaller ones found by running out.
 
     `max_rows` bounds the rows of a pass, `max_bytes` what is allocated beside the weights. `rows`
-    and `prompts` (at once) begin at None and only ever shrink, so that the wall is hit once and
-    not at every batch.
+    and `prompts` (at once) only ever shrink, so that the wall is hit once and not at every batch.
     """
 
     max_rows: int | None = None
@@ -99,11 +92,7 @@ class Memory:
 
 
 def until_it_fits(call: Callable[[], T], less: Callable[[], bool], of: str) -> T:
-    """Call again, with less at once, as long as memory runs out and there is less to do at once.
-
-    Raises:
-        TooLittleMemory: it ran out, and nothing could be made smaller.
-    """
+    """Call again, with less at once, as long as memory runs out and there is less to do at once."""
     while True:
         try:
             return call()
@@ -128,12 +117,6 @@ def release() -> None:
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an error, or the one that it was raised from, is an allocator's.
 
-    Example:
-        >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
-        True
-        >>> is_out_of_memory(RuntimeError("shapes do not fit"))
-        False
-
     Only accelerators have a class for it; other allocators raise a bare `RuntimeError`.
     """
     if isinstance(error, TooLittleMemory):
@@ -146,15 +129,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def bytes_of(given: object) -> int | None:
-    """A number of bytes, from a number or a text with a unit; None for no bound.
-
-    Example:
-        >>> bytes_of("4GB"), bytes_of("1.5 MiB"), bytes_of(2048)
-        (4000000000, 1572864, 2048)
-
-    Raises:
-        InputError: neither of them, or nothing at all.
-    """
+    """A number of bytes, from a number or a text with a unit; None for no bound."""
     if given is None:
         return None
     found = 0
@@ -169,11 +144,7 @@ def bytes_of(given: object) -> int | None:
 
 
 def check_rows(max_rows: object) -> None:
-    """Refuse a bound under which no pass could be made.
-
-    Raises:
-        InputError: not a whole number of at least 2.
-    """
+    """Refuse a bound under which no pass could be made."""
     if max_rows is None:
         return
     if not isinstance(max_rows, int) or isinstance(max_rows, bool) or max_rows < LEAST:
@@ -184,12 +155,7 @@ def check_rows(max_rows: object) -> None:
 
 
 def in_words(n_bytes: float) -> str:
-    """A number of bytes as one reads it, in powers of ten.
-
-    Example:
-        >>> in_words(13_476_831_232), in_words(2048), in_words(7)
-        ('13.5 GB', '2.0 kB', '7 B')
-    """
+    """A number of bytes as one reads it, in powers of ten: `13.5 GB`."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n_bytes >= size:
             return f"{n_bytes / size:.1f} {unit}"

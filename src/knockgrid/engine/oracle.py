@@ -45,10 +45,10 @@ class Seen:
 def expected_of(model: TransformerBridge, trial: Trial, max_rows: int) -> dict[int, Seen]:
     """What the cells must give, by the reference executor.
 
-    They are rows of whole passes, which may do for passes of their own where the cell of the
-    greatest effect is, to the same tolerance, what it is alone.
+    Rows of whole passes do for passes of their own where the cell of the greatest effect is, to
+    the same tolerance, what it is alone.
     """
-    tried = [*trial.edited(*trial.kinds), *trial.pair]
+    tried = [*trial.edited(*trial.cells), *trial.pair]
     agree = tolerance_of(model).agree
     try:
         seen = measure(model, trial.runs, tried, partial(in_rows, max_rows=max_rows))
@@ -86,7 +86,7 @@ def measure(
 
 
 def js_of(one: Tensor, other: Tensor) -> float:
-    """The largest JS of two runs over their measured tokens."""
+    """The largest JS over the measured tokens."""
     return float(evaluate([js], one, other)["js"].max())
 
 

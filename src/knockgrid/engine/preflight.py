@@ -14,7 +14,6 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.divergences.distribution import nan_rows
@@ -25,16 +24,15 @@ from knockgrid.engine.executors import rectangle, reference, staircase
 from knockgrid.engine.executors.executor import Executor
 from knockgrid.engine.memory import TRIAL, Memory, is_out_of_memory
 from knockgrid.engine.oracle import SINGLE, Seen, expected_of, largest, measure, tolerance_of
-from knockgrid.engine.receipts import Asked, Receipt, are_ignored, keep, kept, state_of
+from knockgrid.engine.receipts import ANEW, Asked, Receipt, keep, kept, state_of
 from knockgrid.engine.record import check_heads, record_full
 from knockgrid.engine.settings import Settings
 from knockgrid.engine.slower import NO_CACHE, warn_slow
-from knockgrid.engine.trial import Trial, first_complete, grouped, make_trial, partner_of
+from knockgrid.engine.trial import Trial, grouped, make_trial, trial_prompts
 from knockgrid.errors import InputError, unknown
 from knockgrid.host.hooks import user_hooks
 from knockgrid.passes.answer_positions import is_answer_position
 from knockgrid.passes.prepared import Prepared, ids_of
-from knockgrid.passes.run import Run
 from knockgrid.spec import allowed
 
 
@@ -43,10 +41,10 @@ class Refused(Exception):
 
 
 ROUNDED = 1e-5
-"""Relative difference of logits that is no more than the rounding of float32 parts in float64.
-
-Routers of experts and some attention modules compute in float32 whatever the model's dtype is.
-"""
+"""Relative difference of logits that is no more than the rounding of float32 parts in float64:
+routers of experts and some attention modules compute in float32 whatever the model's dtype is."""
+Kept = dict[tuple[Any, ...], list[tuple[Asked, tuple[Executor, Receipt]]]]
+_RECEIPTS: "WeakKeyDictionary[TransformerBridge, Kept]" = WeakKeyDictionary()
 
 
 def choose(
@@ -56,24 +54,15 @@ def choose(
     executor: "str | Executor",
     memory: Memory,
 ) -> tuple[Executor, Receipt]:
-    """The executor a sweep runs on, and what was seen when it was tried in passes that fit.
-
-    Raises:
-        InputError: an unknown executor, a kind of edit that cannot be made on this model, or an
-            executor that was asked for by name and does not agree with the reference.
-    """
-    asked = _candidates(executor)
-    hooks = user_hooks(model)
-    reasons: list[str] = []
+    """The executor a sweep runs on, and what was seen when it was tried in passes that fit."""
+    asked, hooks, reasons = _candidates(executor), user_hooks(model), list[str]()
     if hooks and asked != [reference]:
         reasons.append(
             f"the model carries hooks of your own (at {hooks[0]}), which were written for whole "
             "prompts"
         )
         asked = [reference]
-    prompt = first_complete(model, ready, settings)
-    partner = partner_of(prompt, ready)
-    prompts = [prompt] if partner is None else [prompt, partner]
+    prompts = trial_prompts(model, ready, settings)
     wanted = _asked(prompts, settings, asked)
     found = None if hooks else _found(model, wanted, asked)
     if found is None:
@@ -92,40 +81,32 @@ def choose(
     return chosen, {**receipt, "user_hooks": hooks}
 
 
-Kept = dict[tuple[Any, ...], list[tuple[Asked, tuple[Executor, Receipt]]]]
-_RECEIPTS: "WeakKeyDictionary[TransformerBridge, Kept]" = WeakKeyDictionary()
-
-
 def _asked(prompts: Sequence[Prepared], settings: Settings, executors: Sequence[Executor]) -> Asked:
-    """What a receipt has to hold for."""
     groups = grouped(prompts[0], settings.interventions)
     # A source or place of its own can be refused where another of the same kind is not.
     kinds = Counter(
         f"{kind} at {one.places!r} from {one.source!r}" for kind in groups for one in groups[kind]
     )
     more = (settings.n_tokens > 1, settings.persistent, settings.prepend_bos, settings.direction)
-    executed = tuple(map(repr, executors))
-    return Asked(kinds, len(prompts), _some(settings.layers), (*more, *executed))
+    return Asked(kinds, len(prompts), _some(settings), (*more, *map(repr, executors)))
 
 
 def _found(
     model: TransformerBridge, wanted: Asked, asked: Sequence[Executor]
 ) -> tuple[Executor, Receipt] | None:
     """A receipt that holds for what is wanted: of this process, or out of the user's cache."""
-    if are_ignored():
+    if ANEW.get():
         return None
     made = _RECEIPTS.setdefault(model, {}).setdefault(state_of(model), [])
     for before, found in made:
         if before.holds_for(wanted):
             return found
     receipt = kept(model, wanted)
-    if receipt is None:
-        return None
     for one in asked:
-        if one.name == receipt["executor"]:
-            one = _versions(one)[0 if receipt["lift"] else -1]
-            made.append((wanted, (one, receipt)))
-            return one, receipt
+        if receipt is not None and one.name == receipt["executor"]:
+            found = _versions(one)[0 if receipt["lift"] else -1], receipt
+            made.append((wanted, found))
+            return found
     return None
 
 
@@ -142,8 +123,9 @@ def _candidates(executor: "str | Executor") -> list[Executor]:
     return [executor]
 
 
-def _some(layers: Sequence[int]) -> tuple[int, ...]:
+def _some(settings: Settings) -> tuple[int, ...]:
     """The first, middle and last of the layers."""
+    layers = settings.layers
     return tuple(dict.fromkeys([layers[0], layers[len(layers) // 2], layers[-1]]))
 
 
@@ -163,28 +145,32 @@ def _try(
     # Nothing but the passes can be made smaller here, so they get what the runs leave.
     bytes_left = None if memory.max_bytes is None else memory.max_bytes - bytes_held(trial.runs)
     expected = expected_of(model, trial, memory.most_rows or TRIAL)
-    _refuse_nan(trial, expected)
+    # A maximal edit may overflow in float16 and says nothing about the sweep.
+    for cell in (cell for cells in trial.cells.values() for cell in cells):
+        if bool(nan_rows(expected[cell.index].logits).any()):
+            raise not_a_distribution(cell, trial.runs[cell.runs[0]].prompt)
+    n_heads = Counter[str]()
+    for (act_name, _), act in trial.runs[0].acts.items():
+        n_heads[act_name] = max(n_heads[act_name], act.shape[1] if act.ndim > 2 else 0)
     receipt: Receipt = {
         "prompts": [one.prompt.id for one in prompts],
-        "layers": list(_some(settings.layers)),
+        "layers": list(_some(settings)),
         "maximal_effects": _check_effects(model, trial, expected),
         "unseen": [kind for kind, cells in trial.maximal.items() if not cells],
-        "heads": _heads(trial.runs[0]),
+        "heads": dict(n_heads),
         "tried": [],
     }
     for candidate in [version for one in asked for version in _versions(one)]:
         try:
             if no_cache is not None and candidate.needs_kv:
                 raise Refused(no_cache)
-            within = bounded(candidate, memory, bytes_left)
-            kinds = _check(model, trial, expected, within)
+            kinds = _check(model, trial, expected, bounded(candidate, memory, bytes_left))
         except Refused as reason:
-            if not getattr(candidate, "lift", False):
+            if not _lifts(candidate):
                 receipt["tried"].append({"executor": candidate.name, "refused": str(reason)})
         else:
             receipt["tried"].append({"executor": candidate.name, "kinds": kinds})
-            lift = bool(getattr(candidate, "lift", False))
-            return candidate, {"executor": candidate.name, "lift": lift, **receipt}
+            return candidate, {"executor": candidate.name, "lift": _lifts(candidate), **receipt}
     last = receipt["tried"][-1]
     advice = "; use executor='auto' or 'reference'" if forced and asked != [reference] else ""
     raise InputError(
@@ -193,9 +179,13 @@ def _try(
     )
 
 
+def _lifts(executor: Executor) -> bool:
+    return bool(getattr(executor, "lift", False))
+
+
 def _versions(executor: Executor) -> list[Executor]:
     """An executor, and itself without the step that not every architecture bears."""
-    if is_dataclass(executor) and getattr(executor, "lift", False):
+    if is_dataclass(executor) and _lifts(executor):
         return [executor, cast(Executor, replace(cast(Any, executor), lift=False))]
     return [executor]
 
@@ -208,29 +198,11 @@ def _check_other_length(model: TransformerBridge, prompt: Prepared, settings: Se
         record_full(model, ids, ids.shape[1], replace(settings, keep_kv=False))
 
 
-def _heads(run: Run) -> dict[str, int]:
-    """For every activation that was recorded, how many heads it has; 0 for none."""
-    found: dict[str, int] = {}
-    for (act_name, _), act in run.acts.items():
-        found[act_name] = max(found.get(act_name, 0), act.shape[1] if act.ndim > 2 else 0)
-    return found
-
-
-def _refuse_nan(trial: Trial, expected: Mapping[int, Seen]) -> None:
-    """Name a cell of the sweep whose logits are no distribution: no executor is to blame.
-
-    A maximal edit may overflow in float16 and says nothing about the sweep.
-    """
-    for cell in (cell for kind in trial.kinds for cell in trial.cells[kind]):
-        if bool(nan_rows(expected[cell.index].logits).any()):
-            raise not_a_distribution(cell, trial.runs[cell.runs[0]].prompt)
-
-
 def _recorded(
     model: TransformerBridge, prompts: Sequence[Prepared], settings: Settings, needs_kv: bool
 ) -> tuple[Trial, str | None]:
     """The cells to try, and why runs of this model hold no keys and values, if they do not."""
-    groups, some = grouped(prompts[0], settings.interventions), _some(settings.layers)
+    groups, some = grouped(prompts[0], settings.interventions), _some(settings)
 
     def made(keep_kv: bool) -> Trial:
         return make_trial(model, prompts, replace(settings, keep_kv=keep_kv), groups, some)
@@ -248,9 +220,7 @@ def _recorded(
             "the model does not keep keys and values for every layer, as linear attention and "
             f"recurrent states have none ({_line(error)})"
         )
-    if all(run.kv for run in trial.runs):
-        return trial, None
-    return trial, NO_CACHE
+    return trial, None if all(run.kv for run in trial.runs) else NO_CACHE
 
 
 def _line(error: Exception) -> str:
@@ -259,19 +229,10 @@ def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _apart(mine: Tensor, theirs: Tensor) -> float:
-    """The largest difference of logits, relative to the largest logit."""
-    return float((mine - theirs).abs().max() / theirs.abs().max())
-
-
 def _check_effects(
     model: TransformerBridge, trial: Trial, expected: Mapping[int, Seen]
 ) -> dict[str, float]:
-    """A maximal edit of every kind must reach the logits.
-
-    Raises:
-        InputError: one does not, so that every cell of that kind would be 0 by mistake.
-    """
+    """A maximal edit must reach the logits, else every cell of its kind would be 0 by mistake."""
     found: dict[str, float] = {}
     for kind, cells in trial.maximal.items():
         if not cells:
@@ -289,29 +250,33 @@ def _check_effects(
 def _check(
     model: TransformerBridge, trial: Trial, expected: Mapping[int, Seen], executor: Executor
 ) -> Receipt:
-    """What an executor gave for every kind of edit.
-
-    Raises:
-        Refused: it failed, moved a no-op, or differs from the reference.
-    """
+    """What an executor gave for every kind of edit; refused where it differs from the reference."""
     seen = _carried_out(model, trial, expected, executor)
-    dtype, tolerance = next(model.original_model.parameters()).dtype, tolerance_of(model)
-    rounding = largest(_apart(seen[i].logits, expected[i].logits) for i in expected)
+
+    def distance(cells: Sequence[Cell]) -> float:
+        return largest(abs(seen[c.index].effect - expected[c.index].effect) for c in cells)
+
+    tolerance = tolerance_of(model)
+    rounding = largest(
+        float((seen[i].logits - one.logits).abs().max() / one.logits.abs().max())
+        for i, one in expected.items()
+    )
+    dtype = next(model.original_model.parameters()).dtype
     if dtype == torch.float64 and rounding <= ROUNDED:
         tolerance = replace(SINGLE, no_op=tolerance.no_op)
-    kinds: Receipt = {}
     together = {cell.index for cell in trial.pair}
     null = largest(seen[i].null for i in seen.keys() - together)
     if not null <= tolerance.agree:
         raise Refused(f"its unedited pass is {null:.1e} in JS away from the clean run")
-    pair = max(_distance(seen, expected, trial.pair), largest(seen[i].null for i in together))
+    pair = max(distance(trial.pair), largest(seen[i].null for i in together))
     if not pair <= tolerance.agree:
         raise Refused(
             f"with two prompts in one pass it is {pair:.1e} in JS away from the reference"
         )
-    for kind in trial.kinds:
+    kinds: Receipt = {}
+    for kind in trial.cells:
         no_op = largest(seen[cell.index].effect for cell in trial.idle(kind))
-        apart = _distance(seen, expected, trial.edited(kind))
+        apart = distance(trial.edited(kind))
         if not no_op <= tolerance.no_op:
             raise Refused(f"a no-op of kind {kind!r} moves JS by {no_op:.1e}")
         if not apart <= tolerance.agree:
@@ -320,37 +285,28 @@ def _check(
     return kinds
 
 
-def _distance(
-    seen: Mapping[int, Seen], expected: Mapping[int, Seen], cells: Sequence[Cell]
-) -> float:
-    return largest(abs(seen[c.index].effect - expected[c.index].effect) for c in cells)
-
-
 def _carried_out(
     model: TransformerBridge, trial: Trial, expected: Mapping[int, Seen], executor: Executor
 ) -> dict[int, Seen]:
-    """All cells in one go, and those that can be taken from another run once more by themselves.
-
-    If that fails, kind by kind, to be able to say which it was.
-    """
+    """All cells in one go, and those that can be taken from another run once more by themselves."""
     if executor is reference:
-        return {**expected, **measure(model, trial.runs, trial.idle(*trial.kinds), reference)}
+        return {**expected, **measure(model, trial.runs, trial.idle(*trial.cells), reference)}
 
     def measured(*kinds: str) -> dict[int, Seen]:
         cells = [*trial.edited(*kinds), *trial.idle(*kinds), *trial.pair]
         seen = measure(model, trial.runs, cells, executor)
-        if getattr(executor, "lift", False):
+        if _lifts(executor):
             # Maximal edits begin early, and a pass with them in it takes no edit from a cache.
             lifted = [cell for cell in cells if any(one.prefix for one in cell.samples[0])]
             seen |= measure(model, trial.runs, lifted, executor) if lifted else {}
         return seen
 
     try:
-        return measured(*trial.kinds)
+        return measured(*trial.cells)
     except Exception as together:
         if is_out_of_memory(together):  # says nothing of the executor
             raise
-        for kind in trial.kinds:
+        for kind in trial.cells:  # to be able to say which it was
             try:
                 measured(kind)
             except Exception as error:

@@ -1,15 +1,11 @@
-"""Receipts: what preflight has seen on a model, kept in memory and in the user's cache.
-
-A receipt holds for a model in one state and for the kinds of edit that were tried; one that was
-made with more of them, or with a second prompt in the same pass, holds for less as well.
-"""
+"""Receipts: what preflight has seen on a model, kept in memory and in the user's cache."""
 
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -20,16 +16,16 @@ from typing import Any
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid.host.bridge import attention_of
 from knockgrid.host.demo import cache_folder
 from knockgrid.host.digests import weights_digest
-from knockgrid.host.models import attention_of
 from knockgrid.host.versions import version
 
 Receipt = dict[str, Any]
 MOST = 256
 """Receipts that the cache holds; older ones make room."""
 HOSTS = ("knockgrid", "torch", "transformers", "transformer_lens", "accelerate")
-_ANEW: ContextVar[bool] = ContextVar("anew", default=False)
+ANEW: ContextVar[bool] = ContextVar("anew", default=False)
 
 
 @dataclass(frozen=True)
@@ -42,15 +38,7 @@ class Asked:
     more: tuple[Any, ...]
 
     def holds_for(self, other: "Asked") -> bool:
-        """Whether what was asked then is enough for what is asked now.
-
-        Example:
-            >>> much = Asked({"knockout": 1, "patch z": 2}, 2, (0, 3), ())
-            >>> much.holds_for(Asked({"patch z": 1}, 1, (0, 3), ()))
-            True
-            >>> much.holds_for(Asked({"patch q": 1}, 1, (0, 3), ()))
-            False
-        """
+        """Whether what was tried then, with more kinds or another prompt perhaps, is enough now."""
         enough = all(self.kinds.get(kind, 0) >= n for kind, n in other.kinds.items())
         same = (self.layers, self.more) == (other.layers, other.more)
         return enough and same and self.prompts >= other.prompts
@@ -72,26 +60,18 @@ def state_of(model: TransformerBridge) -> tuple[Any, ...]:
 @contextmanager
 def anew() -> Iterator[None]:
     """Try every kind anew, whatever was kept."""
-    token = _ANEW.set(True)
+    token = ANEW.set(True)
     try:
         yield
     finally:
-        _ANEW.reset(token)
-
-
-def are_ignored() -> bool:
-    """Whether kept receipts are not asked at the moment."""
-    return _ANEW.get()
+        ANEW.reset(token)
 
 
 def kept(model: TransformerBridge, asked: Asked) -> Receipt | None:
-    """The receipt in the user's cache, with the date of its making as `kept`, or None.
-
-    One that is damaged is none.
-    """
+    """The receipt in the user's cache, with the date of its making as `kept`; None if damaged."""
     file = _file(model, asked)
     try:
-        found = {} if file is None or are_ignored() else json.loads(file.read_text("utf-8"))
+        found = {} if file is None else json.loads(file.read_text("utf-8"))
         text = json.dumps(found["receipt"])
         return {**found["receipt"], "kept": found["made"]} if found["sum"] == _sum(text) else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -104,7 +84,7 @@ def keep(model: TransformerBridge, asked: Asked, receipt: Receipt) -> None:
     if file is None:
         return
     made = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    try:
+    with suppress(OSError, TypeError, ValueError):
         receipt = json.loads(json.dumps(receipt))
         content = {"made": made, "sum": _sum(json.dumps(receipt)), "receipt": receipt}
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -115,8 +95,6 @@ def keep(model: TransformerBridge, asked: Asked, receipt: Receipt) -> None:
         every = sorted(file.parent.iterdir(), key=lambda one: one.stat().st_mtime)
         for old in every[:-MOST]:
             old.unlink(missing_ok=True)
-    except (OSError, TypeError, ValueError):
-        return
 
 
 def _file(model: TransformerBridge, asked: Asked) -> Path | None:

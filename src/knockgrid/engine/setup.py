@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,13 +15,8 @@ from knockgrid.edits.data import as_data
 from knockgrid.edits.intervention import Intervention, Statistics, check_names, listed
 from knockgrid.edits.layers import layer_list, layer_set
 from knockgrid.engine.answers import check_answers
-from knockgrid.engine.bounds import check_enough, need, prompts_at_once
-from knockgrid.engine.checks import (
-    check_edits,
-    check_free_run,
-    check_options,
-    check_places,
-)
+from knockgrid.engine.bounds import check_enough, need, prompts_at_once, spec_of
+from knockgrid.engine.checks import check_edits, check_free_run, check_options, check_places
 from knockgrid.engine.executors.executor import Executor
 from knockgrid.engine.executors.free_run import FreeRun
 from knockgrid.engine.memory import TRIAL, Memory, bytes_of, check_rows, until_it_fits
@@ -34,7 +30,6 @@ from knockgrid.host.versions import version
 from knockgrid.passes.prepared import Prepared, batches, default_bos, ids_of, prepare
 from knockgrid.passes.run import input_device, record
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.sources.source import Unavailable
 from knockgrid.spec import Spec
 from knockgrid.table.measures import as_metadata
 from knockgrid.table.table import LISTS
@@ -42,10 +37,10 @@ from knockgrid.table.table import LISTS
 PACKAGES = ("knockgrid", "transformer-lens", "transformers", "pandas")
 AT_MOST = 32
 """Prompts whose statistics are recorded at once."""
-SMALL = 48
-"""Tokens of the pass that finds the better number of threads: as many as a pass of cells has."""
-WORTH = 500
-"""Cells from which on it is worth to look for it."""
+SMALL, WORTH = 48, 500
+"""Tokens of the pass that finds the better number of threads (as many as a pass of cells has), and
+the cells from which on it is worth to look for it."""
+_LOOKS: "WeakKeyDictionary[TransformerBridge, Look]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +92,7 @@ class Setup(Checked):
     def batches(self) -> list[list[Prepared]]:
         """The prompts in parts of equal length, always the same ones for the same prompts.
 
-        What is computed together rounds together, so a sweep that is carried out in pieces must
-        not cut across these.
+        What is computed together rounds together, so no piece of a sweep cuts across these.
         """
         return list(batches(self.ready, at_most=self.spec.batch))
 
@@ -139,9 +133,6 @@ def check(
     """Check everything against the model, and take the statistics over the set.
 
     `set_level` is what an earlier part of the same sweep measured over the set.
-
-    Raises:
-        InputError: bad input, in one sentence.
     """
     check_ready(model)
     rows = listed(interventions)
@@ -155,8 +146,7 @@ def check(
     chosen = layer_list(spec.layers, n_layers(model))
     check_edits(model, rows, chosen)
     bos = default_bos(model, spec.prepend_bos)
-    given = [prompts] if isinstance(prompts, Prompt) else prompts
-    ready = prepare(model, given, bos, spec.n_tokens)
+    ready = prepare(model, prompts, bos, spec.n_tokens)
     check_answers(model.tokenizer, ready)
     check_places(ready, rows, spec.n_tokens)
     settings = settings_of(spec, rows, chosen, bos)
@@ -165,9 +155,18 @@ def check(
     threads = Threads(spec.threads, small_pass(model, ready, settings, memory), last)
     if set_level is not None:
         settings = replace(settings, **vars(set_level))
-    else:
-        with threads.at_work():
-            settings = measured(model, ready, settings, memory)
+        return Checked(model, spec, ready, settings, measures, memory, threads)
+    longest = max(ready, key=lambda one: len(one.tokens))
+
+    def at_once() -> int:
+        return prompts_at_once(memory, need(model, settings, [longest], False), AT_MOST)
+
+    with threads.at_work():
+        settings = until_it_fits(
+            lambda: with_statistics(model, ready, settings, at_once()),
+            lambda: memory.fewer_prompts(at_once()),
+            "prompts",
+        )
     return Checked(model, spec, ready, settings, measures, memory, threads)
 
 
@@ -196,11 +195,7 @@ def set_up(
     spec: Spec,
     set_level: SetLevel | None = None,
 ) -> Setup:
-    """Check a sweep, and try its executor on this model.
-
-    Raises:
-        InputError: bad input, in one sentence.
-    """
+    """Check a sweep, and try its executor on this model."""
     found = check(model, prompts, interventions, spec, set_level)
     settings, executor, memory = found.settings, spec.executor, found.memory
     with found.threads.at_work():
@@ -208,11 +203,14 @@ def set_up(
             check_free_run(settings.interventions, executor)
             settings = replace(settings, n_tokens=1)
             executor = FreeRun(cached=executor != "reference")
-        executor, receipt = tried(model, found.ready, settings, executor, memory)
+        executor, receipt = until_it_fits(
+            lambda: choose(model, found.ready, settings, executor, memory),
+            lambda: memory.fewer_rows(memory.most_rows or TRIAL),
+            "prompts of the trial",
+        )
     settings = replace(found.settings, keep_kv=executor.needs_kv)
     check_enough(model, found.ready, settings, memory)
-    made = {**vars(found), "settings": settings}
-    return Setup(**made, executor=executor, receipt=receipt)
+    return Setup(**{**vars(found), "settings": settings}, executor=executor, receipt=receipt)
 
 
 def small_pass(
@@ -228,62 +226,18 @@ def small_pass(
     return lambda: record(model, ids, measured=slice(-1, None), keep_kv=False)
 
 
-_LOOKS: "WeakKeyDictionary[TransformerBridge, Look]" = WeakKeyDictionary()
-
-
-def tried(
-    model: TransformerBridge,
-    ready: Sequence[Prepared],
-    settings: Settings,
-    executor: str | Executor,
-    memory: Memory,
-) -> tuple[Executor, dict[str, Any]]:
-    """The executor that a sweep runs on; it was tried in passes that fit."""
-    return until_it_fits(
-        lambda: choose(model, ready, settings, executor, memory),
-        lambda: memory.fewer_rows(memory.most_rows or TRIAL),
-        "prompts of the trial",
-    )
-
-
-def measured(
-    model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, memory: Memory
-) -> Settings:
-    """Settings with the statistics of the set, over as many prompts at once as fit."""
-
-    def at_once() -> int:
-        return prompts_at_once(memory, need(model, settings, [longest], False), AT_MOST)
-
-    longest = max(ready, key=lambda one: len(one.tokens))
-    return until_it_fits(
-        lambda: with_statistics(model, ready, settings, at_once()),
-        lambda: memory.fewer_prompts(at_once()),
-        "prompts",
-    )
-
-
 def with_statistics(
     model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, at_most: int = AT_MOST
 ) -> Settings:
     """Settings with the numbers that are taken over the whole prompt set, `at_most` at once."""
-    scales: set[str] = set()
-    for one in settings.interventions:
-        for prepared in ready if one.source is not None else ():
-            try:
-                spec = one.source.run(prepared.prompt) if one.source is not None else None
-            except Unavailable:
-                continue
-            if spec is not None and spec.scale:
-                scales.add(spec.scale_from)
-    sets = [
-        layer_set(one.window, layer, n_layers(model))
-        for one in settings.interventions
-        for layer in settings.layers
-    ]
+    specs = [spec_of(one, prepared) for one, prepared in product(settings.interventions, ready)]
+    scales = sorted({spec.scale_from for spec in specs if spec is not None and spec.scale})
+    pairs = product(settings.interventions, settings.layers)
+    sets = [layer_set(one.window, layer, n_layers(model)) for one, layer in pairs]
     inside = sorted({layer for layers in sets for layer in layers})
     return replace(
         settings,
-        sigma={scale: embedding_std(model, ready, scale) for scale in sorted(scales)},
+        sigma={scale: embedding_std(model, ready, scale) for scale in scales},
         statistics=site_statistics(model, ready, settings.interventions, inside, at_most),
     )
 

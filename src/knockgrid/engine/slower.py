@@ -22,10 +22,7 @@ ROWS = 8
 
 
 class FallbackWarning(UserWarning):
-    """A sweep runs on a slower executor than the user could expect, and why.
-
-    `plain` says it without what it costs.
-    """
+    """A sweep runs on a slower executor than expected; `plain` says why without what it costs."""
 
     plain = ""
 
@@ -56,8 +53,8 @@ def cost(
 ) -> Cost:
     """What a sweep costs without the staircase, from a cell and a few rows that are timed here.
 
-    `whole` says that every cell is a pass of its own; else all rows are there from the first block
-    on. The staircase's pass has half of the rows on average, so its suffixes count for nothing.
+    If not `whole`, a cell is a row from the first block on and no pass of its own. The staircase's
+    pass has half of the rows on average, so its suffixes count for nothing.
     """
     prompt = sorted(ready, key=lambda one: len(one.tokens))[len(ready) // 2]
     length = len(prompt.tokens) + settings.n_tokens - 1
@@ -88,20 +85,6 @@ def remedy(model: TransformerBridge, reasons: Sequence[str], own_hooks: bool) ->
     return "no version or option changes that; fewer layers or prompts take less"
 
 
-def consented(model: TransformerBridge, reasons: Sequence[str], spent: Cost) -> None:
-    """Refuse a long sweep that is slow because of the hosts' versions, unless it was asked for.
-
-    Raises:
-        InputError: it would take more than ten minutes.
-    """
-    if spent.seconds > ASKED_FROM and hosts_fault(model, reasons):
-        raise InputError(
-            f"the sweep would take {spent} on the reference executor: "
-            f"{remedy(model, reasons, own_hooks=False)}; or give executor='reference' "
-            "(--set executor=reference) to go on"
-        )
-
-
 def warn_slow(
     model: TransformerBridge,
     ready: Sequence[Prepared],
@@ -113,15 +96,18 @@ def warn_slow(
     """Say why a sweep runs on a slow executor, what that costs, and what would spare it.
 
     `reasons` concern the model as it is, `refused` maps an executor to what was found against it.
-
-    Raises:
-        InputError: it would take more than ten minutes for the hosts' versions alone.
+    A long sweep that is slow because of the hosts' versions is refused, unless it was asked for.
     """
-    spent = cost(model, ready, settings, whole=name == "reference")
-    consented(model, [*refused.values()], spent)
+    spent, found = cost(model, ready, settings, whole=name == "reference"), [*refused.values()]
+    way_out = remedy(model, found, bool(reasons))
+    if spent.seconds > ASKED_FROM and hosts_fault(model, found):
+        raise InputError(
+            f"the sweep would take {spent} on the reference executor: "
+            f"{remedy(model, found, own_hooks=False)}; or give executor='reference' "
+            "(--set executor=reference) to go on"
+        )
     against = [*reasons, *(f"{name}: {reason}" for name, reason in refused.items())]
     why = f"the sweep runs on the {name} executor ({'; '.join(against)})"
-    way_out = remedy(model, [*refused.values()], bool(reasons))
     said = FallbackWarning(f"{why} and takes {spent}; {way_out}")
     said.plain = f"{why}; {way_out}"
-    warnings.warn(said, stacklevel=7)
+    warnings.warn(said, stacklevel=6)

@@ -1,6 +1,7 @@
 """Set-level statistics: numbers taken over the whole prompt set before anything else is done."""
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from knockgrid.edits.intervention import Intervention, Statistics
 from knockgrid.host.bridge import d_vocab, hook_name
 from knockgrid.passes.prepared import Prepared, batches, ids_of
 from knockgrid.passes.run import input_device, record, run_hooked
-from knockgrid.prompts.positions import At, lacks, resolve
+from knockgrid.prompts.positions import lacks, resolve
 
 
 def embeddings(model: TransformerBridge, ids: Tensor) -> Tensor:
@@ -25,44 +26,25 @@ def embeddings(model: TransformerBridge, ids: Tensor) -> Tensor:
     return kept[0]
 
 
-def _subject_std(model: TransformerBridge, ready: Sequence[Prepared]) -> float:
-    parts = []
-    for batch in batches(ready):
-        acts = embeddings(model, ids_of(model, batch))
-        for i, one in enumerate(batch):
-            parts.append(acts[i, list(resolve(one.prompt, one.tokens, "subject"))])
-    return float(torch.cat(parts).double().std())
+def embedding_std(model: TransformerBridge, ready: Sequence[Prepared], scale_from: str) -> float:
+    """The standard deviation that a noise level counts in, where the noise is added.
 
-
-def _vocabulary_std(model: TransformerBridge, chunk: int = 4096) -> float:
+    It is over all entries of the subject tokens of the prompt set, or of the whole vocabulary.
+    """
+    if scale_from != "vocabulary":
+        parts = []
+        for batch in batches(ready):
+            acts = embeddings(model, ids_of(model, batch))
+            for i, one in enumerate(batch):
+                parts.append(acts[i, list(resolve(one.prompt, one.tokens, "subject"))])
+        return float(torch.cat(parts).double().std())
     count, total, squares = 0, 0.0, 0.0
-    for ids in torch.arange(d_vocab(model)).split(chunk):
+    for ids in torch.arange(d_vocab(model)).split(4096):
         acts = embeddings(model, ids[None].to(input_device(model))).double()
         count += acts.numel()
         total += float(acts.sum())
         squares += float(acts.square().sum())
     return float(((squares - total**2 / count) / (count - 1)) ** 0.5)
-
-
-def embedding_std(model: TransformerBridge, ready: Sequence[Prepared], scale_from: str) -> float:
-    """The standard deviation that a noise level counts in.
-
-    It is that of the activation at the point where the noise is added, over all entries of the
-    subject tokens of the prompt set, or of the whole vocabulary.
-    """
-    if scale_from == "vocabulary":
-        return _vocabulary_std(model)
-    return _subject_std(model, ready)
-
-
-def _wanted(interventions: Iterable[Intervention]) -> list[tuple[str, At]]:
-    wanted = [
-        site
-        for one in interventions
-        if one.source is not None and one.source.needs_statistics
-        for site in one.sites
-    ]
-    return list({(act_name, repr(at)): (act_name, at) for act_name, at in wanted}.values())
 
 
 def site_statistics(
@@ -74,33 +56,31 @@ def site_statistics(
 ) -> Statistics:
     """Mean vector and standard deviation at each site and position name that a source asks for.
 
-    All tokens of a place count equally, over all prompts. Sums are kept in float64. `at_most`
-    prompts are recorded at once.
+    All tokens of a place count equally, over all prompts. Sums are kept in float64.
     """
-    wanted = _wanted(interventions)
-    if not wanted:
-        return {}
+    wanted = {
+        (act_name, repr(at)): at
+        for one in interventions
+        if one.source is not None and one.source.needs_statistics
+        for act_name, at in one.sites
+    }
     sites = [(act_name, layer) for act_name, _ in wanted for layer in layers]
-    sums: dict[tuple[str, int, str], list[Tensor]] = {}
-    for batch in batches(ready, at_most=at_most):
+    sums: dict[tuple[str, int, str], tuple[Tensor, ...]] = {}
+    for batch in batches(ready, at_most=at_most) if sites else ():
         ids = ids_of(model, batch)
         seen = record(model, ids, measured=slice(-1, None), sites=sites, keep_kv=False)
-        for act_name, at in wanted:
-            for layer in layers:
-                acts = seen.acts[act_name, layer]
-                rows = [
-                    acts[i, list(resolve(one.prompt, one.tokens, at))]
-                    for i, one in enumerate(batch)
-                    if lacks(one.prompt, one.tokens, at) is None
-                ]
-                if rows:
-                    _add(sums.setdefault((act_name, layer, repr(at)), []), torch.cat(rows).double())
+        for ((act_name, name), at), layer in product(wanted.items(), layers):
+            acts, key = seen.acts[act_name, layer], (act_name, layer, name)
+            rows = [
+                acts[i, list(resolve(one.prompt, one.tokens, at))].double()
+                for i, one in enumerate(batch)
+                if lacks(one.prompt, one.tokens, at) is None
+            ]
+            if rows:
+                every = torch.cat(rows)
+                new = (torch.tensor(float(len(every))), every.sum(0), every.square().sum())
+                sums[key] = tuple(map(torch.add, sums[key], new)) if key in sums else new
     return {key: _finish(*parts) for key, parts in sums.items()}
-
-
-def _add(parts: list[Tensor], rows: Tensor) -> None:
-    new = [torch.tensor(float(rows.shape[0])), rows.sum(0), rows.square().sum()]
-    parts[:] = [a + b for a, b in zip(parts, new, strict=True)] if parts else new
 
 
 def _finish(count: Tensor, total: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:

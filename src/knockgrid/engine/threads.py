@@ -36,19 +36,8 @@ class Look:
 class Threads:
     """The threads of one sweep, out of one and all that torch has.
 
-    Args:
-        given: what the user fixed; None to measure.
-        small_pass: what is timed; None where measuring is not worth it.
-        last: the last look, which all sweeps of a model share.
-        clock: seconds of wall clock.
-
-    Example:
-        >>> threads = Threads(given=1)
-        >>> with threads.at_work():
-        ...     torch.get_num_threads()
-        1
-        >>> threads.describe()
-        {'given': 1, 'used': [1]}
+    `given` is what the user fixed, None to measure; `small_pass` is timed, None where that is not
+    worth it; all sweeps of a model share the `last` look.
     """
 
     given: int | None = None
@@ -67,8 +56,8 @@ class Threads:
     def at_work(self, cells: int = 0) -> Iterator[None]:
         """Compute with the better number of threads; what the user had set is back afterwards.
 
-        `cells` says how many cells, times their tokens, are computed meanwhile: if they took half
-        as long again as usual, the next work begins with another look.
+        If so many `cells`, times their tokens, take half as long again as usual, the next work
+        begins with another look.
         """
         before = n = torch.get_num_threads()
         try:

@@ -1,6 +1,6 @@
 """The most probable tokens of a distribution, as a run keeps them for its report."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -13,16 +13,7 @@ BLOCK = 96
 
 
 def top_tokens(logits: Float[Tensor, "*row d_vocab"], k: int) -> list[Top]:
-    """The `k` most probable tokens of every row, with their log-probabilities in nats.
-
-    Example:
-        >>> [(ids, logp)] = top_tokens(torch.tensor([[0.0, 2.0, 1.0]]).log_softmax(-1), 2)
-        >>> ids, [round(one, 3) for one in logp]
-        ([1, 2], [-0.408, -1.408])
-
-    Log-probabilities are float32 whatever the model's dtype. A vocabulary of fewer tokens gives
-    all of them.
-    """
+    """The `k` most probable tokens of every row, with float32 log-probabilities in nats."""
     rows = rearrange(logits.detach(), "... d_vocab -> (...) d_vocab")
     values, ids = _largest(rows, min(k, rows.shape[-1]))
     logp = values.float() - rows.float().logsumexp(-1, keepdim=True)
@@ -48,6 +39,6 @@ def _largest(rows: Float[Tensor, "row d_vocab"], k: int) -> tuple[Tensor, Tensor
     return best.values, torch.cat([places, rest], dim=-1).gather(-1, best.indices)
 
 
-def columns_of(top: Top) -> dict[str, Sequence]:
+def columns_of(top: Top) -> dict[str, list[Any]]:
     """The columns that keep them in a row of the table."""
     return {"top_tokens": top[0], "top_logp": top[1]}

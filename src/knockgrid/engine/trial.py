@@ -1,7 +1,10 @@
 """Trial: the cells that preflight carries out on a model before it is trusted with a sweep."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
+from itertools import count, product
 from typing import Any, final
 
 import torch
@@ -9,7 +12,6 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.edits.intervention import Cell, Intervention
-from knockgrid.edits.layers import layer_set
 from knockgrid.edits.patch import patch
 from knockgrid.engine.bind import Binder, check_spec, no_place, unseen_edge
 from knockgrid.engine.settings import Settings
@@ -54,11 +56,6 @@ class Trial:
     maximal: Mapping[str, Sequence[Cell]]
     pair: Sequence[Cell]
 
-    @property
-    def kinds(self) -> list[str]:
-        """The kinds of edit that are tried."""
-        return list(self.cells)
-
     def edited(self, *kinds: str) -> list[Cell]:
         """The cells of some kinds that change something."""
         return [cell for kind in kinds for cell in (*self.cells[kind], *self.maximal[kind])]
@@ -80,16 +77,14 @@ def grouped(prompt: Prepared, interventions: Sequence[Intervention]) -> Groups:
 
     groups: dict[str, list[Intervention]] = {}
     for one in interventions:
-        if not has_places(prompt, one):
-            continue
-        some = "" if one.heads is None else " (some heads)"
-        groups.setdefault(one.kind + some, []).append(one)
-    found: dict[str, Sequence[Intervention]] = {}
-    for kind, ones in groups.items():
-        ones = sorted(ones, key=start)
-        same = start(ones[0]) == start(ones[-1])
-        found[kind] = ones[:1] if same else [ones[0], ones[-1]]
-    return found
+        if has_places(prompt, one):
+            some = "" if one.heads is None else " (some heads)"
+            groups.setdefault(one.kind + some, []).append(one)
+    ordered = {kind: sorted(ones, key=start) for kind, ones in groups.items()}
+    return {
+        kind: ones[:1] if start(ones[0]) == start(ones[-1]) else [ones[0], ones[-1]]
+        for kind, ones in ordered.items()
+    }
 
 
 def first_position(prompt: Prepared, at: At) -> int:
@@ -107,32 +102,23 @@ def has_places(prompt: Prepared, one: Intervention) -> bool:
     return not any(lacks(prompt.prompt, prompt.tokens, at) for at in places)
 
 
-def first_complete(
+def trial_prompts(
     model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, at_most: int = 64
-) -> Prepared:
-    """The first prompt that every intervention has a source for, or the first one.
+) -> list[Prepared]:
+    """The first prompt that every intervention has a source for, and one to share its passes.
 
-    One that is longer than the model's attention window goes first, if there is one.
+    One that is longer than the model's attention window goes first; the second is as long.
     """
-    window = _window(model)
-    ordered = sorted(ready, key=lambda one: window is None or len(one.tokens) <= window)
-    return next((one for one in ordered[:at_most] if _complete(model, one, settings)), ordered[0])
-
-
-def partner_of(prompt: Prepared, ready: Sequence[Prepared]) -> Prepared | None:
-    """A prompt that may share a pass with this one: as long, and another text."""
-    ids = prompt.tokens.ids
-    others = (one for one in ready if len(one.tokens) == len(ids) and one.tokens.ids != ids)
-    return next(others, None)
-
-
-def _window(model: TransformerBridge) -> int | None:
     config = getattr(model.original_model, "config", None)
-    for name in ("sliding_window", "window_size", "attention_chunk_size"):
-        value = getattr(config, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return None
+    names = ("sliding_window", "window_size", "attention_chunk_size")
+    values = [getattr(config, name, None) for name in names]
+    window = next((n for n in values if isinstance(n, int) and n > 0), None)
+    ordered = sorted(ready, key=lambda one: window is None or len(one.tokens) <= window)
+    complete = (one for one in ordered[:at_most] if _complete(model, one, settings))
+    prompt = next(complete, ordered[0])
+    ids = prompt.tokens.ids
+    others = [one for one in ready if len(one.tokens) == len(ids) and one.tokens.ids != ids]
+    return [prompt, *others[:1]]
 
 
 def _complete(model: TransformerBridge, one: Prepared, settings: Settings) -> bool:
@@ -144,22 +130,13 @@ def _complete(model: TransformerBridge, one: Prepared, settings: Settings) -> bo
     try:
         for each in settings.interventions:
             spec = None if each.source is None else each.source.run(one.prompt)
-            if spec is not None:
-                check_spec(model, run, spec, settings)
+            check_spec(model, run, spec, settings)
     except Unavailable:
         return False
     return True
 
 
-def _has_sites(model: TransformerBridge, one: Intervention, layer: int) -> bool:
-    if one.edges is not None:
-        return has_hook(model, "attn_scores", layer)
-    inside = layer_set(one.window, layer, n_layers(model))
-    return all(has_hook(model, name, at) for at in inside for name, _ in one.sites)
-
-
 def _cells(
-    model: TransformerBridge,
     binder: Binder,
     one: Intervention,
     layers: Sequence[int],
@@ -167,11 +144,16 @@ def _cells(
     index: int = 0,
 ) -> list[Cell]:
     """The cells of an intervention on one prompt that mean something."""
+    model, run = binder.model, binder.clean[index]
+    names = [name for name, _ in one.sites]
     found = []
-    for layer in layers:
-        if no_place(binder.clean[index], one) is None and _has_sites(model, one, layer):
+    for layer in layers if no_place(run, one) is None else ():
+        inside, needed = binder.layers(one, layer), names
+        if one.edges is not None:
+            inside, needed = (layer,), ["attn_scores"]
+        if all(has_hook(model, name, at) for at in inside for name in needed):
             cell = binder.cell(next(numbers), index, one, layer)
-            if cell is not None and unseen_edge(binder.clean[index], cell) is None:
+            if cell is not None and unseen_edge(run, cell) is None:
                 found.append(cell)
     return found
 
@@ -186,9 +168,9 @@ def _shared(prompts: Sequence[Prepared]) -> list[Intervention]:
 
 
 def _strong(one: Intervention, layers: int) -> Intervention:
-    """The same kind of edit, as strong as it gets, for one layer at a time.
+    """The same kind of edit, as strong as it gets, for one layer at a time, at the last token too.
 
-    It also reaches the last position: an edit elsewhere in the last layer is lost by right.
+    An edit elsewhere in the last layer is lost by right.
     """
     changes: dict[str, Any] = {"window": 1, "name": f"maximal {one.name}"}
     if one.alpha is not None:
@@ -221,10 +203,7 @@ def make_trial(
     groups: Groups,
     layers: Sequence[int],
 ) -> Trial:
-    """Record a prompt and bind the cells to be tried, those of a sweep at some of its layers.
-
-    A second prompt is there to share a pass with the first.
-    """
+    """Record one or two prompts and bind the cells to be tried, at some layers of a sweep."""
     total = n_layers(model)
     itself, shared = Donor(prompts[0].prompt), _shared(prompts)
     forms = {kind: [_forms(one, itself, total) for one in ones] for kind, ones in groups.items()}
@@ -233,50 +212,41 @@ def make_trial(
     ]
     everywhere = replace(settings, layers=tuple(range(total)))
     recorded = replace(everywhere, interventions=every + shared, direction="noising")
-    binder = Binder.of(model, prompts, recorded)
-    restored = _restoring(binder)
-    numbers = iter(range(10**9))
+    binders = [Binder.of(model, prompts, recorded)]
+    if settings.direction == "denoising":
+        binders.append(_restoring(binders[0]))
+    numbers = count()
     cells: dict[str, list[Cell]] = {kind: [] for kind in groups}
     no_ops: dict[str, list[Cell]] = {kind: [] for kind in groups}
     maximal: dict[str, list[Cell]] = {kind: [] for kind in groups}
     for kind, threes in forms.items():
         for ones, idle, strong in threes:
-            for one in ones:
-                cells[kind] += _cells(model, binder, one, layers, numbers)
-                if settings.direction == "denoising":
-                    cells[kind] += _cells(model, restored, one, layers, numbers)
-            no_ops[kind] += _cells(model, binder, idle, layers, numbers)
-            maximal[kind] += _merged(model, binder, strong, numbers)
+            for one, binder in product(ones, binders):
+                cells[kind] += _cells(binder, one, layers, numbers)
+            no_ops[kind] += _cells(binders[0], idle, layers, numbers)
+            maximal[kind] += _merged(binders[0], strong, numbers)
     pair = [
         cell
-        for one in shared
-        for index in range(len(prompts))
-        for cell in _cells(model, binder, one, [total // 2], numbers, index)
+        for one, index in product(shared, range(len(prompts)))
+        for cell in _cells(binders[0], one, [total // 2], numbers, index)
     ]
-    return Trial(binder.runs, cells, no_ops, maximal, pair)
+    return Trial(binders[0].runs, cells, no_ops, maximal, pair)
 
 
 def _restoring(binder: Binder) -> Binder:
     """Binds the same edits in the other direction, into the corrupted runs of the same trial."""
-    settings = replace(binder.settings, interventions=[], direction="denoising")
-    other = Binder(binder.model, binder.clean, settings)
-    other.runs, other.specs = binder.runs, binder.specs
-    other.sources, other._recorded = binder.sources, binder._recorded
+    other = copy(binder)
+    other.settings = replace(binder.settings, interventions=[], direction="denoising")
     return other
 
 
-def _merged(
-    model: TransformerBridge, binder: Binder, strong: Intervention, numbers: Iterator[int]
-) -> list[Cell]:
+def _merged(binder: Binder, strong: Intervention, numbers: Iterator[int]) -> list[Cell]:
     """One cell with the edits of all layers; none for an edit that names no heads at all."""
-    if strong.heads == ():
-        return []
     parts: list[Cell] = []
-    for layer in range(n_layers(model)):
-        try:
-            parts += _cells(model, binder, strong, [layer], numbers)
-        except InputError:  # at this layer it would leave a position nothing to attend to
-            continue
+    for layer in range(n_layers(binder.model)) if strong.heads != () else ():
+        # Where a layer would leave a position nothing to attend to, it has no part in it.
+        with suppress(InputError):
+            parts += _cells(binder, strong, [layer], numbers)
     if not parts:
         return []
     layers = tuple(layer for cell in parts for layer in cell.layers)

@@ -9,8 +9,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.edits.layers import layer_list
 from knockgrid.evidence.label_curves import exact, labelled_prompts, recorded, row, table_of
-from knockgrid.host.act_names import act_name_of
 from knockgrid.host.bridge import check_ready, load, n_layers
+from knockgrid.host.hooks import act_name_of
 from knockgrid.passes.prepared import default_bos, prepare
 from knockgrid.prompts.prompt import Prompt
 

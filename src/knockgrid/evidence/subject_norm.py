@@ -8,7 +8,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.errors import InputError
 from knockgrid.evidence.label_curves import Acts, curves, exact
-from knockgrid.host.act_names import act_name_of
+from knockgrid.host.hooks import act_name_of
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.table.table import KEY, metadata_of
 

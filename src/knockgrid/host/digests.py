@@ -26,8 +26,8 @@ def _cached(owner: Any, state: Any, compute: Callable[[Any], str]) -> str:
 def weights_state(model: TransformerBridge) -> tuple[Any, ...]:
     """What changes with the weights: their addresses, their write counts, a few of their values.
 
-    PyTorch does not count a write through `.data`, hence the values; they lie an odd number apart,
-    so that no single column of a matrix has them all.
+    PyTorch does not count a write through `.data`; the values lie an odd number apart, so that no
+    single column of a matrix has them all.
     """
     whole = model.original_model
     few: dict[Any, list[torch.Tensor]] = {}
@@ -43,8 +43,8 @@ def weights_state(model: TransformerBridge) -> tuple[Any, ...]:
 def weights_digest(model: TransformerBridge) -> str:
     """A digest of name, shape and evenly spaced values of every parameter.
 
-    It tells two models apart, a fine-tuned one from its base too, without reading every weight; a
-    change of single weights between the samples escapes it.
+    It tells a fine-tuned model from its base, without reading every weight; a change of single
+    weights between the samples escapes it.
     """
     return _cached(model, weights_state(model), _weights_digest)
 
@@ -60,9 +60,9 @@ def _weights_digest(model: TransformerBridge, samples: int = 1024) -> str:
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """A digest of a fast tokenizer: its vocabulary, merges and rules.
+    """A digest of a fast tokenizer: its vocabulary, merges and rules, but no padding or truncation.
 
-    Padding and truncation are no part of it: TransformerLens sets both in many calls.
+    TransformerLens sets those in many calls.
     """
     backend = tokenizer.backend_tokenizer
     parts = ("normalizer", "pre_tokenizer", "post_processor", "decoder")

@@ -1,5 +1,6 @@
 """Hook points of a bridge: their names, which of them are off, and whose a hook is."""
 
+import re
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -9,15 +10,34 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.utilities import get_act_name
 
+from knockgrid.errors import InputError, shown
+
 
 def full_name(act_name: str, layer: int | None = None) -> str:
-    """The hook name of a TransformerLens short name.
-
-    Example:
-        >>> full_name("resid_pre", 3)
-        'blocks.3.hook_resid_pre'
-    """
+    """The hook name of a TransformerLens short name, `blocks.3.hook_resid_pre` of resid_pre."""
     return get_act_name(act_name, layer)
+
+
+def act_name_of(given: object) -> str:
+    """The short name of an activation, also from the name of its hook: z from attn.hook_z."""
+    if not isinstance(given, str) or not given:
+        raise InputError(f"activation is {shown(given)}; give a name such as 'resid_post' or 'z'")
+    layer, rest = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.*)", given, re.DOTALL).groups()  # type: ignore[union-attr]
+    short = rest.rpartition("hook_")[2]
+    numbered = re.match(r"([a-z]+)(\d+)", short)
+    if layer is None and numbered is not None:
+        short, layer = numbered.groups()
+    elif short != rest and full_name(short, 0) != f"blocks.0.{rest}":
+        raise InputError(
+            f"activation {shown(given)} has no short name, so it cannot be edited; write one such "
+            "as 'resid_pre', 'resid_mid', 'resid_post', 'attn_out', 'mlp_out', 'z', 'post'"
+        )
+    if layer is not None:
+        raise InputError(
+            f"activation {shown(given)} names a layer; write {short!r}, and layers=[{layer}] where "
+            "the layers are chosen"
+        )
+    return short
 
 
 _POINTS: "WeakKeyDictionary[TransformerBridge, tuple[bool, dict[str, str]]]" = WeakKeyDictionary()
@@ -55,8 +75,8 @@ def user_hooks(model: TransformerBridge) -> list[str]:
         for name, part in model.original_model.named_modules()
         if not isinstance(part, HookPoint) and carries_own(part)
     }
-    everywhere = {"every module"} if any(map(_is_own, _global_hooks())) else set[str]()
-    return sorted(named | modules | everywhere)
+    everywhere = [h for k in HOOKS for h in getattr(every_module, f"_global_{k}", {}).values()]
+    return sorted({*named, *modules, *(["every module"] if any(map(_is_own, everywhere)) else [])})
 
 
 HOOKS = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
@@ -65,10 +85,6 @@ HOOKS = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_h
 def carries_own(part: Module) -> bool:
     """Whether a module has a PyTorch hook of the user's own."""
     return any(_is_own(hook) for kind in HOOKS for hook in getattr(part, f"_{kind}").values())
-
-
-def _global_hooks() -> list[Any]:
-    return [h for kind in HOOKS for h in getattr(every_module, f"_global_{kind}", {}).values()]
 
 
 def _is_own(hook: Any) -> bool:
@@ -82,6 +98,5 @@ def _wired(handle: Any) -> bool:
 
 
 def _origin(hook: Any) -> str:
-    """The package that a hook comes from."""
     hook = getattr(hook, "func", hook)  # of a partial
     return str(getattr(hook, "__module__", "")).split(".")[0]

@@ -26,16 +26,14 @@ def modules_of(model: TransformerBridge) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for label, points in POINTS.items():
-        for act_name, end in points:
-            if all(_is(model, act_name, layer, end) for layer in range(n_layers(model))):
-                found.setdefault(label, act_name)
+        for name, end in points:
+            if all(
+                has_hook(model, name, at)
+                and (not end or hook_name(model, name, at) == f"blocks.{at}.{end}")
+                for at in range(n_layers(model))
+            ):
+                found.setdefault(label, name)
     return found
-
-
-def _is(model: TransformerBridge, act_name: str, layer: int, end: str) -> bool:
-    if not has_hook(model, act_name, layer):
-        return False
-    return not end or hook_name(model, act_name, layer) == f"blocks.{layer}.{end}"
 
 
 def module_acts(model: TransformerBridge, modules: "list[str] | None") -> dict[str, str]:

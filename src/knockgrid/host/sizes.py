@@ -9,18 +9,10 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.host.bridge import d_vocab
 
-SCORES = ("attn_scores", "pattern")
-
 
 @dataclass(frozen=True)
 class Sizes:
-    """The dimensions of a decoder; `itemsize` is the bytes of one number.
-
-    Example:
-        >>> sizes = Sizes(32, 4096, 32, 32, 128, 11008, 32000, 2)
-        >>> sizes.cache(1) / 2**10  # KiB of keys and values per token
-        512.0
-    """
+    """The dimensions of a decoder; `itemsize` is the bytes of one number."""
 
     n_layers: int
     d_model: int
@@ -34,9 +26,8 @@ class Sizes:
     def row(self, length: int, suffix: int, n_tokens: int) -> int:
         """An upper estimate of the bytes that one row needs while a pass is in one block.
 
-        Residual, normed input, q, k, v, mixed heads and the gated MLP per suffix token; scores and
-        pattern per head; gathered keys and values of the whole length, once more for grouped heads;
-        logits and their float32 copy at the measured tokens.
+        Residual, normed input, q, k, v, mixed heads and MLP per suffix token; scores and pattern;
+        gathered keys and values of the whole length; logits and their float32 copy.
         """
         wide = self.n_heads * self.d_head
         per_token = 6 * self.d_model + 4 * wide + 4 * self.d_mlp
@@ -55,7 +46,7 @@ class Sizes:
             **dict.fromkeys(("q", "z"), self.n_heads * self.d_head),
             **dict.fromkeys(("k", "v"), self.n_kv_heads * self.d_head),
             **dict.fromkeys(("pre", "post", "pre_linear", "mlp_pre", "mlp_post"), self.d_mlp),
-            **dict.fromkeys(SCORES, self.n_heads * length),
+            **dict.fromkeys(("attn_scores", "pattern"), self.n_heads * length),
             "result": self.n_heads * self.d_model,
         }.get(name, self.d_model)
         return length * width * self.itemsize
@@ -88,6 +79,15 @@ def sizes_of(model: TransformerBridge) -> Sizes:
     """The sizes of a loaded model."""
     dtype = next(model.original_model.parameters()).dtype
     return sizes_in(model.cfg, d_vocab(model), dtype)
+
+
+def lens_config(config: Any) -> Any:
+    """The sizes of a `transformers` configuration under TransformerLens's names."""
+    from transformer_lens.model_bridge.sources.transformers import (
+        map_default_transformer_lens_config,
+    )
+
+    return map_default_transformer_lens_config(config)
 
 
 def sizes_in(cfg: Any, d_vocab: int, dtype: torch.dtype) -> Sizes:

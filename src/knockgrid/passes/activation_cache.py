@@ -37,23 +37,22 @@ def to_activation_cache(run: Run, model: TransformerBridge) -> ActivationCache:
         >>> bool((again["resid_post", 3] == cache["resid_post", 3]).all())
         True
 
-    Each has every name that the bridge gives it (`blocks.3.hook_resid_post`, `blocks.3.hook_out`),
-    those of `run_with_cache` among them; the token ids are `embed.hook_in`. Tensors are views, so
-    nothing is copied; a Run holds no gradients.
+    Each has every name that the bridge gives it (`blocks.3.hook_resid_post`, `blocks.3.hook_out`);
+    the token ids are `embed.hook_in`. Tensors are views, so nothing is copied; a Run holds no
+    gradients.
 
     Raises:
         InputError: not a Run.
 
     Limit: a cache has no place for the keys and values, noise, visible edges and logits of a Run.
     """
-    _check("run", run, Run)
+    _check_types(run=(run, Run))
     names: dict[str, list[str]] = {}
     for name, canonical in points(model).items():
         names.setdefault(canonical, []).append(name)
     acts: dict[str, Tensor] = {IDS: run.ids[None]}
     for site, act in run.acts.items():
-        canonical = hook_name(model, *site)
-        acts |= dict.fromkeys([full_name(*site), *names[canonical]], act[None])
+        acts |= dict.fromkeys([full_name(*site), *names[hook_name(model, *site)]], act[None])
     return ActivationCache(acts, model)
 
 
@@ -81,76 +80,57 @@ def from_activation_cache(
         cache: activations of all positions, with or without a batch dimension.
         logits: `[batch, pos, d_vocab]`, or `[pos, d_vocab]` for a cache without a batch; of all
             positions, or of the measured ones, from the last token of the prompt on.
-        prompt: the text of that row; its tokens show whether BOS comes first.
+        prompt: the text of that row; what follows it is its continuation.
         model: the bridge that the cache comes from.
         row: the row of the batch.
         ids: token ids `[pos]` of that row, where the cache does not hold them (`embed.hook_in`).
-
-    What follows the prompt is its continuation, as where several tokens are measured.
 
     Raises:
         InputError: tokens that are not the prompt's, too few logits, no such row, a padded row, or
             arguments of the wrong type.
 
     Limits: where the padding token also ends a text, a single one counts as the end. A cache does
-    not hold keys and values as attention takes them, so the Run has none, and only executors
-    without `needs_kv` (`reference`) run on it.
+    not hold keys and values as attention takes them, so only executors without `needs_kv`
+    (`reference`) run on the Run.
     """
-    _check("cache", cache, ActivationCache)
-    _check("logits", logits, Tensor)
-    _check("prompt", prompt, Prompt)
+    _check_types(cache=(cache, ActivationCache), logits=(logits, Tensor), prompt=(prompt, Prompt))
     batched = cache.has_batch_dim
-    found = _logits(logits, row, batched)
+    if logits.ndim != 2 + batched:
+        shape = "[batch, pos, d_vocab]" if batched else "[pos, d_vocab]"
+        raise InputError(f"logits have shape {tuple(logits.shape)}; for this cache give {shape}")
+    found = _row(logits, row, batched, "logits")
     if ids is None and IDS in cache.cache_dict:
         ids = _row(cache.cache_dict[IDS], row, batched, IDS)
     tokens = _tokens(prompt, model, ids, len(found))
     whole = torch.tensor(tokens.ids) if ids is None else ids.detach().cpu()
-    behind = whole[len(tokens) :]
-    _check_padding(prompt, model, behind)
-    _check_length(len(found), len(whole), len(behind))
+    behind = whole[len(tokens) :].tolist()
+    pad, end = (getattr(model.tokenizer, f"{name}_token_id", None) for name in ("pad", "eos"))
+    padding = len(behind) - next((i for i in range(len(behind), 0, -1) if behind[i - 1] != pad), 0)
+    if padding > (pad == end):  # more would count as the model's own words
+        raise InputError(
+            f"after prompt {prompt.id!r} there are {padding} tokens of padding; run it alone, or "
+            "with prompts of as many tokens"
+        )
+    if len(found) not in (len(whole), len(behind) + 1):
+        raise InputError(
+            f"there are logits of {len(found)} positions for {len(whole)} tokens; give those of "
+            f"all, or of the {len(behind) + 1} from the prompt's last token on"
+        )
     acts = {
         site: _row(cache.cache_dict[name], row, batched, name)
         for name, site in _sites(cache, model)
     }
-    valid = count_valid(model, behind[None])[0]
-    end = getattr(model.tokenizer, "eos_token_id", None)
-    output = [token for token in behind.tolist()[:valid] if token != end]
+    valid = count_valid(model, whole[None, len(tokens) :])[0]
+    output = [token for token in behind[:valid] if token != end]
     named = answer_positions(model.tokenizer, prompt, output, len(tokens))
     measured = found[-len(behind) - 1 :]
     return Run(prompt, tokens, whole.to(found.device), acts, (), measured, valid, named=named)
 
 
-def _logits(logits: Tensor, row: int, batched: bool) -> Tensor:
-    if logits.ndim != 2 + batched:
-        shape = "[batch, pos, d_vocab]" if batched else "[pos, d_vocab]"
-        raise InputError(f"logits have shape {tuple(logits.shape)}; for this cache give {shape}")
-    return _row(logits, row, batched, "logits")
-
-
-def _check_length(n_logits: int, n_tokens: int, n_behind: int) -> None:
-    if n_logits not in (n_tokens, n_behind + 1):
-        raise InputError(
-            f"there are logits of {n_logits} positions for {n_tokens} tokens; give those of all, "
-            f"or of the {n_behind + 1} from the prompt's last token on"
-        )
-
-
-def _check(name: str, given: object, kind: type) -> None:
-    if not isinstance(given, kind):
-        raise InputError(f"{name} is a {type(given).__name__}; give one of {kind.__name__}")
-
-
-def _check_padding(prompt: Prompt, model: TransformerBridge, behind: Tensor) -> None:
-    """Refuse padding, which would count as the model's own words."""
-    pad = getattr(model.tokenizer, "pad_token_id", None)
-    ends = pad == getattr(model.tokenizer, "eos_token_id", None)
-    ids = behind.tolist()
-    padding = len(ids) - next((i for i in range(len(ids), 0, -1) if ids[i - 1] != pad), 0)
-    if padding > (1 if ends else 0):
-        raise InputError(
-            f"after prompt {prompt.id!r} there are {padding} tokens of padding; run it alone, or "
-            "with prompts of as many tokens"
-        )
+def _check_types(**given: tuple[object, type]) -> None:
+    for name, (value, kind) in given.items():
+        if not isinstance(value, kind):
+            raise InputError(f"{name} is a {type(value).__name__}; give one of {kind.__name__}")
 
 
 def _row(given: Tensor, row: int, batched: bool, name: str) -> Tensor:
@@ -167,9 +147,7 @@ def _row(given: Tensor, row: int, batched: bool, name: str) -> Tensor:
 def _tokens(prompt: Prompt, model: TransformerBridge, ids: Tensor | None, n: int) -> Tokens:
     """The prompt's tokens with or without BOS, whichever the ids, or n positions, begin with."""
     bos = getattr(model.tokenizer, "bos_token_id", None) is not None
-    ways = [
-        tokenize(prompt.text, model.tokenizer, way) for way in ((True, False) if bos else (False,))
-    ]
+    ways = [tokenize(prompt.text, model.tokenizer, way) for way in (True, False)[not bos :]]
     for tokens in ways:
         if len(tokens) == n if ids is None else tuple(ids.tolist()[: len(tokens)]) == tokens.ids:
             return tokens
@@ -193,9 +171,7 @@ def _sites(cache: ActivationCache, model: TransformerBridge) -> Iterator[tuple[s
     canonical = points(model)
     named = {canonical.get(name, name) for name in cache.cache_dict if name in short}
     for name in cache.cache_dict:
-        if name == IDS:
-            continue
         if name in short:
             yield name, short[name]
-        elif canonical.get(name, name) not in named:
+        elif name != IDS and canonical.get(name, name) not in named:
             yield name, (name, None)

@@ -20,19 +20,14 @@ FROM_END = re.compile(r"-[1-9]\d*")
 
 
 def is_answer_position(at: At) -> bool:
-    """Whether a name stands for a place in the answer.
-
-    Example:
-        >>> [is_answer_position(at) for at in ("first_answer", "-1", -1, "subject")]
-        [True, True, False, False]
-    """
+    """Whether a name stands for a place in the answer; -1 as a number does not."""
     return isinstance(at, str) and (at in NAMES or FROM_END.fullmatch(at) is not None)
 
 
 def shortest_span(tokenizer: Any, output: Sequence[int], answers: Sequence[str]) -> range | None:
     """The fewest output tokens that hold the first mention of an answer, as whole words.
 
-    In any case of letters. None where the output holds none of the answers: nothing is guessed.
+    In any case of letters; None where the output holds none of the answers.
     """
     said = tokenizer.decode(output)
     patterns = [rf"(?<!\w){re.escape(answer)}(?!\w)" for answer in answers if answer]
@@ -51,10 +46,7 @@ def shortest_span(tokenizer: Any, output: Sequence[int], answers: Sequence[str])
 def answer_positions(
     tokenizer: Any, prompt: Prompt, output: Sequence[int], n_prompt: int
 ) -> dict[str, int]:
-    """Every answer position that a prompt and its output have, by name.
-
-    `output` holds the tokens of the clean continuation that belong to the answer.
-    """
+    """Every answer position that a prompt and its answer, the tokens `output`, have, by name."""
     found = {"last_q": n_prompt - 1, "first_answer": n_prompt, "second_answer": n_prompt + 1}
     total = n_prompt + len(output)
     span = shortest_span(tokenizer, output, prompt.answers) if prompt.answers else None
@@ -67,11 +59,7 @@ def answer_positions(
 
 
 def positions_in(run: Run, at: At) -> tuple[int, ...]:
-    """Positions of a place in a run, its continuation included.
-
-    Raises:
-        InputError: a place that the run does not have; ask `absent` first.
-    """
+    """Positions of a place in a run, its continuation included."""
     if not isinstance(at, str | int):
         return tuple(sorted({p for one in at for p in positions_in(run, one)}))
     if is_answer_position(at):

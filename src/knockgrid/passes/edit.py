@@ -23,10 +23,10 @@ class Edit:
     `pos` are the positions written (the query positions for `attn_scores`), `src_pos` the key
     positions there. `value` is `[pos, ...]`; without one, an attention score is blocked, that is
     set to the smallest number of its dtype, so that the softmax shares its weight among the rest.
-    `from_row` takes the value from a different row of the same cell instead (an edge patch computes
-    its attention in a second row). `cached` is the same value as the K/V cache holds it, after
-    the rotary embedding; an `optional` edit leaves positions before the pass to that cache.
-    `prefix` is the run whose keys and values these positions and all before them have from here on.
+    `from_row` takes the value from a different row of the same cell (an edge patch computes its
+    attention in a second row). `cached` is the same value as the K/V cache holds it, after the
+    rotary embedding; an `optional` edit leaves positions before the pass to that cache. `prefix` is
+    the run whose keys and values these positions and all before them have from here on.
     """
 
     act_name: str
@@ -66,12 +66,7 @@ class Placed:
 def taken(activation: Tensor, at: Sequence[int], dim: int = 0) -> Tensor:
     """Entries of one dimension, by slices.
 
-    Example:
-        >>> import torch
-        >>> taken(torch.arange(6), [1, 2, 4]).tolist()
-        [1, 2, 4]
-
-    Indexing with a list would make an index tensor and move it to the device for every cell.
+    A list would make an index tensor and move it to the device for every cell.
     """
     runs: list[list[int]] = []
     for i in at:
@@ -86,12 +81,6 @@ def taken(activation: Tensor, at: Sequence[int], dim: int = 0) -> Tensor:
 def formula(activation: Tensor, value: Tensor, alpha: float = 1.0, add: bool = False) -> Tensor:
     """What an edited entry becomes: the value, a share `alpha` of the way to it, or a sum.
 
-    Example:
-        >>> import torch
-        >>> old, new = torch.tensor([1.0, 1.0]), torch.tensor([3.0, 5.0])
-        >>> formula(old, new), formula(old, new, alpha=0.5), formula(old, new, add=True)
-        (tensor([3., 5.]), tensor([2., 3.]), tensor([4., 6.]))
-
     At alpha = 1 the value itself comes out, bit for bit, not `old + (new - old)`.
     """
     value = value.to(activation.device, activation.dtype)
@@ -100,31 +89,23 @@ def formula(activation: Tensor, value: Tensor, alpha: float = 1.0, add: bool = F
     return value if alpha == 1.0 else activation + alpha * (value - activation)
 
 
-def _slots(placed: Placed) -> list[tuple[int, ...]]:
-    """(row, pos[, head]) of every entry an edit with a value writes, in the value's order."""
+def _slots(placed: Placed, form: str) -> list[tuple[int, ...]]:
+    """(row, pos[, head]) of every entry an edit writes, in the value's order.
+
+    Those of blocked scores are (row, query, key[, head]); behind those that an edit copies into is
+    the row that it copies from.
+    """
     edit, row = placed.edit, placed.row + placed.edit.row
-    inside = [(row, pos - placed.start) for pos in edit.pos if placed.holds(pos)]
-    return _by_head(inside, edit)
-
-
-def _edges(placed: Placed) -> list[tuple[int, ...]]:
-    """(row, query, key[, head]) of every attention score an edit blocks."""
-    edit, row = placed.edit, placed.row + placed.edit.row
-    queries = [q for q in edit.pos if placed.holds(q)]
-    pairs = [(row, q - placed.start, k) for q in queries for k in edit.src_pos or () if k <= q]
-    return _by_head(pairs, edit)
-
-
-def _copies(placed: Placed) -> list[tuple[int, ...]]:
-    """The entries that an edit copies into, each with the row that it copies from behind it."""
-    by = (placed.edit.from_row or 0) - placed.edit.row
-    return [(*slot, slot[0] + by) for slot in _slots(placed)]
-
-
-def _by_head(slots: Sequence[tuple[int, ...]], edit: Edit) -> list[tuple[int, ...]]:
-    if edit.heads is None:
-        return list(slots)
-    return [(*slot, head) for slot in slots for head in edit.heads]
+    inside = [pos for pos in edit.pos if placed.holds(pos)]
+    slots: list[tuple[int, ...]] = [(row, pos - placed.start) for pos in inside]
+    if form == "block":
+        keys = edit.src_pos or ()
+        slots = [(row, pos - placed.start, key) for pos in inside for key in keys if key <= pos]
+    if edit.heads is not None:
+        slots = [(*slot, head) for slot in slots for head in edit.heads]
+    if form == "copy":
+        slots = [(*slot, placed.row + (edit.from_row or 0)) for slot in slots]
+    return slots
 
 
 def _value(placed: Placed) -> Tensor:
@@ -133,19 +114,23 @@ def _value(placed: Placed) -> Tensor:
     inside = [i for i, pos in enumerate(edit.pos) if placed.holds(pos)]
     if len(inside) < len(edit.pos):
         value = taken(value, inside)
-    if edit.heads is None:
-        return value
-    return taken(value, edit.heads, 1).flatten(0, 1)
+    return value if edit.heads is None else taken(value, edit.heads, 1).flatten(0, 1)
+
+
+def _step(form: str, group: Sequence[Placed], index: list[Tensor]) -> Apply:
+    """How the edits of one kind write their entries."""
+    edit = group[0].edit
+    if form == "block":
+        return partial(_mask, index)
+    if form == "copy":
+        *to, source = index
+        return partial(_copy, to, [source, *to[1:]], edit.alpha)
+    return partial(_write, index, torch.cat([_value(p) for p in group]), edit.alpha, edit.add)
 
 
 def _on(index: Sequence[Tensor], like: Tensor) -> tuple[Tensor, ...]:
     """Indices on the device of an activation: under a `device_map` blocks lie on several."""
     return tuple(i if i.device == like.device else i.to(like.device) for i in index)
-
-
-def _set(group: Sequence[Placed], index: list[Tensor]) -> Apply:
-    value = torch.cat([_value(p) for p in group])
-    return partial(_write, index, value, group[0].edit.alpha, group[0].edit.add)
 
 
 def _write(
@@ -156,49 +141,34 @@ def _write(
     return out
 
 
-def _copy(group: Sequence[Placed], index: list[Tensor]) -> Apply:
-    _, *rest, source_row = index
-    return partial(_write_rows, index[:-1], [source_row, *rest], group[0].edit.alpha)
-
-
-def _write_rows(to: list[Tensor], source: list[Tensor], alpha: float, activation: Tensor) -> Tensor:
+def _copy(to: list[Tensor], source: list[Tensor], alpha: float, activation: Tensor) -> Tensor:
     return _write(to, activation[_on(source, activation)], alpha, False, activation)
-
-
-def _block(group: Sequence[Placed], index: list[Tensor]) -> Apply:
-    return partial(_mask, index)
 
 
 def _mask(index: list[Tensor], scores: Tensor) -> Tensor:
     row, query, key, *head = _on(index, scores)
-    where, out = (row, head[0] if head else slice(None), query, key), scores.clone()
-    out[where] = torch.finfo(scores.dtype).min
+    out = scores.clone()
+    out[row, head[0] if head else slice(None), query, key] = torch.finfo(scores.dtype).min
     return out
 
 
-FORMS = {"set": (_slots, _set), "block": (_edges, _block), "copy": (_copies, _copy)}
-"""How each kind of edit finds its entries, and how it writes them. Copies come last: they pass on
-what the other edits of the same hook have written."""
-
-
-def _kind(placed: Placed) -> tuple[str, bool, float, bool]:
-    """What edits share that one indexed write applies together."""
-    edit = placed.edit
-    form = "copy" if edit.from_row is not None else "block" if edit.value is None else "set"
-    return form, edit.heads is None, edit.alpha, edit.add
-
-
 def compile_edits(placed: Iterable[Placed], device: torch.device | str) -> Apply:
-    """One function that applies all edits of one hook, with its indices on `device`."""
-    groups: dict[tuple[str, bool, float, bool], list[Placed]] = {}
+    """One function that applies all edits of one hook, with its indices on `device`.
+
+    One indexed write applies all edits of a kind; copies come last, as they pass on what the others
+    have written.
+    """
+    groups: dict[tuple[bool, str, bool, float, bool], list[Placed]] = {}
     for one in placed:
-        groups.setdefault(_kind(one), []).append(one)
+        edit, copies = one.edit, one.edit.from_row is not None
+        form = "copy" if copies else "block" if edit.value is None else "set"
+        kind = (copies, form, edit.heads is None, edit.alpha, edit.add)
+        groups.setdefault(kind, []).append(one)
     steps: list[Apply] = []
-    for kind in sorted(groups, key=lambda kind: kind[0] == "copy"):
-        find, make = FORMS[kind[0]]
-        if slots := [slot for one in groups[kind] for slot in find(one)]:
+    for kind in sorted(groups, key=lambda kind: kind[0]):
+        if slots := [slot for one in groups[kind] for slot in _slots(one, kind[1])]:
             index = torch.tensor(slots, dtype=torch.long).to(device).unbind(1)
-            steps.append(make(groups[kind], list(index)))
+            steps.append(_step(kind[1], groups[kind], list(index)))
     return partial(_in_turn, steps)
 
 

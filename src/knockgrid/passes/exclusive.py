@@ -24,8 +24,7 @@ class _Use:
     """Which thread runs a model, and what it is doing."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.doing, self.thread = "", ""
+        self.lock, self.doing, self.thread = threading.RLock(), "", ""
 
 
 _USES: "WeakKeyDictionary[Module, _Use]" = WeakKeyDictionary()
@@ -43,28 +42,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _use_of(model: Module) -> _Use:
-    with _ADDING:
-        return _USES.setdefault(model, _Use())
-
-
 @contextmanager
 def exclusive(model: Module, doing: str) -> Iterator[None]:
     """Keep a model to this thread; within one thread it may be nested. It costs microseconds.
 
-    Example:
-        >>> import knockgrid as kg
-        >>> model = kg.load("demo")
-        >>> with exclusive(model, "sweep"), exclusive(model, "a forward pass"):
-        ...     print("the same thread may enter again")
-        the same thread may enter again
-
     `doing` names the function, for the message to a second thread.
-
-    Raises:
-        InputError: a different thread is running the model.
     """
-    use = _use_of(model)
+    with _ADDING:
+        use = _USES.setdefault(model, _Use())
     if not use.lock.acquire(blocking=False):
         raise InputError(
             f"{doing} cannot run the model in thread {threading.current_thread().name!r} while "
@@ -81,12 +66,7 @@ def exclusive(model: Module, doing: str) -> Iterator[None]:
 
 
 def of_this_thread(hook_fn: Callable[..., Any]) -> Callable[..., Any]:
-    """A hook that refuses a forward pass of any other thread.
-
-    Example:
-        >>> of_this_thread(lambda activation, hook: activation + 1)(1, hook=None)
-        2
-    """
+    """A hook that refuses a forward pass of any other thread."""
     return partial(_checked, hook_fn, threading.current_thread())
 
 

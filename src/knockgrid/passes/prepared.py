@@ -24,35 +24,25 @@ class Prepared:
 
 
 def prepare(
-    model: TransformerBridge, prompts: Sequence[Prompt], prepend_bos: bool, n_tokens: int
+    model: TransformerBridge, prompts: Sequence[Prompt] | Prompt, prepend_bos: bool, n_tokens: int
 ) -> list[Prepared]:
-    """Tokenize all prompts once, and check that they fit the model."""
-    ready = [
-        Prepared(prompt, tokenize(prompt.text, model.tokenizer, prepend_bos))
-        for prompt in _checked(prompts)
-    ]
-    for one in ready:
-        check_length(model, one.prompt, len(one.tokens) + n_tokens - 1)
-    return ready
-
-
-def _checked(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
-    """The prompts, if they are prompts with an id each."""
+    """Tokenize all prompts once, and check that they fit the model and have an id each."""
     if isinstance(prompts, str | Mapping) or not isinstance(prompts, Iterable | Prompt):
         raise InputError(
             f"prompts are {shown(prompts)}; give Prompt objects, Prompt(text, spans={{...}}), or "
             "what read_prompts(file) returns"
         )
-    prompts = [prompts] if isinstance(prompts, Prompt) else list(prompts)
-    if not prompts:
-        raise InputError("the prompt set is empty; give at least one Prompt")
-    seen: set[str] = set()
-    for prompt in prompts:
+    ready: dict[str, Prepared] = {}
+    for prompt in [prompts] if isinstance(prompts, Prompt) else prompts:
         check_prompt(prompt)
-        if prompt.id in seen:
+        if prompt.id in ready:
             raise InputError(f"two prompts share the id {prompt.id!r}; give each its own id=")
-        seen.add(str(prompt.id))
-    return prompts
+        one = Prepared(prompt, tokenize(prompt.text, model.tokenizer, prepend_bos))
+        check_length(model, prompt, len(one.tokens) + n_tokens - 1)
+        ready[str(prompt.id)] = one
+    if not ready:
+        raise InputError("the prompt set is empty; give at least one Prompt")
+    return list(ready.values())
 
 
 def batches(

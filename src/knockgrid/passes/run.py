@@ -6,7 +6,7 @@ their tensors.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -20,7 +20,6 @@ from knockgrid.host.bridge import has_hook, hook_name, n_layers
 from knockgrid.host.cache import (
     Cache,
     cache_arguments,
-    cache_of,
     empty_cache,
     growing_cache,
     keys_and_values,
@@ -45,8 +44,7 @@ class Run:
     layer as the cache holds them, `logits` is `[token, d_vocab]` at the measured tokens.
     `visible` maps a layer to `[query, key]`: whether any head can attend there, as its scores
     show. `n_valid` counts the measured tokens up to and including the end-of-text token. `noise`
-    `[pos, d_model]` was added to the embeddings, None for nothing. `named` maps the names of
-    answer positions to their places.
+    `[pos, d_model]` was added to the embeddings. `named` maps names of answer positions to places.
     """
 
     prompt: Prompt
@@ -107,11 +105,7 @@ def keep_measured(positions: slice) -> Callable[..., Tensor]:
 
     It sits at `unembed.hook_in`; GPT-2, GPT-J and GPT-Neo reshape between the last block and there.
     """
-    return partial(_cut, positions)
-
-
-def _cut(positions: slice, activation: Tensor, hook: Any = None) -> Tensor:
-    return activation[:, positions]
+    return lambda activation, hook=None: activation[:, positions]
 
 
 def noise_hooks(model: TransformerBridge, noise: Tensor | None) -> list[tuple[str, Apply]]:
@@ -121,13 +115,9 @@ def noise_hooks(model: TransformerBridge, noise: Tensor | None) -> list[tuple[st
     return [(hook_name(model, "embed"), lambda embedded: embedded + noise.to(embedded))]
 
 
-def as_hook(apply: Apply) -> Any:
+def as_hook(apply: Apply) -> Callable[..., Tensor]:
     """A TransformerLens hook from a function of the activation."""
-    return partial(_apply, apply)
-
-
-def _apply(apply: Apply, activation: Tensor, hook: Any) -> Tensor:
-    return apply(activation)
+    return lambda activation, hook: apply(activation)
 
 
 def input_device(model: TransformerBridge) -> torch.device:
@@ -156,13 +146,12 @@ def record(
         if has_hook(model, "attn_scores", layer):
             hooks.append((hook_name(model, "attn_scores", layer), partial(_see, seen, layer)))
     hooks.append(("unembed.hook_in", keep_measured(measured)))
-    if past is None and keep_kv:
-        past = growing_cache() if takes_cache(model) else None
+    if past is None and keep_kv and takes_cache(model):
+        past = growing_cache()
     with torch.no_grad():
         logits = run_hooked(model, ids, hooks, past)
-    return Recording(
-        acts, keys_and_values(past), logits, {layer: sees.cpu() for layer, sees in seen.items()}
-    )
+    visible = {layer: sees.cpu() for layer, sees in seen.items()}
+    return Recording(acts, keys_and_values(past), logits, visible)
 
 
 def _save(acts: dict[Site, Tensor], site: Site, activation: Tensor, hook: Any) -> None:
@@ -195,28 +184,18 @@ def run_hooked(
         return model.run_with_hooks(ids, fwd_hooks=own, **given, **stop)
 
 
-def unbatch(
-    recording: Recording,
-    prompts: Sequence[Prompt],
-    tokens: Sequence[Tokens],
-    ids: Tensor,
-    n_valid: Sequence[int],
-    noise: Tensor | None = None,
-) -> list[Run]:
-    """One Run per row of a recording; tensors are views, nothing is copied."""
+def unbatch(recording: Recording, outlines: Sequence[Run], noise: Tensor | None) -> list[Run]:
+    """The outlines of runs with their rows of a recording; tensors are views, nothing is copied."""
     return [
-        Run(
-            prompt=prompt,
-            tokens=tokens[i],
-            ids=ids[i],
+        replace(
+            run,
             acts={site: act[i] for site, act in recording.acts.items()},
             kv=[(k[i], v[i]) for k, v in recording.kv],
             logits=recording.logits[i],
-            n_valid=n_valid[i],
             visible={layer: sees[i] for layer, sees in recording.visible.items()},
             noise=None if noise is None else noise[i],
         )
-        for i, prompt in enumerate(prompts)
+        for i, run in enumerate(outlines)
     ]
 
 
@@ -226,7 +205,7 @@ def prefilled(runs: Sequence[Run], start: int) -> Cache:
     for layer in range(len(runs[0].kv)):
         keys, values = (torch.stack([run.kv[layer][i][:, :start] for run in runs]) for i in (0, 1))
         layers.append(layer_of(keys, values))
-    return cache_of(layers)
+    return Cache(layers=layers)
 
 
 def continue_greedily(model: TransformerBridge, ids: Tensor, n: int) -> Tensor:

@@ -9,8 +9,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.errors import InputError
 from knockgrid.passes.prepared import default_bos
-from knockgrid.host.sizes import Sizes, sizes_in, sizes_of
-from knockgrid.host.models import lens_config
+from knockgrid.host.sizes import Sizes, lens_config, sizes_in, sizes_of
 
 SMALL = 2 * 10**9
 """Bytes of weights up to which a model in a local folder is loaded to be timed."""

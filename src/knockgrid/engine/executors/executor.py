@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -11,16 +12,16 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.edits.intervention import Cell
 from knockgrid.host.bridge import hook_name
 from knockgrid.passes.edit import Apply, Edit, Placed, compile_edits
-from knockgrid.passes.run import Run
+from knockgrid.passes.run import Hooks, Run, as_hook, input_device, noise_hooks
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What one sample of one cell did.
 
-    `logits` and `null` are `[token, d_vocab]`; `null` is the same pass without an edit, and
-    divergences are taken against it, so that a no-op is 0 in every dtype. `generated` holds the
-    tokens that the intervened model wrote itself, where it did.
+    `logits` and `null` are `[token, d_vocab]`; `null` is the same pass without an edit: divergences
+    are taken against it, so that a no-op is 0 in every dtype. `generated` holds what the intervened
+    model wrote itself, where it did.
     """
 
     cell: Cell
@@ -80,9 +81,7 @@ def items(cells: Sequence[Cell]) -> list[Item]:
     ]
 
 
-def edits_by_hook(
-    model: TransformerBridge, placed: Sequence[Placed], device: torch.device | str
-) -> Mapping[str, Apply]:
+def edits_by_hook(model: TransformerBridge, placed: Sequence[Placed]) -> Mapping[str, Apply]:
     """Edits compiled per hook point."""
     names: dict[tuple[str, int], str] = {}
     groups: dict[str, list[Placed]] = {}
@@ -95,13 +94,25 @@ def edits_by_hook(
         if site not in names:
             names[site] = hook_name(model, *site)
         groups.setdefault(names[site], []).append(one)
+    device = input_device(model)
     compiled = {name: compile_edits(group, device) for name, group in groups.items()}
     for layer, group in middle.items():
         stream = MidStream(compile_edits(group, device))
         for act_name, apply in (("resid_pre", stream.enter), ("attn_out", stream.leave)):
             name = hook_name(model, act_name, layer)
-            compiled[name] = _chained(compiled.get(name), apply)
+            first = compiled.get(name)
+            compiled[name] = apply if first is None else partial(_both, first, apply)
     return compiled
+
+
+def _both(first: Apply, then: Apply, activation: Tensor) -> Tensor:
+    return then(first(activation))
+
+
+def edit_hooks(model: TransformerBridge, noise: Tensor | None, placed: Sequence[Placed]) -> Hooks:
+    """The hooks that add the noise of a run, and make the edits placed in its rows."""
+    hooks = [*noise_hooks(model, noise), *edits_by_hook(model, placed).items()]
+    return [(name, as_hook(apply)) for name, apply in hooks]
 
 
 class MidStream:
@@ -123,7 +134,3 @@ class MidStream:
         """What attention must add for the sum to be the edited one; nothing more elsewhere."""
         mid = self.resid + attn_out
         return attn_out + (self.apply(mid) - mid)
-
-
-def _chained(first: Apply | None, then: Apply) -> Apply:
-    return then if first is None else lambda activation: then(first(activation))

@@ -17,13 +17,13 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.divergences import js
 from knockgrid.divergences.evaluate import evaluate
 from knockgrid.edits.intervention import Cell
-from knockgrid.engine.executors.executor import Outcome, edits_by_hook, items
+from knockgrid.engine.executors.executor import Outcome, edit_hooks, items
 from knockgrid.engine.executors.rows import Plan, layout, rows_at_once, split
 from knockgrid.errors import InputError
 from knockgrid.host.cache import empty_cache, takes_cache
 from knockgrid.host.sizes import sizes_of
 from knockgrid.passes.edit import Placed
-from knockgrid.passes.run import Run, as_hook, input_device, keep_measured, noise_hooks, run_hooked
+from knockgrid.passes.run import Run, keep_measured, run_hooked
 
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 5e-6}
 
@@ -84,43 +84,30 @@ class FreeRun:
 
 def generate(model: TransformerBridge, run: Run, plan: Plan, cached: bool) -> tuple[Tensor, Tensor]:
     """Logits `[row, token, d_vocab]` and own tokens `[row, token]` of every row of a plan."""
-    rows, device = len(plan.row_prompt), input_device(model)
     past = empty_cache(model) if cached else None
-    ids = run.ids[: run.n_prompt].expand(rows, -1)
+    ids = run.ids[: run.n_prompt].expand(len(plan.row_prompt), -1)
     found: list[Tensor] = []
-    for token in range(run.n_tokens):
-        end = run.n_prompt + token
-        start = 0 if past is None or not token else end - 1
+    for end in range(run.n_prompt, run.n_prompt + run.n_tokens):
+        start = end - 1 if cached and found else 0
         placed = [
             Placed(edit, plan.row[id(item)], start, end)
             for item in plan.items
             for edit in item.edits
         ]
-        noise = None if run.noise is None else run.noise[start:end]
-        edited = edits_by_hook(model, placed, device).items()
-        hooks = [*noise_hooks(model, noise), *edited, ("unembed.hook_in", keep_measured(LAST))]
+        hooks = edit_hooks(model, None if run.noise is None else run.noise[start:end], placed)
+        hooks.append(("unembed.hook_in", keep_measured(slice(-1, None))))
         with torch.inference_mode():
-            named = [(name, as_hook(f)) for name, f in hooks]
-            logits = run_hooked(model, ids[:, start:], named, past)[:, -1]
-        found.append(logits)
-        own = logits.argmax(-1)
+            found.append(run_hooked(model, ids[:, start:], hooks, past)[:, -1])
         if end < len(run.ids):
-            step = own.clone()
+            step = found[-1].argmax(-1)
             step[0] = run.ids[end]
             ids = torch.cat([ids, step[:, None]], dim=1)
     logits = torch.stack(found, dim=1)
     return logits, logits.argmax(-1)
 
 
-LAST = slice(-1, None)
-
-
 def check_null(run: Run, logits: Tensor) -> None:
-    """Refuse a cache under which the unedited row is not the clean run.
-
-    Raises:
-        InputError: it differs, so that every row of the batch would be wrong as well.
-    """
+    """Refuse a cache under which the unedited row is not the clean run."""
     apart = float(evaluate([js], run.logits, logits)["js"].max())
     if not apart <= TOLERANCES.get(logits.dtype, 1e-2):
         raise InputError(

@@ -10,10 +10,10 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.edits.intervention import Cell
-from knockgrid.engine.executors.executor import Outcome, edits_by_hook, items
+from knockgrid.engine.executors.executor import Outcome, edit_hooks, items
 from knockgrid.engine.executors.rows import layout, split
 from knockgrid.passes.edit import Edit, Placed
-from knockgrid.passes.run import Run, as_hook, input_device, keep_measured, noise_hooks, run_hooked
+from knockgrid.passes.run import Run, keep_measured, run_hooked
 
 
 @final
@@ -55,11 +55,9 @@ def forward(
 
     The hooks in `watch` see every activation after the edits.
     """
-    applied = edits_by_hook(model, [Placed(edit, row=0) for edit in edits], input_device(model))
-    hooks = [*noise_hooks(model, run.noise), *applied.items()]
-    named = [*((name, as_hook(apply)) for name, apply in hooks), *watch]
+    hooks = edit_hooks(model, run.noise, [Placed(edit, row=0) for edit in edits])
     with torch.inference_mode():
-        logits = run_hooked(model, run.ids.expand(n_rows, -1), named)
+        logits = run_hooked(model, run.ids.expand(n_rows, -1), [*hooks, *watch])
     # A copy, since a view would keep the logits of all positions and rows alive.
     return logits[0, run.n_prompt - 1 :].clone()
 
@@ -71,17 +69,16 @@ def in_rows(
 
     Fewer passes than the reference executor makes, for whoever makes sure of one of them.
     """
-    todo, device = sorted(items(cells), key=lambda item: item.run), input_device(model)
+    todo = sorted(items(cells), key=lambda item: item.run)
     for index, group in groupby(todo, key=lambda item: item.run):
         run = runs[index]
         for part in split(list(group), max_rows):
             plan = layout(0, part)
             placed = [Placed(e, plan.row[id(item)]) for item in part for e in item.edits]
-            hooks = [*noise_hooks(model, run.noise), *edits_by_hook(model, placed, device).items()]
-            named = [(name, as_hook(apply)) for name, apply in hooks]
-            named.append(("unembed.hook_in", keep_measured(slice(run.n_prompt - 1, None))))
+            hooks = edit_hooks(model, run.noise, placed)
+            hooks.append(("unembed.hook_in", keep_measured(slice(run.n_prompt - 1, None))))
             with torch.inference_mode():
-                logits = run_hooked(model, run.ids.expand(len(plan.row_prompt), -1), named)
+                logits = run_hooked(model, run.ids.expand(len(plan.row_prompt), -1), hooks)
             for item in part:
                 yield Outcome(item.cell, item.sample, logits[plan.row[id(item)]], logits[0])
 

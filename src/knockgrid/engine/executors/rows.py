@@ -66,11 +66,10 @@ def plans(
         start = item.edits[0].pos[-1] + 1 if lift and item.edits[0].prefix else item.start
         start = min(start, run.n_prompt - 1)
         groups.setdefault((len(run.ids), run.n_prompt), {}).setdefault(start, []).append(item)
-    for (length, _), by_start in groups.items():
-        n_tokens = runs[next(iter(by_start.values()))[0].run].n_tokens
+    for (length, n_prompt), by_start in groups.items():
 
-        def most(start: int, length: int = length, n_tokens: int = n_tokens) -> int:
-            bounds = (max_rows, max_bytes)
+        def most(start: int, length: int = length, n_prompt: int = n_prompt) -> int:
+            n_tokens, bounds = length - n_prompt + 1, (max_rows, max_bytes)
             return rows_at_once(model, length, length - start, n_tokens, bounds)
 
         for start, group in joined(by_start, length, int(model.cfg.n_layers), most, passing(model)):
@@ -90,9 +89,8 @@ def joined(
 ) -> Iterator[tuple[int, list[Item]]]:
     """Groups of items and the first positions of their passes, at the least cost in tokens.
 
-    A pass costs what `each` tokens do, and its rows cost their tokens; items that begin later may
-    join one that begins earlier where that reads the weights less often. `most` are the rows that
-    a pass has room for.
+    A pass costs what `each` tokens do, and its rows (`most` of them, at most) cost their tokens.
+    Items that begin later may join one that begins earlier where that reads the weights less often.
     """
     starts = sorted(by_start)
     runs = [{item.run for item in by_start[start]} for start in starts]
@@ -152,10 +150,7 @@ def rows_at_once(
 ) -> int:
     """Rows per pass: within a quarter of free memory, and within the bounds (rows, bytes) given.
 
-    `cached` are bytes that a row keeps from block to block. Where no number of rows is given, a CPU
-    takes as many as stay fast: the gathered keys of one block are kept near 32 MiB, since on the
-    demo model passes of 120 tokens are 7 % faster in parts of 120 rows than in one of 1000 (large
-    buffers are fetched anew from the system at every block), while short ones want many rows.
+    `cached` are bytes that a row keeps from block to block.
     """
     device, sizes = input_device(model), sizes_of(model)
     each = sizes.row(length, suffix, n_tokens) + cached
@@ -168,7 +163,12 @@ def rows_at_once(
 
 
 def fast_rows(sizes: Sizes, length: int, device: str) -> int:
-    """Rows beyond which a pass gains nothing."""
+    """Rows beyond which a pass gains nothing.
+
+    On a CPU the gathered keys of one block stay near 32 MiB: on the demo model passes of 120 tokens
+    are 7 % faster in parts of 120 rows than in one of 1000 (large buffers are fetched anew from the
+    system at every block), while short ones want many rows.
+    """
     keys = 4 * sizes.n_heads * sizes.d_head * length
     return min(1024, max(64, 2**25 // keys)) if device == "cpu" else 8192
 

@@ -6,11 +6,11 @@ clean run. It begins with one row per prompt in which nothing is ever edited, th
 every cell forks from that row at the block where its first edit is made.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -19,10 +19,18 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.edits.intervention import Cell
 from knockgrid.engine.executors.executor import Outcome, edits_by_hook, items
 from knockgrid.engine.executors.rows import Plan, plans
-from knockgrid.engine.executors.shared_prefix import shared_prefix
 from knockgrid.host.bridge import hook_name
+from knockgrid.host.cache import Cache, Layer
 from knockgrid.passes.edit import Apply, Placed
-from knockgrid.passes.run import Run, as_hook, input_device, keep_measured, noise_hooks, run_hooked
+from knockgrid.passes.run import (
+    Hooks,
+    Run,
+    as_hook,
+    input_device,
+    keep_measured,
+    noise_hooks,
+    run_hooked,
+)
 
 
 @final
@@ -36,7 +44,7 @@ class Staircase:
         'staircase'
 
     A sweep of one row over L layers at suffix length n costs L (L + 1) / 2 block evaluations of n
-    tokens (L (L - 1) / 2 where `resid_post` is edited, since the fork then comes after the block),
+    tokens (L (L - 1) / 2 where `resid_post` is edited, as the fork then comes after the block),
     instead of L * L over the whole sequence. `max_rows` bounds the rows of one pass, `max_bytes`
     what it allocates; without them they follow free memory. With `grow=False` all rows are there
     from the first block on (the rectangle), for models that build tensors per batch row before
@@ -80,30 +88,40 @@ def outcomes(plan: Plan, logits: Tensor) -> Iterator[Outcome]:
 
 def run_pass(model: TransformerBridge, runs: Sequence[Run], plan: Plan, grow: bool) -> Tensor:
     """Logits `[row, token, d_vocab]` of one pass."""
-    chosen = [runs[i] for i in plan.null_row]
-    device, start = input_device(model), plan.start
-    row_prompt = torch.tensor(plan.row_prompt).to(device)
+    chosen, start = [runs[i] for i in plan.null_row], plan.start
+    row_prompt = torch.tensor(plan.row_prompt).to(input_device(model))
     placed = [Placed(e, plan.row[id(item)], start) for item in plan.items for e in item.edits]
-    applied = edits_by_hook(model, placed, device)
     ids = torch.stack([run.ids[start:] for run in chosen])
-    hooks: dict[str, list[Apply]] = {}
+    hooks: list[tuple[str, Apply]] = []
     if grow:
         entering = torch.stack([run.acts["resid_pre", 0][start:] for run in chosen])
-        hooks[hook_name(model, "resid_pre", 0)] = [lambda resid: entering]
-        for name, fork in forks(model, plan, row_prompt).items():
-            hooks.setdefault(name, []).append(fork)
+        hooks.append((hook_name(model, "resid_pre", 0), lambda resid: entering))
+        for (layer, after), (first, last) in plan.entries.items():
+            name = hook_name(model, "resid_post" if after else "resid_pre", layer)
+            hooks.append((name, partial(_fork, row_prompt[first:last])))
     else:
-        for name, add in noise_hooks(model, _row_noise(chosen, start, row_prompt)):
-            hooks[name] = [add]
-    for name, apply in applied.items():
-        hooks.setdefault(name, []).append(apply)
-    measured = slice(chosen[0].n_prompt - 1 - start, None)
-    hooks["unembed.hook_in"] = [keep_measured(measured)]
+        ids = ids.index_select(0, row_prompt)
+        hooks += noise_hooks(model, _row_noise(chosen, start, row_prompt))
+    hooks += edits_by_hook(model, placed).items()
+    named: Hooks = [(name, as_hook(apply)) for name, apply in hooks]
+    named.append(("unembed.hook_in", keep_measured(slice(chosen[0].n_prompt - 1 - start, None))))
     past = shared_prefix(*prefixes(chosen, plan), start, placed)
-    named = [(name, as_hook(f)) for name, group in hooks.items() for f in group]
-    rows = ids[:1] if grow else ids.index_select(0, row_prompt)
     with torch.inference_mode():
-        return run_hooked(model, rows, named, past)
+        return run_hooked(model, ids[:1] if grow else ids, named, past)
+
+
+def _fork(null_rows: Tensor, resid: Tensor) -> Tensor:
+    """The batch with the rows of the cells that enter here, copied from their null rows."""
+    return torch.cat([resid, resid.index_select(0, null_rows.to(resid.device))])
+
+
+def _row_noise(chosen: Sequence[Run], start: int, row_prompt: Tensor) -> Tensor | None:
+    """The noise `[row, pos, d_model]` of every row's own base run."""
+    some = next((run.noise for run in chosen if run.noise is not None), None)
+    if some is None:
+        return None
+    noise = [torch.zeros_like(some) if run.noise is None else run.noise for run in chosen]
+    return torch.stack(noise)[:, start:].index_select(0, row_prompt)
 
 
 def prefixes(chosen: Sequence[Run], plan: Plan) -> tuple[list[Run], Tensor]:
@@ -120,26 +138,71 @@ def prefixes(chosen: Sequence[Run], plan: Plan) -> tuple[list[Run], Tensor]:
     return found, torch.tensor(row_prefix)
 
 
-def _row_noise(chosen: Sequence[Run], start: int, row_prompt: Tensor) -> Tensor | None:
-    """The noise `[row, pos, d_model]` of every row's own base run."""
-    some = next((run.noise for run in chosen if run.noise is not None), None)
-    if some is None:
-        return None
-    noise = [torch.zeros_like(some) if run.noise is None else run.noise for run in chosen]
-    return torch.stack(noise)[:, start:].index_select(0, row_prompt)
+def shared_prefix(
+    runs: Sequence[Run], row_prefix: Tensor, start: int, placed: Sequence[Placed]
+) -> Cache:
+    """A `transformers` cache over the positions before `start` of some runs."""
+    layers = []
+    for layer in range(len(runs[0].kv)):
+        keys, values = (torch.stack([run.kv[layer][i] for run in runs]) for i in (0, 1))
+        layers.append(SharedPrefixLayer(keys, values, row_prefix, start))
+        layers[-1].replace([one for one in placed if one.edit.layer == layer])
+    return Cache(layers=layers)
 
 
-def forks(model: TransformerBridge, plan: Plan, row_prompt: Tensor) -> Mapping[str, Apply]:
-    """At each hook where cells enter, the function that appends their rows to the batch."""
-    made: dict[str, Apply] = {}
-    for (layer, after), (first, last) in plan.entries.items():
-        name = hook_name(model, "resid_post" if after else "resid_pre", layer)
-        made[name] = partial(_fork, row_prompt[first:last])
-    return made
+class SharedPrefixLayer(Layer):
+    """One layer of the cache: gathers the prefix for every row, stores nothing.
 
+    `states` holds keys and values `[prompt, head, pos, d_head]`, of which the first `length`
+    positions are the prefix; the rest is room for those of the pass, so that one copy per row is
+    enough. `row_prefix` tells for every row whose prefix it has; a batch that grows is served from
+    its first entries.
+    """
 
-def _fork(null_rows: Tensor, resid: Tensor) -> Tensor:
-    return torch.cat([resid, resid.index_select(0, null_rows.to(resid.device))])
+    def __init__(self, keys: Tensor, values: Tensor, row_prefix: Tensor, length: int) -> None:
+        super().__init__()
+        self.states, self.length = {"k": keys, "v": values}, length
+        self.row_prefix = row_prefix.to(keys.device)
+        self.writes: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def replace(self, placed: Sequence[Placed]) -> None:
+        """Give some rows the keys or values of another run, as an edge patch asks for."""
+        for which in ("k", "v"):
+            slots, values = [], []
+            for one in placed:
+                inside = [i for i, p in enumerate(one.edit.pos) if p < one.start]
+                if one.edit.act_name == which and one.edit.cached is not None and inside:
+                    slots += [(one.row + one.edit.row, one.edit.pos[i]) for i in inside]
+                    values.append(one.edit.cached[: len(inside)])
+            if slots:
+                row, pos = torch.tensor(slots).to(self.row_prefix.device).unbind(1)
+                self.writes[which] = (row, pos, torch.cat(values))
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Prefix and new states in one tensor, for as many rows as there are now."""
+        return self._gather("k", key_states), self._gather("v", value_states)
+
+    def _gather(self, which: str, new: Tensor) -> Tensor:
+        states, rows = self.states[which], new.shape[0]
+        if states.shape[0] == 1:
+            found = states.expand(rows, -1, -1, -1).clone()
+        else:
+            found = states.index_select(0, self.row_prefix[:rows])
+        found[:, :, self.length :] = new
+        if which in self.writes:
+            row, pos, value = self.writes[which]
+            found[row, :, pos] = value.to(found.dtype)
+        return found
+
+    def get_seq_length(self) -> int:
+        """Positions before the pass."""
+        return self.length
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset of the keys, for the model's own mask."""
+        return self.length + query_length, 0
 
 
 staircase = Staircase()
