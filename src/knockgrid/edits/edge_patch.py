@@ -1,4 +1,4 @@
-"""edge_patch: let some positions see another run's keys and values instead of nothing."""
+"""edge_patch and paths: some positions see another run's keys and values instead of nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,8 +9,8 @@ from knockgrid.edits.layers import Window
 from knockgrid.errors import InputError
 from knockgrid.passes.edit import Edit
 from knockgrid.prompts.positions import At
-from knockgrid.sources.corrupted_run import corrupted_run
-from knockgrid.sources.source import Source, check_source
+from knockgrid.sources.corrupted_run import CorruptedRun, source_of
+from knockgrid.sources.source import Source
 
 
 @final
@@ -26,7 +26,7 @@ class EdgePatch(Intervention):
 
     dest: At
     src: At
-    source: Source = field(default_factory=corrupted_run)
+    source: Source = field(default_factory=CorruptedRun)
     alpha: float = 1.0
     n_rows: int = field(default=2, init=False)
     moves: ClassVar[str] = "dest"
@@ -50,18 +50,12 @@ class EdgePatch(Intervention):
         layer, src = place.layer, place.pos(self.src)
         keys, values = place.cached(self.src) or (None, None)
         twin = Edit("resid_pre", layer, place.every_pos(), row=1, from_row=0, optional=True)
-        edited = [
-            Edit(
-                act_name,
-                layer,
-                src,
-                row=1,
-                optional=cached is not None,
-                cached=cached,
-                value=place.value(self.source, act_name, self.src),
+        edited = []
+        for name, cached in (("k", keys), ("v", values)):
+            value, optional = place.value(self.source, name, self.src), cached is not None
+            edited.append(
+                Edit(name, layer, src, value=value, row=1, cached=cached, optional=optional)
             )
-            for act_name, cached in (("k", keys), ("v", values))
-        ]
         pos, heads = place.query_pos(self.dest), self.heads
         result = Edit("z", layer, pos, heads=heads, from_row=1, alpha=self.alpha)
         return (twin, *edited, result)
@@ -92,8 +86,7 @@ def edge_patch(
     Raises:
         InputError: a source that is not taken from a run.
     """
-    source = corrupted_run() if source is None else source
-    check_source(source)
+    source = source_of(source)
     if not source.from_run:
         raise InputError(
             f"edge_patch needs keys and values of a run, and {source.label!r} has none; "
@@ -109,3 +102,26 @@ def edge_patch(
         name=name,
         label=label,
     )
+
+
+def paths(source: Source | None = None, window: Window = "from") -> list[EdgePatch]:
+    """Cut the direct path from the subject, the paths through the tokens between, and both.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> [one.name for one in kg.paths()]
+        ['direct', 'between', 'both']
+
+    Each row lets its queries see the source run's keys and values at the subject, by default from
+    the cell's layer on: `direct` the last token, `between` the tokens after the subject and before
+    the last one, `both` all of them. At layer 0 `both` is the whole corruption, since nothing of
+    the subject reaches the last token otherwise; `both` - `direct` - `between` is what the two ways
+    share (negative) or only do together (positive).
+
+    Limit: prompts need a token between the subject and the last one.
+    """
+    rows: dict[str, At] = {"direct": "last", "between": "between", "both": ["between", "last"]}
+    return [
+        edge_patch(dest, "subject", source, window, name=name, label=name)
+        for name, dest in rows.items()
+    ]

@@ -39,15 +39,8 @@ class Knockout(Intervention):
         return replace(self, heads=())
 
     def edits(self, place: Place) -> tuple[Edit, ...]:
-        return (
-            Edit(
-                "attn_scores",
-                place.layer,
-                pos=place.query_pos(self.dest),
-                src_pos=place.pos(self.src),
-                heads=self.heads,
-            ),
-        )
+        pos, src = place.query_pos(self.dest), place.pos(self.src)
+        return (Edit("attn_scores", place.layer, pos, src, self.heads),)
 
 
 def knockout(
@@ -70,8 +63,8 @@ def knockout(
     of the row renormalises, over a window of layers centred on the cell's layer. `heads` are query
     heads; by default all are blocked.
 
-    Source: the attention knockout of Geva et al. 2023 (arXiv 2304.14767), whose window
-    is 9; 5 is that of Cheang et al. 2025 (arXiv 2510.09033).
+    Source: Geva et al. 2023 (arXiv 2304.14767), whose window is 9; 5 is that of Cheang et al. 2025
+    (arXiv 2510.09033).
 
     Limits: a query that could see nothing else is refused, and an edge that no layer of the set
     can see (sliding window, linear attention) is NA, not 0.

@@ -199,6 +199,12 @@ class Prompt:
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
+def shared_answers(one: Prompt, other: Prompt) -> set[str]:
+    """The answers that two prompts share, in any case of letters."""
+    found, others = ({answer.casefold() for answer in p.answers} for p in (one, other))
+    return found & others
+
+
 def check_prompt(given: object) -> None:
     """Refuse what is no `Prompt`, such as a bare text."""
     if not isinstance(given, Prompt):

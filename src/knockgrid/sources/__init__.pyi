@@ -1,9 +1,9 @@
+from .ablations import mean as mean
+from .ablations import zero as zero
 from .corrupted_run import corrupted_run as corrupted_run
+from .corrupted_run import swap as swap
 from .donor import donor as donor
 from .fixed import fixed as fixed
-from .mean import mean as mean
 from .noise import noise as noise
 from .random_direction import random_direction as random_direction
-from .swap import swap as swap
 from .ulp import ulp as ulp
-from .zero import zero as zero

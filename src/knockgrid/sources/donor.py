@@ -2,28 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
-
-from torch import Tensor
+from typing import final
 
 from knockgrid.errors import InputError
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.sources.source import RunSpec, Source, Unavailable, Where, run_value
+from knockgrid.sources.source import OfRun, RunSpec, Unavailable
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Donor(Source):
+class Donor(OfRun):
     """The frozen value behind `donor()`."""
 
     given: Prompt | Mapping[str, Prompt]
-    from_run: ClassVar[bool] = True
 
     @property
     def label(self) -> str:
-        if isinstance(self.given, Prompt):
-            return f"donor({self.given.id})"
-        return f"donor({len(self.given)} prompts)"
+        given = self.given
+        return f"donor({given.id if isinstance(given, Prompt) else f'{len(given)} prompts'})"
 
     def run(self, prompt: Prompt) -> RunSpec:
         if isinstance(self.given, Prompt):
@@ -31,9 +27,6 @@ class Donor(Source):
         if prompt.id not in self.given:
             raise Unavailable(f"donor() has no prompt for {prompt.id!r}")
         return RunSpec(self.given[str(prompt.id)])
-
-    def value(self, where: Where) -> Tensor:
-        return run_value(where)
 
 
 def donor(prompt: Prompt | Mapping[str, Prompt]) -> Donor:
@@ -51,9 +44,7 @@ def donor(prompt: Prompt | Mapping[str, Prompt]) -> Donor:
     Raises:
         InputError: not a prompt; later, a place with another number of tokens in the donor.
     """
-    ok = isinstance(prompt, Prompt) or (
-        isinstance(prompt, Mapping) and all(isinstance(p, Prompt) for p in prompt.values())
-    )
-    if not ok:
+    given = prompt.values() if isinstance(prompt, Mapping) else [prompt]
+    if not all(isinstance(one, Prompt) for one in given):
         raise InputError(f"donor({prompt!r}): give a Prompt or a mapping from prompt id to Prompt")
     return Donor(prompt)

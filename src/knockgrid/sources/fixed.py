@@ -23,12 +23,8 @@ class Fixed(Source):
 
     vectors: Tensor | Mapping[int, Tensor]
 
-    @property
-    def label(self) -> str:
-        return self._label
-
     @cached_property
-    def _label(self) -> str:  # once: it reads the vectors back from their device
+    def label(self) -> str:  # type: ignore[override]  # once: it reads the vectors back
         parts = self.vectors.items() if isinstance(self.vectors, Mapping) else [(-1, self.vectors)]
         digest = hashlib.sha256()
         for layer, vector in sorted(parts, key=lambda part: part[0]):
@@ -41,9 +37,10 @@ class Fixed(Source):
             return
         shape, each = tuple(self.vectors.shape), 1 + (act_name in OF_HEADS)
         inside = "n_heads, d_head" if each == 2 else "d_model"
-        if len(shape) == each + 1 and shape[0] == n_layers:
+        of_layers = len(shape) > 0 and shape[0] == n_layers
+        if of_layers and len(shape) == each + 1:
             return
-        both = each == 2 and len(shape) == 2 and shape[0] == n_layers
+        both = of_layers and len(shape) == each == 2
         if both or len(shape) != each:
             why = "may be one for each layer or for each head" if both else "does not fit"
             raise InputError(
@@ -52,13 +49,13 @@ class Fixed(Source):
             )
 
     def _vector(self, layer: int, n_dims: int) -> Tensor:
-        if isinstance(self.vectors, Mapping):
-            if layer not in self.vectors:
-                raise InputError(
-                    f"fixed() has no vector for layer {layer}; it has {sorted(self.vectors)}"
-                )
-            return self.vectors[layer]
-        return self.vectors if self.vectors.dim() <= n_dims else self.vectors[layer]
+        if not isinstance(self.vectors, Mapping):
+            return self.vectors if self.vectors.dim() <= n_dims else self.vectors[layer]
+        if layer not in self.vectors:
+            raise InputError(
+                f"fixed() has no vector for layer {layer}; it has {sorted(self.vectors)}"
+            )
+        return self.vectors[layer]
 
     def value(self, where: Where) -> Tensor:
         like = where.base

@@ -10,7 +10,7 @@ from torch import Tensor
 from knockgrid.errors import InputError, shown, unknown
 from knockgrid.prompts.positions import At, place_of
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.sources.source import RunSpec, Source, Where, normal
+from knockgrid.sources.source import RunSpec, Source, Where
 
 SCALES = ("subject", "vocabulary")
 
@@ -38,10 +38,8 @@ class Noise(Source):
     @property
     def label(self) -> str:
         given = {"scale_from": self.scale_from, "pos": self.pos}
-        other = "".join(
-            f", {name}={value!r}" for name, value in given.items() if value != "subject"
-        )
-        return f"noise({float(self.k)}{other})"
+        other = [f", {name}={value!r}" for name, value in given.items() if value != "subject"]
+        return f"noise({float(self.k)}{''.join(other)})"
 
     def corrupted(self, prompt: Prompt) -> RunSpec:
         """The run that this noise corrupts: the same prompt, some of its embeddings disturbed."""
@@ -59,9 +57,7 @@ class Noise(Source):
                 "tokens of a corrupted run: corrupted_run(by=noise(pos=...))"
             )
         assert where.std is not None
-        key = (*where.key, where.act_name, where.layer)
-        drawn = normal(where.base.shape, key).to(where.base.device, where.base.dtype)
-        return self.k * where.std * drawn
+        return self.k * where.std * where.drawn().to(where.base)
 
 
 def noise(k: float = 3.0, scale_from: str = "subject", *, pos: At = "subject") -> Noise:
@@ -78,10 +74,9 @@ def noise(k: float = 3.0, scale_from: str = "subject", *, pos: At = "subject") -
     added to the patched activation itself, scaled by that activation's own deviation over the
     prompt set, with a draw for every layer.
 
-    `pos` names the tokens that a corrupted run has its noise on, other than the subject's: what a
-    contrast needs (`"rest"`, `"bos"`, `"random"`, ...). The deviation stays that of the subject
-    tokens, so that every token gets the same dose; prompts without such a token are dropped from
-    the row, and counted.
+    `pos` puts the noise of a corrupted run on other tokens than the subject's, in the same dose,
+    for contrasts (`"rest"`, `"bos"`, `"random"`, ...); prompts without such a token are dropped
+    from the row, and counted.
 
     Source: causal tracing, Meng et al. 2022 (arXiv 2202.05262, section 2.1), with k = 3.
 

@@ -1,14 +1,14 @@
 """random_direction: as far as another source moves an activation, and somewhere else."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.sources.corrupted_run import corrupted_run
-from knockgrid.sources.source import RunSpec, Source, Where, check_source, normal
+from knockgrid.sources.corrupted_run import CorruptedRun, source_of
+from knockgrid.sources.source import RunSpec, Source, Where
 
 
 @final
@@ -16,7 +16,7 @@ from knockgrid.sources.source import RunSpec, Source, Where, check_source, norma
 class RandomDirection(Source):
     """The frozen value behind `random_direction()`."""
 
-    like: Source = field(default_factory=corrupted_run)
+    like: Source = field(default_factory=CorruptedRun)
     adds: ClassVar[bool] = True
     random: ClassVar[bool] = True
 
@@ -37,9 +37,11 @@ class RandomDirection(Source):
 
     def value(self, where: Where) -> Tensor:
         exact = torch.promote_types(where.base.dtype, torch.float32)
-        theirs = self.like.value(where.asked_by(self.like)).to(where.base.device, exact)
-        moved = theirs if self.like.adds else theirs - where.base.to(exact)
-        drawn = normal(where.base.shape, (*where.key, where.act_name, where.layer)).to(moved)
+        seed, prompt, _, *more = where.key  # `like` draws by its own label
+        theirs = self.like.value(replace(where, key=(seed, prompt, self.like.label, *more)))
+        moved = theirs.to(where.base.device, exact)
+        moved = moved if self.like.adds else moved - where.base.to(exact)
+        drawn = where.drawn().to(moved)
         length, own = (each.norm(dim=-1, keepdim=True) for each in (moved, drawn))
         return (drawn * (length / own)).to(where.base.dtype)
 
@@ -54,8 +56,8 @@ def random_direction(like: Source | None = None) -> RandomDirection:
 
     The distance is the L2 norm at every position (and head, where the activation has heads) between
     the activation and what `like` would put there, by default the corrupted run; the direction is
-    drawn for every prompt, layer and sample, all directions alike. Prompts for which `like` has
-    nothing to give are dropped from that row, and counted.
+    drawn for every prompt, layer and sample. Prompts for which `like` has nothing to give are
+    dropped from that row, and counted.
 
     Limits: random directions lie off the manifold of natural states, where models may react more or
     less than to a natural change of the same size; this null speaks of size alone.
@@ -63,6 +65,4 @@ def random_direction(like: Source | None = None) -> RandomDirection:
     Raises:
         InputError: `like` is not a source.
     """
-    like = corrupted_run() if like is None else like
-    check_source(like)
-    return RandomDirection(like)
+    return RandomDirection(source_of(like))

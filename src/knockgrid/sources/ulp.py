@@ -6,7 +6,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from knockgrid.sources.source import Source, Where, normal
+from knockgrid.sources.source import Source, Where
 
 AS_INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -24,21 +24,13 @@ class Ulp(Source):
         return "ulp()"
 
     def value(self, where: Where) -> Tensor:
-        drawn = normal(where.base.shape, (*where.key, where.act_name, where.layer))
-        return to_neighbour(where.base, (drawn > 0).to(where.base.device))
+        return to_neighbour(where.base, (where.drawn() > 0).to(where.base.device))
 
 
 def to_neighbour(values: Tensor, up: Tensor) -> Tensor:
     """What leads from each entry to the next number of its dtype, upwards or downwards.
 
-    Example:
-        >>> one, up = torch.ones(2), torch.tensor([True, False])
-        >>> [float(step) * 2**24 for step in to_neighbour(one, up)]
-        [2.0, -1.0]
-
-    The distance is a number of the same dtype, and adding it gives the neighbour exactly. Below a
-    power of two it is half of that above; from zero it leads to the smallest subnormal numbers. An
-    entry that has no finite neighbour there stays.
+    Adding it gives the neighbour exactly; an entry without a finite neighbour there stays.
     """
     # Numbers of one sign are ordered as their bits are, so that a step away from zero adds 1
     away = torch.where(values > 0, up, ~up)
