@@ -18,7 +18,7 @@ from knockgrid.edits.intervention import Intervention
 from knockgrid.errors import InputError, shown, unknown
 from knockgrid.prompts.data import prompt_as_data, prompt_from_data
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.sources.corrupted_run import Swap
+from knockgrid.sources.other_run import Swap
 from knockgrid.sources.source import Source
 
 OWN = "knockgrid."

@@ -6,9 +6,8 @@ from typing import Any, TypeVar
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid.edits.edge_patch import EdgePatch
+from knockgrid.edits.edges import EdgePatch, Knockout
 from knockgrid.edits.intervention import Intervention
-from knockgrid.edits.knockout import Knockout
 from knockgrid.edits.layers import RULES, Window
 from knockgrid.edits.patch import Patch, patch
 from knockgrid.errors import InputError
@@ -37,8 +36,7 @@ def per_alpha(intervention: Dosed, alphas: Sequence[float]) -> list[Dosed]:
         >>> [one.alpha for one in kg.per_alpha(kg.patch("resid_post", "subject"), [0.5, 1.0])]
         [0.5, 1.0]
 
-    `alpha` is 0 at the clean value and 1 at the source's; the table's column `alpha` tells the
-    cells apart.
+    `alpha` is 0 at the clean value and 1 at the source's; it is a column of the table.
 
     Raises:
         InputError: no doses, one given twice, or an intervention without `alpha`.
@@ -60,8 +58,8 @@ def per_head(intervention: Headed, heads: int | Sequence[int]) -> list[Headed]:
         ['subject->last head 0', 'subject->last head 1']
 
     `heads` is a number of heads or a list of head indices (query heads; for `k` and `v` those of
-    the activation). A `patch` needs an activation that has heads: `patch("z", "last")` patches what
-    each head adds before the output projection. The table's column `head` tells them apart.
+    the activation). `patch("z", "last")` patches what each head adds before the output projection.
+    `head` is a column of the table.
 
     Raises:
         InputError: no heads, one given twice, or an intervention that is limited to heads already.
@@ -99,8 +97,7 @@ def per_module(
     Modules are `attn. q`, `attn. k`, `attn. v`, `attn. o`, `mlp. up`, `mlp. down`, `mlp. gate`,
     as far as the architecture has them; joint projections are split, experts are summed in
     `mlp. down`. q, k and v are taken before the rotary embedding, up and gate before the
-    nonlinearity. `source` is by default the corrupted run; `zero()` and `mean()` ablate. The
-    table's column `module` tells the cells apart.
+    nonlinearity. `source` is by default the corrupted run. `module` is a column of the table.
 
     Raises:
         InputError: a module that the model lacks, with those it has.
@@ -126,8 +123,8 @@ def per_position(intervention: Patch, positions: int | Sequence[Position]) -> li
     `first_answer`, `second_answer`, `exact_answer_before_first`, `exact_answer_first`,
     `exact_answer_last`, `exact_answer_after_last`, and `"-1"`, `"-2"`, ... from the end of prompt
     and output; they need `n_tokens` > 1. A prompt that lacks a position has NA there. Each cell is
-    measured at one token, the one right after its position (token 0 for the prompt), since an edit
-    cannot reach earlier ones. The table's column `position` tells the cells apart.
+    measured at the token right after its position (token 0 for the prompt). `position` is a column
+    of the table.
 
     Raises:
         InputError: no positions, one given twice, or not a patch.

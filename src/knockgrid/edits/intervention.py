@@ -44,10 +44,6 @@ class Place:
         generated = range(self.run.n_prompt, len(self.run.ids)) if self.persistent else ()
         return (*self.pos(at), *generated)
 
-    def every_pos(self) -> tuple[int, ...]:
-        """All positions of the run, its continuation included."""
-        return tuple(range(len(self.run.ids)))
-
     def value(self, source: Source, act_name: str, at: At) -> Tensor:
         """What the source puts at a place, `[pos, ...]`."""
         pos = self.pos(at)
@@ -172,12 +168,6 @@ class Intervention(ABC):
         return "attention" if self.edges else str(self.sites[0][1]) if self.sites else self.name
 
     @property
-    def place(self) -> str:
-        """Where it edits, in words."""
-        ends = self.edges or tuple(at for _, at in self.sites[:1])
-        return " <- ".join(map(str, ends))
-
-    @property
     def places(self) -> list[At]:
         """Every place it names, those it edits and those that are seen."""
         return [at for _, at in self.sites] + list(self.edges or ())
@@ -209,7 +199,7 @@ class Intervention(ABC):
             "window": self.window,
             "source": None if self.source is None else self.source.label,
             "corruption": None if self.source is None else self.source.corruption,
-            "place": self.place,
+            "place": " <- ".join(map(str, self.edges or [at for _, at in self.sites[:1]])),
             "role": self.role,
             "of": self.of,
         }

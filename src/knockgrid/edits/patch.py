@@ -9,7 +9,7 @@ from knockgrid.edits.layers import Window
 from knockgrid.host.act_names import act_name_of
 from knockgrid.passes.edit import Edit
 from knockgrid.prompts.positions import At
-from knockgrid.sources.corrupted_run import CorruptedRun, source_of
+from knockgrid.sources.other_run import CorruptedRun, source_of
 from knockgrid.sources.source import Source
 
 

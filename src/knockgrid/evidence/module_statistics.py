@@ -32,7 +32,7 @@ from knockgrid.passes.prepared import batches, default_bos, prepare, token_texts
 from knockgrid.passes.run import Run, Site
 from knockgrid.prompts.positions import At
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.sources.ablations import zero
+from knockgrid.sources.constants import zero
 from knockgrid.sources.source import Source
 from knockgrid.spec import Spec
 from knockgrid.table.left_out import warn_left_out

@@ -11,7 +11,7 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.edits import information_flow
-from knockgrid.edits.controls import rounded
+from knockgrid.edits.flow import rounded
 from knockgrid.edits.intervention import Intervention
 from knockgrid.engine.in_memory import sweep_in_memory
 from knockgrid.errors import InputError, unknown

@@ -4,7 +4,7 @@ Indices count from the first token of the sequence that the model sees, BOS incl
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,49 +77,38 @@ def _of_span(prompt: Prompt, tokens: Tokens, name: str) -> tuple[int, ...]:
     return found
 
 
-def _rest(prompt: Prompt, tokens: Tokens, spans: Iterable[str]) -> tuple[int, ...]:
-    """Every token that is neither the BOS, nor in one of these spans, nor the last one."""
-    named = {i for span in spans for i in _of_span(prompt, tokens, span)}
-    return tuple(i for i in range(tokens.bos, len(tokens) - 1) if i not in named)
-
-
-def _random(prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
-    """As many tokens as the subject has, neither of it, nor the BOS, nor the last one.
-
-    Drawn by the prompt's id alone: the same in every call, process and order of prompts.
-    """
-
-    def lot(i: int) -> bytes:
-        return hashlib.sha256(f"{prompt.id} {i}".encode("utf-8", "replace")).digest()
-
-    drawn = sorted(_rest(prompt, tokens, ["subject"]), key=lot)
-    return tuple(sorted(drawn[: len(_of_span(prompt, tokens, "subject"))]))
-
-
-Find = Callable[[Prompt, Tokens], tuple[int, ...]]
-PLACES: dict[str, Find] = {
-    "last": lambda prompt, tokens: (len(tokens) - 1,),
-    "all": lambda prompt, tokens: tuple(range(len(tokens))),
-    "bos": lambda prompt, tokens: (0,)[: tokens.bos],
-    "rest": lambda prompt, tokens: _rest(prompt, tokens, prompt.spans),
-}
-OF_SUBJECT: dict[str, Find] = {
-    "between": lambda prompt, tokens: tuple(
-        range(_of_span(prompt, tokens, "subject")[-1] + 1, len(tokens) - 1)
-    ),
-    "random": _random,
-}
-ENDS = {"_first": 0, "_last": -1}
-
-
-def _places(prompt: Prompt) -> dict[str, Find]:
-    return PLACES | OF_SUBJECT if "subject" in prompt.spans else PLACES
-
-
 def names(prompt: Prompt) -> list[str]:
     """The position names that a prompt has."""
-    spans = [f"{span}{end}" for span in prompt.spans for end in ("", *ENDS)]
-    return [*_places(prompt), *spans]
+    spans = [f"{span}{end}" for span in prompt.spans for end in ("", "_first", "_last")]
+    of_subject = ["between", "random"] if "subject" in prompt.spans else []
+    return ["last", "all", "bos", "rest", *of_subject, *spans]
+
+
+def _named(prompt: Prompt, tokens: Tokens, at: str) -> tuple[int, ...]:
+    """Token indices of a name that the prompt has."""
+    span, _, end = at.rpartition("_")
+    if at in prompt.spans:
+        return _of_span(prompt, tokens, at)
+    if span in prompt.spans:
+        return (_of_span(prompt, tokens, span)[0 if end == "first" else -1],)
+    if at == "last":
+        return (len(tokens) - 1,)
+    if at == "all":
+        return tuple(range(len(tokens)))
+    if at == "bos":
+        return tuple(range(tokens.bos))
+    inside = range(tokens.bos, len(tokens) - 1)
+    if at == "rest":
+        named = {i for span in prompt.spans for i in _of_span(prompt, tokens, span)}
+        return tuple(i for i in inside if i not in named)
+    subject = _of_span(prompt, tokens, "subject")
+    if at == "between":
+        return tuple(i for i in inside if i > subject[-1])
+
+    def lot(i: int) -> bytes:  # by the prompt's id alone: the same in every call and process
+        return hashlib.sha256(f"{prompt.id} {i}".encode("utf-8", "replace")).digest()
+
+    return tuple(sorted(sorted((i for i in inside if i not in subject), key=lot)[: len(subject)]))
 
 
 def place_of(given: object) -> At:
@@ -148,15 +137,9 @@ def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
         return (at % len(tokens),)
     if not isinstance(at, str):
         return tuple(sorted({i for one in at for i in resolve(prompt, tokens, one)}))
-    if at in prompt.spans:
-        return _of_span(prompt, tokens, at)
-    if at in (places := _places(prompt)):
-        return places[at](prompt, tokens)
-    for end, index in ENDS.items():
-        span = at.removesuffix(end)
-        if span != at and span in prompt.spans:
-            return (_of_span(prompt, tokens, span)[index],)
-    if at in ("subject", *(f"subject{end}" for end in ENDS)):
+    if at in names(prompt):
+        return _named(prompt, tokens, at)
+    if at in ("subject", "subject_first", "subject_last"):
         raise InputError(
             f"prompt {shown(prompt.text)} has no span 'subject'; "
             "give Prompt(text, spans={'subject': ...})"
@@ -166,13 +149,14 @@ def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
 
 def lacks(prompt: Prompt, tokens: Tokens, at: At) -> str | None:
     """Why a prompt has no such place, or None where it has."""
-    if not isinstance(at, str | int):
-        return next((reason for one in at if (reason := lacks(prompt, tokens, one))), None)
-    if isinstance(at, str) and at not in names(prompt):
-        return f"the prompt has no {at!r}"
-    if isinstance(at, int) and not -len(tokens) <= at < len(tokens):
-        return f"the prompt has no position {at}"
-    return None if resolve(prompt, tokens, at) else f"{at!r} is empty in the prompt"
+    for one in [at] if isinstance(at, str | int) else at:
+        if isinstance(one, int) and not -len(tokens) <= one < len(tokens):
+            return f"the prompt has no position {one}"
+        if isinstance(one, str) and one not in names(prompt):
+            return f"the prompt has no {one!r}"
+        if not resolve(prompt, tokens, one):
+            return f"{one!r} is empty in the prompt"
+    return None
 
 
 def default_bos(model: Any, prepend_bos: bool | None) -> bool:

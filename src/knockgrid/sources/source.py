@@ -11,7 +11,6 @@ from torch import Tensor
 
 from knockgrid.errors import InputError, shown
 from knockgrid.passes.answer_positions import positions_in
-from knockgrid.passes.edit import taken
 from knockgrid.passes.run import Run
 from knockgrid.prompts.positions import At
 from knockgrid.prompts.prompt import Prompt
@@ -92,17 +91,6 @@ class Source(ABC):
     def run(self, prompt: Prompt) -> RunSpec | None:
         """The extra run this source needs for a prompt; `Unavailable` where it offers none."""
         return None
-
-
-@dataclass(frozen=True)
-class OfRun(Source):
-    """A source that takes the activation of its own run at the positions of the same role."""
-
-    from_run: ClassVar[bool] = True
-
-    def value(self, where: Where) -> Tensor:
-        assert where.run is not None
-        return taken(where.run.acts[where.act_name, where.layer], where.run_pos)
 
 
 def normal(shape: Sequence[int], key: Sequence[object]) -> Tensor:

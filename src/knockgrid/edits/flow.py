@@ -1,24 +1,44 @@
-"""The controls: the same edits at other tokens ("more than what?"), and what should do nothing."""
+"""information_flow, and its controls: "more than what?", and what should do nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from knockgrid.edits.edge_patch import EdgePatch, edge_patch
-from knockgrid.edits.information_flow import information_flow
+from knockgrid.edits.edges import EdgePatch, Knockout, edge_patch, knockout
 from knockgrid.edits.intervention import Intervention
-from knockgrid.edits.knockout import Knockout
+from knockgrid.edits.layers import Window
 from knockgrid.edits.patch import Patch, patch
 from knockgrid.errors import InputError
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.sources.corrupted_run import CorruptedRun
-from knockgrid.sources.donor import donor
-from knockgrid.sources.noise import Noise
-from knockgrid.sources.random_direction import random_direction
+from knockgrid.sources.other_run import CorruptedRun, Noise, donor
+from knockgrid.sources.pushes import random_direction, ulp
 from knockgrid.sources.source import Source
-from knockgrid.sources.ulp import ulp
 
 ELSEWHERE = {"random": "random tokens", "rest": "relation tokens", "bos": "BOS"}
+
+
+def information_flow(
+    source: Source | None = None, window: Window = 5, act_name: str = "resid_post"
+) -> list[Intervention]:
+    """The rows subject, attention and last: where knowledge is, how it moves, where it ends.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> [row.name for row in kg.information_flow()]
+        ['subject', 'attention', 'last']
+
+    `subject` patches `act_name` at all subject tokens from `source` (by default the corrupted
+    run), `attention` blocks subject -> last in a window of layers, `last` patches `act_name` at
+    the last prompt token.
+
+    Source: the rows of Cheang et al. 2025 (arXiv 2510.09033, Fig. 2), who do not say what replaces
+    the states; the corrupted run is this tool's default.
+    """
+    return [
+        patch(act_name, "subject", source, name="subject", label="Subj."),
+        knockout("last", "subject", window, name="attention", label="Attn."),
+        patch(act_name, "last", source, name="last", label="Last."),
+    ]
 
 
 def contrasts(treatments: Sequence[Intervention] | None = None) -> list[Intervention]:
@@ -33,25 +53,20 @@ def contrasts(treatments: Sequence[Intervention] | None = None) -> list[Interven
         ('contrast', 'subject', 'Subj. | random tokens', "corrupted_run(noise(3.0, pos='random'))")
 
     `treatments` are rows at the subject, from the subject, or at the last token, by default
-    `information_flow()`; sweep them together with their contrasts. Each contrast keeps everything
-    of its treatment (site, window, noise level, heads) but the tokens:
+    `information_flow()`; sweep them together with their contrasts, in which only tokens change:
 
-    - a patch at the subject: the same patch at as many `random` tokens, at the `rest` (the
-      relation's tokens) and at `bos`, from a run that is corrupted at those very tokens instead;
-    - attention from the subject to the last token: attention from those tokens, and from the last
-      token to itself. `rest` is all that is neither subject nor BOS nor the last token, so that BOS
-      and the last token stay attendable: the non-subject row of Geva et al. 2023;
-    - a patch at the last token: the same patch from a run that is corrupted at those tokens.
+    - a patch at the subject goes to as many `random` tokens, to the `rest` (the relation's) and to
+      `bos`, from a run that has the same noise at those very tokens instead;
+    - attention from the subject becomes attention from those tokens, and from the last token to
+      itself; `rest` leaves BOS and the last token attendable;
+    - a patch at the last token takes its value from a run that is corrupted at those tokens.
 
-    Every token gets the same noise; the relation's tokens may be more than the subject's, `random`
-    ones are as many. BOS is a sink, which every later token leans on: it can beat the subject.
     Where a prompt lacks a place, it is dropped from that row, and counted.
 
-    Source: the controls of Geva et al. 2023 (arXiv 2304.14767), which block attention
-    from non-subject positions and from the last one.
+    Source: the controls of Geva et al. 2023 (arXiv 2304.14767).
 
-    Limits: a swap or a donor has no counterpart at other tokens, so a swapped patch has no
-    contrast; edges of a swap have none either, knockouts have.
+    Limits: BOS is a sink, which every later token leans on: it can beat the subject. A swap or a
+    donor has no counterpart at other tokens, so a patch or an edge patch from one has no contrast.
 
     Raises:
         InputError: a treatment at another place, or one that is a contrast itself.
@@ -76,13 +91,12 @@ def nulls(
     - `ulp`: every entry of the same activation moved by one unit in the last place; for attention
       rows that of the attention's output at the query, over the same window;
     - `direction`: the same patch in a random direction, as far as its own source moves it;
-      attention rows have none;
     - `same answer`: the subject exchanged for one with the same answer, from the mapping
       `partners` (`knockgrid.prompts.same_answer` finds one); attention rows see that run's keys and
       values.
 
-    Limits: only `ulp` should be nothing at all. A random direction leaves the manifold, and another
-    subject brings more than its answer: what these two move is what a treatment must exceed.
+    Limits: only `ulp` should be nothing at all; what the other two move is what a treatment must
+    exceed.
 
     Raises:
         InputError: a treatment that edits neither an activation nor attention, or is a null.

@@ -1,10 +1,10 @@
-"""fixed: a vector the user gives."""
+"""zero, mean and fixed: values that do not depend on the prompt."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -14,6 +14,35 @@ from knockgrid.sources.source import Source, Where
 
 OF_HEADS = ("q", "k", "v", "z", "rot_q", "rot_k", "result")
 """Activations that have a vector for each head."""
+
+
+@final
+@dataclass(frozen=True)
+class Zero(Source):
+    """The frozen value behind `zero()`."""
+
+    @property
+    def label(self) -> str:
+        return "zero()"
+
+    def value(self, where: Where) -> Tensor:
+        return torch.zeros_like(where.base)
+
+
+@final
+@dataclass(frozen=True)
+class Mean(Source):
+    """The frozen value behind `mean()`."""
+
+    needs_statistics: ClassVar[bool] = True
+
+    @property
+    def label(self) -> str:
+        return "mean()"
+
+    def value(self, where: Where) -> Tensor:
+        assert where.mean is not None
+        return where.mean.to(where.base).expand_as(where.base)
 
 
 @final
@@ -68,6 +97,33 @@ class Fixed(Source):
         return vector.to(like).expand_as(like)
 
 
+def zero() -> Zero:
+    """Replace an activation by zeros.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.patch("mlp_out", "last", kg.zero()).source.label
+        'zero()'
+
+    Limits: the model never has a zero state; at the last token it saturates the divergence at every
+    layer, so it says little about *where* something is.
+    """
+    return Zero()
+
+
+def mean() -> Mean:
+    """Replace an activation by its mean over the prompt set at the same position name.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.patch("resid_post", "subject_last", kg.mean()).source.label
+        'mean()'
+
+    The mean is taken over all tokens of the place, once over all prompts of the sweep.
+    """
+    return Mean()
+
+
 def fixed(vectors: Tensor | Mapping[int, Tensor]) -> Fixed:
     """Put a given vector in place: one for all layers, or one for each.
 
@@ -78,8 +134,8 @@ def fixed(vectors: Tensor | Mapping[int, Tensor]) -> Fixed:
         True
 
     `vectors` has the shape of the activation at one position (`[d_model]`; of `q`, `k`, `v` and
-    `z` `[n_heads, d_head]`), with a first dimension of all layers where it is one for each, or is
-    a mapping from layer to it.
+    `z` `[n_heads, d_head]`), with a first dimension of layers where each has its own, or maps
+    layers to such vectors.
 
     Raises:
         InputError: not a tensor; later, a layer without a vector or a vector of another shape.
