@@ -36,7 +36,7 @@ def neighbours(values, up):
 @pytest.mark.parametrize("way", [True, False])
 def test_a_ulp_leads_to_the_neighbouring_number(dtype, way):
     from knockgrid.passes.edit import formula
-    from knockgrid.sources.ulp import to_neighbour
+    from knockgrid.sources.pushes import to_neighbour
 
     values = awkward(dtype)
     up = torch.full(values.shape, way)
@@ -49,7 +49,7 @@ def test_a_ulp_leads_to_the_neighbouring_number(dtype, way):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_number_without_a_finite_neighbour_stays(dtype):
-    from knockgrid.sources.ulp import to_neighbour
+    from knockgrid.sources.pushes import to_neighbour
 
     largest = torch.tensor([torch.finfo(dtype).max, -torch.finfo(dtype).max], dtype=dtype)
     stays = to_neighbour(largest, torch.tensor([True, False]))
@@ -58,8 +58,8 @@ def test_a_number_without_a_finite_neighbour_stays(dtype):
 
 
 def test_the_signs_of_ulps_are_drawn_by_their_key():
+    from knockgrid.sources.pushes import Ulp
     from knockgrid.sources.source import Where
-    from knockgrid.sources.ulp import Ulp
 
     def step(**changes):
         given = {"act_name": "resid_post", "layer": 0, "base": torch.ones(40, 50)}

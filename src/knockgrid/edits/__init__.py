@@ -1,4 +1,4 @@
-"""The edits drawer: one file per kind of intervention and per family of them.
+"""The edits drawer: kinds of interventions, their families, and the controls of them.
 
 It may import `display`, `errors`, `host`, `passes`, `prompts`, `sources`, `table`.
 """

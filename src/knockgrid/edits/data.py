@@ -18,8 +18,8 @@ from knockgrid.edits.intervention import Intervention
 from knockgrid.errors import InputError, shown, unknown
 from knockgrid.prompts.data import prompt_as_data, prompt_from_data
 from knockgrid.prompts.prompt import Prompt
+from knockgrid.sources.other_run import Swap
 from knockgrid.sources.source import Source
-from knockgrid.sources.swap import Swap
 
 OWN = "knockgrid."
 """Where the classes of the drawers lie; any other class is the user's own."""
@@ -27,14 +27,6 @@ OWN = "knockgrid."
 
 def as_data(thing: Any) -> Any:
     """An intervention or a source as JSON holds it: `{"kind": "knockout", "window": 9, …}`.
-
-    Example:
-        >>> import knockgrid as kg
-        >>> as_data(kg.patch("mlp_out", "last", kg.zero(), name="mlp"))["source"]
-        {'kind': 'zero'}
-        >>> row = kg.knockout(heads=[0, 3])
-        >>> from_data(as_data(row)) == row
-        True
 
     Parameters that have their default are left out. A prompt is its data, a tensor its dtype, shape
     and sha256; an object of the user's own class is named with its module and a digest.
@@ -44,8 +36,7 @@ def as_data(thing: Any) -> Any:
     if isinstance(thing, np.generic):
         return thing.item()
     if isinstance(thing, torch.Tensor):
-        digest = digest_of(thing)
-        return {"kind": "tensor", "shape": list(thing.shape), "digest": digest}
+        return {"kind": "tensor", "shape": list(thing.shape), "digest": digest_of(thing)}
     if isinstance(thing, Prompt):
         return {"kind": "prompt", **prompt_as_data(thing)}
     if isinstance(thing, Mapping):
@@ -72,23 +63,17 @@ def _kind(thing: Any) -> dict[str, Any]:
 
 def _parameters(thing: Any, kind: str) -> dict[str, Any]:
     """What to give the call: every field that has not its default there."""
-    if not is_dataclass(thing):
-        return {}
-    of_call = _defaults_of_call(kind)
-    found = {}
-    for one in (one for one in fields(thing) if one.init):
-        value, default = getattr(thing, one.name), of_call.get(one.name)
+    make, found = _function(kind), {}
+    takes = signature(make).parameters if make else {}
+    for one in fields(thing) if is_dataclass(thing) else ():
+        value, default = getattr(thing, one.name), None
+        if one.name in takes:
+            default = takes[one.name].default
         if default is None:
             default = one.default_factory() if callable(one.default_factory) else one.default
-        if type(value) is not type(default) or value != default:
+        if one.init and (type(value) is not type(default) or value != default):
             found[one.name] = as_data(value)
     return found
-
-
-def _defaults_of_call(kind: str) -> dict[str, Any]:
-    make = _function(kind)
-    takes = signature(make).parameters if make else {}
-    return {name: one.default for name, one in takes.items() if one.default is not one.empty}
 
 
 def _function(kind: str) -> Any:
@@ -104,16 +89,9 @@ def from_data(data: Any, known: Sequence[Any] = (), model: Any = None) -> Any:
         >>> one = {"kind": "knockout", "window": 9}
         >>> from_data({"kind": "per_head", "intervention": one, "heads": 2})[1].head
         1
-        >>> from_data({"kind": "knockot"})
-        Traceback (most recent call last):
-        ...
-        knockgrid.errors.InputError: unknown kind 'knockot'; did you mean 'knockout'? Allowed: ...
 
     `known` holds what data only name: classes of the user's own, and tensors of `fixed`. `model` is
     for families that ask what a model has, such as `per_module`.
-
-    Raises:
-        InputError: an unknown kind or parameter, or something that is not in `known`.
     """
     if isinstance(data, list | tuple):
         return [from_data(one, known, model) for one in data]
@@ -129,12 +107,11 @@ def from_data(data: Any, known: Sequence[Any] = (), model: Any = None) -> Any:
         return {key: from_data(value, known) for key, value in rest["pairs"]}
     if kind == "tensor":
         return _tensor(rest, known)
-    if "class" in rest:
-        return _of_the_user(kind, rest, known)
-    built = {name: _value(name, value, known) for name, value in rest.items()}
+    where, digest = rest.pop("class", None), rest.pop("digest", None)
+    given = {name: _value(name, value, known) for name, value in rest.items()}
     if model is not None and takes_model(kind):
-        built.setdefault("model", model)
-    return _called(kind, built)
+        given.setdefault("model", model)
+    return _called(kind, given) if where is None else _of_the_user(where, digest, given, known)
 
 
 def takes_model(kind: str) -> bool:
@@ -155,29 +132,23 @@ def _called(kind: str, given: dict[str, Any]) -> Any:
     make = _function(kind)
     if make is None:
         raise unknown("kind", kind, sorted({*dir(edits), *dir(sources)}))
+    if kind == "donor" and "given" in given:  # its field has another name than its parameter
+        given = {"prompt": given["given"]}
     takes = signature(make).parameters
-    renamed = {_parameter(name, takes): value for name, value in given.items()}
-    called = {name: value for name, value in renamed.items() if name in takes}
-    more = {name: value for name, value in renamed.items() if name not in takes}
+    more = {name: value for name, value in given.items() if name not in takes}
     try:
-        made: Any = make(**called)
+        made: Any = make(**{name: value for name, value in given.items() if name in takes})
     except TypeError as error:
         raise InputError(f"{kind} cannot be made of {shown(given)}: {error}") from None
     if not more:
         return made
     plain = isinstance(made, Intervention | Source | Swap)
     carried = [one.name for one in fields(made) if one.init] if plain else []
-    for name in more:
+    for name, value in more.items():
         if name not in carried:
             raise unknown(f"parameter of {kind}", name, [*takes, *carried])
-    lists = {name: tuple(v) if isinstance(v, list) else v for name, v in more.items()}
-    changed: Any = replace(made, **lists)
-    return changed
-
-
-def _parameter(name: str, takes: Mapping[str, Any]) -> str:
-    """The parameter of a drawer's function that becomes a field of another name."""
-    return name if name in takes else {"given": "prompt"}.get(name, name)
+        more[name] = tuple(value) if isinstance(value, list) else value
+    return replace(made, **more)
 
 
 def _tensor(data: Mapping[str, Any], known: Sequence[Any]) -> torch.Tensor:
@@ -190,24 +161,19 @@ def _tensor(data: Mapping[str, Any], known: Sequence[Any]) -> torch.Tensor:
     )
 
 
-def _of_the_user(kind: str, data: dict[str, Any], known: Sequence[Any]) -> Any:
-    where, digest = data.pop("class"), data.pop("digest", None)
+def _of_the_user(where: str, digest: Any, given: dict[str, Any], known: Sequence[Any]) -> Any:
+    name = re.split(r"[:.]", where)[-1]
     for one in known:
-        if isinstance(one, type) and one.__name__ == kind:
-            made = one(**{name: _value(name, value, known) for name, value in data.items()})
+        if isinstance(one, type) and one.__name__ == name:
+            made = one(**given)
             if digest_of(made) != digest:
                 raise InputError(f"{where} is not the class that took part: its digest differs")
             return made
-    raise InputError(f"{where} took part, a class of your own; give it in known=[{kind}]")
+    raise InputError(f"{where} took part, a class of your own; give it in known=[{name}]")
 
 
 def digest_of(thing: Any) -> str:
-    """A digest of a value and everything inside it.
-
-    Example:
-        >>> digest_of(torch.zeros(2)) == digest_of(torch.zeros(2)) != digest_of(torch.ones(2))
-        True
-    """
+    """A digest of a value and everything inside it."""
     text = json.dumps(_inside(thing), sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
@@ -234,12 +200,8 @@ def _inside(thing: Any) -> Any:
     if isinstance(thing, FunctionType):
         thing = unwrap(thing)
         held = [cell.cell_contents for cell in thing.__closure__ or ()]
-        return [
-            thing.__qualname__,
-            _code(thing.__code__),
-            _inside(thing.__defaults__),
-            _inside(held),
-        ]
+        code = _code(thing.__code__)
+        return [thing.__qualname__, code, _inside(thing.__defaults__), _inside(held)]
     if isinstance(thing, type) or hasattr(thing, "__qualname__"):
         return thing.__qualname__
     made = type(thing)

@@ -41,27 +41,20 @@ class Place:
 
     def query_pos(self, at: At) -> tuple[int, ...]:
         """Query positions of a place; a persistent edit binds every generated query as well."""
-        found = self.pos(at)
-        if self.persistent:
-            found += tuple(range(self.run.n_prompt, len(self.run.ids)))
-        return found
-
-    def every_pos(self) -> tuple[int, ...]:
-        """All positions of the run, its continuation included."""
-        return tuple(range(len(self.run.ids)))
+        generated = range(self.run.n_prompt, len(self.run.ids)) if self.persistent else ()
+        return (*self.pos(at), *generated)
 
     def value(self, source: Source, act_name: str, at: At) -> Tensor:
         """What the source puts at a place, `[pos, ...]`."""
         pos = self.pos(at)
         mean, std = self.statistics.get((act_name, self.layer, repr(at)), (None, None))
-        run_pos = () if self.source_run is None else aligned(self.run, self.source_run, at, pos)
         where = Where(
             act_name=act_name,
             layer=self.layer,
             base=taken(self.run.acts[act_name, self.layer], pos),
             key=(self.seed, self.run.prompt.id, source.label, self.sample),
             run=self.source_run,
-            run_pos=run_pos,
+            run_pos=() if self.source_run is None else aligned(self.run, self.source_run, at, pos),
             mean=mean,
             std=std,
         )
@@ -80,23 +73,15 @@ class Place:
         """
         if self.source_run is None or not self.source_run.kv:
             return None
-        pos = aligned(self.run, self.source_run, at, self.pos(at))
-        if pos != self.pos(at):
+        pos = self.pos(at)
+        if aligned(self.run, self.source_run, at, pos) != pos:
             return None
         k, v = self.source_run.kv[self.layer]
         return taken(k, pos, 1).transpose(0, 1), taken(v, pos, 1).transpose(0, 1)
 
 
 def heads_of(given: Any) -> tuple[int, ...] | None:
-    """Heads as a user writes them: one, several, or None for all.
-
-    Example:
-        >>> heads_of(3), heads_of([0, 2]), heads_of(None)
-        ((3,), (0, 2), None)
-
-    Raises:
-        InputError: something that is no whole number.
-    """
+    """Heads as a user writes them: one, several, or None for all."""
     if given is None:
         return None
     several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
@@ -114,8 +99,7 @@ class Intervention(ABC):
     `window` is a number of layers around the cell's layer, or `"only"`, `"all_but"`, `"from"`,
     `"up_to"`. `name` is the row in tables, `label` the text on an axis. `source` is None for
     interventions that take something away; `heads` limits it to some. `head`, `module` and
-    `position` are set on the members of a family (`per_head`, `per_module`, `per_position`), which
-    that column tells apart.
+    `position` are set on the members of `per_head`, `per_module` and `per_position`.
     `role` is "treatment", "null" (should do nothing) or "contrast" (more than what?); `of` then
     names the treatment's row that it belongs to.
     """
@@ -145,8 +129,8 @@ class Intervention(ABC):
         if not known and not (alpha is None and has_none):
             raise InputError(f"alpha is {shown(alpha)}; give a share of the way, such as 0.5")
         for text in ("name", "label"):
-            if not isinstance(getattr(self, text), str):
-                raise InputError(f"{text} is {shown(getattr(self, text))}, which is no text")
+            if not isinstance(given := getattr(self, text), str):
+                raise InputError(f"{text} is {shown(given)}, which is no text")
         check_window(self.window)
         if self.role not in ROLES:
             raise unknown("role", self.role, ROLES)
@@ -186,8 +170,7 @@ class Intervention(ABC):
     @property
     def place(self) -> str:
         """Where it edits, in words."""
-        ends = self.edges or tuple(at for _, at in self.sites[:1])
-        return " <- ".join(map(str, ends))
+        return " <- ".join(map(str, self.edges or [at for _, at in self.sites[:1]]))
 
     @property
     def places(self) -> list[At]:
@@ -209,8 +192,8 @@ class Intervention(ABC):
         return replace(self, window=2 * n_layers, source=source)
 
     def _repr_html_(self) -> str:
-        described = self.describe()
-        return listing(f"{type(self).__name__} {described.pop('name')}", described.items())
+        name, *described = self.describe().items()
+        return listing(f"{type(self).__name__} {name[1]}", described)
 
     def describe(self) -> dict[str, Any]:
         """What tables, manifests and methods paragraphs say of it."""
@@ -232,8 +215,8 @@ class Cell:
     """One intervention at one layer (and head, module or position, where it has one) on one prompt.
 
     `prompt` counts in the batch. For each sample, `runs` is the index of the base run in the batch
-    that an executor is given, and `samples` the edits; `layers` is the exact layer set. `token` is
-    the only measured token, or None for all of them.
+    and `samples` the edits; `layers` is the exact layer set. `token` is the only measured token, or
+    None for all of them.
     """
 
     index: int
@@ -256,7 +239,7 @@ class Cell:
 
 
 def not_a_distribution(cell: Cell, prompt: Prompt) -> InputError:
-    """The error for logits that cannot be compared, naming the cell."""
+    """The error for logits that cannot be compared."""
     return InputError(
         f"the logits are NaN or +inf at prompt {prompt.id!r}, intervention "
         f"{cell.intervention.name!r}, layer {cell.layer}; try another dtype or source"
@@ -270,11 +253,7 @@ def listed(interventions: Iterable[Intervention] | Intervention) -> list[Interve
 
 
 def check_names(interventions: Sequence[Intervention]) -> None:
-    """Refuse an empty list, or two interventions that would share a row of the table.
-
-    Raises:
-        InputError: nothing to do, something that is not an intervention, or a repeated name.
-    """
+    """Refuse an empty list, or two interventions that would share a row of the table."""
     if not interventions:
         raise InputError("no interventions given; pass information_flow() or a list of them")
     for one in interventions:

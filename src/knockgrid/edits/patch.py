@@ -9,8 +9,8 @@ from knockgrid.edits.layers import Window
 from knockgrid.host.hooks import act_name_of
 from knockgrid.passes.edit import Edit
 from knockgrid.prompts.positions import At
-from knockgrid.sources.corrupted_run import corrupted_run
-from knockgrid.sources.source import Source, check_source
+from knockgrid.sources.other_run import CorruptedRun, source_of
+from knockgrid.sources.source import Source
 
 
 @final
@@ -20,14 +20,13 @@ class Patch(Intervention):
 
     act_name: str
     pos: At
-    source: Source = field(default_factory=corrupted_run)
+    source: Source = field(default_factory=CorruptedRun)
     alpha: float = 1.0
+    moves: ClassVar[str] = "pos"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "act_name", act_name_of(self.act_name))
         super().__post_init__()
-
-    moves: ClassVar[str] = "pos"
 
     def default_name(self) -> str:
         return f"{self.act_name}@{self.pos}"
@@ -83,12 +82,10 @@ def patch(
     Raises:
         InputError: a source that is not one, or a window below 1.
     """
-    source = corrupted_run() if source is None else source
-    check_source(source)
     return Patch(
         act_name=act_name,
         pos=pos,
-        source=source,
+        source=source_of(source),
         window=window,
         alpha=alpha,
         heads=heads_of(heads),

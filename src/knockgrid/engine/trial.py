@@ -21,7 +21,7 @@ from knockgrid.passes.answer_positions import is_answer_position
 from knockgrid.passes.prepared import Prepared
 from knockgrid.passes.run import Run
 from knockgrid.prompts.positions import At, lacks, resolve
-from knockgrid.sources.donor import Donor
+from knockgrid.sources.other_run import Donor
 from knockgrid.sources.source import Source, Unavailable, Where, normal
 
 Groups = Mapping[str, Sequence[Intervention]]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid.edits.families import per_module
 from knockgrid.edits.layers import layer_list
 from knockgrid.edits.patch import Patch
-from knockgrid.edits.per_module import per_module
 from knockgrid.engine.bind import Bound, bind
 from knockgrid.engine.checks import check_edits, check_places
 from knockgrid.engine.settings import Settings
@@ -32,8 +32,8 @@ from knockgrid.passes.prepared import batches, default_bos, prepare, token_texts
 from knockgrid.passes.run import Run, Site
 from knockgrid.prompts.positions import At
 from knockgrid.prompts.prompt import Prompt
+from knockgrid.sources.constants import zero
 from knockgrid.sources.source import Source
-from knockgrid.sources.zero import zero
 from knockgrid.spec import Spec
 from knockgrid.table.left_out import warn_left_out
 from knockgrid.table.table import build

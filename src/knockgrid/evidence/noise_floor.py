@@ -11,8 +11,8 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.edits import information_flow
+from knockgrid.edits.flow import rounded
 from knockgrid.edits.intervention import Intervention
-from knockgrid.edits.nulls import rounded
 from knockgrid.engine.in_memory import sweep_in_memory
 from knockgrid.errors import InputError, unknown
 from knockgrid.host.bridge import load

@@ -14,15 +14,7 @@ MOST_NAMED = 8
 
 
 class Columns:
-    """What the columns of one file are: by the user's word, by a schema, or by their own names.
-
-    Example:
-        >>> Columns({"made.by": "answers"}).fields({"text": "It is by", "made": {"by": "Ada"}})
-        {'text': 'It is by', 'answers': 'Ada'}
-
-    Raises:
-        InputError: a field that a prompt does not have, or one that two columns claim.
-    """
+    """What the columns of one file are: by the user's word, by a schema, or by their own names."""
 
     def __init__(self, named: Mapping[str, str], template: str | None = None) -> None:
         if not isinstance(named, Mapping):
@@ -69,11 +61,7 @@ class Columns:
         return found
 
     def remarks(self, source: str) -> str:
-        """What a warning says of the file once all its rows were read; empty for nothing.
-
-        Raises:
-            InputError: a column that the user names and no row has.
-        """
+        """What a warning says of the file once all its rows were read; empty for nothing."""
         for name in self.named:
             if name not in self.found:
                 raise InputError(

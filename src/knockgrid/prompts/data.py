@@ -7,13 +7,7 @@ from knockgrid.prompts.prompt import Prompt
 
 
 def prompt_as_data(prompt: Prompt, **more: Any) -> dict[str, Any]:
-    """Everything that a sweep reads of a prompt, and its partner, as JSON holds it.
-
-    Example:
-        >>> prompt = Prompt("Rome is in", spans={"subject": "Rome"}, id="rome")
-        >>> prompt_as_data(prompt, shard=0)["spans"], prompt_from_data(prompt_as_data(prompt)).id
-        ({'subject': [0, 4]}, 'rome')
-    """
+    """Everything that a sweep reads of a prompt, and its partner, as JSON holds it."""
     return {
         "id": prompt.id,
         "text": prompt.text,

@@ -5,7 +5,6 @@ bound, and every refusal names the file and the line or row.
 """
 
 import csv
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -28,11 +27,7 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def rows_of(source: str, wanted: Collection[str]) -> Iterator[Row]:
-    """The rows of a file or of `hf:name[:split]`; other columns than `wanted` may stay unread.
-
-    Raises:
-        InputError: no such file, or not of a kind that is read.
-    """
+    """The rows of a file or of `hf:name[:split]`; other columns than `wanted` may stay unread."""
     if source.startswith("hf:"):
         return hub_rows(source.removeprefix("hf:"), wanted)
     path = Path(source)
@@ -48,18 +43,9 @@ def rows_of(source: str, wanted: Collection[str]) -> Iterator[Row]:
     return READERS[kind](path, wanted)
 
 
-def lines(path: Path, longest: int = LONGEST) -> Iterator[tuple[int, str]]:
-    r"""Numbered lines with their ends (LF, CR LF or CR), one in memory at a time.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = Path(folder, "three.csv")
-        ...     _ = file.write_bytes(b"\xef\xbb\xbfid\r\na\rb\n")
-        ...     list(lines(file))
-        [(1, 'id\r\n'), (2, 'a\r'), (3, 'b\n')]
-    """
-    numbers, utf16 = count(1), False
+def lines(path: Path, longest: int = LONGEST) -> Iterator[tuple[str, str]]:
+    """Lines with their place and their ends (LF, CR LF or CR), one in memory at a time."""
+    numbers = count(1)
     try:
         with path.open("rb") as file:
             utf16 = file.peek(2).startswith(UTF16)
@@ -71,7 +57,7 @@ def lines(path: Path, longest: int = LONGEST) -> Iterator[tuple[int, str]]:
                         raise InputError(
                             f"{where} is longer than {longest:,} bytes; a line is one prompt"
                         )
-                    yield number, _decoded(line, where, number == 1, utf16)
+                    yield where, _decoded(line, where, number == 1, utf16)
     except OSError as error:
         raise InputError(f"{path.name} cannot be read ({error.strerror})") from None
 
@@ -96,12 +82,17 @@ def csv_rows(path: Path, wanted: Collection[str]) -> Iterator[Row]:
 
     A row with more cells than the header is refused: a text with a comma in it would lose a part.
     """
-    texts = (line for _, line in lines(path))
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    texts = (line for _, line in lines(path))
     reader = csv.DictReader(texts, strict=True, delimiter=delimiter)
     try:
         header = reader.fieldnames = [trimmed(name) for name in reader.fieldnames or ()]
-        _check_header(header, wanted, path.name)
+        if len(header) == 1 and (mark := next((c for c in ";\t|" if c in header[0]), None)):
+            raise InputError(
+                f"{path.name} has one column, {shown(header[0])}; it seems to be separated by "
+                f"{mark!r}: save it with commas, or with tabs as .tsv"
+            )
+        _check_once(header, wanted, path.name)
         for row in reader:
             where = f"{path.name} line {reader.line_num}"
             spare = row.pop(None, None)  # type: ignore[call-overload]
@@ -112,32 +103,20 @@ def csv_rows(path: Path, wanted: Collection[str]) -> Iterator[Row]:
                 )
             yield where, row
     except csv.Error as error:  # its own line number is that of the last good row
-        raise InputError(
-            f"{path.name} line {reader.reader.line_num} is not CSV ({error})"
-        ) from None
+        where = f"{path.name} line {reader.reader.line_num}"
+        raise InputError(f"{where} is not CSV ({error})") from None
 
 
-def _check_header(header: list[str], wanted: Collection[str], name: str) -> None:
-    if len(header) == 1 and (mark := next((c for c in ";\t|" if c in header[0]), None)):
-        raise InputError(
-            f"{name} has one column, {shown(header[0])}; it seems to be separated by {mark!r}: "
-            "save it with commas, or with tabs as .tsv"
-        )
-    _once(header, wanted, name)
-
-
-def _once(columns: Iterable[str], wanted: Collection[str], name: str) -> None:
-    """Refuse a wanted column that comes twice."""
-    for column, times in Counter(columns).items():
-        if column in wanted and times > 1:
+def _check_once(columns: list[str], wanted: Collection[str], name: str) -> None:
+    for column in columns:
+        if column in wanted and columns.count(column) > 1:
             raise InputError(f"{name} has the column {shown(column)} twice; leave one out")
 
 
 def jsonl_rows(path: Path, wanted: Collection[str] = ()) -> Iterator[Row]:
     """The objects of a JSON Lines file; empty lines are skipped."""
-    for number, line in lines(path):
+    for where, line in lines(path):
         if line.strip():
-            where = f"{path.name} line {number}"
             yield where, _object(loads(line, where), where)
 
 
@@ -153,15 +132,17 @@ def json_rows(path: Path, wanted: Collection[str] = ()) -> Iterator[Row]:
         raise InputError(f"{path.name} has more than {LARGEST_JSON:,} bytes; write JSON Lines")
     text = "".join(line for _, line in lines(path, LARGEST_JSON))
     start = after_space(text, 0)
-    if text[start : start + 1] == "[":
+    if start == len(text):
+        return iter(())
+    if text[start] == "[":
         return _items(text, start + 1, path.name)
     try:
-        whole = loads(text, path.name) if start < len(text) else None
+        whole = loads(text, path.name)
     except InputError:
         if "\n" not in text.strip():
             raise
         return jsonl_rows(path)  # an object a line, which some programs call JSON too
-    return iter(()) if start == len(text) else _within(whole, path.name)
+    return _within(whole, path.name)
 
 
 def _items(text: str, start: int, name: str) -> Iterator[Row]:
@@ -184,10 +165,7 @@ def _items(text: str, start: int, name: str) -> Iterator[Row]:
 
 
 def _within(whole: Any, name: str) -> Iterator[Row]:
-    """The rows in one object: the items of its one list of objects, or the object itself.
-
-    Each item also gets the other fields of the object, as the files of LRE mean it.
-    """
+    """The items of an object's one list of objects, each with its other fields; or the object."""
     lists = [
         key
         for key, value in _object(whole, name).items()
@@ -208,7 +186,13 @@ def parquet_rows(path: Path, wanted: Collection[str]) -> Iterator[Row]:
         # not `pq.read_table`, which turns folder names such as "model=gpt2" into columns
         with pq.ParquetFile(path) as file:
             columns = list(file.schema_arrow.names)
-            read = _readable(columns, wanted, path.name)
+            read = [column for column in dict.fromkeys(columns) if column in wanted]
+            if not read:
+                raise InputError(
+                    f"{path.name} has no column 'text', 'prompt' or 'template'; it has "
+                    f"{shown(columns)}; say what they are: columns={{...}}"
+                )
+            _check_once(columns, wanted, path.name)
             batches = file.iter_batches(BATCH, columns=read)
             yield from _numbered(_unpacked(batches, path.name), columns, path.name)
     except InputError:
@@ -216,17 +200,6 @@ def parquet_rows(path: Path, wanted: Collection[str]) -> Iterator[Row]:
     except Exception as error:  # Arrow raises many kinds for a damaged file, KeyError among them
         reason = cut(" ".join(str(error).split()) or type(error).__name__, 120)
         raise InputError(f"{path.name} is not a Parquet file ({reason})") from None
-
-
-def _readable(columns: list[str], wanted: Collection[str], name: str) -> list[str]:
-    read = [column for column in dict.fromkeys(columns) if column in wanted]
-    if not read:
-        raise InputError(
-            f"{name} has no column 'text', 'prompt' or 'template'; it has {shown(columns)}; say "
-            "what they are: columns={...}"
-        )
-    _once(columns, wanted, name)
-    return read
 
 
 def _unpacked(batches: Iterable[Any], name: str) -> Iterator[dict[str, Any]]:

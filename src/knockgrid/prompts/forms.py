@@ -20,22 +20,25 @@ def in_chat(prompts: Sequence[Prompt], frame: Any, instruction: str = INSTRUCTIO
         >>> kg.in_chat([rome], "It is well known: {}")[0].text
         'It is well known: The capital of Italy is'
 
-    Args:
-        prompts: any prompts; spans move with the text. Ids, answers, relations and groups stay, so
-            that tables of both forms can be paired; swap partners get the same frame.
-        frame: the tokenizer of a chat model, whose template is used; or a text that ends with
-            `{}`, where the prompt goes.
-        instruction: what the user's turn says; a frame that is a text has none.
-
-    The subject stands in the model's turn only, once, so that all rows mean what they mean without
-    the frame. Whether the model still knows the answers is for `known` to say.
+    `frame` is the tokenizer of a chat model, whose template is used, with `instruction` as the
+    user's turn; or a text that ends with `{}`, where the prompt goes. Spans move with the text,
+    swap partners get the same frame, and all else stays, so that tables of both forms can be
+    paired. The subject stands in the model's turn only, once. Whether the model still knows the
+    answers is for `known` to say.
 
     Raises:
         InputError: a tokenizer without a chat template, or a text without exactly one `{}`, at its
             end: the answer follows the prompt.
     """
     before = _text_before(frame) if isinstance(frame, str) else _turn_before(frame, instruction)
-    return [_framed(prompt, before) for prompt in prompts]
+
+    def moved(prompt: Prompt, swap: Prompt | None) -> Prompt:
+        by = len(before)
+        spans = {name: (int(a) + by, int(b) + by) for name, (a, b) in prompt.spans.items()}
+        return prompt.replace(text=before + prompt.text, spans=spans, swap=swap)
+
+    # a partner that names the prompt as its own is not followed
+    return [moved(one, None if one.swap is None else moved(one.swap, None)) for one in prompts]
 
 
 def _text_before(template: str) -> str:
@@ -55,17 +58,3 @@ def _turn_before(tokenizer: Any, instruction: str) -> str:
         )
     turns = [{"role": "user", "content": instruction}]
     return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-
-
-def _framed(prompt: Prompt, before: str) -> Prompt:
-    """A prompt after a text; a partner that names this prompt as its own is not followed."""
-    partner = prompt.swap
-    if partner is not None:
-        partner = _moved(partner, before).replace(swap=None)
-    return _moved(prompt, before).replace(swap=partner)
-
-
-def _moved(prompt: Prompt, before: str) -> Prompt:
-    by = len(before)
-    spans = {name: (int(a) + by, int(b) + by) for name, (a, b) in prompt.spans.items()}
-    return prompt.replace(text=before + prompt.text, spans=spans)

@@ -23,22 +23,14 @@ UNFINISHED = "\ufffd"  # a part of a character, which the next token would have 
 def is_answer(text: str, answers: Sequence[str]) -> bool:
     """Whether a continuation begins with one of the answers, as whole words.
 
-    Example:
-        >>> is_answer(" Paris, the capital", ["Paris"]), is_answer(" Parisian", ["Paris"])
-        (True, False)
-        >>> is_answer(' the "Côte d’Azur".', ["Cote d'Azur"]), is_answer(" not Paris", ["Paris"])
-        (True, False)
-
     These do not count: case; the article the, a or an before text or answer; quotes, brackets,
     markdown and other marks around either; how Unicode writes the same letters (NFKC); kinds of
     spaces, dashes and apostrophes; accents on Latin letters, which English text often drops
     ("Bogota"). In other scripts marks make other letters, and count.
 
     A word ends where no letter, digit or mark follows: "Guinea" is not in "Guinea-Bissau", "3" not
-    in "3.14", "C" not in "C++", but "Rome" is in "Rome's".
-
-    Limits: the text after the answer is not read ("Paris or Rome" is "Paris"), and answers that
-    differ only in an article or a Latin accent are one. Give a `judge` where that matters.
+    in "3.14", "C" not in "C++", but "Rome" is in "Rome's". The text after the answer is not read
+    ("Paris or Rome" is "Paris").
     """
     said = _readings(plain_form(text))
     given = {form for answer in answers for form in _spellings(plain_form(answer))}
@@ -46,15 +38,7 @@ def is_answer(text: str, answers: Sequence[str]) -> bool:
 
 
 def judged(prompt: Prompt, text: str, judge: Judge | None = None) -> bool:
-    """Whether a continuation answers a prompt correctly, by its answers or by a judge.
-
-    Example:
-        >>> prompt = Prompt("The capital of Peru is", answers=["Lima"])
-        >>> judged(prompt, " Lima."), judged(prompt, " Cusco", lambda prompt, text: True)
-        (True, True)
-
-    A judge has to give True or False.
-    """
+    """Whether a continuation answers a prompt correctly, by its answers or by a judge."""
     if judge is None:
         return is_answer(text, prompt.answers)
     verdict = judge(prompt, text)
@@ -66,12 +50,7 @@ def judged(prompt: Prompt, text: str, judge: Judge | None = None) -> bool:
 
 
 def plain_form(text: str) -> str:
-    r"""A text in which case, Unicode variants and accents on Latin letters are gone.
-
-    Example:
-        >>> plain_form("  São\u00a0Tomé – ＡＢＣ ")
-        'sao tome - abc'
-    """
+    """A text in which case, Unicode variants and accents on Latin letters are gone."""
     text = unicodedata.normalize("NFKC", text.translate(ALIKE)).casefold()
     text = unicodedata.normalize("NFKC", text).translate(ALIKE)  # casefold may leave NFKC
     text = "".join("-" if unicodedata.category(c) == "Pd" else c for c in _without_accents(text))
@@ -79,8 +58,7 @@ def plain_form(text: str) -> str:
 
 
 def _without_accents(text: str) -> str:
-    kept: list[str] = []
-    base = ""
+    kept, base = [], ""
     for char in unicodedata.normalize("NFD", text):
         if not unicodedata.combining(char):
             base = char

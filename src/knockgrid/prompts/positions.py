@@ -4,7 +4,7 @@ Indices count from the first token of the sequence that the model sees, BOS incl
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +33,7 @@ class Tokens:
 def encode(tokenizer: Any, text: str, **options: Any) -> Any:
     """The encoding of a text alone: no special tokens, nothing padded, nothing cut.
 
-    `transformers` then leaves padding and truncation of a fast tokenizer's backend off; they belong
-    to the user, so they are restored.
+    `transformers` leaves the user's padding and truncation off afterwards, so they are restored.
     """
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     padding, truncation = getattr(backend, "padding", None), getattr(backend, "truncation", None)
@@ -48,13 +47,7 @@ def encode(tokenizer: Any, text: str, **options: Any) -> Any:
 
 
 def tokenize(text: str, tokenizer: Any, prepend_bos: bool = True) -> Tokens:
-    """Token ids and offsets of `text`, with the BOS token in front if asked.
-
-    A text that already begins with the BOS token (a chat template) does not get a second one.
-
-    Raises:
-        InputError: a tokenizer without offsets, or without the BOS token that was asked for.
-    """
+    """Token ids and offsets of `text`, with the BOS token in front if asked, and never twice."""
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
             f"{type(tokenizer).__name__} is a slow tokenizer without character offsets, so a span "
@@ -72,82 +65,54 @@ def tokenize(text: str, tokenizer: Any, prepend_bos: bool = True) -> Tokens:
     return Tokens(tuple(ids), tuple(offsets), int(prepend_bos))
 
 
-def overlapping(tokens: Tokens, span: tuple[int, int]) -> tuple[int, ...]:
-    """The tokens whose offset overlaps a character span.
+def _of_span(prompt: Prompt, tokens: Tokens, name: str) -> tuple[int, ...]:
+    """The tokens whose offset overlaps a span.
 
     A leading space counts with its token, and byte tokens that share one character all belong.
     """
-    start, end = span
-    return tuple(i for i, (a, b) in enumerate(tokens.offsets) if a < end and b > start)
-
-
-def _of_span(prompt: Prompt, tokens: Tokens, name: str) -> tuple[int, ...]:
-    found = overlapping(tokens, prompt.spans[name])  # type: ignore[arg-type]
+    start, end = map(int, prompt.spans[name])
+    found = tuple(i for i, (a, b) in enumerate(tokens.offsets) if a < end and b > start)
     if not found:
         raise InputError(f"no token overlaps span {name!r} of {shown(prompt.text)}")
     return found
 
 
-def _before_last(prompt: Prompt, tokens: Tokens, spans: Iterable[str]) -> list[int]:
-    """Every token that is neither the BOS, nor in one of these spans, nor the last one."""
-    named = {i for span in spans for i in _of_span(prompt, tokens, span)}
-    return [i for i in range(tokens.bos, len(tokens) - 1) if i not in named]
-
-
-def _between(prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
-    """The tokens after the subject and before the last one."""
-    return tuple(range(_of_span(prompt, tokens, "subject")[-1] + 1, len(tokens) - 1))
-
-
-def _random(prompt: Prompt, tokens: Tokens) -> tuple[int, ...]:
-    """As many tokens as the subject has, neither of it, nor the BOS, nor the last one.
-
-    Drawn by the prompt's id alone: the same in every call, process and order of prompts.
-    """
-    others = _before_last(prompt, tokens, ["subject"])
-    drawn = sorted(others, key=lambda i: _lot(f"{prompt.id} {i}"))
-    return tuple(sorted(drawn[: len(_of_span(prompt, tokens, "subject"))]))
-
-
-def _lot(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "replace")).digest()
-
-
-PLACES: dict[str, Callable[[Prompt, Tokens], tuple[int, ...]]] = {
-    "last": lambda prompt, tokens: (len(tokens) - 1,),
-    "all": lambda prompt, tokens: tuple(range(len(tokens))),
-    "bos": lambda prompt, tokens: (0,)[: tokens.bos],
-    "rest": lambda prompt, tokens: tuple(_before_last(prompt, tokens, prompt.spans)),
-}
-OF_SUBJECT = {"between": _between, "random": _random}
-ENDS = {"_first": 0, "_last": -1}
-
-
-def _places(prompt: Prompt) -> dict[str, Callable[[Prompt, Tokens], tuple[int, ...]]]:
-    return PLACES | OF_SUBJECT if "subject" in prompt.spans else PLACES
-
-
 def names(prompt: Prompt) -> list[str]:
-    """The position names that a prompt has.
+    """The position names that a prompt has."""
+    spans = [f"{span}{end}" for span in prompt.spans for end in ("", "_first", "_last")]
+    of_subject = ["between", "random"] if "subject" in prompt.spans else []
+    return ["last", "all", "bos", "rest", *of_subject, *spans]
 
-    Example:
-        >>> names(Prompt("Rome is in", spans={"place": "Rome"}))
-        ['last', 'all', 'bos', 'rest', 'place', 'place_first', 'place_last']
-        >>> names(Prompt("Rome is in", spans={"subject": "Rome"}))[4:6]
-        ['between', 'random']
-    """
-    spans = [f"{span}{end}" for span in prompt.spans for end in ("", *ENDS)]
-    return [*_places(prompt), *spans]
+
+def _named(prompt: Prompt, tokens: Tokens, at: str) -> tuple[int, ...]:
+    """Token indices of a name that the prompt has."""
+    span, _, end = at.rpartition("_")
+    if at in prompt.spans:
+        return _of_span(prompt, tokens, at)
+    if span in prompt.spans:
+        return (_of_span(prompt, tokens, span)[0 if end == "first" else -1],)
+    if at == "last":
+        return (len(tokens) - 1,)
+    if at == "all":
+        return tuple(range(len(tokens)))
+    if at == "bos":
+        return tuple(range(tokens.bos))
+    inside = range(tokens.bos, len(tokens) - 1)
+    if at == "rest":
+        named = {i for span in prompt.spans for i in _of_span(prompt, tokens, span)}
+        return tuple(i for i in inside if i not in named)
+    subject = _of_span(prompt, tokens, "subject")
+    if at == "between":
+        return tuple(i for i in inside if i > subject[-1])
+
+    def lot(i: int) -> bytes:  # by the prompt's id alone: the same in every call and process
+        return hashlib.sha256(f"{prompt.id} {i}".encode("utf-8", "replace")).digest()
+
+    return tuple(sorted(sorted((i for i in inside if i not in subject), key=lot)[: len(subject)]))
 
 
 def place_of(given: object) -> At:
-    """A place as a user writes it, with Python's own integers.
-
-    Example:
-        >>> import numpy as np
-        >>> place_of(np.array([2, 3])), place_of("last")
-        ([2, 3], 'last')
-    """
+    """A place as a user writes it, with Python's own integers."""
     at = as_int(given)
     if isinstance(at, str | int) and not isinstance(at, bool):
         return at
@@ -161,26 +126,20 @@ def place_of(given: object) -> At:
 
 
 def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
-    """Token indices of a position name, an index (negative from the end), or several of them.
-
-    Raises:
-        InputError: a name the prompt does not have (with the nearest spelling), an index outside.
-    """
+    """Token indices of a position name, an index (negative from the end), or several of them."""
     if isinstance(at, bool):
         raise InputError(f"position {at!r} is neither a name nor an index")
     if isinstance(at, int):
-        return (_index(prompt, tokens, at),)
+        if not -len(tokens) <= at < len(tokens):
+            raise InputError(
+                f"position {at} is out of range: {shown(prompt.text)} has {len(tokens)} tokens"
+            )
+        return (at % len(tokens),)
     if not isinstance(at, str):
         return tuple(sorted({i for one in at for i in resolve(prompt, tokens, one)}))
-    if at in prompt.spans:
-        return _of_span(prompt, tokens, at)
-    if at in (places := _places(prompt)):
-        return places[at](prompt, tokens)
-    for end, index in ENDS.items():
-        span = at.removesuffix(end)
-        if span != at and span in prompt.spans:
-            return (_of_span(prompt, tokens, span)[index],)
-    if at in ("subject", *(f"subject{end}" for end in ENDS)):
+    if at in names(prompt):
+        return _named(prompt, tokens, at)
+    if at in ("subject", "subject_first", "subject_last"):
         raise InputError(
             f"prompt {shown(prompt.text)} has no span 'subject'; "
             "give Prompt(text, spans={'subject': ...})"
@@ -188,31 +147,20 @@ def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
     raise unknown("position", at, names(prompt))
 
 
-def _index(prompt: Prompt, tokens: Tokens, at: int) -> int:
-    if not -len(tokens) <= at < len(tokens):
-        raise InputError(
-            f"position {at} is out of range: {shown(prompt.text)} has {len(tokens)} tokens"
-        )
-    return at % len(tokens)
-
-
 def lacks(prompt: Prompt, tokens: Tokens, at: At) -> str | None:
     """Why a prompt has no such place, or None where it has."""
-    if not isinstance(at, str | int):
-        return next((reason for one in at if (reason := lacks(prompt, tokens, one))), None)
-    if isinstance(at, str) and at not in names(prompt):
-        return f"the prompt has no {at!r}"
-    if isinstance(at, int) and not -len(tokens) <= at < len(tokens):
-        return f"the prompt has no position {at}"
-    return None if resolve(prompt, tokens, at) else f"{at!r} is empty in the prompt"
+    for one in [at] if isinstance(at, str | int) else at:
+        if isinstance(one, int) and not -len(tokens) <= one < len(tokens):
+            return f"the prompt has no position {one}"
+        if isinstance(one, str) and one not in names(prompt):
+            return f"the prompt has no {one!r}"
+        if not resolve(prompt, tokens, one):
+            return f"{one!r} is empty in the prompt"
+    return None
 
 
 def default_bos(model: Any, prepend_bos: bool | None) -> bool:
-    """Whether BOS is prepended: as asked, else as the model is configured, if it has one.
-
-    Raises:
-        InputError: a tokenizer alone that has a BOS token, as models that share it differ.
-    """
+    """Whether BOS is prepended: as asked, else as the model is configured, if it has one."""
     if prepend_bos is not None:
         return prepend_bos
     config = getattr(model, "cfg", None)
@@ -242,10 +190,8 @@ def token_positions(
     `at` is `subject`, any other span name, `<span>_first`, `<span>_last`, `last`, `all`, `bos`,
     `rest` (no BOS, no span, not the last token), `between` (after the subject, before the last
     token), `random` (as many tokens as the subject has, or all there are, none of them subject, BOS
-    or last, drawn by the prompt's id), an index, or a list of these.
-
-    In place of the tokenizer, give the model, which knows whether a sweep puts a BOS token in
-    front; a tokenizer does not, so pass `prepend_bos` with it.
+    or last, drawn by the prompt's id), an index, or a list of these. A tokenizer in place of the
+    model does not know whether a sweep puts a BOS token in front, so pass `prepend_bos` with it.
 
     Raises:
         InputError: unknown name, index out of range, a tokenizer without offsets, or one with a BOS

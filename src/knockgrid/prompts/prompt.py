@@ -16,22 +16,12 @@ LISTED = 9
 
 
 def trimmed(text: str) -> str:
-    r"""A text without white space around it, invisible characters included.
-
-    Example:
-        >>> trimmed("\ufeff Rome\u200b ")
-        'Rome'
-    """
+    """A text without white space around it, invisible characters included."""
     return WHITE.sub("", text)
 
 
-def find_once(text: str, name: str, part: str) -> Span:
-    """The character span of `part` in `text`, which must hold it exactly once.
-
-    Example:
-        >>> find_once("Rome is in", "subject", "Rome")
-        (0, 4)
-    """
+def _find_once(text: str, name: str, part: str) -> Span:
+    """The character span of `part` in `text`, which must hold it exactly once."""
     if not part:
         raise InputError(f"span {shown(name)} is empty; give the characters it covers")
     starts, at = [], text.find(part)
@@ -55,7 +45,7 @@ def find_once(text: str, name: str, part: str) -> Span:
 
 def _checked(text: str, name: str, given: object) -> Span:
     if isinstance(given, str):
-        return find_once(text, name, trimmed(given))
+        return _find_once(text, name, trimmed(given))
     if not (isinstance(given, Sequence) and len(given) == 2 and all(type(i) is int for i in given)):
         raise InputError(
             f"span {shown(name)} is {shown(given)}; give (start, end) in characters or the text"
@@ -87,10 +77,10 @@ def _alias(prompt: str, number: int, given: str) -> str:
 
 
 def _sound(what: str, text: object) -> None:
-    r"""Refuse what is no text (a NaN of a table, too), and text with a NUL or a lone surrogate.
+    """Refuse what is no text (a NaN of a table, too), and text with a NUL or a lone surrogate.
 
-    A lone surrogate, half of a character beyond U+FFFF, comes from JSON such as `"\ud83d"`; it is
-    not Unicode, so it can be neither tokenized nor written.
+    A lone surrogate is half of a character beyond U+FFFF, which can be neither tokenized nor
+    written.
     """
     if not isinstance(text, str):
         instead = "give a text, or leave it out"
@@ -129,8 +119,8 @@ class Prompt:
     spans).
 
     Raises:
-        InputError: empty text, a span that is absent, ambiguous or outside the text, a name or an
-            answer that is no text, or NUL or a lone surrogate in one, an answer that is empty.
+        InputError: empty text, a span that is absent, ambiguous or outside the text, an answer that
+            is empty, or a name or an answer that is no text, or has NUL or a lone surrogate in it.
     """
 
     text: str
@@ -150,9 +140,9 @@ class Prompt:
             raise InputError(f"answers is {kind}{shown(self.answers)}; give a list of strings")
         answers = tuple(self.answers)  # once: it may be an iterator
         names = {"relation": self.relation, "group": self.group, "id": self.id}
-        named = [(what, text) for what, text in names.items() if text is not None]
-        of_lists = [("answer", text) for text in answers] + [("span name", n) for n in self.spans]
-        for what, text in [("text", self.text), *named, *of_lists]:
+        texts = [("text", self.text), *((k, v) for k, v in names.items() if v is not None)]
+        texts += [("answer", one) for one in answers] + [("span name", one) for one in self.spans]
+        for what, text in texts:
             _sound(what, text)
         answers = tuple(_alias(self.text, i, one) for i, one in enumerate(answers, 1))
         object.__setattr__(self, "answers", answers)
@@ -166,16 +156,14 @@ class Prompt:
         return hash((self.id, self.text))
 
     def _repr_html_(self) -> str:
-        return listing(
-            f"Prompt {self.id}",
-            [
-                ("text", marked(self.text, self.spans)),
-                ("answers", ", ".join(self.answers) or None),
-                ("relation", self.relation),
-                ("group", self.group),
-                ("swap", None if self.swap is None else self.swap.text),
-            ],
-        )
+        said = {
+            "text": marked(self.text, self.spans),
+            "answers": ", ".join(self.answers) or None,
+            "relation": self.relation,
+            "group": self.group,
+            "swap": None if self.swap is None else self.swap.text,
+        }
+        return listing(f"Prompt {self.id}", said.items())
 
     def span_text(self, name: str) -> str | None:
         """The characters of a span, or None where the prompt has no such span.
@@ -197,6 +185,12 @@ class Prompt:
             'cities'
         """
         return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def shared_answers(one: Prompt, other: Prompt) -> set[str]:
+    """The answers that two prompts share, in any case of letters."""
+    found, others = ({answer.casefold() for answer in p.answers} for p in (one, other))
+    return found & others
 
 
 def check_prompt(given: object) -> None:

@@ -41,10 +41,8 @@ def read_prompts(
     keeps subjects and patterns in two files: read the subjects, and give a pattern as `template`.
 
     White space around names, subjects and answers is removed. Prompts that repeat the text or id
-    of an earlier one are numbered, with a warning that names both lines.
-
-    Files are data: nothing in them is executed, unpickled or computed, and a data set of the hub
-    runs no code of its own.
+    of an earlier one are numbered, with a warning. Nothing in a file is executed or unpickled, and
+    a data set of the hub runs no code of its own.
 
     Raises:
         InputError: a file that is absent, empty or of another kind, or a row that is no prompt,

@@ -4,7 +4,9 @@ import ast
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from itertools import count
 from typing import Any, NamedTuple
@@ -55,22 +57,18 @@ def _answers(value: Any) -> tuple[str, ...]:
 
 def _written_list(text: str) -> list[Any]:
     """The items of a list that is written as text, by JSON or by Python."""
+    found: Any = None
     try:
         found = loads(text, "it")
     except InputError:
-        found = _python_list(text) if PYTHON_LIST.fullmatch(text) else None
+        if PYTHON_LIST.fullmatch(text):
+            unread = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
+            with suppress(*unread), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of escapes that mean nothing
+                found = list(ast.literal_eval(text))
     if not isinstance(found, list):
         raise ValueError('it begins as a list and is none; write ["one", "other"]')
     return found
-
-
-def _python_list(text: str) -> list[Any] | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escapes that mean nothing
-        try:
-            return list(ast.literal_eval(text))
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return None
 
 
 def _span(value: Any) -> Span:
@@ -88,17 +86,11 @@ def _span(value: Any) -> Span:
 def _spans(value: Any) -> dict[str, Span | str]:
     """Spans by name; Parquet gives each row all names of the file, some without a value."""
     if isinstance(value, str):
-        try:
-            value = loads(value, "it")
-        except InputError as error:
-            raise ValueError(str(error)) from None
+        value = loads(value, "it")
     if not isinstance(value, Mapping) or len(value) > MOST_SPANS:
         raise ValueError(f"it should be at most {MOST_SPANS:,} spans by name")
-    return {
-        name: one if isinstance(one, str) else _span(one)
-        for name, one in value.items()
-        if one is not None
-    }
+    given = {name: one for name, one in value.items() if one is not None}
+    return {name: one if isinstance(one, str) else _span(one) for name, one in given.items()}
 
 
 READ: dict[str, Callable[[Any], Any]] = {
@@ -127,11 +119,7 @@ class Parsed(NamedTuple):
 
 
 def parse(row: Mapping[str, Any], where: str) -> Parsed:
-    """The prompt of a row.
-
-    Raises:
-        InputError: a row that is no prompt; `where` names file and line.
-    """
+    """The prompt of a row; `where` names file and line in an error."""
     try:
         found = {name: _read(name, value) for name, value in _named(row).items()}
         return Parsed(_prompt(found), found.get("swap"), where)
@@ -151,9 +139,8 @@ def _named(row: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: row[name] for name in READ if name in row and not _missing(row[name])}
     for alias, name in ALIASES.items():
         value = row.get(alias)
-        if _missing(value) or value == found.setdefault(name, value):
+        if _missing(value) or value == (several := found.setdefault(name, value)):
             continue
-        several = found[name]
         if not (isinstance(several, list | tuple) and value in several):
             raise InputError(
                 f"its columns for {name!r} differ: {shown(several)} and {alias!r} {shown(value)}; "
@@ -163,8 +150,8 @@ def _named(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _missing(value: Any) -> bool:
-    none = value is None or (isinstance(value, float) and value != value)
-    return none or (isinstance(value, str) and value == "")
+    empty = isinstance(value, str) and not value
+    return empty or value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _prompt(found: Mapping[str, Any]) -> Prompt:
@@ -230,30 +217,28 @@ def pair_swaps(rows: Iterable[Parsed]) -> list[Prompt]:
     """Prompts in order, each with the partner that its row names by id.
 
     A prompt that repeats the id of an earlier one, or its text where it has no id, is numbered.
-
-    Raises:
-        InputError: a partner that is not in the file, is the prompt itself, or may be several.
     """
     rows = list(rows)
-    ids = {str(one.prompt.id) for one in rows}
     same: dict[str, list[Parsed]] = {}
-    names = []
     for one in rows:
-        name = str(one.prompt.id)
-        same.setdefault(name, []).append(one)
-        number = len(same[name])
-        if number > 1:
-            name = next(new for i in count(number) if (new := f"{name}-{i}") not in ids)
+        same.setdefault(str(one.prompt.id), []).append(one)
+    ids, paired, seen = set(same), [], Counter[str]()
+    for one in rows:
+        prompt, name = one.prompt, str(one.prompt.id)
+        seen[name] += 1
+        if seen[name] > 1:
+            name = next(new for i in count(seen[name]) if (new := f"{name}-{i}") not in ids)
             ids.add(name)
-        names.append(name)
-    paired = [_paired(one, name, same) for one, name in zip(rows, names, strict=True)]
-    _warn_of_repeats(same, len(rows))
+            prompt = prompt.replace(id=name)
+        paired.append(prompt if one.swap is None else prompt.replace(swap=_partner(one, same)))
+    name, twice = next(((n, several) for n, several in same.items() if len(several) > 1), ("", ()))
+    if twice:
+        warnings.warn(
+            f"numbered {len(rows) - len(same)} of {len(rows)} prompts, which repeat the text or id "
+            f"of an earlier one (first: {shown(name)} at {twice[0].where} and {twice[1].where})",
+            stacklevel=3,
+        )
     return paired
-
-
-def _paired(one: Parsed, name: str, same: Mapping[str, Sequence[Parsed]]) -> Prompt:
-    prompt = one.prompt if name == one.prompt.id else one.prompt.replace(id=name)
-    return prompt if one.swap is None else prompt.replace(swap=_partner(one, same))
 
 
 def _partner(one: Parsed, same: Mapping[str, Sequence[Parsed]]) -> Prompt:
@@ -267,14 +252,3 @@ def _partner(one: Parsed, same: Mapping[str, Sequence[Parsed]]) -> Prompt:
     if name == one.prompt.id:
         raise InputError(f"{said} itself as its swap partner; name a different one")
     return same[name][0].prompt
-
-
-def _warn_of_repeats(same: Mapping[str, Sequence[Parsed]], total: int) -> None:
-    """Warn once of all prompts that were numbered."""
-    name, places = next(((n, p) for n, p in same.items() if len(p) > 1), ("", ()))
-    if places:
-        warnings.warn(
-            f"numbered {total - len(same)} of {total} prompts, which repeat the text or id of an "
-            f"earlier one (first: {shown(name)} at {places[0].where} and {places[1].where})",
-            stacklevel=4,
-        )

@@ -1,8 +1,4 @@
-"""Public data sets of facts: the columns that tell each apart, and what they are to a prompt.
-
-A column may lie in another one (`requested_rewrite.prompt`). A field whose columns are absent
-stays out.
-"""
+"""Public data sets of facts: the columns that tell each apart, and what they are to a prompt."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -49,12 +45,7 @@ class Schema:
 
 
 def at(row: Any, name: str) -> Any:
-    """The value of a column, or of what a dotted name names in one; None where there is none.
-
-    Example:
-        >>> at({"made": {"of": ["tin", "lead"]}}, "made.of.1")
-        'lead'
-    """
+    """The value of a column, or of what a dotted name (`made.of.1`) names in one; else None."""
     if isinstance(row, Mapping) and name in row:
         return row[name]
     head, dot, rest = name.partition(".")
@@ -94,8 +85,7 @@ def _popqa(found: Fields) -> Fields:
 def _asked(found: Fields) -> Fields:
     """A question in its frame."""
     text = found["text"]
-    framed = FRAME.replace("{}", text.strip()) if isinstance(text, str) else text
-    return {**found, "text": framed}
+    return {**found, "text": FRAME.format(text.strip()) if isinstance(text, str) else text}
 
 
 SCHEMAS = (
@@ -146,8 +136,8 @@ SCHEMAS = (
 
 def schema_of(row: Mapping[str, Any]) -> Schema | None:
     """The data set whose columns a row has, or None."""
-    return next((s for s in SCHEMAS if all(_has(row, name) for name in s.needs)), None)
 
+    def has(name: str) -> bool:
+        return name in row or at(row, name) is not None
 
-def _has(row: Mapping[str, Any], name: str) -> bool:
-    return name in row or at(row, name) is not None
+    return next((schema for schema in SCHEMAS if all(map(has, schema.needs))), None)

@@ -1,13 +1,13 @@
 """JSON read strictly: what RFC 8259 leaves open is refused.
 
-That is a key that comes twice, of which readers keep either one; `NaN` and `Infinity`, which are
-not JSON; and numbers too large for a float.
+That is a key that comes twice, `NaN` and `Infinity`, and numbers too large for a float.
 """
 
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from knockgrid.errors import InputError, shown
@@ -18,27 +18,26 @@ SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def loads(text: str, where: str) -> Any:
-    """The value of a JSON text.
-
-    Example:
-        >>> loads('{"text": "Rome is in"}', "line 1")
-        {'text': 'Rome is in'}
-
-    Raises:
-        InputError: the text is no strict JSON; `where` names its place.
-    """
-    if text.startswith("\ufeff"):
-        raise InputError(f"{where} is not JSON (Unexpected UTF-8 BOM); take it out")
-    value, end = value_at(text, after_space(text, 0), where)
-    if after_space(text, end) < len(text):
-        raise InputError(f"{where} is not JSON (Extra data); write one object a line")
-    return value
+    """The value of a JSON text; `where` names its place in an error."""
+    with _named(where):
+        return json.loads(text, **STRICT)
 
 
 def value_at(text: str, start: int, where: str) -> tuple[Any, int]:
     """The JSON value that begins at `start`, and where it ends."""
+    with _named(where):
+        return DECODER.raw_decode(text, start)
+
+
+def after_space(text: str, start: int) -> int:
+    """Where the white space that begins at `start` ends, as JSON defines white space."""
+    return SPACE.match(text, start).end()  # type: ignore[union-attr]
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
     try:
-        return STRICT.raw_decode(text, start)
+        yield
     except InputError as error:
         raise InputError(f"{where} is not JSON ({error})") from None
     except json.JSONDecodeError as error:
@@ -47,12 +46,6 @@ def value_at(text: str, start: int, where: str) -> tuple[Any, int]:
         ) from None
     except RecursionError:
         raise InputError(f"{where} is JSON nested too deeply; a row is flat") from None
-
-
-def after_space(text: str, start: int) -> int:
-    """Where the white space that begins at `start` ends, as JSON defines white space."""
-    found = SPACE.match(text, start)
-    return start if found is None else found.end()
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -75,12 +68,15 @@ def _integer(digits: str) -> int:
 
 
 def _float(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
+    if not math.isfinite(value := float(digits)):
         raise InputError(f"the number {shown(digits)} is too large")
     return value
 
 
-STRICT = json.JSONDecoder(
-    object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer, parse_float=_float
-)
+STRICT: dict[str, Any] = {
+    "object_pairs_hook": _object,
+    "parse_constant": _constant,
+    "parse_int": _integer,
+    "parse_float": _float,
+}
+DECODER = json.JSONDecoder(**STRICT)

@@ -6,7 +6,7 @@ from typing import Any
 
 from knockgrid.display.escape import latex
 from knockgrid.edits.data import from_data
-from knockgrid.edits.knockout import Knockout
+from knockgrid.edits.edges import Knockout
 from knockgrid.edits.patch import Patch
 from knockgrid.errors import InputError
 

@@ -1,4 +1,4 @@
-"""The sources drawer: one file per place that the value of a patch comes from.
+"""The sources drawer: where the value of a patch comes from.
 
 It may import `errors`, `passes`, `prompts`.
 """

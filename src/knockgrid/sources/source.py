@@ -3,15 +3,14 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from knockgrid.errors import InputError, shown, unknown
+from knockgrid.errors import InputError, shown
 from knockgrid.passes.answer_positions import positions_in
-from knockgrid.passes.edit import taken
 from knockgrid.passes.run import Run
 from knockgrid.prompts.positions import At
 from knockgrid.prompts.prompt import Prompt
@@ -25,8 +24,8 @@ class Unavailable(InputError):
 class RunSpec:
     """The extra run a source needs: over which prompt, and with how much noise at which tokens.
 
-    `scale` counts standard deviations of the subject embeddings, wherever the noise is put; 0 means
-    none. The prompt of a swap must have the form of the base run's, which others need not.
+    `scale` counts deviations of the subject embeddings. The prompt of a swap must have the form of
+    the base run's.
     """
 
     prompt: Prompt
@@ -54,19 +53,14 @@ class Where:
     mean: Tensor | None = None
     std: Tensor | None = None
 
-    def asked_by(self, source: "Source") -> "Where":
-        """The same place with the key that another source would draw by."""
-        seed, prompt, _, *more = self.key
-        return replace(self, key=(seed, prompt, source.label, *more))
+    def drawn(self) -> Tensor:
+        """Standard normal numbers for this place, in the shape of `base`."""
+        return normal(self.base.shape, (*self.key, self.act_name, self.layer))
 
 
 @dataclass(frozen=True)
 class Source(ABC):
-    """What a patch puts in place of an activation.
-
-    To add one, write a file with a final subclass that has a `label` and a `value`, and add a line
-    to the stub of the drawer.
-    """
+    """What a patch puts in place of an activation; a subclass has a `label` and a `value`."""
 
     adds: ClassVar[bool] = False
     """Whether the value is added to the activation instead of replacing it."""
@@ -92,37 +86,18 @@ class Source(ABC):
         """The replacement, in the shape of `where.base`."""
 
     def check(self, act_name: str, n_layers: int) -> None:  # noqa: B027
-        """Refuse a place that the source's tensors do not fit, before anything runs.
-
-        Raises:
-            InputError: they do not, or it cannot be told what their dimensions are.
-        """
+        """Refuse a place that the source's tensors do not fit, before anything runs."""
 
     def run(self, prompt: Prompt) -> RunSpec | None:
-        """The extra run this source needs for a prompt, if any.
-
-        Raises:
-            Unavailable: the prompt offers none; its cells are dropped and counted.
-        """
+        """The extra run this source needs for a prompt; `Unavailable` where it offers none."""
         return None
-
-
-def run_value(where: Where) -> Tensor:
-    """The activation of the source's own run at the positions of the same role."""
-    assert where.run is not None
-    return taken(where.run.acts[where.act_name, where.layer], where.run_pos)
 
 
 def normal(shape: Sequence[int], key: Sequence[object]) -> Tensor:
     """Standard normal numbers that depend on a key alone, not on the order of calls.
 
-    Example:
-        >>> a, b = normal((2,), (0, "prompt")), normal((2,), (0, "prompt"))
-        >>> bool((a == b).all()), bool((a == normal((2,), (1, "prompt"))).all())
-        (True, False)
-
-    They are drawn in float32 on the CPU, whatever PyTorch's defaults are, so that every device and
-    dtype sees the same draw; another kind of processor rounds it differently in the last bit.
+    Drawn in float32 on the CPU, so that every device and dtype sees the same draw; another kind of
+    processor rounds it differently in the last bit.
     """
     digest = hashlib.sha256(repr(tuple(key)).encode("utf-8", "replace")).digest()
     generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:7], "big"))
@@ -132,13 +107,8 @@ def normal(shape: Sequence[int], key: Sequence[object]) -> Tensor:
 def aligned(base: Run, other: Run, at: At, positions: tuple[int, ...]) -> tuple[int, ...]:
     """The positions of `other` that play the role of `positions` in `base`.
 
-    Names are looked up in the other prompt: last subject token to last subject token, never index
-    to index. Random tokens have no role: they are drawn by the id of `base`, and are the same
-    indices in a prompt that has its subject there too.
-
-    Raises:
-        InputError: the place has another number of tokens there, or is an index, or random, in a
-            prompt of another length.
+    Names are looked up in the other prompt. Indices mean the same only in prompts of one length;
+    random tokens, drawn by the id of `base`, only where the subject has the same place too.
     """
     if other.prompt is base.prompt:
         return positions
@@ -158,28 +128,3 @@ def aligned(base: Run, other: Run, at: At, positions: tuple[int, ...]) -> tuple[
             "'subject_last'"
         )
     return found
-
-
-NAMES = (
-    *("corrupted_run", "noise", "zero", "mean", "donor", "fixed"),
-    *("ulp", "random_direction"),
-)
-
-
-def check_source(source: Any) -> None:
-    """Refuse what is not a source, with the nearest spelling where a name was given.
-
-    Raises:
-        InputError: a string, a swap, or anything else.
-    """
-    if isinstance(source, str):
-        name = source.split("(")[0]
-        if name in NAMES:
-            call = source if "(" in source else f"{name}()"
-            raise InputError(f"source is the text {shown(source)}; write {call}, without quotes")
-        raise unknown("source", name, NAMES)
-    if not isinstance(source, Source):
-        raise InputError(
-            f"source is {source!r}; use {', '.join(f'{name}()' for name in NAMES)} "
-            "(a swap corrupts a run: corrupted_run(by=swap()))"
-        )

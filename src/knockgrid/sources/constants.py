@@ -1,10 +1,10 @@
-"""fixed: a vector the user gives."""
+"""zero, mean and fixed: values that do not depend on the prompt."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -17,18 +17,43 @@ OF_HEADS = ("q", "k", "v", "z", "rot_q", "rot_k", "result")
 
 
 @final
+@dataclass(frozen=True)
+class Zero(Source):
+    """The frozen value behind `zero()`."""
+
+    @property
+    def label(self) -> str:
+        return "zero()"
+
+    def value(self, where: Where) -> Tensor:
+        return torch.zeros_like(where.base)
+
+
+@final
+@dataclass(frozen=True)
+class Mean(Source):
+    """The frozen value behind `mean()`."""
+
+    needs_statistics: ClassVar[bool] = True
+
+    @property
+    def label(self) -> str:
+        return "mean()"
+
+    def value(self, where: Where) -> Tensor:
+        assert where.mean is not None
+        return where.mean.to(where.base).expand_as(where.base)
+
+
+@final
 @dataclass(frozen=True, eq=False)
 class Fixed(Source):
     """The frozen value behind `fixed()`."""
 
     vectors: Tensor | Mapping[int, Tensor]
 
-    @property
-    def label(self) -> str:
-        return self._label
-
     @cached_property
-    def _label(self) -> str:  # once: it reads the vectors back from their device
+    def label(self) -> str:  # type: ignore[override]  # once: it reads the vectors back
         parts = self.vectors.items() if isinstance(self.vectors, Mapping) else [(-1, self.vectors)]
         digest = hashlib.sha256()
         for layer, vector in sorted(parts, key=lambda part: part[0]):
@@ -41,9 +66,10 @@ class Fixed(Source):
             return
         shape, each = tuple(self.vectors.shape), 1 + (act_name in OF_HEADS)
         inside = "n_heads, d_head" if each == 2 else "d_model"
-        if len(shape) == each + 1 and shape[0] == n_layers:
+        of_layers = len(shape) > 0 and shape[0] == n_layers
+        if of_layers and len(shape) == each + 1:
             return
-        both = each == 2 and len(shape) == 2 and shape[0] == n_layers
+        both = of_layers and len(shape) == each == 2
         if both or len(shape) != each:
             why = "may be one for each layer or for each head" if both else "does not fit"
             raise InputError(
@@ -52,13 +78,13 @@ class Fixed(Source):
             )
 
     def _vector(self, layer: int, n_dims: int) -> Tensor:
-        if isinstance(self.vectors, Mapping):
-            if layer not in self.vectors:
-                raise InputError(
-                    f"fixed() has no vector for layer {layer}; it has {sorted(self.vectors)}"
-                )
-            return self.vectors[layer]
-        return self.vectors if self.vectors.dim() <= n_dims else self.vectors[layer]
+        if not isinstance(self.vectors, Mapping):
+            return self.vectors if self.vectors.dim() <= n_dims else self.vectors[layer]
+        if layer not in self.vectors:
+            raise InputError(
+                f"fixed() has no vector for layer {layer}; it has {sorted(self.vectors)}"
+            )
+        return self.vectors[layer]
 
     def value(self, where: Where) -> Tensor:
         like = where.base
@@ -71,6 +97,33 @@ class Fixed(Source):
         return vector.to(like).expand_as(like)
 
 
+def zero() -> Zero:
+    """Replace an activation by zeros.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.patch("mlp_out", "last", kg.zero()).source.label
+        'zero()'
+
+    Limits: the model never has a zero state; at the last token it saturates the divergence at every
+    layer, so it says little about *where* something is.
+    """
+    return Zero()
+
+
+def mean() -> Mean:
+    """Replace an activation by its mean over the prompt set at the same position name.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> kg.patch("resid_post", "subject_last", kg.mean()).source.label
+        'mean()'
+
+    The mean is taken over all tokens of the place, once over all prompts of the sweep.
+    """
+    return Mean()
+
+
 def fixed(vectors: Tensor | Mapping[int, Tensor]) -> Fixed:
     """Put a given vector in place: one for all layers, or one for each.
 
@@ -81,8 +134,8 @@ def fixed(vectors: Tensor | Mapping[int, Tensor]) -> Fixed:
         True
 
     `vectors` has the shape of the activation at one position (`[d_model]`; of `q`, `k`, `v` and
-    `z` `[n_heads, d_head]`), with a first dimension of all layers where it is one for each, or is
-    a mapping from layer to it.
+    `z` `[n_heads, d_head]`), with a first dimension of layers where each has its own, or maps
+    layers to such vectors.
 
     Raises:
         InputError: not a tensor; later, a layer without a vector or a vector of another shape.
