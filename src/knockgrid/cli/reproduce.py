@@ -49,11 +49,7 @@ def studies(where: Path | None = None) -> dict[str, Path]:
 
 
 def chosen(names: Iterable[str]) -> dict[str, Path]:
-    """The scripts asked for, by name or as files of the user's own; `all` is every bundled one.
-
-    Raises:
-        InputError: an unknown name, a file that is not there, or two studies of one name.
-    """
+    """The scripts asked for, by name or as files of the user's own; `all` is every bundled one."""
     known, found = studies(), dict[str, Path]()
     for name in names:
         asked = known if name == "all" else {Path(name).stem: known.get(name, Path(name))}
@@ -68,11 +64,7 @@ def chosen(names: Iterable[str]) -> dict[str, Path]:
 
 
 def read_study(script: Path) -> ModuleType:
-    """The study in a script, ready to run.
-
-    Raises:
-        InputError: it lacks `make` or `draw`, or needs an extra that is not installed.
-    """
+    """The study in a script, ready to run."""
     spec = importlib.util.spec_from_file_location(f"study_{script.stem}", script)
     assert spec is not None  # chosen() takes scripts alone
     assert spec.loader is not None
@@ -92,11 +84,7 @@ def read_study(script: Path) -> ModuleType:
 def reproduce(
     study: ModuleType, load: Callable[[], Any], settings: dict, own: Path
 ) -> Iterator[Path]:
-    """Make the tables of a study unless they are on disk already, and draw them from disk.
-
-    Raises:
-        InputError: the folder holds tables made with other settings, or cannot be written.
-    """
+    """Make the tables of a study unless they are on disk already, and draw them from disk."""
     from knockgrid.figures import save
     from knockgrid.table.parquet import read_table, whole_file, write_table
 
@@ -114,11 +102,7 @@ def reproduce(
 
 
 def kept(own: Path, settings: dict) -> bool:
-    """Whether the tables are on disk; their settings are written last.
-
-    Raises:
-        InputError: they were made with other settings.
-    """
+    """Whether the tables are on disk; their settings are written last."""
     path = own / SETTINGS
     if not path.is_file():
         return False
@@ -153,11 +137,7 @@ def swept(script: str | Path, model: Any, **changes: Any) -> Any:
 
 
 def known_facts(model: Any, limit: int, relations: Iterable[str] = RELATIONS) -> list[Any]:
-    """Facts that the model knows, of each relation in turn, `limit` at most.
-
-    Raises:
-        InputError: it knows none.
-    """
+    """Facts that the model knows, of each relation in turn, `limit` at most."""
     from knockgrid.runs.choose import choose_prompts
     from knockgrid.spec import Spec
 

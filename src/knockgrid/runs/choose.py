@@ -34,11 +34,7 @@ class Chosen:
 
 
 def choose_prompts(spec: Spec, model: TransformerBridge) -> Chosen:
-    """The prompts that the settings name, filtered and cut as they say.
-
-    Raises:
-        InputError: none is left.
-    """
+    """The prompts that the settings name, filtered and cut as they say."""
     found = named(spec, model.tokenizer)
     if spec.known or spec.unknown:
         check_answered(found)
@@ -65,9 +61,6 @@ def check_prompts(spec: Spec) -> None:
     """Refuse prompts that cannot be read, or are none, before a model is loaded.
 
     Those of a hub are asked for once, and later.
-
-    Raises:
-        InputError: no such file or relation, a file that cannot be read, or nothing in it.
     """
     named = isinstance(spec.prompts, str)
     if named and not spec.prompts.startswith("hf:") and not _read(spec):
@@ -89,11 +82,7 @@ def _read(spec: Spec, tokenizer: Any = None) -> list[Prompt]:
 
 
 def in_form(prompts: list[Prompt], form: str, tokenizer: Any) -> list[Prompt]:
-    """The prompts as they are, in a chat model's own turn, or behind a text.
-
-    Raises:
-        InputError: a form that is neither "plain", "chat" nor a template.
-    """
+    """The prompts as they are, in a chat model's own turn, or behind a text."""
     if form == "plain":
         return prompts
     if form == "chat":
@@ -138,13 +127,7 @@ def by_knowledge(
 
 
 def in_turn(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The first of every relation, then the second of every relation, and so on.
-
-    Example:
-        >>> some = [Prompt(f"{r} {i}", relation=r, id=f"{r}{i}") for r in "ab" for i in range(2)]
-        >>> [prompt.id for prompt in in_turn(some)]
-        ['a0', 'b0', 'a1', 'b1']
-    """
+    """The first of every relation, then the second of every relation, and so on."""
     relations: dict[str | None, list[Prompt]] = {}
     for prompt in prompts:
         relations.setdefault(prompt.relation, []).append(prompt)

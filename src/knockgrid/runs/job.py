@@ -121,11 +121,7 @@ def quiet_loading(model: object) -> Iterator[None]:
 
 
 def treatments_of(spec: Spec, model: TransformerBridge | None = None) -> list[Intervention]:
-    """The interventions of a spec, without contrasts and nulls.
-
-    Raises:
-        InputError: data that describe none.
-    """
+    """The interventions of a spec, without contrasts and nulls."""
     made = (
         from_data(one, model=model) if isinstance(one, str | Mapping) else one for one in _listed(spec)
     )
@@ -133,11 +129,7 @@ def treatments_of(spec: Spec, model: TransformerBridge | None = None) -> list[In
 
 
 def check_treatments(spec: Spec) -> None:
-    """Refuse interventions that no drawer makes, before a model is loaded.
-
-    Raises:
-        InputError: data that describe none.
-    """
+    """Refuse interventions that no drawer makes, before a model is loaded."""
     now = [
         one
         for one in _listed(spec)

@@ -81,19 +81,11 @@ class RunFolder:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest.
-
-        Raises:
-            InputError: there is none, or it cannot be read.
-        """
+        """The manifest."""
         return read_manifest(self.path)
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Refuse, before anything is computed, a folder that this run may not be written to.
-
-        Raises:
-            InputError: the folder holds a run with other settings, or cannot be written.
-        """
+        """Refuse, before anything is computed, a folder that this run may not be written to."""
         if self.begun:
             differ = differing(self.manifest.get("config", {}), config)
             differ = [name for name in differ if name not in (*WHERE, *BOUNDS)]
@@ -163,11 +155,7 @@ class RunFolder:
         return self.path / f".{name}.{manifest.get('begun_by')}.part"
 
     def plan(self) -> Plan:
-        """The plan of a run that was begun.
-
-        Raises:
-            InputError: its files are not those that the manifest vouches for.
-        """
+        """The plan of a run that was begun."""
         manifest = self.manifest
         files = {name: self._decided(name, manifest) for name in decided(manifest)}
         # not `splitlines`, which also cuts at separators that a prompt may hold
@@ -176,11 +164,7 @@ class RunFolder:
         return Plan([prompt_from_data(one) for one in lines], [one["shard"] for one in lines], level)
 
     def check_same(self, start: Start) -> None:
-        """Refuse to go on with what is not the run that was begun here.
-
-        Raises:
-            InputError: another model, other prompts, another executor.
-        """
+        """Refuse to go on with what is not the run that was begun here."""
         manifest, plan, computed = self.manifest, self.plan(), start.metadata
         self.check_model(computed["model"])
         told = {name: computed[name] for name in (*SETTLED, "receipt")}
@@ -214,11 +198,7 @@ class RunFolder:
             )
 
     def check_model(self, model: Mapping[str, Any]) -> None:
-        """Refuse a model that is not the one that the run was begun with.
-
-        Raises:
-            InputError: what differs, by name.
-        """
+        """Refuse a model that is not the one that the run was begun with."""
         begun = self.manifest["model"]
         differ = [k for k in (*SAME_MODEL, *SAME_PASS) if begun.get(k) != model.get(k)]
         if differ:
@@ -228,11 +208,7 @@ class RunFolder:
             )
 
     def check_data(self, data: str | None) -> None:
-        """Refuse a prompt file that has changed since the run was begun.
-
-        Raises:
-            InputError: its digest is another one.
-        """
+        """Refuse a prompt file that has changed since the run was begun."""
         if self.begun and data is not None and self.manifest.get("data") != data:
             raise InputError(
                 f"{self.path} was begun with other prompts (the file has another sha256); choose "
@@ -317,11 +293,7 @@ class RunFolder:
         return [path for path in paths if path.exists()]
 
     def abouts(self, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """What the shards that are there say of themselves.
-
-        Raises:
-            InputError: one of them cannot be read.
-        """
+        """What the shards that are there say of themselves."""
         for path in self.shards(manifest):
             with damaged_shard_said(path):
                 about = read_about(path, manifest["run_digest"])
@@ -329,11 +301,7 @@ class RunFolder:
             yield about
 
     def read(self, manifest: Mapping[str, Any]) -> Iterator[Shard]:
-        """The shards that are there, every row held against its digest.
-
-        Raises:
-            InputError: one of them is not what was written.
-        """
+        """The shards that are there, every row held against its digest."""
         columns = schema_of(manifest)
         for path in self.shards(manifest):
             with damaged_shard_said(path):
@@ -347,11 +315,7 @@ class RunFolder:
 
 
 def decided(manifest: Mapping[str, Any]) -> list[str]:
-    """The names of the files that were written before the first shard.
-
-    Raises:
-        InputError: a manifest that names others, which no run has written.
-    """
+    """The names of the files that were written before the first shard."""
     names = list(manifest["plan"]["digests"])
     strange = set(names) - {PLAN, STATISTICS, LABELS}
     if strange or not re.fullmatch(r"[0-9a-f]{8}", str(manifest.get("begun_by"))):
@@ -361,11 +325,7 @@ def decided(manifest: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def damaged_shard_said(path: Path) -> Iterator[None]:
-    """A damaged shard in one sentence.
-
-    Raises:
-        InputError: instead of `Damaged`.
-    """
+    """A damaged shard in one sentence."""
     try:
         yield
     except Damaged as reason:
@@ -375,10 +335,6 @@ def damaged_shard_said(path: Path) -> Iterator[None]:
 
 
 def check_number(about: Mapping[str, Any], number: int) -> None:
-    """Refuse a copy of another shard, whose prompts would be there twice.
-
-    Raises:
-        Damaged: it is one.
-    """
+    """Refuse a copy of another shard, whose prompts would be there twice."""
     if about["number"] != number:
         raise Damaged(f"it is shard {about['number']} under another name")

@@ -154,11 +154,7 @@ def with_older(rows: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
 
 @contextmanager
 def damage_refused(run: RunFolder) -> Iterator[None]:
-    """A file that cannot be read, in one sentence.
-
-    Raises:
-        InputError: instead of what pyarrow says.
-    """
+    """A file that cannot be read, in one sentence."""
     try:
         with damage_said("a file"):
             yield
@@ -173,9 +169,6 @@ def check_footers(run: RunFolder, manifest: Mapping[str, Any]) -> None:
     """Refuse a footer that is not the one that was written when the run ended.
 
     Shards of a run with failed prompts may have been repaired since.
-
-    Raises:
-        InputError: there is one.
     """
     stamped = {} if manifest.get("failed") else manifest.get("digests", {}).get("footers", {})
     with damage_refused(run):
@@ -188,9 +181,6 @@ def check_shards(run: RunFolder, manifest: Mapping[str, Any]) -> None:
     """Refuse files that are not this run's, or have other columns, which would read as missing.
 
     Of every file the footer is read, not the rows.
-
-    Raises:
-        InputError: there is one.
     """
     for _ in () if manifest.get("compact") else run.abouts(manifest):
         continue

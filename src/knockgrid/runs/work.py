@@ -72,12 +72,7 @@ class Work:
         }
 
     def carry_out(self, number: int, done: Callable[[int], Any] = lambda n: None) -> Shard:
-        """Compute a shard.
-
-        Raises:
-            Exception: what every one of several prompts raised before any prompt of the run was
-                finished, as then the fault is the run's.
-        """
+        """Compute a shard."""
         batch = self.batches[number]
         failed: dict[str, str] = {}
         found = self._found(batch, failed, done)
@@ -164,10 +159,5 @@ def lost_shard(
 
 
 def said(error: Exception) -> str:
-    """An error in one line.
-
-    Example:
-        >>> said(ValueError("no  way"))
-        'ValueError: no way'
-    """
+    """An error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:LONGEST]
