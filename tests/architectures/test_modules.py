@@ -7,6 +7,7 @@ import pytest
 import torch
 from agree import assert_agree, compare
 from mixtures import FAMILIES
+from numpy import corrcoef
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
@@ -385,7 +386,6 @@ def test_rank_agreement(llama, prompts):
         kg.grid(*pair, "layer", "module").to_numpy().ravel()
         for pair in ((table, "attribution_size"), (swept, "js"))
     )
-    from numpy import corrcoef
     from scipy.stats import rankdata
 
     expected = corrcoef(rankdata(mine), rankdata(exact))[0, 1]

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+import knockgrid as kg
 from knockgrid.display.escape import spreadsheet
 
 LOWEST = torch.finfo(torch.float64).min
@@ -40,8 +41,6 @@ def test_later_tokens_with_a_knockout_on_the_prompt(
     sweep, plain, tower, continued, scipy_js, executor
 ):
     """Only the last prompt token is blocked; later tokens follow the clean continuation."""
-    import knockgrid as kg
-
     row = kg.knockout(window=99)
     table = sweep(tower, row, layers=[0], n_tokens=4, executor=executor)
     expected = masked_js(plain, continued, [(9, 1), (9, 2), (9, 3)], scipy_js)
@@ -54,8 +53,6 @@ def test_later_tokens_with_a_knockout_on_the_prompt(
 def test_a_persistent_knockout_binds_later_queries(
     sweep, plain, tower, continued, scipy_js, executor
 ):
-    import knockgrid as kg
-
     row = kg.knockout(window=99)
     table = sweep(tower, row, layers=[0], n_tokens=4, mode="persistent", executor=executor)
     pairs = [(query, key) for query in range(9, 13) for key in (1, 2, 3)]
@@ -69,8 +66,6 @@ def test_a_persistent_knockout_binds_later_queries(
 @pytest.mark.parametrize("mode", ["prompt_only", "persistent"])
 def test_later_tokens_with_a_patch(sweep, plain, tower, continued, prompts, scipy_js, mode):
     """A patch touches its prompt position once, in both modes."""
-    import knockgrid as kg
-
     row = kg.patch("resid_post", "subject_last", kg.zero())
     table = sweep(tower, row, layers=[1], n_tokens=4, mode=mode)
 
@@ -90,8 +85,6 @@ def test_later_tokens_with_a_patch(sweep, plain, tower, continued, prompts, scip
 
 @pytest.mark.parametrize("executor", ["reference", "staircase"])
 def test_token_0_does_not_depend_on_later_ones(sweep, prompts, executor):
-    import knockgrid as kg
-
     rows = [*kg.information_flow(), kg.edge_patch()]
     one = sweep(prompts, rows, layers=[0, 2], executor=executor)
     many = sweep(prompts, rows, layers=[0, 2], executor=executor, n_tokens=3)
@@ -114,8 +107,6 @@ def test_token_0_does_not_depend_on_later_ones(sweep, prompts, executor):
 
 def test_the_texts_of_the_tokens(sweep, plain, ids_of, tiny_tokenizer):
     """Each row names the clean run's token: the continuation, and the argmax after it."""
-    import knockgrid as kg
-
     text = "The Colosseum is located in the city of Rome."
     ids = ids_of(text)
     for _ in range(3):
@@ -133,8 +124,6 @@ def test_after_the_end_of_the_text_there_is_nothing_to_measure(
     tiny_tokenizer, sweep, tower, continued
 ):
     """The clean continuation's second token is made the end token."""
-    import knockgrid as kg
-
     first, second = continued[0, 10:12].tolist()
     assert first != second
     before = tiny_tokenizer.eos_token
@@ -149,8 +138,6 @@ def test_after_the_end_of_the_text_there_is_nothing_to_measure(
 
 def test_free_run_names_the_first_token_that_differs(sweep, tower):
     """And batches the divergences of a prompt: all cells share one null row."""
-    import knockgrid as kg
-
     row = kg.knockout(window=99)
     table = sweep(tower, row, layers=[0, 1], n_tokens=4, mode="free_run")
     (side,) = table.attrs["knockgrid"]["prompts"]
@@ -191,8 +178,6 @@ def test_free_run_keeps_what_the_edited_model_wrote(
     sweep, prompts, wrote, tiny_tokenizer, tmp_path, folder
 ):
     """Once per prompt, row and layer, equal to a plain loop with raw hooks; in folders as well."""
-    import knockgrid as kg
-
     rows = [kg.patch("resid_post", "last", kg.zero()), kg.knockout(window=99)]
     options = {"out": tmp_path / "run", "batch": 2} if folder else {}
     table = sweep(prompts, rows, layers=[1, 3], n_tokens=5, mode="free_run", **options)
@@ -220,8 +205,6 @@ def last_of(tokenizer, prompt):
 
 def test_every_sample_keeps_its_text(sweep, tower):
     """Of several samples there is a list."""
-    import knockgrid as kg
-
     row, options = kg.patch("resid_post", "subject"), {"n_tokens": 4, "mode": "free_run"}
     many = sweep(tower, row, layers=[0], samples=3, **options)
     alone = sweep(tower, row, layers=[0], **options)
@@ -232,8 +215,6 @@ def test_every_sample_keeps_its_text(sweep, tower):
 
 
 def test_a_written_text_stops_before_its_end_token(sweep, tower, wrote, tiny_tokenizer):
-    import knockgrid as kg
-
     last = last_of(tiny_tokenizer, tower)
     own = {layer: wrote(tower.text, last, layer, 4) for layer in range(4)}
     layer, ids = next((layer, ids) for layer, ids in own.items() if ids[2] not in ids[:2])
