@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from agree import assert_agree, compare
-from mixtures import FAMILIES
+from mixtures import BY_NAME as FAMILY
 from numpy import corrcoef
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
@@ -18,7 +18,6 @@ from knockgrid.host.modules import modules_of
 from knockgrid.passes.run import run_hooked
 from knockgrid.sources.source import Source
 
-FAMILY = {family.name: family for family in FAMILIES}
 ATTENTION = ["attn. q", "attn. k", "attn. v", "attn. o"]
 DENSE, GATED = ["mlp. up", "mlp. down"], ["mlp. up", "mlp. down", "mlp. gate"]
 HAS = {

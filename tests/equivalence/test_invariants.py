@@ -53,10 +53,7 @@ def ends(table, prompt, last_layer):
 
 
 def flow(source):
-    return [
-        kg.patch("resid_pre", "subject", source, name="begin"),
-        *kg.information_flow(source),
-    ]
+    return [kg.patch("resid_pre", "subject", source, name="begin"), *kg.information_flow(source)]
 
 
 def test_the_rows_meet_with_noise(tiny, executor, prompts):

@@ -256,6 +256,7 @@ class TestDigests:
     def test_a_changed_tokenizer_is_seen(self, tiny_tokenizer):
         tokenizer = copy.deepcopy(tiny_tokenizer)
         before = digests.tokenizer_digest(tokenizer)
+        assert before == digests.tokenizer_digest(tiny_tokenizer)
         tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True
         changed = digests.tokenizer_digest(tokenizer)
         assert changed != before

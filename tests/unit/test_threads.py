@@ -202,22 +202,15 @@ class Watching:
         yield from kg.executors.reference(model, runs, cells)
 
 
-def test_a_sweep_takes_the_better_and_gives_the_users_back(sweep, prompts, busy):
-    watching = Watching()
-    table = sweep(prompts, rows_of(), executor=watching)
-    assert set(watching.had) == {1}
-    assert busy == [ALL, ALL, 1, ALL, 1]
-    assert table.attrs["knockgrid"]["threads"] == {"given": None, "used": [1]}
-    assert torch.get_num_threads() == ALL
-
-
-@pytest.mark.parametrize("n", [1, 2])
-def test_threads_fixes_it(sweep, prompts, busy, n):
+@pytest.mark.parametrize("n", [None, 1, 2])
+def test_a_sweep_takes_the_better_or_what_is_fixed_and_gives_the_users_back(
+    sweep, prompts, busy, n
+):
     watching = Watching()
     table = sweep(prompts, rows_of(), executor=watching, threads=n)
-    assert set(watching.had) == {n}
-    assert busy == []
-    assert table.attrs["knockgrid"]["threads"] == {"given": n, "used": [n]}
+    assert set(watching.had) == {n or 1}
+    assert busy == ([ALL, ALL, 1, ALL, 1] if n is None else [])
+    assert table.attrs["knockgrid"]["threads"] == {"given": n, "used": [n or 1]}
     assert torch.get_num_threads() == ALL
 
 
@@ -234,6 +227,8 @@ def test_a_sweep_that_ends_early_gives_them_back(sweep, prompts, busy, error, fo
 def test_threads_is_a_count(sweep, prompts, given):
     with pytest.raises(InputError, match=f"threads is {given!r}; give a whole number"):
         sweep(prompts, rows_of(), threads=given)
+    with pytest.raises(ValueError, match="threads"):
+        read_spec(None, {"threads": 0})
 
 
 def test_little_work_is_not_worth_a_look(tiny_llama, prompts):
@@ -325,9 +320,7 @@ def test_the_command_line_lets_waiting_threads_sleep():
 
 
 @pytest.mark.parametrize(
-    "own",
-    [{"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}, {"KMP_BLOCKTIME": "5"}],
-    ids=str,
+    "own", [{"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}, {"KMP_BLOCKTIME": "5"}], ids=str
 )
 def test_what_the_user_has_said_of_waiting_holds(own):
     found, said = from_the_shell(**own)

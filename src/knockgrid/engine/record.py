@@ -194,10 +194,7 @@ def _noise_of(
 
 
 def record_runs(
-    model: TransformerBridge,
-    clean: Sequence[Run],
-    wanted: Sequence[SourceRun],
-    settings: Settings,
+    model: TransformerBridge, clean: Sequence[Run], wanted: Sequence[SourceRun], settings: Settings
 ) -> tuple[list[Run], list[Run]]:
     """Clean runs, recorded from their outlines, and the source runs that are wanted of them.
 
@@ -230,10 +227,7 @@ def record_runs(
 
 
 def _in_one_pass(
-    model: TransformerBridge,
-    clean: Sequence[Run],
-    wanted: Sequence[SourceRun],
-    settings: Settings,
+    model: TransformerBridge, clean: Sequence[Run], wanted: Sequence[SourceRun], settings: Settings
 ) -> bool:
     """Whether source runs are as long as the clean ones, and cost less in their pass."""
     if not settings.keep_kv:  # of a pass on its own, a source is the reference's to the last digits

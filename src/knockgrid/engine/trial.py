@@ -137,11 +137,7 @@ def _complete(model: TransformerBridge, one: Prepared, settings: Settings) -> bo
 
 
 def _cells(
-    binder: Binder,
-    one: Intervention,
-    layers: Sequence[int],
-    numbers: Iterator[int],
-    index: int = 0,
+    binder: Binder, one: Intervention, layers: Sequence[int], numbers: Iterator[int], index: int = 0
 ) -> list[Cell]:
     """The cells of an intervention on one prompt that mean something."""
     model, run = binder.model, binder.clean[index]
