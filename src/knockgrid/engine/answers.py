@@ -28,7 +28,7 @@ Placed = Prepared | Run
 
 
 class Answer(NamedTuple):
-    """One alias behind a prompt: what separates them, and the tokens that it adds to the prompt's."""
+    """One alias behind a prompt: what separates them, and the tokens that it adds to the text."""
 
     separator: str
     ids: tuple[int, ...]

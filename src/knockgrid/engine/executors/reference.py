@@ -51,7 +51,7 @@ def forward(
     n_rows: int = 1,
     watch: Sequence[tuple[str, Any]] = (),
 ) -> Tensor:
-    """Logits `[token, d_vocab]` of a full pass, its first row edited; `watch` sees it afterwards."""
+    """Logits `[token, d_vocab]` of a full pass, its first row edited; `watch` sees it then."""
     hooks = edit_hooks(model, run.noise, [Placed(edit, row=0) for edit in edits])
     with torch.inference_mode():
         logits = run_hooked(model, run.ids.expand(n_rows, -1), [*hooks, *watch])
