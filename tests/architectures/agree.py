@@ -11,11 +11,12 @@ from knockgrid.divergences import js
 from knockgrid.divergences.evaluate import evaluate
 from knockgrid.edits.layers import layer_list
 from knockgrid.engine.bind import Bound, bind
-from knockgrid.engine.executors import reference
+from knockgrid.engine.executors import rectangle, reference, staircase
 from knockgrid.engine.settings import Settings
 from knockgrid.engine.setup import with_statistics
 from knockgrid.passes.prepared import Prepared, batches, prepare
 
+EXECUTORS = {one.name: one for one in (staircase, rectangle, reference)}
 Effects = dict[tuple[int, int], Tensor]
 
 
@@ -101,6 +102,11 @@ def assert_agree(found: Iterator[Agreement], within: float, above: float) -> Non
     assert not wrong, f"not the reference: {wrong}"
     idle = [one for one in found if not (one.effect > above and one.cells)]
     assert not idle, f"no effect, so nothing was shown: {idle}"
+
+
+def fast(family) -> list:
+    """Both forms of the staircase where the family allows them."""
+    return [rectangle] + [staircase] * (family.executor == "staircase")
 
 
 def null_and_clean(model, batch: Bound, executor) -> float:

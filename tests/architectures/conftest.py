@@ -11,6 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: `families` and
 
 from words import word_tokenizer
 
+import knockgrid as kg
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
@@ -41,7 +43,6 @@ def boot():
 @pytest.fixture(scope="session")
 def prompts():
     """Two prompts of nine tokens, BOS included, with subjects in different places."""
-    import knockgrid as kg
 
     def make(text: str, subject: str, **more):
         return kg.Prompt(text, spans={"subject": subject}, **more)

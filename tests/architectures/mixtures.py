@@ -195,14 +195,7 @@ HYBRIDS: Sequence[Family] = [
         "reference",
         note=RECURRENT,
     ),
-    Family(
-        "Mamba",
-        "MambaForCausalLM",
-        STATE,
-        "reference",
-        refused=MIXERS,
-        note="no attention",
-    ),
+    Family("Mamba", "MambaForCausalLM", STATE, "reference", refused=MIXERS, note="no attention"),
     Family(
         "Mamba 2",
         "Mamba2ForCausalLM",
@@ -222,3 +215,4 @@ HYBRIDS: Sequence[Family] = [
 ]
 
 FAMILIES: Sequence[Family] = [*DENSE, *MIXTURES, *HYBRIDS]
+BY_NAME = {family.name: family for family in FAMILIES}

@@ -8,6 +8,13 @@ import sys
 import warnings
 from pathlib import Path
 
+import torch
+
+import knockgrid as kg
+from knockgrid.engine.checks import check_edits
+from knockgrid.engine.memory import Memory
+from knockgrid.engine.preflight import choose
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -19,11 +26,6 @@ def measured(model, family, prompts):
     """Per kind of edit the executor that preflight takes, "NA" (no such edge) or "no" (refused)."""
     from agree import prepared
     from kinds import kind_of, main_kinds
-
-    import knockgrid as kg
-    from knockgrid.engine.checks import check_edits
-    from knockgrid.engine.memory import Memory
-    from knockgrid.engine.preflight import choose
 
     found = {}
     for name, one in main_kinds().items():
@@ -56,12 +58,9 @@ def line(family, found) -> str:
 
 def main(names) -> None:
     """Prints the whole table, or the rows of some families."""
-    import torch
     from families import bridge
     from mixtures import FAMILIES
     from words import word_tokenizer
-
-    import knockgrid as kg
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from agree import assert_agree, bound, compare
-from mixtures import FAMILIES
+from agree import EXECUTORS, assert_agree, bound, compare
+from mixtures import BY_NAME
 from scipy.spatial.distance import jensenshannon
 
 import knockgrid as kg
 from knockgrid.engine.executors.free_run import FreeRun
 
-BY_NAME = {family.name: family for family in FAMILIES}
 WINDOW = {"sliding_window": 4}
 SOME = {**WINDOW, "use_sliding_window": True, "max_window_layers": 1}
 # What makes layers local, in the families where `families.py` does not do so already
@@ -22,7 +21,6 @@ LOCAL = {
     **dict.fromkeys(("Ministral 3", "Phi-3", "StarCoder 2", "Mixtral", "Phi-MoE", "AFMoE"), WINDOW),
     **dict.fromkeys(("Qwen 2, 2.5", "Qwen 3", "SmolLM3", "Qwen 2 MoE", "Qwen 3 MoE"), SOME),
 }
-EXECUTORS = {"staircase": kg.executors.staircase, "rectangle": kg.executors.rectangle}
 families = pytest.mark.parametrize("name", LOCAL)
 
 
@@ -54,7 +52,7 @@ def kinds(family):
             kg.knockout(src=["subject", "near"], window="from", name="knockout both"),
         ],
         "edge_patch": [
-            kg.edge_patch(src="near", source=kg.corrupted_run(by=NOISE), window=5, name="edges"),
+            kg.edge_patch(src="near", source=kg.corrupted_run(by=NOISE), window=5, name="edges")
         ],
         "patch resid_post": [kg.patch("resid_post", "subject", name="patch")],
         "patch v": [kg.patch("v", "near", kg.zero(), name="patch v")],
@@ -71,12 +69,7 @@ OPTIONS = {"layers": [0, 1], "n_tokens": 4}
 def test_every_kind_is_that_of_the_reference(persistent, local, long):
     family, model = local
     found = compare(
-        model,
-        [EXECUTORS[family.executor]],
-        [long],
-        kinds(family),
-        persistent=persistent,
-        **OPTIONS,
+        model, [EXECUTORS[family.executor]], [long], kinds(family), persistent=persistent, **OPTIONS
     )
     assert_agree(found, within=max(family.within, 1e-8), above=1e-6)
 

@@ -102,11 +102,7 @@ def test_block_evaluations_of_one_row_of_the_table(name, boot, prompts):
 def test_the_batch_grows_as_the_pass_climbs(boot, prompts):
     assert counted(
         boot(LLAMA), prompts[:1], [kg.knockout(window=1)], kg.executors.staircase
-    ).rows == [
-        2,
-        3,
-        4,
-    ]
+    ).rows == [2, 3, 4]
     after = counted(
         boot(LLAMA), prompts[:1], [kg.patch("resid_post", "last")], kg.executors.staircase
     )

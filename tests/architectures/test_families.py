@@ -3,7 +3,7 @@
 import warnings
 
 import pytest
-from agree import assert_agree, compare, prepared
+from agree import EXECUTORS, assert_agree, compare, prepared
 from kinds import kind_of, main_kinds
 from mixtures import FAMILIES
 
@@ -17,10 +17,6 @@ pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: fami
 TRIED = ("patch resid_post", "patch mlp_out", "patch z", "patch v", "knockout", "edge_patch")
 EVERY_LAYER = ("GPT-2", "Llama", "Mistral", "BLOOM")
 OPTIONS = {"n_tokens": 2, "persistent": True}
-EXECUTORS = {
-    one.name: one
-    for one in (kg.executors.staircase, kg.executors.rectangle, kg.executors.reference)
-}
 
 
 def by_layers(family):

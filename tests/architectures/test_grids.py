@@ -2,23 +2,17 @@
 
 import pytest
 import torch
-from agree import assert_agree, bound, compare
+from agree import assert_agree, bound, compare, fast
 from families import DENSE
-from mixtures import FAMILIES
+from mixtures import BY_NAME
 
 import knockgrid as kg
 from knockgrid.engine.executors.free_run import FreeRun
-from knockgrid.host.modules import modules_of
 
 NAMES = ("GPT-2", "GPT-NeoX, Pythia", "BLOOM", "Llama", "Mistral", "Gemma 2", "Phi-3")
 FEW = [family for family in DENSE if family.name in NAMES]
-BY_NAME = {family.name: family for family in FAMILIES}
 few = pytest.mark.parametrize("family", FEW, ids=lambda family: family.name)
 OTHER_LENGTH = 1e-8  # a softmax of TransformerLens is float32 inside
-
-
-def fast(family):
-    return [kg.executors.rectangle] + [kg.executors.staircase] * (family.executor == "staircase")
 
 
 def everything(model):
@@ -138,26 +132,3 @@ def test_free_run_refuses_a_cache_that_lies(boot, prompts, monkeypatch):
     batch.runs[0].logits[1] += torch.linspace(0, 1, batch.runs[0].logits.shape[-1])
     with pytest.raises(kg.InputError, match="generating prompt 'rome' step by step is .* in JS"):
         list(kg.executors.free_run(model, batch.runs, batch.cells))
-
-
-HAS = {
-    "GPT-2": 6,
-    "GPT-NeoX, Pythia": 6,
-    "Llama": 7,
-    "Phi-3": 7,
-    "Mixtral": 5,
-}
-
-
-@pytest.mark.parametrize("name", HAS)
-def test_the_modules_of_a_family(name, boot):
-    """No gate, no column; experts have neither up nor gate."""
-    has = modules_of(boot(BY_NAME[name]))
-    assert len(has) == HAS[name]
-    assert ("mlp. gate" in has) == (HAS[name] == 7)
-    assert ("mlp. up" in has) == (HAS[name] > 5)
-
-
-def test_a_module_that_the_family_lacks_is_refused_with_those_it_has(boot):
-    with pytest.raises(kg.InputError, match=r"attn\. q, .*mlp\. down"):
-        kg.per_module(boot(BY_NAME["GPT-2"]), "last", modules=["mlp. gate"])

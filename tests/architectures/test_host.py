@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from families import bridge
-from mixtures import FAMILIES
+from mixtures import BY_NAME
 from transformers import LlamaForCausalLM
 from words import word_tokenizer
 
@@ -30,7 +30,6 @@ from knockgrid.host.cache import (
 )
 from knockgrid.passes.run import run_hooked
 
-BY_NAME = {family.name: family for family in FAMILIES}
 # Blocks of a host that has the newer name lose what attention is given under the older one.
 TAKES = ["new", "both", *(["old"] if OLD in signature(LlamaForCausalLM.forward).parameters else [])]
 ROWS = [kg.patch("resid_post", "subject"), kg.knockout(window=1), kg.edge_patch(window=1)]
@@ -58,10 +57,10 @@ def hosted(takes, hands):
             warnings.warn("`past_key_values` is deprecated", FutureWarning, stacklevel=2)
         return forward(input_ids, past_key_values if cache is None else cache, use_cache, kwargs)
 
-    def neither(input_ids=None, **kwargs):
+    def none(input_ids=None, **kwargs):
         return inner(input_ids=input_ids, **kwargs)
 
-    model.original_model.forward = {"new": new, "old": old, "both": both, "none": neither}[takes]
+    model.original_model.forward = {"new": new, "old": old, "both": both, "none": none}[takes]
     for block in model.blocks:
         block.attn.forward = renaming(block.attn, hands)
     return model

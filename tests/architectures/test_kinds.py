@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from agree import assert_agree, bound, compare, effects, null_and_clean, seeded
+from agree import assert_agree, bound, compare, effects, fast, null_and_clean, seeded
 from families import DENSE, Family
 from kinds import main_kinds
 from mixtures import FAMILIES
@@ -15,11 +15,6 @@ FEW = [family for family in DENSE if family.name in NAMES]
 WITHIN = 1e-12
 OTHER_LENGTH = 1e-8  # TransformerLens' softmax is float32 inside
 few = pytest.mark.parametrize("family", FEW, ids=lambda family: family.name)
-
-
-def fast(family):
-    """Both forms of the staircase where the family allows them."""
-    return [kg.executors.rectangle] + [kg.executors.staircase] * (family.executor == "staircase")
 
 
 def sources():

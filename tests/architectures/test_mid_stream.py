@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from agree import assert_agree, bound, compare, seeded
-from mixtures import FAMILIES
+from agree import EXECUTORS, assert_agree, bound, compare, seeded
+from mixtures import BY_NAME, FAMILIES
 
 import knockgrid as kg
 
-BY_NAME = {family.name: family for family in FAMILIES}
 # The module whose input is the stream there, in the Hugging Face model
 READS = {
     "GPT-2": ("transformer.h", "ln_2"),
@@ -25,10 +24,6 @@ PARALLEL = ("GPT-J", "CodeGen", "GPT-NeoX, Pythia", "Phi", "Falcon (rotary)", "C
 ELSEWHERE = ("Falcon-H1", "Qwen 3-Next", "Qwen 3.5", "RWKV", "Mamba", "Mamba 2", "OpenAI GPT")
 MIXED = ("LFM 2", "Jamba", "Bamba")  # attention in some layers only
 SEQUENTIAL = [f for f in FAMILIES if f.name not in (*PARALLEL, *ELSEWHERE, *MIXED)]
-EXECUTORS = {
-    one.name: one
-    for one in (kg.executors.staircase, kg.executors.rectangle, kg.executors.reference)
-}
 
 
 def raw_logits(family, ids, layer, pos, value):

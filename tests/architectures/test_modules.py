@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import torch
 from agree import assert_agree, compare
-from mixtures import FAMILIES
+from mixtures import BY_NAME as FAMILY
+from numpy import corrcoef
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
@@ -17,7 +18,6 @@ from knockgrid.host.modules import modules_of
 from knockgrid.passes.run import run_hooked
 from knockgrid.sources.source import Source
 
-FAMILY = {family.name: family for family in FAMILIES}
 ATTENTION = ["attn. q", "attn. k", "attn. v", "attn. o"]
 DENSE, GATED = ["mlp. up", "mlp. down"], ["mlp. up", "mlp. down", "mlp. gate"]
 HAS = {
@@ -385,7 +385,6 @@ def test_rank_agreement(llama, prompts):
         kg.grid(*pair, "layer", "module").to_numpy().ravel()
         for pair in ((table, "attribution_size"), (swept, "js"))
     )
-    from numpy import corrcoef
     from scipy.stats import rankdata
 
     expected = corrcoef(rankdata(mine), rankdata(exact))[0, 1]

@@ -6,17 +6,15 @@ from importlib import import_module
 
 import pytest
 import torch
-from agree import prepared, seeded
+from agree import EXECUTORS, prepared, seeded
 from families import DENSE
-from mixtures import FAMILIES
+from mixtures import BY_NAME, FAMILIES
 
 import knockgrid as kg
 from knockgrid.engine.executors.staircase import Staircase
 from knockgrid.engine.memory import Memory
 from knockgrid.engine.preflight import _RECEIPTS, choose
 from knockgrid.engine.slower import FallbackWarning
-
-BY_NAME = {family.name: family for family in FAMILIES}
 
 
 @pytest.fixture
@@ -36,50 +34,46 @@ def chosen(model, prompts, kinds, executor="auto", **options):
 def spoilt(monkeypatch, change):
     """Every staircase's logits, changed."""
     _staircase = import_module("knockgrid.engine.executors.staircase")
-
     right = _staircase.run_pass
 
     def wrong(model, runs, plan, grow):
-        return change(right(model, runs, plan, grow), plan, grow)
+        logits = right(model, runs, plan, grow).clone()
+        change(logits, plan, grow)
+        return logits
 
     monkeypatch.setattr(_staircase, "run_pass", wrong)
 
 
+def no_ops_moved(logits, plan, grow):
+    logits[len(plan.null_row) :, :, 0] += 0.3 * grow
+
+
+def null_rows_moved(logits, plan, grow):
+    logits += 0.3 * torch.arange(logits.shape[-1]) / logits.shape[-1]
+
+
+def not_a_number(logits, plan, grow):
+    logits[-1] = torch.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "n", "says", "tried"),
+    [
+        (no_ops_moved, 1, r"rectangle executor \(staircase: a no-op", ["staircase", "rectangle"]),
+        (null_rows_moved, 2, "unedited pass is .* away from the clean run", list(EXECUTORS)),
+        (not_a_number, 1, "JS by nan", list(EXECUTORS)),
+    ],
+)
 def test_an_executor_that_disagrees_is_replaced_with_a_warning_that_says_so(
-    llama, prompts, monkeypatch
+    llama, prompts, monkeypatch, change, n, says, tried
 ):
-    def change(logits, plan, grow):
-        logits = logits.clone()
-        logits[len(plan.null_row) :, :, 0] += 0.3 * grow
-        return logits
-
     spoilt(monkeypatch, change)
-    with pytest.warns(FallbackWarning, match=r"rectangle executor \(staircase: a no-op"):
-        executor, receipt = chosen(llama, prompts[:1], [kg.patch("resid_post", "subject")])
-    assert executor is kg.executors.rectangle
-    assert [one["executor"] for one in receipt["tried"]] == ["staircase", "rectangle"]
-
-
-def test_a_pass_whose_unedited_row_is_not_the_clean_run_is_refused(llama, prompts, monkeypatch):
-    def change(logits, plan, grow):
-        return logits + 0.3 * torch.arange(logits.shape[-1]) / logits.shape[-1]
-
-    spoilt(monkeypatch, change)
-    with pytest.warns(FallbackWarning, match="unedited pass is .* away from the clean run"):
-        executor, _ = chosen(llama, prompts, [kg.patch("resid_post", "subject", kg.zero())])
-    assert executor is kg.executors.reference
-
-
-def test_nan_is_a_disagreement(llama, prompts, monkeypatch):
-    def change(logits, plan, grow):
-        logits = logits.clone()
-        logits[-1] = torch.nan
-        return logits
-
-    spoilt(monkeypatch, change)
-    with pytest.warns(FallbackWarning, match="JS by nan"):
-        executor, _ = chosen(llama, prompts[:1], [kg.patch("resid_post", "subject", kg.zero())])
-    assert executor is kg.executors.reference
+    with pytest.warns(FallbackWarning, match=says):
+        executor, receipt = chosen(
+            llama, prompts[:n], [kg.patch("resid_post", "subject", kg.zero())]
+        )
+    assert [one["executor"] for one in receipt["tried"]] == tried
+    assert executor is EXECUTORS[tried[-1]]
 
 
 def test_prompts_that_cannot_share_a_pass_are_seen(boot, prompts):
@@ -130,22 +124,19 @@ def test_the_direction_of_the_sweep_is_tried(llama, prompts):
         kg.sweep(llama, prompts, kinds, executor=executor, direction="denoising", progress=False)
 
 
-def test_bad_input_is_bad_input_and_not_a_reason_to_fall_back(llama, prompts):
-    vectors = kg.fixed({0: seeded(32)})
-    with pytest.raises(kg.InputError, match="no vector for layer 1"):
-        chosen(llama, prompts, [kg.patch("resid_post", "last", vectors)])
-    with pytest.raises(kg.InputError, match="has a vector of shape"):
-        chosen(llama, prompts, [kg.patch("resid_post", "last", kg.fixed(seeded(5)))])
-    everything = kg.knockout("last", "all", window=1)
-    with pytest.raises(kg.InputError, match="nothing to attend to"):
-        chosen(llama, prompts, [everything])
-
-
-def test_heads_of_an_activation_that_has_none_or_fewer(llama, prompts):
-    with pytest.raises(kg.InputError, match="'resid_post' of LlamaForCausalLM has no heads"):
-        chosen(llama, prompts, [kg.patch("resid_post", "subject", heads=[1])])
-    with pytest.raises(kg.InputError, match="names head 3, .* has heads 0 to 1"):
-        chosen(llama, prompts, [kg.patch("v", "subject", heads=[3])])
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (kg.patch("resid_post", "last", kg.fixed({0: seeded(32)})), "no vector for layer 1"),
+        (kg.patch("resid_post", "last", kg.fixed(seeded(5))), "has a vector of shape"),
+        (kg.knockout("last", "all", window=1), "nothing to attend to"),
+        (kg.patch("resid_post", "last", heads=[1]), "'resid_post' of LlamaForC.* has no heads"),
+        (kg.patch("v", "subject", heads=[3]), "names head 3, .* has heads 0 to 1"),
+    ],
+)
+def test_bad_input_is_bad_input_and_not_a_reason_to_fall_back(llama, prompts, kind, says):
+    with pytest.raises(kg.InputError, match=says):
+        chosen(llama, prompts, [kind])
 
 
 def test_a_head_dimension_does_not_pass_for_positions(boot):

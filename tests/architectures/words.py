@@ -3,46 +3,10 @@
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-WORDS = [
-    "the",
-    "a",
-    "of",
-    "in",
-    "is",
-    "and",
-    "to",
-    "city",
-    "tower",
-    "river",
-    "king",
-    "queen",
-    "red",
-    "blue",
-    "old",
-    "new",
-    "paris",
-    "rome",
-    "lima",
-    "oslo",
-    "cairo",
-    "peru",
-    "chad",
-    "mali",
-    "egypt",
-    "italy",
-    "spain",
-    "norway",
-    "language",
-    "speak",
-    "people",
-    "located",
-    "near",
-    "far",
-    "by",
-    "with",
-    "from",
-    "at",
-]
+WORDS = (
+    "the a of in is and to city tower river king queen red blue old new paris rome lima oslo cairo "
+    "peru chad mali egypt italy spain norway language speak people located near far by with from at"
+).split()
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
+import knockgrid as kg
+
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: `stored` is ours
 
 
@@ -54,8 +56,6 @@ def executor(request) -> str:
 @pytest.fixture(scope="session")
 def pair():
     """Two prompts of one template that are each other's swap partners."""
-    import knockgrid as kg
-
     france = kg.Prompt("The capital of France is", spans={"subject": "France"}, id="france")
     italy = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"}, id="italy")
     return [france.replace(swap=italy), italy.replace(swap=france)]
@@ -64,8 +64,6 @@ def pair():
 @pytest.fixture(scope="session")
 def prompts(pair):
     """Three prompts of two lengths, the longer one between the two of equal length."""
-    import knockgrid as kg
-
     tower = kg.Prompt(
         "The Eiffel Tower is located in the city of",
         spans={"subject": "The Eiffel Tower"},

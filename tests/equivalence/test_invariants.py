@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+import knockgrid as kg
+
 SITES = ("resid_pre", "resid_post", "mlp_out", "attn_out", "q", "k", "v", "z")
 EFFECT = 1e-4
 
 
 def sweep(model, prompts, rows, **options):
-    import knockgrid as kg
-
     return kg.sweep(model, prompts, rows, progress=False, **options)
 
 
@@ -22,8 +22,6 @@ def js(table, name, prompt, layer, column="js"):
 
 
 def test_a_self_patch_is_nothing(tiny, executor, prompts):
-    import knockgrid as kg
-
     itself = kg.donor({prompt.id: prompt for prompt in prompts})
     own = [kg.patch(site, "subject", itself, name=f"own {site}") for site in SITES]
     other = [kg.patch(site, "subject", kg.noise(1.0), name=f"other {site}") for site in SITES]
@@ -35,8 +33,6 @@ def test_a_self_patch_is_nothing(tiny, executor, prompts):
 
 
 def test_an_edge_patch_from_the_run_itself_is_nothing(tiny, executor, prompts):
-    import knockgrid as kg
-
     itself = kg.donor({prompt.id: prompt for prompt in prompts})
     rows = [kg.edge_patch(source=itself, name="own"), kg.edge_patch(name="other")]
     table = sweep(tiny, prompts, rows, executor=executor)
@@ -45,8 +41,6 @@ def test_an_edge_patch_from_the_run_itself_is_nothing(tiny, executor, prompts):
 
 
 def test_an_empty_knockout_is_nothing(tiny, executor, prompts):
-    import knockgrid as kg
-
     rows = [kg.knockout(heads=(), name="no head"), kg.knockout(name="all heads")]
     table = sweep(tiny, prompts, rows, executor=executor)
     assert (table[table.intervention == "no head"].js == 0).all()
@@ -59,17 +53,10 @@ def ends(table, prompt, last_layer):
 
 
 def flow(source):
-    import knockgrid as kg
-
-    return [
-        kg.patch("resid_pre", "subject", source, name="begin"),
-        *kg.information_flow(source),
-    ]
+    return [kg.patch("resid_pre", "subject", source, name="begin"), *kg.information_flow(source)]
 
 
 def test_the_rows_meet_with_noise(tiny, executor, prompts):
-    import knockgrid as kg
-
     last = tiny.cfg.n_layers - 1
     source = kg.corrupted_run(by=kg.noise(3.0))
     table = sweep(tiny, prompts, flow(source), layers=[0, last], executor=executor)
@@ -84,8 +71,6 @@ def test_the_rows_meet_with_noise(tiny, executor, prompts):
 
 def test_the_rows_meet_with_a_swap(tiny, executor, pair, plain, scipy_js):
     """JS(clean, corrupted) is that of two plain forwards of the Hugging Face model."""
-    import knockgrid as kg
-
     last, model = tiny.cfg.n_layers - 1, plain(tiny)
     table = sweep(
         tiny, pair, flow(kg.corrupted_run(by=kg.swap())), layers=[0, last], executor=executor
@@ -101,8 +86,6 @@ def test_the_rows_meet_with_a_swap(tiny, executor, pair, plain, scipy_js):
 
 
 def test_the_subject_after_the_last_block_is_nothing(tiny, executor, prompts):
-    import knockgrid as kg
-
     last = tiny.cfg.n_layers - 1
     table = sweep(tiny, prompts, kg.information_flow(), layers=[0, last], executor=executor)
     for prompt in prompts:
@@ -113,8 +96,6 @@ def test_the_subject_after_the_last_block_is_nothing(tiny, executor, prompts):
 def test_the_rows_meet_on_the_demo_model(demo_model, executor):
     """With noise and with a swap, to 1e-6 in float32."""
     from dataclasses import replace
-
-    import knockgrid as kg
 
     france = kg.Prompt("The capital of France is", spans={"subject": "France"}, id="france")
     swap = kg.Prompt("The capital of Japan is", spans={"subject": "Japan"})
@@ -148,8 +129,6 @@ class Watch:
         self.passes[-1].append(hidden[0].clone())
 
     def __call__(self, model, runs, cells):
-        import knockgrid as kg
-
         start = model.original_model.register_forward_pre_hook(lambda *_: self.passes.append([]))
         handles = [start, *(block.register_forward_hook(self.keep) for block in self.blocks)]
         try:
@@ -162,8 +141,6 @@ class Watch:
 
 
 def test_a_knockout_into_the_last_token_touches_no_other(tiny, prompts):
-    import knockgrid as kg
-
     inside = tiny.original_model
     blocks = inside.model.layers if hasattr(inside, "model") else inside.transformer.h
     watch = Watch(list(blocks))
@@ -176,8 +153,6 @@ def test_a_knockout_into_the_last_token_touches_no_other(tiny, prompts):
 
 def test_a_window_over_everything_blocks_all_layers(tiny, executor, prompts, plain, scipy_js):
     """At any layer, and the same as one mask over the whole Hugging Face model."""
-    import knockgrid as kg
-
     depth, model = tiny.cfg.n_layers, plain(tiny)
     table = sweep(tiny, prompts, kg.knockout(window=2 * depth - 1), executor=executor)
     narrow = sweep(tiny, prompts, kg.knockout(window=2 * depth - 2), executor=executor)

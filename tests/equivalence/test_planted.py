@@ -7,6 +7,8 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+import knockgrid as kg
+
 DEPTH = 7
 SHARED = {
     "vocab_size": 400,
@@ -74,8 +76,6 @@ WINDOWS = {
 
 @pytest.mark.parametrize("k", [0, 1, 3, DEPTH - 1])
 def test_the_attention_row_lights_around_the_layer(planted, executor, prompts, k):
-    import knockgrid as kg
-
     windows = WINDOWS if executor == "staircase" else (1, 5)
     rows = [kg.knockout(window=w, name=f"window {w}") for w in windows]
     table = kg.sweep(planted(k), prompts[1], rows, executor=executor, progress=False)
@@ -91,8 +91,6 @@ def test_the_attention_row_lights_around_the_layer(planted, executor, prompts, k
 
 def test_the_patch_rows_change_over_at_the_layer(planted, executor, prompts):
     """The subject matters before block k has read it, the last token from block k on."""
-    import knockgrid as kg
-
     k = 3
     table = kg.sweep(
         planted(k), prompts[1], kg.information_flow(), executor=executor, progress=False

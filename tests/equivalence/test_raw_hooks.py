@@ -13,6 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+import knockgrid as kg
+from knockgrid.host.demo import demo_folder
+from knockgrid.sources.source import normal
+
 LAYERS = (2, 23, 28)
 TOLERANCE = 1e-5
 FACTS = (
@@ -152,8 +156,6 @@ def rewired(raw, layers, query, positions, keys, values):
 @pytest.fixture(scope="module")
 def raw(demo_model):
     """The demo model's folder, loaded once more by transformers."""
-    from knockgrid.host.demo import demo_folder
-
     model = AutoModelForCausalLM.from_pretrained(demo_folder(), attn_implementation="eager")
     assert type(model).__name__ == "LlamaForCausalLM"
     model = model.to(torch.float32).eval().requires_grad_(False)
@@ -162,8 +164,6 @@ def raw(demo_model):
 
 @pytest.fixture(scope="module")
 def facts():
-    import knockgrid as kg
-
     def prompt(template, subject, **more):
         start = template.index("{}")
         text = template.replace("{}", subject)
@@ -191,8 +191,6 @@ def made(raw, facts):
 
 
 def case(raw, prompt, at, sigma):
-    from knockgrid.sources.source import normal
-
     ids, swap = raw.ids(prompt.text), raw.ids(prompt.swap.text)
     key = (0, prompt.id, "embed", 3.0, "subject", 0)
     noise = 3.0 * sigma * normal((len(at), raw.model.config.hidden_size), key)
@@ -220,7 +218,6 @@ def window(layer):
 @pytest.fixture(scope="module")
 def compare(demo_model, facts, raw, made, scipy_js):
     """Holds sweeps of n prompts against `expected[name](case, layer) -> hooks`."""
-    import knockgrid as kg
 
     def check(rows, expected, n, executors=("reference", "auto"), **options):
         truth: dict[str, list[float]] = {name: [] for name in expected}
@@ -255,8 +252,6 @@ def test_the_plain_model_is_the_demo_model(demo_model, made, scipy_js):
 
 
 def test_the_three_rows_with_noise(compare, raw):
-    import knockgrid as kg
-
     expected = {
         "subject": patch_by(raw, "by_noise", "subject"),
         "last": patch_by(raw, "by_noise", "last"),
@@ -270,8 +265,6 @@ def test_the_three_rows_with_noise(compare, raw):
 
 
 def test_the_patch_rows_with_a_swap(compare, raw):
-    import knockgrid as kg
-
     expected = {place: patch_by(raw, "by_swap", place) for place in ("subject", "last")}
     rows = kg.information_flow(kg.corrupted_run(by=kg.swap()))
     found = compare([rows[0], rows[2]], expected, n=2)
@@ -281,8 +274,6 @@ def test_the_patch_rows_with_a_swap(compare, raw):
 
 def test_the_noise_level(demo_model, facts, made):
     """The sweep's sigma is the deviation of the subjects' embeddings in its prompt set."""
-    import knockgrid as kg
-
     row = kg.patch("resid_post", "subject")
     for n in (2, 8):
         table = kg.sweep(demo_model, facts[:n], row, layers=[29], progress=False)
@@ -292,8 +283,6 @@ def test_the_noise_level(demo_model, facts, made):
 
 
 def test_edge_patches(compare, raw):
-    import knockgrid as kg
-
     def edges(by):
         return lambda one, layer: (
             rewired(
@@ -313,7 +302,6 @@ def test_edge_patches(compare, raw):
 @pytest.mark.parametrize("executor", ["reference", "auto"])
 def test_denoising(compare, raw, executor):
     """Clean states are put into the run with noise; the reference is still the clean run."""
-    import knockgrid as kg
 
     def restored(one, layer):
         at = one["subject"]

@@ -1,6 +1,13 @@
 """Answers: their tokens, and which prompts count as known."""
 
 import pytest
+import torch
+
+import knockgrid as kg
+from knockgrid.engine.answers import answer_tokens, first_answers
+from knockgrid.passes.prepared import Prepared
+from knockgrid.prompts.matching import is_answer
+from knockgrid.prompts.positions import tokenize
 
 
 @pytest.mark.parametrize(
@@ -18,32 +25,22 @@ import pytest
     ],
 )
 def test_whole_words_count(text, answers, right):
-    from knockgrid.prompts.matching import is_answer
-
     assert is_answer(text, answers) is right
 
 
 def placed(tokenizer, text, *answers):
     """A prompt with its tokens, as it is made ready for a model."""
-    import knockgrid as kg
-    from knockgrid.passes.prepared import Prepared
-    from knockgrid.prompts.positions import tokenize
-
     return Prepared(kg.Prompt(text, answers=answers), tokenize(text, tokenizer, True))
 
 
 def ways(tokenizer, text, *answers):
     """Per alias, what separates it from the prompt and its tokens as text."""
-    from knockgrid.engine.answers import answer_tokens
-
     found = answer_tokens(tokenizer, placed(tokenizer, text, *answers))
     to_text = tokenizer.convert_ids_to_tokens
     return [[(one.separator, to_text(list(one.ids))) for one in some] for some in found]
 
 
 def test_answer_tokens_follow_one_space(tiny_tokenizer):
-    import knockgrid as kg
-
     assert ways(tiny_tokenizer, "The capital of France is", "Paris", "Rome") == [
         [(" ", ["ĠParis"])],
         [(" ", ["ĠRome"])],
@@ -101,10 +98,6 @@ def test_answers_of_sentencepiece_tokenizers_begin_behind_the_prompt(pieces):
 def test_text_without_spaces_and_open_quotes_leave_the_choice_to_the_model(
     pieces, text, alias, there
 ):
-    import torch
-
-    from knockgrid.engine.answers import first_answers
-
     assert ways(pieces, text, alias) == [there]
     for separator, tokens in there:
         logits = torch.zeros(len(pieces))
@@ -113,8 +106,6 @@ def test_text_without_spaces_and_open_quotes_leave_the_choice_to_the_model(
 
 
 def test_an_answer_that_changes_the_prompts_own_tokens_is_refused(pieces):
-    import knockgrid as kg
-
     merged = ways(pieces, "He said", "Paris")
     assert merged == [[(" ", ["▁Paris"])]]
     with pytest.raises(kg.InputError) as caught:
@@ -125,10 +116,6 @@ def test_an_answer_that_changes_the_prompts_own_tokens_is_refused(pieces):
 
 def test_the_separator_is_recorded_and_the_model_is_asked_for_it(sweep, tiny_llama):
     """Against log-probabilities of the plain logits of both ways."""
-    import torch
-
-    import knockgrid as kg
-
     said = kg.Prompt('The capital of "', spans={"subject": "capital"}, answers=["France"], id="q")
     plain = kg.Prompt("The capital of", spans={"subject": "capital"}, answers=["France"], id="p")
     bare = kg.Prompt("The city", spans={"subject": "city"}, id="b")
@@ -147,8 +134,6 @@ def test_the_separator_is_recorded_and_the_model_is_asked_for_it(sweep, tiny_lla
 
 
 def test_a_prompt_that_ends_in_a_space_is_refused_before_anything_runs(sweep):
-    import knockgrid as kg
-
     spaced = kg.Prompt("The capital of France is ", answers=["Paris"])
     with pytest.raises(kg.InputError, match="white space off its end"):
         sweep(spaced, kg.patch("resid_post", "last", kg.zero()), layers=[0])
@@ -157,18 +142,12 @@ def test_a_prompt_that_ends_in_a_space_is_refused_before_anything_runs(sweep):
 
 def test_an_answer_that_begins_with_a_space_alone_is_said(sweep):
     """Years and the like: the first token is the same for all of them."""
-    import knockgrid as kg
-
     said = [kg.Prompt("The city of", spans={"subject": "city"}, answers=[a], id=a) for a in "7P"]
     with pytest.warns(UserWarning, match="1 of 2 prompts.*is white space alone.*'7'"):
         sweep(said, kg.patch("resid_post", "subject", kg.zero()), layers=[0])
 
 
 def test_the_best_alias_counts(tiny_tokenizer):
-    import torch
-
-    from knockgrid.engine.answers import first_answers
-
     def firsts(*answers):
         found = first_answers(tiny_tokenizer, placed(tiny_tokenizer, text, *answers), logits)
         return list(dict.fromkeys(one.ids[0] for one in found))
@@ -185,8 +164,6 @@ def test_the_best_alias_counts(tiny_tokenizer):
 
 def test_known_prompts_of_the_demo_model(demo_model):
     """Several tokens, an alias, other lengths in between, the order kept, the rest counted."""
-    import knockgrid as kg
-
     known = {
         "italy": kg.Prompt("The capital of Italy is", answers=["Milan", "Rome"], id="italy"),
         "tower": kg.Prompt(
@@ -220,8 +197,6 @@ def test_known_prompts_of_the_demo_model(demo_model):
 
 def test_prompts_without_any_answers_cannot_be_known(tiny_llama):
     """With a judge they can: it needs none."""
-    import knockgrid as kg
-
     bare = [kg.Prompt("The capital of Japan is", id="none")]
     with pytest.raises(kg.InputError, match="none of the 1 prompts has an answer"):
         kg.known(tiny_llama, bare)
@@ -230,7 +205,5 @@ def test_prompts_without_any_answers_cannot_be_known(tiny_llama):
 
 
 def test_no_prompts(tiny_llama):
-    import knockgrid as kg
-
     with pytest.raises(kg.InputError, match="the prompt set is empty; give at least one Prompt"):
         kg.known(tiny_llama, [])

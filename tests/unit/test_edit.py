@@ -1,6 +1,9 @@
 """Edits: the formula, and where in an activation it writes, against tables made by hand."""
 
+import pytest
 import torch
+
+from knockgrid.passes.edit import Edit, Placed, compile_edits, formula
 
 LOWEST = torch.finfo(torch.float64).min
 
@@ -11,8 +14,6 @@ def numbered(*shape):
 
 
 def carry_out(activation, *edits, row=0, start=0):
-    from knockgrid.passes.edit import Placed, compile_edits
-
     before = activation.clone()
     out = compile_edits([Placed(edit, row, start) for edit in edits], "cpu")(activation)
     assert torch.equal(activation, before), "the user's tensor was written to"
@@ -20,37 +21,31 @@ def carry_out(activation, *edits, row=0, start=0):
 
 
 def edit(act_name="resid_post", layer=0, **fields):
-    from knockgrid.passes.edit import Edit
-
     return Edit(act_name, layer, **fields)
 
 
-def test_the_formula():
-    from knockgrid.passes.edit import formula
-
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [3.0, 6.0]),
+        ({"alpha": 0.25}, [1.5, 0.0]),
+        ({"alpha": 0.0}, [1.0, -2.0]),
+        ({"alpha": 2.0}, [5.0, 14.0]),
+        ({"add": True}, [4.0, 4.0]),
+        ({"alpha": 0.5, "add": True}, [2.5, 1.0]),
+    ],
+)
+def test_the_formula(options, expected):
     old, new = torch.tensor([1.0, -2.0]), torch.tensor([3.0, 6.0])
-    assert formula(old, new).tolist() == [3.0, 6.0]
-    assert formula(old, new, alpha=0.25).tolist() == [1.5, 0.0]
-    assert formula(old, new, alpha=0.0).tolist() == [1.0, -2.0]
-    assert formula(old, new, alpha=2.0).tolist() == [5.0, 14.0]
-    assert formula(old, new, add=True).tolist() == [4.0, 4.0]
-    assert formula(old, new, alpha=0.5, add=True).tolist() == [2.5, 1.0]
+    assert formula(old, new, **options).tolist() == expected
 
 
-def test_alpha_one_gives_the_value_bit_for_bit():
+def test_alpha_one_gives_the_value_bit_for_bit_in_the_dtype_of_the_activation():
     """1e8 + (0.1 - 1e8) is 0 in float32."""
-    from knockgrid.passes.edit import formula
-
     old, new = torch.tensor([1e8]), torch.tensor([0.1])
     assert (old + (new - old)).item() == 0
     assert torch.equal(formula(old, new), new)
-
-
-def test_the_value_takes_the_dtype_of_the_activation():
-    from knockgrid.passes.edit import formula
-
-    out = formula(torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.float64))
-    assert out.dtype == torch.bfloat16
+    assert formula(old.bfloat16(), new.double()).dtype == torch.bfloat16
 
 
 def test_some_positions_are_replaced():
@@ -149,8 +144,6 @@ def test_a_row_is_copied_by_a_share():
 
 def test_edits_of_many_cells_stay_apart():
     """One compiled function, three cells with rows of their own and different shares."""
-    from knockgrid.passes.edit import Placed, compile_edits
-
     activation = numbered(4, 2, 1)
     ones = torch.full((1, 1), 100.0, dtype=torch.float64)
     placed = [

@@ -15,6 +15,8 @@ from knockgrid.cli.check_model import checked
 from knockgrid.display.progress import without_bars
 from knockgrid.engine import preflight as _preflight
 from knockgrid.engine import receipts as _receipts
+from knockgrid.engine import record as _record
+from knockgrid.engine.executors import rows as _rows
 from knockgrid.host import digests
 from knockgrid.passes import run as _run
 
@@ -75,9 +77,6 @@ class TestPasses:
         assert tower.id != italy.id
 
     def test_together_and_apart_agree(self, boot, prompts, monkeypatch):
-        from knockgrid.engine import record as _record
-        from knockgrid.engine.executors import rows as _rows
-
         model, tables = boot(), []
         for each in (0.0, 1e9):
             monkeypatch.setattr(_rows, "passing", lambda model, each=each: each)
@@ -98,8 +97,6 @@ class TestLift:
         self, request, prompts, monkeypatch, name, each, direction
     ):
         """A joined pass may begin between the positions of an edit."""
-        from knockgrid.engine.executors import rows as _rows
-
         _staircase = import_module("knockgrid.engine.executors.staircase")
 
         model, starts = request.getfixturevalue(name), set()
@@ -259,6 +256,7 @@ class TestDigests:
     def test_a_changed_tokenizer_is_seen(self, tiny_tokenizer):
         tokenizer = copy.deepcopy(tiny_tokenizer)
         before = digests.tokenizer_digest(tokenizer)
+        assert before == digests.tokenizer_digest(tiny_tokenizer)
         tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True
         changed = digests.tokenizer_digest(tokenizer)
         assert changed != before

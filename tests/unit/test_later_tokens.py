@@ -4,24 +4,56 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+import knockgrid as kg
 from knockgrid.display.escape import spreadsheet
 
 LOWEST = torch.finfo(torch.float64).min
 
 
+def greedily(plain, ids, n):
+    """Token ids and the n that follow, every step a whole forward."""
+    for _ in range(n):
+        ids = torch.cat([ids, plain(ids, use_cache=False).logits[:, -1:].argmax(-1)], dim=1)
+    return ids
+
+
+@contextmanager
+def zeroed(plain, layer, pos):
+    """Zeros in place of what a block puts out at one position."""
+
+    def put(module, args, output):
+        resid = (output[0] if isinstance(output, tuple) else output).clone()
+        resid[:, pos] = 0
+        return (resid, *output[1:]) if isinstance(output, tuple) else resid
+
+    handle = plain.model.layers[layer].register_forward_hook(put)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def ending_with(tokenizer, token):
+    """The tokenizer with another end-of-text token."""
+    before, tokenizer.eos_token = tokenizer.eos_token, tokenizer.convert_ids_to_tokens(token)
+    try:
+        yield
+    finally:
+        tokenizer.eos_token = before
+
+
 @pytest.fixture(scope="module")
 def continued(plain, ids_of, tower):
     """The prompt and its next three greedy tokens, by whole forwards; `[1, 13]`."""
-    ids = ids_of(tower.text)
-    for _ in range(3):
-        ids = torch.cat([ids, plain(ids).logits[:, -1:].argmax(-1)], dim=1)
-    return ids
+    return greedily(plain, ids_of(tower.text), 3)
 
 
 def masked_js(plain, ids, pairs, scipy_js):
@@ -36,53 +68,33 @@ def masked_js(plain, ids, pairs, scipy_js):
 
 
 @pytest.mark.parametrize("executor", ["reference", "staircase"])
-def test_later_tokens_with_a_knockout_on_the_prompt(
-    sweep, plain, tower, continued, scipy_js, executor
+@pytest.mark.parametrize(("mode", "queries"), [("prompt_only", [9]), ("persistent", range(9, 13))])
+def test_later_tokens_with_a_knockout(
+    sweep, plain, tower, continued, scipy_js, executor, mode, queries
 ):
-    """Only the last prompt token is blocked; later tokens follow the clean continuation."""
-    import knockgrid as kg
-
+    """Later tokens follow the clean continuation; in persistent mode they are blocked as well."""
     row = kg.knockout(window=99)
-    table = sweep(tower, row, layers=[0], n_tokens=4, executor=executor)
-    expected = masked_js(plain, continued, [(9, 1), (9, 2), (9, 3)], scipy_js)
+    table = sweep(tower, row, layers=[0], n_tokens=4, mode=mode, executor=executor)
+    once = [(9, key) for key in (1, 2, 3)]
+    pairs = [(query, key) for query in queries for key in (1, 2, 3)]
+    expected = masked_js(plain, continued, pairs, scipy_js)
     assert table.token.tolist() == [0, 1, 2, 3]
     assert min(expected) > 1e-5
     np.testing.assert_allclose(table.js, expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("executor", ["reference", "staircase"])
-def test_a_persistent_knockout_binds_later_queries(
-    sweep, plain, tower, continued, scipy_js, executor
-):
-    import knockgrid as kg
-
-    row = kg.knockout(window=99)
-    table = sweep(tower, row, layers=[0], n_tokens=4, mode="persistent", executor=executor)
-    pairs = [(query, key) for query in range(9, 13) for key in (1, 2, 3)]
-    expected = masked_js(plain, continued, pairs, scipy_js)
-    np.testing.assert_allclose(table.js, expected, rtol=0, atol=1e-12)
-    once = masked_js(plain, continued, pairs[:3], scipy_js)
-    assert min(abs(a - b) for a, b in zip(expected[1:], once[1:], strict=True)) > 1e-6
-    assert table.attrs["knockgrid"]["mode"] == "persistent"
+    other = masked_js(plain, continued, once, scipy_js)
+    apart = min(abs(a - b) for a, b in zip(expected[1:], other[1:], strict=True))
+    assert (apart > 1e-6) is (mode == "persistent")
+    assert table.attrs["knockgrid"]["mode"] == mode
 
 
 @pytest.mark.parametrize("mode", ["prompt_only", "persistent"])
 def test_later_tokens_with_a_patch(sweep, plain, tower, continued, prompts, scipy_js, mode):
     """A patch touches its prompt position once, in both modes."""
-    import knockgrid as kg
-
     row = kg.patch("resid_post", "subject_last", kg.zero())
     table = sweep(tower, row, layers=[1], n_tokens=4, mode=mode)
-
-    def put(module, args, output):
-        hidden = (output if torch.is_tensor(output) else output[0]).clone()
-        hidden[0, 3] = 0
-        return hidden if torch.is_tensor(output) else (hidden, *output[1:])
-
     clean = plain(continued).logits[0]
-    handle = plain.model.layers[1].register_forward_hook(put)
-    edited = plain(continued).logits[0]
-    handle.remove()
+    with zeroed(plain, 1, 3):
+        edited = plain(continued).logits[0]
     expected = [scipy_js(clean[i], edited[i]) for i in range(9, 13)]
     assert min(expected) > 1e-6
     np.testing.assert_allclose(table.js, expected, rtol=0, atol=1e-12)
@@ -90,8 +102,6 @@ def test_later_tokens_with_a_patch(sweep, plain, tower, continued, prompts, scip
 
 @pytest.mark.parametrize("executor", ["reference", "staircase"])
 def test_token_0_does_not_depend_on_later_ones(sweep, prompts, executor):
-    import knockgrid as kg
-
     rows = [*kg.information_flow(), kg.edge_patch()]
     one = sweep(prompts, rows, layers=[0, 2], executor=executor)
     many = sweep(prompts, rows, layers=[0, 2], executor=executor, n_tokens=3)
@@ -114,12 +124,8 @@ def test_token_0_does_not_depend_on_later_ones(sweep, prompts, executor):
 
 def test_the_texts_of_the_tokens(sweep, plain, ids_of, tiny_tokenizer):
     """Each row names the clean run's token: the continuation, and the argmax after it."""
-    import knockgrid as kg
-
     text = "The Colosseum is located in the city of Rome."
-    ids = ids_of(text)
-    for _ in range(3):
-        ids = torch.cat([ids, plain(ids).logits[:, -1:].argmax(-1)], dim=1)
+    ids = greedily(plain, ids_of(text), 3)
     expected = [tiny_tokenizer.decode([i]) for i in ids[0, -3:].tolist()]
     assert len(set(expected)) == 3
     prompt = kg.Prompt(text, spans={"subject": "The Colosseum"})
@@ -133,24 +139,16 @@ def test_after_the_end_of_the_text_there_is_nothing_to_measure(
     tiny_tokenizer, sweep, tower, continued
 ):
     """The clean continuation's second token is made the end token."""
-    import knockgrid as kg
-
     first, second = continued[0, 10:12].tolist()
     assert first != second
-    before = tiny_tokenizer.eos_token
-    tiny_tokenizer.eos_token = tiny_tokenizer.convert_ids_to_tokens(second)
-    try:
+    with ending_with(tiny_tokenizer, second):
         table = sweep(tower, kg.knockout(), layers=[0], n_tokens=4)
-    finally:
-        tiny_tokenizer.eos_token = before
     assert table.status.tolist() == ["ok"] * 2 + ["NA: the text had ended before this token"] * 2
     assert table.js.notna().tolist() == [True, True, False, False]
 
 
 def test_free_run_names_the_first_token_that_differs(sweep, tower):
     """And batches the divergences of a prompt: all cells share one null row."""
-    import knockgrid as kg
-
     row = kg.knockout(window=99)
     table = sweep(tower, row, layers=[0, 1], n_tokens=4, mode="free_run")
     (side,) = table.attrs["knockgrid"]["prompts"]
@@ -168,20 +166,8 @@ def wrote(plain, ids_of, tiny_tokenizer):
     """What the plain model writes under zeros in place of one position after a block, greedily."""
 
     def write(text, pos, layer, n):
-        def put(module, args, output):
-            resid = (output[0] if isinstance(output, tuple) else output).clone()
-            resid[:, pos] = 0
-            return (resid, *output[1:]) if isinstance(output, tuple) else resid
-
-        ids = ids_of(text)
-        handle = plain.model.layers[layer].register_forward_hook(put)
-        try:
-            for _ in range(n):
-                out = plain(ids, use_cache=False).logits[:, -1:].argmax(-1)
-                ids = torch.cat([ids, out], dim=1)
-        finally:
-            handle.remove()
-        return ids[0, -n:].tolist()
+        with zeroed(plain, layer, pos):
+            return greedily(plain, ids_of(text), n)[0, -n:].tolist()
 
     return write
 
@@ -191,8 +177,6 @@ def test_free_run_keeps_what_the_edited_model_wrote(
     sweep, prompts, wrote, tiny_tokenizer, tmp_path, folder
 ):
     """Once per prompt, row and layer, equal to a plain loop with raw hooks; in folders as well."""
-    import knockgrid as kg
-
     rows = [kg.patch("resid_post", "last", kg.zero()), kg.knockout(window=99)]
     options = {"out": tmp_path / "run", "batch": 2} if folder else {}
     table = sweep(prompts, rows, layers=[1, 3], n_tokens=5, mode="free_run", **options)
@@ -220,8 +204,6 @@ def last_of(tokenizer, prompt):
 
 def test_every_sample_keeps_its_text(sweep, tower):
     """Of several samples there is a list."""
-    import knockgrid as kg
-
     row, options = kg.patch("resid_post", "subject"), {"n_tokens": 4, "mode": "free_run"}
     many = sweep(tower, row, layers=[0], samples=3, **options)
     alone = sweep(tower, row, layers=[0], **options)
@@ -232,16 +214,10 @@ def test_every_sample_keeps_its_text(sweep, tower):
 
 
 def test_a_written_text_stops_before_its_end_token(sweep, tower, wrote, tiny_tokenizer):
-    import knockgrid as kg
-
     last = last_of(tiny_tokenizer, tower)
     own = {layer: wrote(tower.text, last, layer, 4) for layer in range(4)}
     layer, ids = next((layer, ids) for layer, ids in own.items() if ids[2] not in ids[:2])
-    before = tiny_tokenizer.eos_token
-    tiny_tokenizer.eos_token = tiny_tokenizer.convert_ids_to_tokens(ids[2])
-    try:
-        row = kg.patch("resid_post", "last", kg.zero())
+    row = kg.patch("resid_post", "last", kg.zero())
+    with ending_with(tiny_tokenizer, ids[2]):
         table = sweep(tower, row, layers=[layer], n_tokens=4, mode="free_run")
-    finally:
-        tiny_tokenizer.eos_token = before
     assert table.written.iloc[0] == tiny_tokenizer.decode(ids[:2])

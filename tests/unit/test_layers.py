@@ -1,6 +1,12 @@
 """Layer lists in the user's order, and the layer sets of windows and rules."""
 
+import inspect
+
+import numpy as np
 import pytest
+
+import knockgrid as kg
+from knockgrid.edits.layers import layer_list, layer_set
 
 L = 7
 
@@ -9,8 +15,6 @@ L = 7
 @pytest.mark.parametrize("window", range(1, 2 * L + 2))
 def test_a_window_is_centred_and_clipped(window, layer):
     """Even windows reach one layer further down than up, as ROME's c-5 ... c+4 does."""
-    from knockgrid.edits.layers import layer_set
-
     below, above = (window - 1) // 2 + (window % 2 == 0), (window - 1) // 2
     expected = [i for i in range(-50, 50) if layer - below <= i <= layer + above]
     assert len(expected) == window
@@ -19,8 +23,6 @@ def test_a_window_is_centred_and_clipped(window, layer):
 
 @pytest.mark.parametrize("layer", range(L))
 def test_rules(layer):
-    from knockgrid.edits.layers import layer_set
-
     assert set(layer_set("only", layer, L)) == {layer}
     assert set(layer_set("all_but", layer, L)) == set(range(L)) - {layer}
     assert layer_set("from", layer, L) + layer_set("up_to", layer, L) == (
@@ -29,15 +31,11 @@ def test_rules(layer):
 
 
 def test_a_window_of_twice_the_depth_is_everything():
-    from knockgrid.edits.layers import layer_set
-
     assert all(layer_set(2 * L - 1, layer, L) == tuple(range(L)) for layer in range(L))
     assert layer_set(2 * L - 2, 0, L) != tuple(range(L))
 
 
 def test_layer_lists_keep_their_order():
-    from knockgrid.edits.layers import layer_list
-
     assert layer_list("all", L) == tuple(range(L))
     assert layer_list([5, 0, -1, 2], L) == (5, 0, 6, 2)
     assert layer_list(3, L) == (3,)
@@ -57,9 +55,6 @@ def test_layer_lists_keep_their_order():
     ],
 )
 def test_layer_lists_that_are_refused(layers, message):
-    import knockgrid as kg
-    from knockgrid.edits.layers import layer_list
-
     with pytest.raises(kg.InputError) as caught:
         layer_list(layers, L)
     assert str(caught.value) == message
@@ -74,8 +69,6 @@ def test_layer_lists_that_are_refused(layers, message):
     ],
 )
 def test_windows_that_are_refused(window, message):
-    import knockgrid as kg
-
     with pytest.raises(kg.InputError) as caught:
         kg.knockout(window=window)
     assert str(caught.value).startswith(message)
@@ -83,12 +76,6 @@ def test_windows_that_are_refused(window, message):
 
 def test_numpy_integers_are_integers():
     """Called past the type checks that the tests run under."""
-    import inspect
-
-    import numpy as np
-
-    from knockgrid.edits.layers import layer_list
-
     for given in (np.array([3, -1]), list(np.array([3, -1]))):
         found = inspect.unwrap(layer_list)(given, L)
         assert found == (3, 6)

@@ -8,8 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
+import knockgrid as kg
 import knockgrid.engine.bounds as bounds
 import knockgrid.engine.collect as room
+import knockgrid.engine.measure as measure
+from knockgrid.engine import preflight as _preflight
+from knockgrid.engine.executors.staircase import Staircase
 from knockgrid.engine.memory import (
     LessMemory,
     TooLittleMemory,
@@ -17,17 +21,22 @@ from knockgrid.engine.memory import (
     is_out_of_memory,
     until_it_fits,
 )
+from knockgrid.engine.setup import set_up
+from knockgrid.runs.estimate import estimate
+from knockgrid.runs.running import run
+from knockgrid.runs.study import read_spec
+from knockgrid.spec import Spec
 
 CPU = "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"
+WINDOWS = "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"
 ERRORS = {
     "cpu": RuntimeError(CPU),
-    "windows": RuntimeError(
-        "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"
-    ),
+    "windows": RuntimeError(WINDOWS),
     "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     "mps": RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
     "python": MemoryError(),
 }
+OTHERS = [RuntimeError("shapes do not fit"), ValueError("out of memory"), KeyboardInterrupt()]
 
 
 def compared(one, other):
@@ -42,8 +51,6 @@ def compared(one, other):
 @pytest.fixture(scope="module")
 def four():
     """Four prompts of one length, partners in pairs."""
-    import knockgrid as kg
-
     names = ("France", "Italy", "Brazil", "Paris")
     made = [kg.Prompt(f"The city of {n} is", spans={"subject": n}, id=n) for n in names]
     return [made[i].replace(swap=made[i ^ 1]) for i in range(4)]
@@ -51,26 +58,23 @@ def four():
 
 @pytest.fixture
 def rows():
-    import knockgrid as kg
-
     return kg.information_flow()
 
 
 class Wall:
     """Raises an allocator's error in passes of more than so many rows, and notes all of them."""
 
-    def __init__(self, monkeypatch, model, most, error=ERRORS["cpu"], hook="mlp.hook_out"):
-        self.seen, self.most, self.error, self.hit = [], most, error, 0
+    def __init__(self, monkeypatch, model, most, error):
+        self.seen, self.hit, wall = [], 0, self
         point = model.blocks[1].hook_out
         forward = type(point).forward
-        wall = self
 
         def watched(own, x):
             if own is point:
                 wall.seen.append(len(x))
-                if len(x) > wall.most:
+                if len(x) > most:
                     wall.hit += 1
-                    raise wall.error
+                    raise ERRORS[error]
             return forward(own, x)
 
         monkeypatch.setattr(type(point), "forward", watched)
@@ -78,25 +82,53 @@ class Wall:
 
 @pytest.fixture
 def wall(monkeypatch, tiny_llama):
-    def build(most, **options):
-        return Wall(monkeypatch, tiny_llama, most, **options)
-
-    return build
+    return lambda most, error="cpu": Wall(monkeypatch, tiny_llama, most, error)
 
 
-@pytest.mark.parametrize("name", ERRORS)
-def test_every_allocator_is_understood(name):
-    assert is_out_of_memory(ERRORS[name])
+@pytest.fixture
+def failing(monkeypatch):
+    """Makes a function fail where `when` says so of its arguments, and notes these."""
+
+    def plant(owner, name, when, error="cpu"):
+        right, seen = getattr(owner, name), []
+
+        def call(*given, **options):
+            seen.append(given)
+            if when(*given):
+                raise ERRORS[error]
+            return right(*given, **options)
+
+        monkeypatch.setattr(owner, name, call)
+        return seen
+
+    return plant
+
+
+@pytest.fixture
+def goes_on(sweep, four, rows):
+    """Sweeps without and with less memory: equal but for rounding, and said once, as is given."""
+
+    def check(plant, **options):
+        whole = sweep(four, rows, **options)
+        planted = plant()
+        with pytest.warns(LessMemory) as caught:
+            cut = sweep(four, rows, **options)
+        assert compared(whole, cut) < 1e-12
+        (said,) = [one for one in caught if one.category is LessMemory]
+        return planted, str(said.message)
+
+    return check
+
+
+def prompts_of(cells):
+    return len({cell.prompt for cell in cells})
+
+
+@pytest.mark.parametrize("error", [*ERRORS.values(), *OTHERS], ids=repr)
+def test_every_allocator_is_understood_and_nothing_else(error):
     wrapped = RuntimeError("a hook failed")
-    wrapped.__cause__ = ERRORS[name]
-    assert is_out_of_memory(wrapped)
-
-
-@pytest.mark.parametrize(
-    "other", [RuntimeError("shapes do not fit"), ValueError("out of memory"), KeyboardInterrupt()]
-)
-def test_other_errors_are_not(other):
-    assert not is_out_of_memory(other)
+    wrapped.__cause__ = error
+    assert is_out_of_memory(error) is is_out_of_memory(wrapped) is (error not in OTHERS)
 
 
 def test_a_real_allocation_of_an_exabyte_is_understood():
@@ -118,106 +150,57 @@ def test_only_memory_is_tried_again(error):
     ("executor", "error"),
     [("staircase", "cpu"), ("staircase", "cuda"), ("rectangle", "python"), ("free_run", "mps")],
 )
-def test_rows_are_halved_until_passes_fit(sweep, four, rows, wall, executor, error):
-    options = {"mode": "free_run", "n_tokens": 2} if executor == "free_run" else {}
-    options |= {} if executor == "free_run" else {"executor": executor}
-    whole = sweep(four, rows, **options)
-    met = wall(5, error=ERRORS[error])
-    with pytest.warns(LessMemory) as said:
-        cut = sweep(four, rows, **options)
-    assert compared(whole, cut) < 1e-12
+def test_rows_are_halved_until_passes_fit(goes_on, wall, executor, error):
+    free = {"mode": "free_run", "n_tokens": 2}
+    options = free if executor == "free_run" else {"executor": executor}
+    met, said = goes_on(lambda: wall(5, error), **options)
     assert met.hit >= 1
-    assert len(said) == 1
-    assert "of up to" in str(said[0].message)
+    assert "of up to" in said
 
 
-def test_the_warning_gives_both_numbers(sweep, four, rows, wall):
-    sweep(four, rows)  # so that preflight, whose passes are small, is not in the way
-    wall(20)
-    with pytest.warns(LessMemory, match="up to 52 rows now have at most 26"):
-        sweep(four, rows)
+def test_the_warning_gives_both_numbers(goes_on, wall):
+    _, said = goes_on(lambda: wall(20))  # after preflight, whose passes are small
+    assert "up to 52 rows now have at most 26" in said
 
 
-def test_what_was_learned_lasts(sweep, four, rows, wall):
+def test_what_was_learned_lasts(goes_on, wall):
     """Batches of one prompt each: the first meets the wall, the others never do."""
-    sweep(four, rows)
-    met = wall(5)
-    with pytest.warns(LessMemory):
-        sweep(four, rows, batch=1)
+    met, _ = goes_on(lambda: wall(5), batch=1)
     assert met.hit == 1  # thirteen rows, then six
     assert max(met.seen) == 7  # the staircase grew to seven rows when it was stopped
     assert max(met.seen[met.seen.index(7) + 1 :]) <= 5
 
 
-def test_memory_that_runs_out_while_runs_are_recorded_halves_the_prompts(
-    sweep, four, rows, monkeypatch
-):
-    whole, right, seen = sweep(four, rows), room.bind, []
-
-    def bind(model, batch, *rest):
-        seen.append(len(batch))
-        if len(batch) > 1:
-            raise ERRORS["cuda"]
-        return right(model, batch, *rest)
-
-    monkeypatch.setattr(room, "bind", bind)
-    with pytest.warns(LessMemory, match="4 prompts are computed 2 at a time") as said:
-        cut = sweep(four, rows)
-    assert (seen, len(said)) == ([4, 2, 1, 1, 1, 1], 1)
-    assert compared(whole, cut) < 1e-12
+def test_memory_that_runs_out_while_runs_are_recorded_halves_the_prompts(goes_on, failing):
+    seen, said = goes_on(lambda: failing(room, "bind", lambda _, batch, *rest: len(batch) > 1))
+    assert "4 prompts are computed 2 at a time" in said
+    assert [len(batch) for _, batch, *_ in seen] == [4, 2, 1, 1, 1, 1]
 
 
-def test_memory_that_runs_out_in_the_divergences_halves_the_rows(sweep, four, rows, monkeypatch):
-    import knockgrid.engine.measure as measure
-
-    whole, right, calls = sweep(four, rows), measure.evaluate, []
-
-    def evaluate(*given, **options):
-        calls.append(0)
-        if len(calls) == 3:
-            raise ERRORS["cpu"]
-        return right(*given, **options)
-
-    monkeypatch.setattr(measure, "evaluate", evaluate)
-    with pytest.warns(LessMemory, match="52 rows now have at most 26"):
-        cut = sweep(four, rows)
-    assert compared(whole, cut) < 1e-12
+def test_memory_that_runs_out_in_the_divergences_halves_the_rows(goes_on, failing):
+    calls = iter(range(10**9))
+    _, said = goes_on(lambda: failing(measure, "evaluate", lambda *_: next(calls) == 2))
+    assert "52 rows now have at most 26" in said
 
 
-def test_prompts_follow_where_rows_are_at_their_least(sweep, four, rows, monkeypatch):
+def test_prompts_follow_where_rows_are_at_their_least(goes_on, failing):
     """A pass that fails as long as two prompts are bound, however few rows it has."""
-    from knockgrid.engine.executors.staircase import Staircase
 
-    whole, right, seen = sweep(four, rows), Staircase.__call__, []
+    def several(self, model, runs, cells):
+        return prompts_of(cells) > 1
 
-    def call(self, model, runs, cells):
-        seen.append((len({cell.prompt for cell in cells}), self.max_rows))
-        if len({cell.prompt for cell in cells}) > 1:
-            raise ERRORS["cpu"]
-        return right(self, model, runs, cells)
-
-    monkeypatch.setattr(Staircase, "__call__", call)
-    with pytest.warns(LessMemory) as said:
-        cut = sweep(four, rows)
-    assert compared(whole, cut) < 1e-12
+    seen, _ = goes_on(lambda: failing(Staircase, "__call__", several))
     # With three rows three prompts are recorded at once, as each of them is a row there.
     fewer = [*((4, rows) for rows in (None, 26, 13, 6)), (3, 3), (2, 2)]
-    assert seen == [*fewer, *[(1, 2)] * 4]
-    assert len(said) == 1
+    assert [(prompts_of(cells), one.max_rows) for one, _, _, cells in seen] == fewer + [(1, 2)] * 4
 
 
-def test_an_executor_without_rows_gets_fewer_prompts(sweep, four, rows, telling, monkeypatch):
-    whole, right = sweep(four, rows, executor=telling), type(telling).__call__
+def test_an_executor_without_rows_gets_fewer_prompts(goes_on, telling, failing):
+    def many(self, model, runs, cells):
+        return prompts_of(cells) > 2 and len(cells) > 40
 
-    def call(self, model, runs, cells):
-        if len({cell.prompt for cell in cells}) > 2 and len(cells) > 40:
-            raise ERRORS["mps"]
-        return right(self, model, runs, cells)
-
-    monkeypatch.setattr(type(telling), "__call__", call)
-    with pytest.warns(LessMemory, match="4 prompts are computed 2 at a time"):
-        cut = sweep(four, rows, executor=telling)
-    assert compared(whole, cut) < 1e-12
+    _, said = goes_on(lambda: failing(type(telling), "__call__", many), executor=telling)
+    assert "4 prompts are computed 2 at a time" in said
 
 
 def test_the_reference_gets_fewer_prompts_then_gives_up(sweep, four, rows, wall):
@@ -227,58 +210,36 @@ def test_the_reference_gets_fewer_prompts_then_gives_up(sweep, four, rows, wall)
         sweep(four, rows, executor="reference")
 
 
+def set_up_of(model, prompts, rows, **options):
+    return set_up(model, prompts, rows, Spec(metrics=["js"], top=0, **options))
+
+
 def test_progress_takes_back_what_was_discarded(tiny_llama, four, rows, wall):
-    setup = set_up_of(tiny_llama, four, rows)
-    told = []
+    setup, told = set_up_of(tiny_llama, four, rows), []
     wall(5)
     with pytest.warns(LessMemory):
         room.collect(setup, setup.batches()[0], range(4), told.append)
     assert sum(told) == 4 * setup.n_cells
 
 
-def set_up_of(model, prompts, rows, **options):
-    from knockgrid.engine.setup import set_up
-    from knockgrid.spec import Spec
-
-    return set_up(model, prompts, rows, Spec(metrics=["js"], top=0, **options))
-
-
-def test_a_run_folder_goes_on_with_less(tiny_llama, four, rows, wall, tmp_path):
-    import knockgrid as kg
-
-    whole = kg.sweep(tiny_llama, four, rows, progress=False)
-    met = wall(5)
+def test_a_run_folder_goes_on_with_less(sweep, four, rows, wall, tmp_path):
+    whole, met = sweep(four, rows), wall(5)
     with pytest.warns(LessMemory) as said:
-        cut = kg.sweep(
-            tiny_llama, four, rows, progress=False, out=tmp_path / "run", batch=2, noise_floor=False
-        )
+        cut = sweep(four, rows, out=tmp_path / "run", batch=2, noise_floor=False)
     assert compared(whole, cut) < 1e-12
     assert (met.hit >= 1, len(said)) == (True, 1)
 
 
-def test_a_prompt_that_never_fits_is_recorded_as_failed(
-    tiny_llama, four, rows, monkeypatch, tmp_path
-):
-    import knockgrid as kg
-
-    right = room.bind
-
-    def bind(model, batch, *rest):
-        if any(one.prompt.id == "Italy" for one in batch):
-            raise ERRORS["cpu"]
-        return right(model, batch, *rest)
-
-    monkeypatch.setattr(room, "bind", bind)
+def test_a_prompt_that_never_fits_is_recorded_as_failed(sweep, four, rows, failing, tmp_path):
+    failing(room, "bind", lambda _, batch, *rest: "Italy" in {one.prompt.id for one in batch})
     with pytest.warns(LessMemory), pytest.raises(kg.runs.PromptsFailed) as caught:
-        kg.sweep(tiny_llama, four, rows, progress=False, noise_floor=False, out=tmp_path / "run")
+        sweep(four, rows, noise_floor=False, out=tmp_path / "run")
     assert list(caught.value.failed) == ["Italy"]
     assert "TooLittleMemory: memory ran out even with one" in caught.value.failed["Italy"]
 
 
 def test_preflight_takes_smaller_passes_and_keeps_the_executor(sweep, four, rows, wall, tiny_llama):
     """Running out of memory says nothing of an executor, so it may not be refused for it."""
-    from knockgrid.engine import preflight as _preflight
-
     _preflight._RECEIPTS.pop(tiny_llama, None)
     wall(4)
     with pytest.warns(LessMemory) as said:
@@ -291,16 +252,14 @@ def test_preflight_takes_smaller_passes_and_keeps_the_executor(sweep, four, rows
 @pytest.mark.parametrize("most", [2, 3, 7])
 def test_max_rows_bounds_every_pass(sweep, four, rows, wall, most):
     """Those that record runs as well, of which there are three for every prompt here."""
-    whole = sweep(four, rows, samples=3, layers=[0, 3])
-    met = wall(10**6)
-    cut = sweep(four, rows, samples=3, layers=[0, 3], max_rows=most)
+    options = {"samples": 3, "layers": [0, 3]}
+    whole, met = sweep(four, rows, **options), wall(10**6)
+    cut = sweep(four, rows, max_rows=most, **options)
     assert max(met.seen) == most
     assert compared(whole, cut) < 1e-12
 
 
 def test_max_rows_leaves_room_for_an_edge_patch(sweep, four):
-    import knockgrid as kg
-
     rows = [kg.edge_patch("last", "subject", source=kg.corrupted_run())]
     assert len(sweep(four, rows, max_rows=3)) == 16
     with pytest.raises(kg.InputError, match="edge patch has 3 rows"):
@@ -323,27 +282,22 @@ def test_bytes(given, expected):
     assert bytes_of(given) == expected
 
 
-@pytest.mark.parametrize("given", ["", "GB", "4 apples", "-4GB", 0, -1, True, "0MB", "4GBB"])
-def test_other_bytes_are_refused(sweep, four, rows, given):
-    import knockgrid as kg
-
-    with pytest.raises(kg.InputError, match="write '4GB', '800MiB' or a number of bytes"):
-        sweep(four, rows, max_memory=given)
+BYTES = "write '4GB', '800MiB' or a number of bytes"
+ROWS = "max_rows is .*whole number of at least 2"
 
 
-@pytest.mark.parametrize("given", [1, 0, -3, True])
-def test_other_rows_are_refused(sweep, four, rows, given):
-    import knockgrid as kg
-
-    with pytest.raises(kg.InputError, match="max_rows is .*whole number of at least 2"):
-        sweep(four, rows, max_rows=given)
-
-
-def test_too_small_a_bound_is_refused_with_what_is_needed(sweep, four, rows):
-    import knockgrid as kg
-
-    with pytest.raises(kg.InputError, match=r"max_memory is 2.0 kB, and prompt .* takes about"):
-        sweep(four, rows, max_memory="2kB")
+@pytest.mark.parametrize(
+    ("name", "given", "says"),
+    [
+        *(("max_memory", n, BYTES) for n in ("", "GB", "4 apples", "-4GB", "0MB", "4GBB")),
+        *(("max_memory", n, BYTES) for n in (0, -1, True)),
+        ("max_memory", "2kB", r"max_memory is 2.0 kB, and prompt .* takes about"),
+        *(("max_rows", n, ROWS) for n in (1, 0, -3, True)),
+    ],
+)
+def test_other_bounds_are_refused(sweep, four, rows, name, given, says):
+    with pytest.raises(kg.InputError, match=says):
+        sweep(four, rows, **{name: given})
 
 
 # What is allocated, from the allocator itself
@@ -363,45 +317,33 @@ def allocated(call):
 
 
 @pytest.fixture(scope="module")
-def broad(tiny_tokenizer):
-    """A random Llama of three blocks, a few megabytes a row."""
-    return llama_of(tiny_tokenizer, 3, 96, 256)
-
-
-def llama_of(tokenizer, depth, width, mlp, heads=4):
-    from transformer_lens.model_bridge import TransformerBridge
+def saved(tmp_path_factory, tiny_tokenizer):
+    """A random Llama of three blocks, a few megabytes a row, and a file of long prompts."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    sizes = {"hidden_size": width, "intermediate_size": mlp, "num_hidden_layers": depth}
-    config = LlamaConfig(
-        **sizes, vocab_size=400, num_attention_heads=heads, num_key_value_heads=heads // 2
-    )
-    config._attn_implementation = "eager"
+    sizes = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    path = tmp_path_factory.mktemp("saved")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = LlamaForCausalLM(config).eval()
-    return TransformerBridge.boot_transformers(
-        "broad", hf_model=model, tokenizer=tokenizer, dtype=torch.float32, device="cpu"
-    )
+        LlamaForCausalLM(LlamaConfig(**sizes, **heads, vocab_size=400)).save_pretrained(path)
+    tiny_tokenizer.save_pretrained(path)
+    tail = " is located in the city of" * 6
+    lines = [{"id": str(i), "text": f"The France {i}{tail}", "subject": "France"} for i in range(8)]
+    (path / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return path
 
 
 @pytest.fixture(scope="module")
-def long():
-    """Three prompts of 56 tokens and more, their subject at the beginning."""
-    import knockgrid as kg
-
-    tail = "is located in the city of" * 6
-    return [
-        kg.Prompt(f"The France {i} {tail}", spans={"subject": "France"}, id=str(i))
-        for i in range(3)
-    ]
+def broad(saved):
+    return kg.load(saved)
 
 
 @pytest.mark.parametrize(
     "options", [{}, {"executor": "rectangle"}, {"n_tokens": 2, "mode": "free_run"}]
 )
-def test_max_memory_holds_when_it_is_measured(broad, long, rows, options):
-    import knockgrid as kg
+def test_max_memory_holds_when_it_is_measured(broad, saved, rows, options):
+    long = list(kg.read_prompts(saved / "prompts.jsonl"))[:3]
 
     def call(**more):
         given = {"progress": False, "metrics": ["js"], "layers": [0, 1, 2], **options}
@@ -409,8 +351,7 @@ def test_max_memory_holds_when_it_is_measured(broad, long, rows, options):
 
     setup = set_up_of(broad, long, rows[:2])
     longest = max(setup.ready, key=lambda one: len(one.tokens))
-    n_tokens = options.get("n_tokens", 1)
-    settings = replace(setup.settings, n_tokens=n_tokens)
+    settings = replace(setup.settings, n_tokens=options.get("n_tokens", 1))
     least = bounds.need(broad, settings, [longest], setup.settings.keep_kv).least
     limit = int(1.3 * least)
     call()  # preflight is over
@@ -423,149 +364,45 @@ def test_max_memory_holds_when_it_is_measured(broad, long, rows, options):
 def test_runs_are_counted_by_their_storage(tiny_llama, four, rows):
     """Runs are views of what was recorded for the whole batch, which must count once."""
     setup = set_up_of(tiny_llama, four, rows)
-    bound = bounded_of(setup)
+    bound = room.bind(setup.model, setup.batches()[0], range(4), setup.settings)
     assert bounds.bytes_held(bound.clean) == bounds.bytes_held(bound.clean[:1])
     need = bounds.need(tiny_llama, setup.settings, setup.batches()[0], True)
-    held = bounds.bytes_held(bound.every_run)
+    held = bounds.bytes_held([*bound.runs, *bound.sources.values()])
     assert held == pytest.approx(4 * need.kept, rel=0.15)
-
-
-def bounded_of(setup):
-    return room.bind(setup.model, setup.batches()[0], range(4), setup.settings)
 
 
 # Identity: bounds are no part of it
 
 
-def test_a_run_goes_on_under_other_bounds(tiny_llama, four, rows, tmp_path):
-    import knockgrid as kg
-
-    out = {"out": tmp_path / "run", "progress": False}
-    whole = kg.sweep(tiny_llama, four, rows, batch=1, **out)
+def test_a_run_goes_on_under_other_bounds(sweep, four, rows, tmp_path):
+    out = {"out": tmp_path / "run", "batch": 1}
+    whole = sweep(four, rows, **out)
     (tmp_path / "run" / "shards" / "00002.parquet").unlink()
-    cut = kg.sweep(tiny_llama, four, rows, batch=1, max_rows=3, max_memory="1GB", **out)
+    cut = sweep(four, rows, max_rows=3, max_memory="1GB", **out)
     assert compared(whole, cut) < 1e-12
 
 
 def test_the_digest_of_settings_has_no_bounds():
-    from knockgrid.runs.study import read_spec
-    from knockgrid.spec import Spec
-
     plain, bound = Spec(), read_spec(None, {"max_rows": 4, "max_memory": "1GB"})
-    assert plain.digest() == bound.digest()
+    assert plain.digest() == bound.digest() != Spec(batch=4).digest()
     assert bound.max_memory == 10**9
-    assert plain.digest() != Spec(batch=4).digest()
 
 
 # What a sweep will take
 
 
-@pytest.fixture(scope="module")
-def seven(tmp_path_factory):
-    """The config of a model of seven billion parameters, and nothing else."""
-    from transformers import LlamaConfig
-
-    path = tmp_path_factory.mktemp("seven")
-    sizes = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32}
-    LlamaConfig(**sizes, num_attention_heads=32, vocab_size=32000).save_pretrained(path)
-    return path
-
-
-def never():
-    pytest.fail("weights were loaded")
-
-
-def test_seven_billion_parameters_from_the_config_alone(seven):
-    from knockgrid.runs.estimate import estimate
-    from knockgrid.spec import Spec
-
-    config = Spec(model=str(seven), dtype="bfloat16", limit=100)
-    found = estimate(config, 100.0, never)
-    assert found.parameters == pytest.approx(6.74e9, rel=0.01)
-    assert found.weights == 2 * found.parameters
-    assert (found.prompts, found.cells) == (100, 100 * 3 * 32)
-    assert any("100 TFLOP/s that were given" in one for one in found.assumed)
-    assert any("no tokenizer" in one for one in found.assumed)
-    half = estimate(config, 1000.0, never)
-    assert half.seconds < found.seconds
-    text = str(found)
-    for part in ("100 prompts, 9600 cells, about", "6.74 billion", "13.5 GB of weights", "disk:"):
-        assert part in text
-
-
-@pytest.mark.parametrize("flops", [0.0, -1.0])
-def test_no_device_computes_nothing(seven, flops):
-    from knockgrid import InputError
-    from knockgrid.runs.estimate import estimate
-    from knockgrid.spec import Spec
-
-    with pytest.raises(InputError, match="give the device's TFLOP/s"):
-        estimate(Spec(model=str(seven)), flops, never)
-
-
-def test_a_folder_without_a_config_is_refused(tmp_path):
-    from knockgrid import InputError
-    from knockgrid.runs.estimate import estimate
-    from knockgrid.spec import Spec
-
-    with pytest.raises(InputError, match=r"config of model .* could not be read"):
-        estimate(Spec(model=str(tmp_path)), load=never)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory, tiny_tokenizer, broad):
-    """The broad model in a folder, with its tokenizer and a file of long prompts."""
-    path = tmp_path_factory.mktemp("saved")
-    config = broad.original_model.config
-    from transformers import LlamaForCausalLM
-
-    LlamaForCausalLM(config).save_pretrained(path / "model")
-    tiny_tokenizer.save_pretrained(path / "model")
-    tail = " is located in the city of" * 5
-    lines = [{"id": str(i), "text": f"The France {i}{tail}", "subject": "France"} for i in range(8)]
-    (path / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    return path
-
-
-@pytest.mark.parametrize("top", [0, 10, 20])
-def test_the_disk_of_a_run(demo_model, tmp_path, top):
-    """Within a tenth; the most probable tokens, which a report needs, take as much as the rest."""
-    from knockgrid.runs.estimate import estimate
-    from knockgrid.runs.running import run
-    from knockgrid.spec import Spec
-
-    config = Spec(
-        relations=("country_language", "element_symbol"), limit=8, top=top, noise_floor=False
-    )
-    found = estimate(config, load=lambda: demo_model)
-    run(config, tmp_path / "run", load=lambda: demo_model, progress=False)
-    assert found.disk == pytest.approx(bytes_in(tmp_path / "run"), rel=0.1)
-
-
-def bytes_in(folder):
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def test_estimates_against_a_measured_run(saved, tmp_path):
+def test_estimates_against_a_measured_run(saved, broad, tmp_path):
     """Disk within a fifth; memory an upper bound within three times, time of the right order."""
-    import knockgrid as kg
-    from knockgrid.runs.estimate import estimate
-    from knockgrid.runs.running import run
-    from knockgrid.spec import Spec
-
-    config = Spec(
-        model=str(saved / "model"), prompts=str(saved / "prompts.jsonl"), noise_floor=False
+    config = Spec(model=str(saved), prompts=str(saved / "prompts.jsonl"), noise_floor=False)
+    found, blind = (
+        estimate(config, load=lambda: broad),
+        estimate(config, 1.0, lambda: pytest.fail("weights were loaded")),
     )
-    model = kg.load(saved / "model")
-    found = estimate(config, load=lambda: model)
-    blind = estimate(config, 1.0, never)
-    assert (blind.parameters, blind.cells, blind.runs) == (
-        found.parameters,
-        found.cells,
-        found.runs,
-    )
-    run(config, tmp_path / "warm", load=lambda: model, progress=False)
-    again = partial(run, config, tmp_path / "run", load=lambda: model, progress=False)
+    for name in ("parameters", "cells", "runs"):
+        assert getattr(blind, name) == getattr(found, name)
+    run(config, tmp_path / "warm", load=lambda: broad, progress=False)
+    again = partial(run, config, tmp_path / "run", load=lambda: broad, progress=False)
     _, peak = allocated(again)
-    assert found.disk == pytest.approx(bytes_in(tmp_path / "run"), rel=0.2)
+    disk = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert found.disk == pytest.approx(disk, rel=0.2)
     assert peak <= found.memory - found.weights <= 3 * peak

@@ -10,8 +10,15 @@ from weakref import WeakKeyDictionary
 import pytest
 import torch
 
+import knockgrid as kg
+from knockgrid.engine import setup as _setup
+from knockgrid.engine.setup import WORTH, set_up
 from knockgrid.engine.threads import MINUTE, SHARE, Look, Threads
 from knockgrid.errors import InputError
+from knockgrid.runs.run_folder import RunFolder
+from knockgrid.runs.running import run
+from knockgrid.runs.study import read_spec
+from knockgrid.spec import Spec, rows_as_data
 
 ALL = 3
 
@@ -148,7 +155,6 @@ def test_the_users_number_is_back_whatever_happens(error, where):
 @pytest.fixture
 def busy(monkeypatch):
     """Passes with all threads seem slow; how many threads each pass had."""
-    from knockgrid.engine import setup as _setup
 
     class Clock:
         now = 0.0
@@ -174,8 +180,6 @@ def busy(monkeypatch):
 
 
 def rows_of(**options):
-    import knockgrid as kg
-
     return kg.information_flow(kg.corrupted_run(by=kg.swap()), **options)
 
 
@@ -192,30 +196,21 @@ class Watching:
         self.had, self.error = [], error
 
     def __call__(self, model, runs, cells):
-        import knockgrid as kg
-
         self.had.append(torch.get_num_threads())
         if self.error is not None:
             raise self.error
         yield from kg.executors.reference(model, runs, cells)
 
 
-def test_a_sweep_takes_the_better_and_gives_the_users_back(sweep, prompts, busy):
-    watching = Watching()
-    table = sweep(prompts, rows_of(), executor=watching)
-    assert set(watching.had) == {1}
-    assert busy == [ALL, ALL, 1, ALL, 1]
-    assert table.attrs["knockgrid"]["threads"] == {"given": None, "used": [1]}
-    assert torch.get_num_threads() == ALL
-
-
-@pytest.mark.parametrize("n", [1, 2])
-def test_threads_fixes_it(sweep, prompts, busy, n):
+@pytest.mark.parametrize("n", [None, 1, 2])
+def test_a_sweep_takes_the_better_or_what_is_fixed_and_gives_the_users_back(
+    sweep, prompts, busy, n
+):
     watching = Watching()
     table = sweep(prompts, rows_of(), executor=watching, threads=n)
-    assert set(watching.had) == {n}
-    assert busy == []
-    assert table.attrs["knockgrid"]["threads"] == {"given": n, "used": [n]}
+    assert set(watching.had) == {n or 1}
+    assert busy == ([ALL, ALL, 1, ALL, 1] if n is None else [])
+    assert table.attrs["knockgrid"]["threads"] == {"given": n, "used": [n or 1]}
     assert torch.get_num_threads() == ALL
 
 
@@ -232,12 +227,11 @@ def test_a_sweep_that_ends_early_gives_them_back(sweep, prompts, busy, error, fo
 def test_threads_is_a_count(sweep, prompts, given):
     with pytest.raises(InputError, match=f"threads is {given!r}; give a whole number"):
         sweep(prompts, rows_of(), threads=given)
+    with pytest.raises(ValueError, match="threads"):
+        read_spec(None, {"threads": 0})
 
 
 def test_little_work_is_not_worth_a_look(tiny_llama, prompts):
-    from knockgrid.engine.setup import WORTH, set_up
-    from knockgrid.spec import Spec
-
     spec = Spec(metrics=["js"], executor="reference")
     few = set_up(tiny_llama, prompts, rows_of(), spec)
     assert few.n_cells * len(prompts) < WORTH
@@ -264,17 +258,12 @@ def test_a_run_goes_on_with_other_threads(sweep, prompts, busy, tmp_path):
         assert again[name] == manifest[name]
     assert (table["js"] - whole["js"]).abs().max() < 1e-12
 
-    from knockgrid.runs.run_folder import RunFolder
-
     used = [about["computed"]["threads"] for about in RunFolder(out).abouts(again)]
     assert used.count({"given": 2, "used": [2]}) == 1
     assert used.count({"given": None, "used": [1]}) == len(used) - 1 > 0
 
 
 def test_settings_with_other_threads_begin_the_same_run(tiny_llama, tmp_path):
-    from knockgrid.runs.running import run
-    from knockgrid.spec import Spec, rows_as_data
-
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"text": "The capital of Italy is", "subject": "Italy", "id": "italy"}\n')
     begun = []
@@ -294,9 +283,6 @@ def test_settings_with_other_threads_begin_the_same_run(tiny_llama, tmp_path):
 
 
 def test_settings_with_other_threads_are_the_same_run():
-    from knockgrid.runs.study import read_spec
-    from knockgrid.spec import Spec
-
     assert Spec(threads=1).digest() == Spec().digest()
     with pytest.raises(ValueError, match="threads"):
         read_spec(None, {"threads": 0})
@@ -334,9 +320,7 @@ def test_the_command_line_lets_waiting_threads_sleep():
 
 
 @pytest.mark.parametrize(
-    "own",
-    [{"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}, {"KMP_BLOCKTIME": "5"}],
-    ids=str,
+    "own", [{"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}, {"KMP_BLOCKTIME": "5"}], ids=str
 )
 def test_what_the_user_has_said_of_waiting_holds(own):
     found, said = from_the_shell(**own)

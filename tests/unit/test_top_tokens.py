@@ -50,19 +50,9 @@ def test_the_largest_of_a_full_sort(size, dtype):
 
 def test_rows_keep_the_intervened_run(tiny_llama, prompts, rows, telling, tmp_path):
     """Against the logits that the executor gave, sorted by hand."""
-    kg.sweep(
-        tiny_llama,
-        prompts,
-        rows,
-        out=tmp_path / "r",
-        top=4,
-        executor=telling,
-        noise_floor=False,
-        progress=False,
-    )
-    frame = kg.open_run(
-        tmp_path / "r", columns=["prompt", "intervention", "layer", "status", *LISTS]
-    )
+    out = tmp_path / "r"
+    kg.sweep(tiny_llama, prompts, rows, out=out, top=4, executor=telling, **QUIET)
+    frame = kg.open_run(out, columns=["prompt", "intervention", "layer", "status", *LISTS])
     ok = frame[frame["status"] == "ok"]
     assert len(ok) > 8
     for row in ok.itertuples():

@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import knockgrid as kg
+
 CALLS = """
 import sys, warnings
 warnings.simplefilter("ignore")
@@ -100,10 +104,6 @@ def test_every_one_is_taken_or_refused_in_a_sentence():
 
 
 def test_a_quantised_model_that_cannot_be_loaded_is_called_so(tmp_path):
-    import pytest
-
-    import knockgrid as kg
-
     (tmp_path / "config.json").write_text(
         '{"architectures": ["LlamaForCausalLM"], "model_type": "llama",'
         ' "quantization_config": {"quant_method": "gptq", "bits": 4}}'

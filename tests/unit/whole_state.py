@@ -16,12 +16,7 @@ import torch
 import transformers
 from torch.nn.modules import module as global_hooks
 
-HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 PLAIN = (bool, int, float, str, torch.dtype, torch.device)
 
 

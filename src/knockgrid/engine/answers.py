@@ -28,10 +28,7 @@ Placed = Prepared | Run
 
 
 class Answer(NamedTuple):
-    """One alias behind a prompt: what separates them, and the tokens that follow the prompt's.
-
-    They are what the tokenizer makes of the whole, as many write an alias alone in another way.
-    """
+    """One alias behind a prompt: what separates them, and the tokens that it adds to the text."""
 
     separator: str
     ids: tuple[int, ...]
@@ -183,10 +180,7 @@ def decode_output(tokenizer: Any, ids: Sequence[int]) -> str:
 def outputs(
     model: TransformerBridge, ready: Sequence[Prepared], n_tokens: int | None = None
 ) -> dict[str, str]:
-    """The greedy continuation of every prompt as text, by prompt id.
-
-    It is as long as the longest answer of the set needs, so that no text depends on its batch.
-    """
+    """The greedy continuation of every prompt, by id, as long as the longest answer of the set."""
     return {
         str(one.prompt.id): decode_output(model.tokenizer, ids)
         for one, ids in _continued(model, ready, n_tokens)

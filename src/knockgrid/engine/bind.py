@@ -213,10 +213,7 @@ def no_place(run: Run, one: Intervention) -> str | None:
 
 
 def measured_token(run: Run, one: Intervention) -> int | None:
-    """The token that a member of a family of positions is measured at; None for all tokens.
-
-    It is the token right after the last edited position: an edit there cannot reach earlier ones.
-    """
+    """The token after the last edited position, the first it can reach; None for all tokens."""
     if one.position is None:
         return None
     last = max(p for _, at in one.sites for p in positions_in(run, at)) if one.sites else 0

@@ -115,10 +115,7 @@ def release() -> None:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or the one that it was raised from, is an allocator's.
-
-    Only accelerators have a class for it; other allocators raise a bare `RuntimeError`.
-    """
+    """Whether an error, or its cause, is an allocator's; only accelerators have a class for it."""
     if isinstance(error, TooLittleMemory):
         return False
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

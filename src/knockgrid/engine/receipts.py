@@ -98,10 +98,7 @@ def keep(model: TransformerBridge, asked: Asked, receipt: Receipt) -> None:
 
 
 def _file(model: TransformerBridge, asked: Asked) -> Path | None:
-    """Where a receipt lies; None for `KNOCKGRID_RECEIPTS=off`, and for parts that are not known.
-
-    A class of the user's own may be another one tomorrow, under the same name.
-    """
+    """Where a receipt lies; None if they are off, or where a class may be another one tomorrow."""
     folder = os.environ.get("KNOCKGRID_RECEIPTS") or str(cache_folder() / "receipts")
     whole = model.original_model
     parts = [(name, type(part)) for name, part in whole.named_modules()]

@@ -145,10 +145,7 @@ def check_heads(
 
 @dataclass(frozen=True, eq=False)
 class SourceRun:
-    """One extra run to be recorded: for which base run, which draw, and its outline.
-
-    It follows the clean continuation of its base run.
-    """
+    """One extra run to be recorded; its outline follows the clean continuation of its base run."""
 
     run: Run
     spec: RunSpec
@@ -174,10 +171,7 @@ def source_run(
 def _noise_of(
     model: TransformerBridge, some: Sequence[SourceRun], settings: Settings, device: torch.device
 ) -> Tensor | None:
-    """The noise of a batch `[batch, pos, d_model]`, zero outside its place; None if no run has any.
-
-    It is keyed by prompt, scale, place and sample.
-    """
+    """The noise of a batch `[batch, pos, d_model]`, 0 outside its place; None if no run has any."""
     if not any(one.spec.scale for one in some):
         return None
     size = (len(some), len(some[0].run.ids), int(model.cfg.d_model))
@@ -194,10 +188,7 @@ def _noise_of(
 
 
 def record_runs(
-    model: TransformerBridge,
-    clean: Sequence[Run],
-    wanted: Sequence[SourceRun],
-    settings: Settings,
+    model: TransformerBridge, clean: Sequence[Run], wanted: Sequence[SourceRun], settings: Settings
 ) -> tuple[list[Run], list[Run]]:
     """Clean runs, recorded from their outlines, and the source runs that are wanted of them.
 
@@ -230,10 +221,7 @@ def record_runs(
 
 
 def _in_one_pass(
-    model: TransformerBridge,
-    clean: Sequence[Run],
-    wanted: Sequence[SourceRun],
-    settings: Settings,
+    model: TransformerBridge, clean: Sequence[Run], wanted: Sequence[SourceRun], settings: Settings
 ) -> bool:
     """Whether source runs are as long as the clean ones, and cost less in their pass."""
     if not settings.keep_kv:  # of a pass on its own, a source is the reference's to the last digits
@@ -263,11 +251,7 @@ def _suffix_start(wanted: SourceRun) -> int:
 def record_sources(
     model: TransformerBridge, wanted: Sequence[SourceRun], settings: Settings
 ) -> list[Run]:
-    """The extra runs that sources ask for, in batches of equal length, over suffixes only.
-
-    What comes before the subject is that of the base run, keys and values included, if that kept
-    any.
-    """
+    """The runs that sources ask for, by equal length, each from where it leaves its base run."""
     groups: dict[tuple[int, int, int], list[SourceRun]] = {}
     for one in wanted:
         start = _suffix_start(one) if one.run.kv else 0

@@ -130,10 +130,7 @@ def check(
     spec: Spec,
     set_level: SetLevel | None = None,
 ) -> Checked:
-    """Check everything against the model, and take the statistics over the set.
-
-    `set_level` is what an earlier part of the same sweep measured over the set.
-    """
+    """Check all of it against the model, and measure the set unless `set_level` is given."""
     check_ready(model)
     rows = listed(interventions)
     check_counts(n_tokens=spec.n_tokens, samples=spec.samples, batch=spec.batch)

@@ -27,10 +27,7 @@ def embeddings(model: TransformerBridge, ids: Tensor) -> Tensor:
 
 
 def embedding_std(model: TransformerBridge, ready: Sequence[Prepared], scale_from: str) -> float:
-    """The standard deviation that a noise level counts in, where the noise is added.
-
-    It is over all entries of the subject tokens of the prompt set, or of the whole vocabulary.
-    """
+    """What a noise level counts in: the deviation of the embeddings of subjects or vocabulary."""
     if scale_from != "vocabulary":
         parts = []
         for batch in batches(ready):
@@ -54,10 +51,7 @@ def site_statistics(
     layers: Sequence[int],
     at_most: int = 32,
 ) -> Statistics:
-    """Mean vector and standard deviation at each site and position name that a source asks for.
-
-    All tokens of a place count equally, over all prompts. Sums are kept in float64.
-    """
+    """Mean and deviation at each site and place that a source asks for, over all tokens alike."""
     wanted = {
         (act_name, repr(at)): at
         for one in interventions

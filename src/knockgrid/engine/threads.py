@@ -54,11 +54,7 @@ class Threads:
 
     @contextmanager
     def at_work(self, cells: int = 0) -> Iterator[None]:
-        """Compute with the better number of threads; what the user had set is back afterwards.
-
-        If so many `cells`, times their tokens, take half as long again as usual, the next work
-        begins with another look.
-        """
+        """Compute with the better number of threads; slow `cells` make the next work look again."""
         before = n = torch.get_num_threads()
         try:
             if self.given is not None:  # more than there are processors would only wait in turn

@@ -66,10 +66,7 @@ class Trial:
 
 
 def grouped(prompt: Prepared, interventions: Sequence[Intervention]) -> Groups:
-    """For every kind of edit, the interventions that begin first and last in a prompt.
-
-    Where a pass begins decides what it takes from the cache, so both are tried.
-    """
+    """For every kind, the edits that begin first and last: their passes use the cache otherwise."""
 
     def start(one: Intervention) -> int:
         places = [one.edges[0]] if one.edges else [at for _, at in one.sites]
@@ -105,10 +102,7 @@ def has_places(prompt: Prepared, one: Intervention) -> bool:
 def trial_prompts(
     model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, at_most: int = 64
 ) -> list[Prepared]:
-    """The first prompt that every intervention has a source for, and one to share its passes.
-
-    One that is longer than the model's attention window goes first; the second is as long.
-    """
+    """A prompt that has all sources, beyond the attention window if one is, and another as long."""
     config = getattr(model.original_model, "config", None)
     names = ("sliding_window", "window_size", "attention_chunk_size")
     values = [getattr(config, name, None) for name in names]
@@ -137,11 +131,7 @@ def _complete(model: TransformerBridge, one: Prepared, settings: Settings) -> bo
 
 
 def _cells(
-    binder: Binder,
-    one: Intervention,
-    layers: Sequence[int],
-    numbers: Iterator[int],
-    index: int = 0,
+    binder: Binder, one: Intervention, layers: Sequence[int], numbers: Iterator[int], index: int = 0
 ) -> list[Cell]:
     """The cells of an intervention on one prompt that mean something."""
     model, run = binder.model, binder.clean[index]
@@ -168,10 +158,7 @@ def _shared(prompts: Sequence[Prepared]) -> list[Intervention]:
 
 
 def _strong(one: Intervention, layers: int) -> Intervention:
-    """The same kind of edit, as strong as it gets, for one layer at a time, at the last token too.
-
-    An edit elsewhere in the last layer is lost by right.
-    """
+    """The same kind of edit, as strong as it gets, at one layer, and at the last token too."""
     changes: dict[str, Any] = {"window": 1, "name": f"maximal {one.name}"}
     if one.alpha is not None:
         changes["alpha"] = 1.0

@@ -150,11 +150,7 @@ def d_vocab(model: TransformerBridge) -> int:
 
 
 def hook_name(model: TransformerBridge, act_name: str, layer: int | None = None) -> str:
-    """The canonical hook point of a TransformerLens short name at a layer.
-
-    In compatibility mode TransformerLens calls a hook that was added under an alias once per name,
-    and an edit must be applied once.
-    """
+    """The one hook point of a short name at a layer, as an alias would be called once per name."""
     name, names = full_name(act_name, layer), points(model)
     if name not in names:
         ends = {n.rpartition("hook_")[2] for n in names} - {"", "in", "out"}

@@ -55,10 +55,7 @@ def growing_cache() -> Cache:
 
 
 def empty_cache(model: TransformerBridge) -> Cache:
-    """The cache that a model generates with, except that no layer forgets its beginning.
-
-    Edits count keys from the first token on; the model's own mask hides those beyond a window.
-    """
+    """The cache that a model generates with, but no layer forgets: edits count from token 0."""
     past = DynamicCache(config=getattr(model.original_model, "config", None))
     for layer in past.layers:
         if hasattr(layer, "sliding_window"):

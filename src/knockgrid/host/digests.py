@@ -60,10 +60,7 @@ def _weights_digest(model: TransformerBridge, samples: int = 1024) -> str:
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """A digest of a fast tokenizer: its vocabulary, merges and rules, but no padding or truncation.
-
-    TransformerLens sets those in many calls.
-    """
+    """A digest of a fast tokenizer: vocabulary, merges, rules; not the padding that calls set."""
     backend = tokenizer.backend_tokenizer
     parts = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
     rules = [repr(getattr(backend, name)) for name in parts]

@@ -25,10 +25,7 @@ def is_answer_position(at: At) -> bool:
 
 
 def shortest_span(tokenizer: Any, output: Sequence[int], answers: Sequence[str]) -> range | None:
-    """The fewest output tokens that hold the first mention of an answer, as whole words.
-
-    In any case of letters; None where the output holds none of the answers.
-    """
+    """The fewest output tokens that hold the first mention of an answer, as whole words, if any."""
     said = tokenizer.decode(output)
     patterns = [rf"(?<!\w){re.escape(answer)}(?!\w)" for answer in answers if answer]
     mentions = [re.search(pattern, said, re.IGNORECASE) for pattern in patterns]

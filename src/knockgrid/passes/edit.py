@@ -64,10 +64,7 @@ class Placed:
 
 
 def taken(activation: Tensor, at: Sequence[int], dim: int = 0) -> Tensor:
-    """Entries of one dimension, by slices.
-
-    A list would make an index tensor and move it to the device for every cell.
-    """
+    """Entries of one dimension, by slices: a list would move an index tensor for every cell."""
     runs: list[list[int]] = []
     for i in at:
         if runs and runs[-1][1] == i:

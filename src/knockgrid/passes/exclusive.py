@@ -44,10 +44,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def exclusive(model: Module, doing: str) -> Iterator[None]:
-    """Keep a model to this thread; within one thread it may be nested. It costs microseconds.
-
-    `doing` names the function, for the message to a second thread.
-    """
+    """Keep a model to this thread, nested or not; `doing` names the function to a second thread."""
     with _ADDING:
         use = _USES.setdefault(model, _Use())
     if not use.lock.acquire(blocking=False):

@@ -51,10 +51,7 @@ def forward(
     n_rows: int = 1,
     watch: Sequence[tuple[str, Any]] = (),
 ) -> Tensor:
-    """Logits `[token, d_vocab]` of one full pass with some edits in its first row.
-
-    The hooks in `watch` see every activation after the edits.
-    """
+    """Logits `[token, d_vocab]` of a full pass, its first row edited; `watch` sees it then."""
     hooks = edit_hooks(model, run.noise, [Placed(edit, row=0) for edit in edits])
     with torch.inference_mode():
         logits = run_hooked(model, run.ids.expand(n_rows, -1), [*hooks, *watch])
@@ -65,10 +62,7 @@ def forward(
 def in_rows(
     model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell], max_rows: int
 ) -> Iterator[Outcome]:
-    """The cells of every run as rows of passes over the whole sequence, without a cache.
-
-    Fewer passes than the reference executor makes, for whoever makes sure of one of them.
-    """
+    """The cells of every run as rows of whole passes without a cache: fewer passes, as exact."""
     todo = sorted(items(cells), key=lambda item: item.run)
     for index, group in groupby(todo, key=lambda item: item.run):
         run = runs[index]

@@ -148,10 +148,7 @@ def rows_at_once(
     bounds: tuple[int | None, int | None],
     cached: int = 0,
 ) -> int:
-    """Rows per pass: within a quarter of free memory, and within the bounds (rows, bytes) given.
-
-    `cached` are bytes that a row keeps from block to block.
-    """
+    """Rows per pass, within the bounds and a quarter of free memory; each keeps `cached` bytes."""
     device, sizes = input_device(model), sizes_of(model)
     each = sizes.row(length, suffix, n_tokens) + cached
     max_rows, max_bytes = bounds
