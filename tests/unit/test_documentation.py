@@ -1,7 +1,8 @@
 """README and documentation: every block runs, every command parses, every link leads somewhere.
 
 Each check is a function from a text to a list of faults. The tests ask for none in the pages, and
-for one in a text with a planted fault, so that none of them can pass by looking at nothing.
+for one in a text with a planted fault, so that none of them can pass by looking at nothing. What a
+page includes, and whether a toctree leads to it, is for Sphinx to say (`nox -s docs`).
 """
 
 import re
@@ -25,8 +26,6 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 BESIDE = [path for path in sorted(ROOT.glob("*.md")) if path.name != "CHANGELOG.md"]
 PYTHON = {"python", "py", "python3", "ipython", "pycon"}
-PROSE = 40
-"""Lines of prose, at most, before something that is none."""
 
 
 def read(path):
@@ -77,18 +76,6 @@ def unexecuted(text):
             else PYTHON & set(re.split(r"[{} ]", block.info))
         )
     ]
-
-
-def not_included(text):
-    """Includes of files, and of functions in them, that are not there."""
-    found = []
-    for block in tokens(text, "fence"):
-        if block.info.startswith("{literalinclude}"):
-            file = DOCS / block.info.split()[1]
-            name = re.search(r":pyobject: (\w+)", block.content)
-            if not file.is_file() or name and f"def {name[1]}(" not in read(file):
-                found.append(block.info)
-    return found
 
 
 def commands_of(line):
@@ -205,60 +192,16 @@ def fault_of(target, text, folder):
     return None
 
 
-def long_prose(text, most=PROSE):
-    """Stretches of prose without a picture, a table, a block, or a list item with code."""
-    found, length, last = [], 0, -1
-    for number, line in prose(text):
-        relief = re.match(r"\s*(\||!\[|<img|([-*]|\d+\.) .*`)", line) or number > last + 1
-        length, last = 0 if relief else length + bool(line.strip()), number
-        if line.strip() and length == most + 1:
-            found.append(f"line {number + 1}: more than {most} lines of prose")
-    return found
-
-
-def unreachable(pages, start="index"):
-    """Pages that no toctree leads to, and entries of toctrees without a page; {name: text}."""
-    seen, todo, missing = set(), [start], []
-    while todo:
-        name = todo.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        for entry in entries(pages[name]):
-            shape = re.escape(entry).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-            found = [each for each in pages if re.fullmatch(shape, each)]
-            todo += found
-            missing += [] if found else [f"{name} names {entry}, which is no page"]
-    return missing + [f"no toctree leads to {each}" for each in sorted(set(pages) - seen)]
-
-
-def entries(text):
-    """The pages that the toctrees of a page name, as patterns where they are globbed."""
-    for block in tokens(text, "fence"):
-        for line in block.content.split("\n") if block.info.startswith("{toctree}") else ():
-            entry = re.sub(r".*<(.+)>$", r"\1", line.strip())
-            entry = entry.removesuffix(".md").removesuffix(".ipynb")
-            if entry and not entry.startswith(":") and "://" not in entry and entry != "self":
-                yield entry
-
-
 # The pages
 
 
 @pytest.mark.parametrize("path", [*PAGES, *BESIDE], ids=lambda path: path.stem)
 def test_a_page_has_no_fault(path):
     checks = [unparsed, unknown_options]
-    checks += [unexecuted, not_included, long_prose] if path in PAGES else []
+    checks += [unexecuted] if path in PAGES else []
     faults = {check.__name__: check(read(path)) for check in checks}
     assert not any(faults.values()), faults
     assert broken(read(path), path.parent) == []
-
-
-def test_every_page_can_be_reached():
-    deeper = [path for path in DOCS.rglob("*.md") if "_build" not in path.parts]
-    pages = {path.relative_to(DOCS).with_suffix("").as_posix(): read(path) for path in deeper}
-    notebooks = {path.stem: "" for path in DOCS.glob("*.ipynb")}
-    assert unreachable({**notebooks, **pages}) == []
 
 
 def test_every_study_is_shown_on_a_page():
@@ -298,8 +241,6 @@ def test_the_checks_see_something():
 # The checks, on planted faults
 
 CELL = "---\nfile_format: mystnb\n---\n\n```{code-cell} python\nimport knockgrid\n```\n"
-LONG = [("", "word\n"), ("| a |\n", "word\n\n"), ("", "- word\n")]
-INCLUDE = "```{literalinclude} ../experiments/paths.py\n:pyobject: make\n```\n"
 
 
 def bash(*lines):
@@ -314,12 +255,6 @@ def in_docs(text):
     return broken(text, DOCS)
 
 
-def with_pages(**pages):
-    """The check of the toctrees, with the planted text as the index of these pages."""
-    return lambda text: unreachable({"index": text, **pages})
-
-
-TREE = "```{toctree}\n%s\n```\n"
 PLANTED = {
     unexecuted: [
         "a\n\n```python\nimport knockgrid\n```\n",
@@ -328,7 +263,6 @@ PLANTED = {
         CELL.removeprefix("---\nfile_format: mystnb\n---\n"),
         CELL.replace("import", ":tags: [skip-execution]\nimport"),
     ],
-    not_included: [INCLUDE.replace("paths", "nowhere"), INCLUDE.replace("make", "nothing")],
     unparsed: [
         *bash("knockgrid swep", "knockgrid figure", "knockgrid sweep --samples many"),
         *bash("A=1 exec knockgrid sweep --modle demo"),
@@ -346,14 +280,9 @@ PLANTED = {
         "![a](docs/figures/nowhere.png)\n",
     ],
     in_docs: [*link("../README.md"), "```{figure} figures/nowhere.png\n```\n"],
-    long_prose: [a + b * (PROSE + 1) for a, b in LONG],
-    with_pages(a="", b=""): [TREE % "a"],
-    with_pages(a=""): [TREE % "a\nc"],
-    with_pages(**{"a": "", "d/b": ""}): [TREE % ":glob:\n*"],
 }
 FINE = {
     unexecuted: [CELL, *bash("ls")],
-    not_included: [INCLUDE, INCLUDE.replace(":pyobject: make\n", "")],
     unparsed: [
         *bash("knockgrid sweep --model demo --out runs/a  # again: goes on"),
         *bash("knockgrid export runs/a --out a.csv | wc -l"),
@@ -364,21 +293,13 @@ FINE = {
         "# A b, `c`\n\n[a](#a-b-c) [b](https://docs.python.org/3/)\n",
         "`[a](nowhere)`\n\n```text\n[a](nowhere)\n```\n",
     ],
-    long_prose: ["word\n" * PROSE + "```text\n```\n" + "word\n" * PROSE, "- `word`\n" * 99],
-    with_pages(a="", b=""): [TREE % ":glob:\n*"],
-    with_pages(a=TREE % "b", b=""): [TREE % ":caption: Start\nTitle <a>"],
 }
 
 
-def cases(planted):
-    return [(check, text) for check, texts in planted.items() for text in texts]
-
-
-@pytest.mark.parametrize(("check", "text"), cases(PLANTED))
-def test_a_planted_fault_is_seen(check, text):
-    assert len(check(text)) == 1
-
-
-@pytest.mark.parametrize(("check", "text"), cases(FINE))
-def test_what_is_right_passes(check, text):
-    assert check(text) == []
+@pytest.mark.parametrize(
+    ("check", "text", "faults"),
+    [(check, text, 1) for check, texts in PLANTED.items() for text in texts]
+    + [(check, text, 0) for check, texts in FINE.items() for text in texts],
+)
+def test_a_planted_fault_is_seen(check, text, faults):
+    assert len(check(text)) == faults

@@ -32,13 +32,9 @@ def package(source: Path) -> dict[str, bytes]:
 
 def tree(source: Path) -> dict[str, bytes]:
     """The same for the package and the studies of its project."""
-    scripts = {one: one.read_bytes() for one in source.parents[1].glob("experiments/*.py")}
-    studies = {
-        f"{PACKAGE}/experiments/{one.name}": content
-        for one, content in scripts.items()
-        if STUDY in content
-    }
-    return package(source) | studies
+    scripts = source.parents[1].glob("experiments/*.py")
+    found = {f"{PACKAGE}/experiments/{one.name}": one.read_bytes() for one in scripts}
+    return package(source) | {name: text for name, text in found.items() if STUDY in text}
 
 
 def differences(one: dict[str, bytes], other: dict[str, bytes], is_in: str) -> list[str]:
