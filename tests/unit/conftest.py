@@ -22,16 +22,14 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-BROKEN = "\ufffd"  # part of a character, which the next token may complete
-
-
 @pytest.fixture(scope="session")
 def answer_in():
     """The shortest beginning of a text that counts as its answer."""
     from knockgrid.prompts.matching import is_answer
 
     def find(said):
-        starts = (said[:i] for i in range(1, len(said)) if said[i] != BROKEN)
+        # "\ufffd" is a part of a character, which the next token may complete
+        starts = (said[:i] for i in range(1, len(said)) if said[i] != "\ufffd")
         return next(word for word in starts if is_answer(said, [word]))
 
     return find
@@ -44,11 +42,8 @@ def prompts():
 
     france = kg.Prompt("The capital of France is", spans={"subject": "France"}, id="france")
     italy = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"}, id="italy")
-    tower = kg.Prompt(
-        "The Eiffel Tower is located in the city of",
-        spans={"subject": "The Eiffel Tower"},
-        id="tower",
-    )
+    text = "The Eiffel Tower is located in the city of"
+    tower = kg.Prompt(text, spans={"subject": "The Eiffel Tower"}, id="tower")
     return [france.replace(swap=italy), tower, italy.replace(swap=france)]
 
 
@@ -83,10 +78,8 @@ def plain(tiny_llama):
     """A plain Hugging Face model with the weights of the tiny Llama."""
     wrapped = tiny_llama.original_model
     model = type(wrapped)(wrapped.config).to(torch.float64).eval()
-    found = {
-        name.replace("_original_component.", ""): value
-        for name, value in wrapped.state_dict().items()
-    }
+    weights = wrapped.state_dict().items()
+    found = {name.replace("_original_component.", ""): value for name, value in weights}
     model.load_state_dict({name: found[name] for name in model.state_dict()})
     return model.requires_grad_(False)
 
@@ -98,10 +91,8 @@ def boot(tiny_tokenizer, plain):
     def make(change=lambda model: None):
         model = copy.deepcopy(plain)
         change(model)
-        return TransformerBridge.boot_transformers(
-            "tiny-llama", hf_model=model, tokenizer=tiny_tokenizer, dtype=torch.float64,
-            device="cpu",
-        )  # fmt: skip
+        options = {"tokenizer": tiny_tokenizer, "dtype": torch.float64, "device": "cpu"}
+        return TransformerBridge.boot_transformers("tiny-llama", hf_model=model, **options)
 
     return make
 
@@ -110,10 +101,7 @@ def boot(tiny_tokenizer, plain):
 def ids_of(tiny_tokenizer):
     """Token ids `[1, pos]` of a text, BOS included."""
 
-    def ids(text):
-        return torch.tensor([tiny_tokenizer(text)["input_ids"]])
-
-    return ids
+    return lambda text: torch.tensor([tiny_tokenizer(text)["input_ids"]])
 
 
 @pytest.fixture(scope="session")
@@ -122,12 +110,11 @@ def outputs(plain, ids_of):
 
     def run(text):
         kept = []
-        handles = [
-            block.register_forward_hook(
-                lambda _, __, out: kept.append((out if torch.is_tensor(out) else out[0])[0])
-            )
-            for block in plain.model.layers
-        ]
+
+        def keep(_, __, out):
+            kept.append((out if torch.is_tensor(out) else out[0])[0])
+
+        handles = [block.register_forward_hook(keep) for block in plain.model.layers]
         plain(ids_of(text))
         for handle in handles:
             handle.remove()

@@ -14,14 +14,11 @@ def bundled():
     return facts()
 
 
-def test_there_are_enough_facts(bundled):
+def test_there_are_enough_facts_and_each_is_sound(bundled):
     relations = Counter(prompt.relation for prompt in bundled)
     assert len(bundled) >= 600
     assert len(relations) >= 12
     assert min(relations.values()) >= 10
-
-
-def test_every_fact_is_sound(bundled):
     assert len({prompt.id for prompt in bundled}) == len(bundled)
     for prompt in bundled:
         assert prompt.answers, prompt.id
@@ -46,31 +43,17 @@ def _template(prompt):
     return prompt.text[:start], prompt.text[end:]
 
 
-def test_partners_are_equally_long_on_the_demo_tokenizer(demo_model):
-    tokenizer = demo_model.tokenizer
-    prompts = facts(tokenizer=tokenizer)
+def test_partners_are_equally_long_on_a_tokenizer(demo_model, tiny_tokenizer):
+    def equal(prompts, tokenizer):
+        def length(prompt):
+            return len(tokenizer(prompt.text, add_special_tokens=False)["input_ids"])
 
-    def length(prompt):
-        return len(tokenizer(prompt.text, add_special_tokens=False)["input_ids"])
+        return sum(length(one) == length(one.swap) for one in prompts) / len(prompts)
 
-    equal = [length(prompt) == length(prompt.swap) for prompt in prompts]
-    assert sum(equal) / len(equal) > 0.98
-
-
-def test_a_tokenizer_exchanges_partners_that_do_not_fit(tiny_tokenizer):
-    def length(prompt):
-        return len(tiny_tokenizer(prompt.text, add_special_tokens=False)["input_ids"])
-
+    assert equal(facts(tokenizer=demo_model.tokenizer), demo_model.tokenizer) > 0.98
     plain = facts("country_language")
     fitted = facts("country_language", tokenizer=tiny_tokenizer)
-    before = sum(length(prompt) == length(prompt.swap) for prompt in plain)
-    after = sum(length(prompt) == length(prompt.swap) for prompt in fitted)
-    assert before < after <= len(plain)
-
-
-def test_an_unknown_relation_names_the_nearest():
-    with pytest.raises(InputError, match="did you mean 'country_language'"):
-        facts("country_langage")
+    assert equal(plain, tiny_tokenizer) < equal(fitted, tiny_tokenizer) <= 1
 
 
 ROWS = [
@@ -79,22 +62,21 @@ ROWS = [
 ]
 
 
-def _write(folder, kind):
-    path = folder / f"prompts.{kind}"
-    if kind == "jsonl":
-        lines = "\n".join(json.dumps(row) for row in ROWS)
-        path.write_bytes(b"\xef\xbb\xbf" + lines.encode() + b"\n\n")
-    elif kind == "csv":
+def _write(path):
+    lines = "\n".join(json.dumps(row) for row in ROWS)
+    if path.suffix == ".csv":
         flat = [{**row, "answers": "|".join(row["answers"])} for row in ROWS]
         pd.DataFrame(flat).to_csv(path, index=False)
-    else:
+    elif path.suffix == ".parquet":
         pd.DataFrame(ROWS).to_parquet(path)
+    else:
+        path.write_bytes(b"\xef\xbb\xbf" + lines.encode() + b"\n\n")
     return path
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
 def test_every_kind_of_file_gives_the_same_prompts(tmp_path, kind):
-    first, second = read_prompts(_write(tmp_path, kind))
+    first, second = read_prompts(_write(tmp_path / f"prompts.{kind}"))
     assert (first.text, first.spans["subject"], first.answers) == ("Rome is in", (0, 4), ("Italy",))
     assert first.swap.id == "b"
     assert second.answers == ("Peru", "the Andes")
@@ -103,14 +85,19 @@ def test_every_kind_of_file_gives_the_same_prompts(tmp_path, kind):
 
 def test_a_data_set_on_disk_is_read_by_split(tmp_path):
     (tmp_path / "data").mkdir()
-    lines = "\n".join(json.dumps(row) for row in ROWS)
-    (tmp_path / "data" / "validation.jsonl").write_text(lines)
+    (tmp_path / "data" / "validation.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
     prompts = read_prompts(f"hf:{tmp_path / 'data'}:validation")
     assert [prompt.text for prompt in prompts] == ["Rome is in", "Lima is in"]
 
 
-def test_other_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match="there is no prompt file"):
-        read_prompts(tmp_path / "absent.jsonl")
-    with pytest.raises(InputError, match="kind of prompt file '.txt'"):
-        read_prompts(tmp_path / "absent.txt")
+@pytest.mark.parametrize(
+    ("read", "says"),
+    [
+        (lambda: read_prompts("absent.jsonl"), "there is no prompt file"),
+        (lambda: read_prompts("absent.txt"), "kind of prompt file '.txt'"),
+        (lambda: facts("country_langage"), "did you mean 'country_language'"),
+    ],
+)
+def test_what_is_not_there_is_refused(read, says):
+    with pytest.raises(InputError, match=says):
+        read()

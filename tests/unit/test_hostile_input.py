@@ -61,7 +61,7 @@ def test_an_ambiguous_span_in_a_long_text_is_told_at_once():
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"], ids=["plain", "BOM"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
 def test_line_ends_and_byte_order_marks(read, start, end):
-    rows = [b'{"text": "Rome"}', b"", b'{"text": "\xc5\x81\xc3\xb3d\xc5\xba"}', b""]
+    rows = [b'{"text": "Rome", "subject": ""}', b"", '{"text": "Łódź"}'.encode(), b""]
     assert [p.text for p in read("a.jsonl", start + end.join(rows))] == ["Rome", "Łódź"]
     rows = [b"text,subject", b'"Rome, is in",Rome', b"Lima,Lima", b""]
     found = read("a.csv", start + end.join(rows))
@@ -71,23 +71,17 @@ def test_line_ends_and_byte_order_marks(read, start, end):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (b'{"text": "\\ud800"}', "line 2: text '\\\\ud800' holds half a character"),
-        (b'{"text": "a", "answers": ["\\udfff"]}', r"line 2: answer '\\udfff' holds half"),
-        (b'{"text": "a", "id": "\\ud800"}', r"line 2: id '\\ud800' holds half"),
-        (b'{"text": "a", "spans": {"\\ud800": [0, 1]}}', "line 2: span name"),
-        (b'{"text": "a\\u0000b"}', "line 2: text 'a\\\\x00b' holds a NUL character"),
-        (b'{"text": "a", "id": "\\u0000"}', "line 2: id '\\\\x00' holds a NUL"),
+        (b'{"text": "\\ud800"}', "line 2: text '\\ud800' holds half a character"),
+        (b'{"text": "a\\u0000b"}', "line 2: text 'a\\x00b' holds a NUL character"),
         (b'{"text": "a\0b"}', "line 2 holds a NUL byte"),
         (b'{"text": "\xff"}', "line 2 is not UTF-8 (byte 10)"),
         (b'{"text": "\xed\xa0\x80"}', "line 2 is not UTF-8"),
         (b"\xef\xbb\xbf" + LINE, "line 2 is not JSON (Unexpected UTF-8 BOM"),
-        (b"[" * 10**5, "line 2 is JSON nested too deeply"),
         (b'{"text": "a", "x": ' + b"[" * 10**5 + b"]" * 10**5 + b"}", "nested too deeply"),
         (b'{"text": NaN}', "line 2 is not JSON (NaN is no JSON number"),
         (b'{"text": "a", "x": -Infinity}', "-Infinity is no JSON number"),
         (b'{"text": "a", "x": 1e999}', "the number '1e999' is too large"),
         (b'{"text": "a", "x": ' + b"9" * 10**6 + b"}", "a whole number of 1000000 digits"),
-        (b'{"text": "a", "text": "b"}', "the key 'text' comes twice"),
         (b'{"text": "a", "x": {"b": 1, "b": 1}}', "the key 'b' comes twice"),
         (b'{"text": true}', "line 2: text is True"),
         (b'{"text": ["Rome"]}', "line 2: text is ['Rome']"),
@@ -103,7 +97,6 @@ def test_line_ends_and_byte_order_marks(read, start, end):
         (b'{"text": "a", "subject_span": [0, 1, 2]}', "(start, end) in characters"),
         (b'{"text": "a", "spans": [0, 1]}', "spans is [0, 1]"),
         (b'{"text": "a", "spans": {"x": 3}}', "spans is {'x': 3}"),
-        (b'{"text": "a", "subject": ""}', None),
         (b'{"text": "a", "spans": {"x": ""}}', "span 'x' is empty"),
         (b'{"template": "{} {}", "subject": "a"}', "exactly one {}"),
         (b'{"template": "a", "subject": "a"}', "exactly one {}"),
@@ -111,24 +104,18 @@ def test_line_ends_and_byte_order_marks(read, start, end):
         (b'{"text": "a", "swap": "b", "id": "b"}', "names itself as its swap partner"),
         (b'{"text": "a", "swap": "none"}', "which the file lacks"),
         (b"null", "line 2 is not a JSON object"),
-        (b'"Rome"', "line 2 is not a JSON object"),
         (LINE + LINE, "line 2 is not JSON (Extra data)"),
         (b'{"text": "' + b"x" * 10**6 + b'", "subject": "y"}', "does not occur in 'xxx"),
         (b'{"' + b"x" * 10**6 + b'": 1}', "there is no 'text'"),
         (b'{"text": "a", "spans": {"' + b"x" * 10**6 + b'": [3, 4]}}', "lies outside"),
         (b'{"text": "a", "answers": [' + b"[]," * 10**5 + b"[]]}", "answers is [[], []"),
-        (b'{"text": "a\\u001b[31m", "subject": "b"}', "'a\\\\x1b[31m'"),
-        (b'{"text": "Rome is in", "answers": 3}', "line 2: answers is 3"),
+        (b'{"text": "a\\u001b[31m", "subject": "b"}', "'a\\x1b[31m'"),
         (b'{"text": ', "line 2 is not JSON"),
     ],
     ids=lambda value: repr(value)[:40],
 )
 def test_a_hostile_line_is_named(read, line, says):
-    content = LINE + b"\n" + line + b"\n"
-    if says is None:
-        assert len(read("a.jsonl", content)) == 2
-        return
-    assert says.replace("\\\\", "\\") in refused(read, "a.jsonl", content)
+    assert says in refused(read, "a.jsonl", LINE + b"\n" + line + b"\n")
 
 
 def test_long_lines(read, monkeypatch):
@@ -155,6 +142,11 @@ def test_other_encodings(read, encoding, kind):
         assert "looks like UTF-16" in message
 
 
+TEXTS = ["Rome is in", "Lima is in"]
+TWICE = pa.Table.from_arrays([pa.array(TEXTS)] * 2, names=["text", "text"])
+RAW = pa.array([b"\xff\xfe"], pa.binary()).buffers()
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -169,10 +161,31 @@ def test_other_encodings(read, encoding, kind):
         (b"text\n", "holds no prompts"),
         (b"text\na\0b\n", "line 2 holds a NUL byte"),
         ("text\nŁódź\n".encode() + "Łódź\n".encode("iso8859-2"), "line 3 is not UTF-8 (byte 0)"),
+        ({"city": TEXTS}, "no column 'text', 'prompt' or 'template'; it has ['city']"),
+        ({"name": TEXTS}, "row 1: there is no 'text'"),  # of LRE it would be the relation
+        ({"text": pa.array([b"Rome", b"\xff"])}, "row 1: text is b'Rome' (it should be text, not"),
+        ({"text": [["Rome"], ["Lima"]]}, "row 1: text is ['Rome']"),
+        ({"text": [{"a": "Rome"}, None]}, "row 1: text is {'a': 'Rome'}"),
+        ({"text": [datetime.date(1, 1, 1), None]}, "row 1: text is datetime.date(1, 1, 1)"),
+        ({"text": [True, None]}, "row 1: text is True"),
+        ({"text": [float("inf"), 1.0]}, "row 1: text is inf"),
+        ({"text": [None, "Rome"]}, "row 1: there is no 'text'"),
+        ({"text": pa.array([], pa.string())}, "holds no prompts"),
+        ({"text": TEXTS, "spans": [{"subject": [0, 99]}] * 2}, "row 1: span 'subject' (0, 99)"),
+        ({"text": TEXTS, "subject_span": [[0.0, float("inf")]] * 2}, "row 1: subject_span is [0.0"),
+        ({"text": TEXTS, "answers": [[b"Italy"], []]}, "row 1: answers is [b'Italy']"),
+        ({"text": TEXTS, "answers": [[float("nan")], []]}, "row 1: answers is [nan]"),
+        (TWICE, "the column 'text' twice"),
+        ({"text": pa.StringArray.from_buffers(1, *RAW[1:])}, "is not a Parquet file"),
     ],
+    ids=lambda value: repr(value)[:40],
 )
-def test_a_hostile_csv(read, content, says):
-    assert says in refused(read, "a.csv", content)
+def test_a_hostile_table(read, content, says):
+    if isinstance(content, bytes):
+        assert says in refused(read, "a.csv", content)
+    else:
+        table = content if isinstance(content, pa.Table) else pa.table(content)
+        assert says in refused(read, "a.parquet", table)
 
 
 def test_cells_are_text(read):
@@ -202,32 +215,6 @@ def test_a_prompt_in_python_is_as_sound_as_one_from_a_file(name, bad):
     assert name.removesuffix("s")[:4] in refused(Prompt, **{**sound, name: given})
 
 
-TEXTS = ["Rome is in", "Lima is in"]
-
-
-@pytest.mark.parametrize(
-    ("columns", "says"),
-    [
-        ({"city": TEXTS}, "no column 'text', 'prompt' or 'template'; it has ['city']"),
-        ({"name": TEXTS}, "row 1: there is no 'text'"),  # of LRE it would be the relation
-        ({"text": pa.array([b"Rome", b"\xff"])}, "row 1: text is b'Rome' (it should be text, not"),
-        ({"text": [["Rome"], ["Lima"]]}, "row 1: text is ['Rome']"),
-        ({"text": [{"a": "Rome"}, None]}, "row 1: text is {'a': 'Rome'}"),
-        ({"text": [datetime.date(1, 1, 1), None]}, "row 1: text is datetime.date(1, 1, 1)"),
-        ({"text": [True, None]}, "row 1: text is True"),
-        ({"text": [float("inf"), 1.0]}, "row 1: text is inf"),
-        ({"text": [None, "Rome"]}, "row 1: there is no 'text'"),
-        ({"text": pa.array([], pa.string())}, "holds no prompts"),
-        ({"text": TEXTS, "spans": [{"subject": [0, 99]}] * 2}, "row 1: span 'subject' (0, 99)"),
-        ({"text": TEXTS, "subject_span": [[0.0, float("inf")]] * 2}, "row 1: subject_span is [0.0"),
-        ({"text": TEXTS, "answers": [[b"Italy"], []]}, "row 1: answers is [b'Italy']"),
-        ({"text": TEXTS, "answers": [[float("nan")], []]}, "row 1: answers is [nan]"),
-    ],
-)
-def test_parquet_of_another_schema(read, columns, says):
-    assert says in refused(read, "a.parquet", pa.table(columns))
-
-
 def test_parquet_that_can_be_read(read):
     coded = pa.array(TEXTS).dictionary_encode()
     spans = [{"subject": [0, 4], "verb": None}, {"subject": None, "verb": [5, 7]}]
@@ -238,14 +225,6 @@ def test_parquet_that_can_be_read(read):
         one, two = read("a.parquet", table)
     assert (one.id, one.spans) == ("1", {"subject": (0, 4)})
     assert (two.id, two.spans) == ("2", {"verb": (5, 7)})
-
-
-def test_parquet_with_a_column_twice_or_text_that_is_not_utf8(read):
-    twice = pa.Table.from_arrays([pa.array(TEXTS)] * 2, names=["text", "text"])
-    assert "the column 'text' twice" in refused(read, "a.parquet", twice)
-    raw = pa.array([b"\xff\xfe"], pa.binary())
-    bad = pa.StringArray.from_buffers(1, raw.buffers()[1], raw.buffers()[2])
-    assert "is not a Parquet file" in refused(read, "a.parquet", pa.table({"text": bad}))
 
 
 @pytest.mark.filterwarnings("ignore:numbered", "ignore:.*not read")

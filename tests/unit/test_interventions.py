@@ -1,86 +1,64 @@
 """Interventions: names and kinds, and effects against masks and patches in the plain model."""
 
+import dataclasses
+
 import pytest
 import torch
 
+import knockgrid as kg
+
 LOWEST = torch.finfo(torch.float64).min
-EVERYWHERE = 99  # a window that covers every layer
+TO_SUBJECT = [(9, 1), (9, 2), (9, 3)]
 
 
-def masked(n, *pairs, heads=(0, 1, 2, 3)):
-    """A causal additive mask `[1, head, query, key]` in which some heads miss some edges."""
-    mask = torch.full((1, 4, n, n), LOWEST, dtype=torch.float64).triu(1)
-    for query, key in pairs:
-        for head in heads:
-            mask[0, head, query, key] = LOWEST
-    return mask
+@pytest.mark.parametrize(
+    ("dest", "src", "heads", "edges"),
+    [
+        ("last", "subject", None, TO_SUBJECT),
+        *(("last", "subject", heads, TO_SUBJECT) for heads in ((0,), (1, 3), (3, 2, 0))),
+        # several queries and several keys; what a query cannot see anyway stays as it is
+        (
+            ["rest", "last"],
+            ["subject_last", 7],
+            None,
+            [(q, k) for q in (4, 5, 6, 7, 8, 9) for k in (3, 7) if k <= q],
+        ),
+        ("last", -1, None, [(9, 9)]),
+    ],
+)
+def test_a_knockout_is_a_mask(sweep, plain, ids_of, prompts, scipy_js, dest, src, heads, edges):
+    """JS at layer 0, on "The Eiffel Tower is located in the city of", in a window of all layers."""
+    row = kg.knockout(dest, src, window=99, heads=heads)
+    ids = ids_of(prompts[1].text)
+    assert ids.shape == (1, 10)
+    mask = torch.full((1, 4, 10, 10), LOWEST, dtype=torch.float64).triu(1)
+    for query, key in edges:
+        mask[0, range(4) if heads is None else heads, query, key] = LOWEST
+    expected = scipy_js(*(plain(ids, attention_mask=m).logits[0, -1] for m in (None, mask)))
+    assert expected > 1e-6
+    found = float(sweep(prompts[1], row, layers=[0]).js[0])
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.fixture
-def blocked(plain, ids_of, prompts, scipy_js):
-    """JS of a plain forward under a mask, on "The Eiffel Tower is located in the city of"."""
+def hooked(plain, ids_of, scipy_js):
+    """JS on a prompt while a hook changes what a module of the plain model gives, or gets."""
 
-    def js(*pairs, **options):
-        ids = ids_of(prompts[1].text)
-        assert ids.shape == (1, 10)
-        edited = plain(ids, attention_mask=masked(10, *pairs, **options)).logits[0, -1]
-        return scipy_js(plain(ids).logits[0, -1], edited)
-
-    return js
-
-
-@pytest.fixture
-def measured(sweep, prompts):
-    """JS of one intervention at layer 0, on the same prompt."""
-
-    def js(row):
-        value = float(sweep(prompts[1], row, layers=[0]).js[0])
-        assert value > 1e-6
-        return value
+    def js(prompt, register, hook):
+        clean = plain(ids_of(prompt.text)).logits[0, -1]
+        handle = register(hook)
+        expected = scipy_js(clean, plain(ids_of(prompt.text)).logits[0, -1])
+        handle.remove()
+        assert expected > 1e-4
+        return pytest.approx(expected, abs=1e-12)
 
     return js
-
-
-def test_a_knockout_blocks_its_edges_in_all_heads(measured, blocked):
-    import knockgrid as kg
-
-    row = kg.knockout("last", "subject", window=EVERYWHERE)
-    assert measured(row) == pytest.approx(blocked((9, 1), (9, 2), (9, 3)), abs=1e-12)
-
-
-@pytest.mark.parametrize("heads", [(0,), (1, 3), (3, 2, 0)])
-def test_a_knockout_of_some_heads(measured, blocked, heads):
-    import knockgrid as kg
-
-    row = kg.knockout("last", "subject", window=EVERYWHERE, heads=heads)
-    expected = blocked((9, 1), (9, 2), (9, 3), heads=heads)
-    assert measured(row) == pytest.approx(expected, abs=1e-12)
-
-
-def test_a_knockout_between_any_positions(measured, blocked):
-    """Several queries and several keys; what a query cannot see anyway stays as it is."""
-    import knockgrid as kg
-
-    row = kg.knockout(["rest", "last"], ["subject_last", 7], window=EVERYWHERE)
-    queries, keys = (4, 5, 6, 7, 8, 9), (3, 7)
-    pairs = [(q, k) for q in queries for k in keys if k <= q]
-    assert measured(row) == pytest.approx(blocked(*pairs), abs=1e-12)
-
-
-def test_a_position_may_be_kept_from_itself(measured, blocked):
-    import knockgrid as kg
-
-    row = kg.knockout("last", -1, window=EVERYWHERE)
-    assert measured(row) == pytest.approx(blocked((9, 9)), abs=1e-12)
 
 
 @pytest.mark.parametrize("alpha", [0.25, 1.0, 1.5])
-def test_alpha_goes_a_share_of_the_way(sweep, plain, ids_of, outputs, prompts, scipy_js, alpha):
-    import knockgrid as kg
-
+def test_alpha_goes_a_share_of_the_way(sweep, plain, outputs, prompts, hooked, alpha):
     france, _, italy = prompts
     row = kg.patch("resid_post", "subject", kg.donor(italy), alpha=alpha)
-    table = sweep(france, row, layers=[1])
     old, new = (outputs(prompt.text)[1, 4] for prompt in (france, italy))
 
     def put(module, args, output):
@@ -88,37 +66,25 @@ def test_alpha_goes_a_share_of_the_way(sweep, plain, ids_of, outputs, prompts, s
         hidden[0, 4] = (1 - alpha) * old + alpha * new
         return hidden if torch.is_tensor(output) else (hidden, *output[1:])
 
-    clean = plain(ids_of(france.text)).logits[0, -1]
-    handle = plain.model.layers[1].register_forward_hook(put)
-    expected = scipy_js(clean, plain(ids_of(france.text)).logits[0, -1])
-    handle.remove()
-    assert expected > 1e-4
-    assert float(table.js[0]) == pytest.approx(expected, abs=1e-12)
+    expected = hooked(france, plain.model.layers[1].register_forward_hook, put)
+    assert float(sweep(france, row, layers=[1]).js[0]) == expected
 
 
-def test_a_patch_of_some_heads(sweep, plain, ids_of, prompts, scipy_js):
+def test_a_patch_of_some_heads(sweep, plain, prompts, hooked):
     """Head 2's part of the mixed values goes to zero before the output projection."""
-    import knockgrid as kg
-
-    tower = prompts[1]
-    table = sweep(tower, kg.patch("z", "last", kg.zero(), heads=[2]), layers=[3])
+    row = kg.patch("z", "last", kg.zero(), heads=[2])
 
     def silence(module, args):
         mixed = args[0].clone()
         mixed[0, -1, 16:24] = 0
         return (mixed,)
 
-    clean = plain(ids_of(tower.text)).logits[0, -1]
-    handle = plain.model.layers[3].self_attn.o_proj.register_forward_pre_hook(silence)
-    expected = scipy_js(clean, plain(ids_of(tower.text)).logits[0, -1])
-    handle.remove()
-    assert expected > 1e-4
-    assert float(table.js[0]) == pytest.approx(expected, abs=1e-12)
+    projection = plain.model.layers[3].self_attn.o_proj
+    expected = hooked(prompts[1], projection.register_forward_pre_hook, silence)
+    assert float(sweep(prompts[1], row, layers=[3]).js[0]) == expected
 
 
 def test_a_window_patches_every_layer_of_its_set(telling, sweep, prompts):
-    import knockgrid as kg
-
     row = kg.patch("mlp_out", "last", kg.zero(), window="all_but", name="p")
     table = sweep(prompts[0], row, executor=telling, layers=[2, 0])
     for layer, inside in ((2, [0, 1, 3]), (0, [1, 2, 3])):
@@ -129,52 +95,32 @@ def test_a_window_patches_every_layer_of_its_set(telling, sweep, prompts):
     assert table.js.min() > 1e-4
 
 
-def test_information_flow_has_three_rows():
-    import knockgrid as kg
-
-    subject, attention, last = kg.information_flow()
-    assert [row.name for row in (subject, attention, last)] == ["subject", "attention", "last"]
-    assert [row.label for row in (subject, attention, last)] == ["Subj.", "Attn.", "Last."]
-    assert [row.window for row in (subject, attention, last)] == [1, 5, 1]
-    assert [row.sites for row in (subject, last)] == [
-        (("resid_post", "subject"),),
-        (("resid_post", "last"),),
-    ]
+@pytest.mark.parametrize(
+    ("given", "source", "window", "act_name"),
+    [
+        ((), kg.corrupted_run(by=kg.noise(3.0)), 5, "resid_post"),
+        ((kg.corrupted_run(kg.swap()), 1, "q"), kg.corrupted_run(by=kg.swap()), 1, "q"),
+    ],
+)
+def test_information_flow_has_three_rows(given, source, window, act_name):
+    rows = subject, attention, last = kg.information_flow(*given)
+    assert [row.name for row in rows] == ["subject", "attention", "last"]
+    assert [row.label for row in rows] == ["Subj.", "Attn.", "Last."]
+    assert [row.window for row in rows] == [1, window, 1]
+    assert (subject.sites, last.sites) == (((act_name, "subject"),), ((act_name, "last"),))
     assert attention.edges == ("last", "subject")
-    assert attention.heads is None
-    assert attention.source is None
-    assert subject.source == last.source == kg.corrupted_run(by=kg.noise(3.0))
-
-
-def test_information_flow_passes_its_options_on():
-    import knockgrid as kg
-
-    source = kg.corrupted_run(by=kg.swap())
-    subject, attention, last = kg.information_flow(source, window=1, act_name="resid_pre")
+    assert (attention.heads, attention.source) == (None, None)
     assert subject.source == last.source == source
-    assert attention.window == 1
-    assert subject.sites == (("resid_pre", "subject"),)
 
 
 def test_names_and_kinds():
-    import knockgrid as kg
-
-    rows = [
-        kg.patch("mlp_out", "last"),
-        kg.knockout(),
-        kg.edge_patch(),
-        kg.patch("q", -1, name="n"),
-    ]
-    assert [row.name for row in rows] == [
-        "mlp_out@last",
-        "subject->last",
-        "edge subject->last",
-        "n",
-    ]
+    mlp, cut, edge = kg.patch("mlp_out", "last"), kg.knockout(), kg.edge_patch()
+    rows = [mlp, cut, edge, kg.patch("q", -1, name="n")]
+    names = ["mlp_out@last", "subject->last", "edge subject->last", "n"]
+    assert [row.name for row in rows] == [row.label for row in rows] == names
     assert [row.kind for row in rows] == ["patch mlp_out", "knockout", "edge_patch", "patch q"]
-    assert [row.label for row in rows] == [row.name for row in rows]
     assert kg.knockout(label="Attn.").label == "Attn."
-    assert rows[0].describe() == {
+    assert mlp.describe() == {
         "name": "mlp_out@last",
         "row": "last",
         "kind": "patch mlp_out",
@@ -185,24 +131,11 @@ def test_names_and_kinds():
         "role": "treatment",
         "of": None,
     }
-
-
-def test_interventions_are_frozen():
-    import dataclasses
-
-    import knockgrid as kg
-
-    for row in (*kg.information_flow(), kg.edge_patch()):
+    for row in rows:
         with pytest.raises(dataclasses.FrozenInstanceError):
             row.window = 3
 
 
 def test_an_edge_patch_needs_a_run():
-    import knockgrid as kg
-
-    with pytest.raises(kg.InputError) as caught:
+    with pytest.raises(kg.InputError, match=r"keys and values of a run, and 'zero\(\)' has none"):
         kg.edge_patch(source=kg.zero())
-    assert str(caught.value) == (
-        "edge_patch needs keys and values of a run, and 'zero()' has none; "
-        "use corrupted_run() or donor()"
-    )

@@ -9,17 +9,9 @@ import pytest
 import knockgrid as kg
 from knockgrid.prompts.positions import tokenize
 
-ROWS = [
-    json.loads(line)
-    for line in (Path(__file__).parents[1] / "data" / "edge_cases.jsonl")
-    .read_text(encoding="utf-8")
-    .splitlines()
-]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(demo_model):
-    return demo_model.tokenizer
+DATA = Path(__file__).parents[1] / "data" / "edge_cases.jsonl"
+ROWS = [json.loads(line) for line in DATA.read_text("utf-8").splitlines()]
+assert len(ROWS) == 13
 
 
 @pytest.fixture
@@ -30,34 +22,31 @@ def tower():
     )
 
 
-def test_there_are_thirteen_edge_cases():
-    assert len(ROWS) == 13
-
-
 @pytest.mark.parametrize("prepend_bos", [False, True])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["category"])
-def test_edge_case(tokenizer, row, prepend_bos):
+def test_edge_case(demo_model, row, prepend_bos):
     """Every row names its subject tokens without BOS; with BOS each is one further."""
+    tokenizer = demo_model.tokenizer
     prompt = kg.Prompt(row["prompt"], spans={"subject": tuple(row["subject_span"])})
     tokens = tokenize(prompt.text, tokenizer, prepend_bos)
     by = int(prepend_bos)
     assert tokenizer.convert_ids_to_tokens(tokens.ids[by:]) == row["tokens"]
     assert len(tokens) == row["n_tokens"] + by
-    if by:
-        assert tokens.ids[0] == tokenizer.bos_token_id
-
-    def at(place):
-        return kg.token_positions(prompt, place, tokenizer, prepend_bos)
-
-    expected = tuple(i + by for i in row["subject_tokens"])
-    assert at("subject") == expected
-    assert at("subject_first") == expected[:1]
-    assert at("subject_last") == expected[-1:]
-    assert at("last") == (len(tokens) - 1,)
-    assert at("all") == tuple(range(len(tokens)))
-    assert at("bos") == (0,) * by
-    rest = set(range(by, len(tokens) - 1)) - set(expected)
-    assert at("rest") == tuple(sorted(rest))
+    assert tokens.ids[:by] == (tokenizer.bos_token_id,) * by
+    subject, last = tuple(i + by for i in row["subject_tokens"]), len(tokens) - 1
+    expected = {
+        "subject": subject,
+        "subject_first": subject[:1],
+        "subject_last": subject[-1:],
+        "last": (last,),
+        "all": tuple(range(len(tokens))),
+        "bos": (0,) * by,
+        "rest": tuple(i for i in range(by, last) if i not in subject),
+        "between": tuple(range(subject[-1] + 1, last)),
+    }
+    assert expected == {
+        at: kg.token_positions(prompt, at, tokenizer, prepend_bos) for at in expected
+    }
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["category"])
@@ -71,18 +60,22 @@ def test_a_subject_by_its_text(row):
             kg.Prompt(row["prompt"], spans={"subject": row["subject"]})
 
 
-def test_other_spans_indices_and_lists(tiny_tokenizer, tower):
-    def at(place):
-        return kg.token_positions(tower, place, tiny_tokenizer, True)
-
-    # <s> The Eiffel Tower is located in the city of
-    assert at("place") == (7, 8)
-    assert at("place_first") == (7,)
-    assert at("place_last") == (8,)
-    assert at(0) == (0,)
-    assert at(-1) == at("last") == (9,)
-    assert at(["last", "subject", -1, 2]) == (1, 2, 3, 9)
-    assert at("rest") == (4, 5, 6)
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [
+        ("place", (7, 8)),
+        ("place_first", (7,)),
+        ("place_last", (8,)),
+        (0, (0,)),
+        (-1, (9,)),
+        ("last", (9,)),
+        (["last", "subject", -1, 2], (1, 2, 3, 9)),
+        ("rest", (4, 5, 6)),
+    ],
+)
+def test_other_spans_indices_and_lists(tiny_tokenizer, tower, place, found):
+    """Of <s> The Eiffel Tower is located in the city of."""
+    assert kg.token_positions(tower, place, tiny_tokenizer, True) == found
 
 
 @pytest.mark.parametrize(
@@ -123,12 +116,9 @@ def refused(prompt, at, tokenizer, **options):
 def test_a_place_that_the_prompt_lacks(tiny_tokenizer, tower, at, parts):
     message = refused(tower, at, tiny_tokenizer)
     assert all(part in message for part in parts), message
-
-
-@pytest.mark.parametrize("at", ["subject", "subject_last", "subject_first"])
-def test_a_subject_where_there_is_none(tiny_tokenizer, at):
-    message = refused(kg.Prompt("Rome is"), at, tiny_tokenizer)
-    assert message.startswith("prompt 'Rome is' has no span 'subject'")
+    for subject in ("subject", "subject_last", "subject_first"):
+        message = refused(kg.Prompt("Rome is"), subject, tiny_tokenizer)
+        assert message.startswith("prompt 'Rome is' has no span 'subject'")
 
 
 @pytest.mark.parametrize("prepends", [True, False])
@@ -167,12 +157,3 @@ def test_a_span_without_a_token(tiny_tokenizer):
     prompt = kg.Prompt("The capital! of", spans={"mark": (11, 12)})
     message = refused(prompt, "mark", dropping)
     assert message == "no token overlaps span 'mark' of 'The capital! of'"
-
-
-def test_between_is_what_lies_after_the_subject_and_before_the_last_token(tiny_tokenizer):
-    prompt = kg.Prompt("In Rome, people speak", spans={"subject": "Rome"})
-    whole, subject, between = (
-        kg.token_positions(prompt, at, tiny_tokenizer, True) for at in ("all", "subject", "between")
-    )
-    assert between == tuple(range(subject[-1] + 1, whole[-1]))
-    assert len(between) >= 2

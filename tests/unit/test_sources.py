@@ -3,10 +3,23 @@
 import pytest
 import torch
 
+import knockgrid as kg
+from knockgrid.sources.source import normal
 
-def values(telling, name, prompt, layer, sample=0):
-    (edit,) = telling.edits[prompt, name, layer, sample]
-    return edit.value
+
+@pytest.fixture
+def put(sweep, telling):
+    """Sweeps one row, and gives what it puts at a prompt, layer and sample."""
+
+    def swept(prompts, act_name, at, source, **options):
+        sweep(prompts, kg.patch(act_name, at, source, name="p"), executor=telling, **options)
+        return lambda prompt, layer: telling.edits[prompt, "p", layer, 0][0].value
+
+    return swept
+
+
+def same(one, other, atol=1e-12, rtol=0):
+    torch.testing.assert_close(one, other, rtol=rtol, atol=atol)
 
 
 def embedded(plain, ids_of, prompt, positions):
@@ -23,65 +36,43 @@ def sigma(plain, ids_of, prompts):
     return torch.cat([row.flatten() for row in rows]).std().item()
 
 
-def test_zero(sweep, telling, prompts):
-    import knockgrid as kg
-
-    sweep(prompts, kg.patch("resid_post", "subject", kg.zero(), name="p"), executor=telling)
-    value = values(telling, "p", "tower", 2)
+def test_zero(put, prompts):
+    value = put(prompts, "resid_post", "subject", kg.zero())("tower", 2)
     assert value.shape == (3, 32)
     assert not value.any()
 
 
-def test_mean_over_the_prompt_set(sweep, telling, prompts, outputs):
+@pytest.mark.parametrize("at", ["subject", "subject_last", "last"])
+def test_mean_over_the_prompt_set(put, prompts, outputs, at):
     """All tokens of the place count equally, over all prompts, whatever their batch."""
-    import knockgrid as kg
-
-    sweep(prompts, kg.patch("resid_post", "subject", kg.mean(), name="p"), executor=telling)
-    every = torch.cat([outputs(p.text)[:, list(SUBJECT[p.id])] for p in prompts], dim=1)
-    assert every.shape == (4, 5, 32)
+    where = {
+        "subject": SUBJECT,
+        "subject_last": {name: found[-1:] for name, found in SUBJECT.items()},
+        "last": {"france": (5,), "italy": (5,), "tower": (9,)},
+    }[at]
+    found = put(prompts, "resid_post", at, kg.mean())
+    every = torch.cat([outputs(p.text)[:, list(where[p.id])] for p in prompts], dim=1)
+    assert every.shape == (4, sum(map(len, where.values())), 32)
     for prompt in prompts:
         for layer in range(4):
-            value = values(telling, "p", prompt.id, layer)
-            expected = every[layer].mean(0).expand_as(value)
-            torch.testing.assert_close(value, expected, rtol=0, atol=1e-12)
+            value = found(prompt.id, layer)
+            same(value, every[layer].mean(0).expand(len(where[prompt.id]), 32))
 
 
-def test_mean_belongs_to_its_place(sweep, telling, prompts, outputs):
-    import knockgrid as kg
-
-    rows = [kg.patch("resid_post", at, kg.mean(), name=at) for at in ("subject_last", "last")]
-    sweep(prompts, rows, executor=telling)
-    for at, index in (("subject_last", {"tower": 3}), ("last", {"tower": 9})):
-        place = {"france": 4, "italy": 4} if at == "subject_last" else {"france": 5, "italy": 5}
-        every = [outputs(p.text)[1, (place | index)[p.id]] for p in prompts]
-        value = values(telling, at, "france", 1)
-        torch.testing.assert_close(value[0], torch.stack(every).mean(0), rtol=0, atol=1e-12)
-
-
-def test_sigma_is_the_deviation_of_the_subject_embeddings(sweep, prompts, sigma):
-    import knockgrid as kg
-
-    table = sweep(prompts, kg.patch("resid_post", "last"), layers=[0])
-    assert table.attrs["knockgrid"]["sigma"] == {"subject": pytest.approx(sigma, rel=1e-12)}
-
-
-def test_sigma_of_the_vocabulary(sweep, prompts, plain):
-    import knockgrid as kg
-
-    source = kg.corrupted_run(by=kg.noise(3.0, scale_from="vocabulary"))
-    table = sweep(prompts, kg.patch("resid_post", "last", source), layers=[0])
-    expected = plain.model.embed_tokens.weight.std().item()
-    assert table.attrs["knockgrid"]["sigma"] == {"vocabulary": pytest.approx(expected, rel=1e-9)}
+def test_sigma(sweep, prompts, sigma, plain):
+    """That of the subject embeddings, or of the vocabulary."""
+    vocabulary = plain.model.embed_tokens.weight.std().item()
+    for scale_from, expected in (("subject", sigma), ("vocabulary", vocabulary)):
+        source = kg.corrupted_run(by=kg.noise(3.0, scale_from=scale_from))
+        table = sweep(prompts, kg.patch("resid_post", "last", source), layers=[0])
+        found = table.attrs["knockgrid"]["sigma"]
+        assert found == {scale_from: pytest.approx(expected, rel=1e-9)}
 
 
 @pytest.mark.parametrize("k", [1.0, 3.0])
-def test_the_corrupted_run(sweep, telling, prompts, plain, ids_of, sigma, k):
+def test_the_corrupted_run(put, prompts, plain, ids_of, sigma, k):
     """k sigma of keyed noise on the subject's embeddings alone, one run for all layers."""
-    import knockgrid as kg
-    from knockgrid.sources.source import normal
-
-    source = kg.corrupted_run(by=kg.noise(k))
-    sweep(prompts, kg.patch("resid_post", "subject", source, name="p"), executor=telling, seed=5)
+    found = put(prompts, "resid_post", "subject", kg.corrupted_run(by=kg.noise(k)), seed=5)
     for prompt in prompts:
         at = list(SUBJECT[prompt.id])
         drawn = normal((len(at), 32), (5, prompt.id, "embed", k, "subject", 0))
@@ -89,24 +80,21 @@ def test_the_corrupted_run(sweep, telling, prompts, plain, ids_of, sigma, k):
         states[0, at] += (k * sigma * drawn).double()
         expected = plain.model(inputs_embeds=states, output_hidden_states=True).hidden_states
         for layer in range(3):  # the last of them is normed
-            value = values(telling, "p", prompt.id, layer)
+            value = found(prompt.id, layer)
             assert value.std() > 0.1
-            torch.testing.assert_close(value, expected[layer + 1][0, at], rtol=0, atol=1e-6)
+            same(value, expected[layer + 1][0, at], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["corrupted", "noise"])
-def test_randomness_is_keyed_and_not_drawn_in_turn(sweep, telling, prompts, kind):
+@pytest.mark.parametrize("source", [kg.corrupted_run(), kg.noise()], ids=["corrupted", "noise"])
+def test_randomness_is_keyed_and_not_drawn_in_turn(sweep, telling, prompts, source):
     """The draw of a prompt depends on neither the other prompts, nor rows, nor the layer list."""
-    import knockgrid as kg
-
-    source = kg.corrupted_run() if kind == "corrupted" else kg.noise()
     row = kg.patch("resid_post", "subject", source, name="p")
     other = kg.patch("resid_post", "last", source, name="other")
 
     def run(chosen, rows, **options):
         told = type(telling)()
         sweep(chosen, rows, executor=told, **options)
-        return {prompt.id: values(told, "p", prompt.id, 1) for prompt in chosen}
+        return {prompt.id: told.edits[prompt.id, "p", 1, 0][0].value for prompt in chosen}
 
     first = run(prompts, [row])
     for again in (
@@ -115,16 +103,18 @@ def test_randomness_is_keyed_and_not_drawn_in_turn(sweep, telling, prompts, kind
         run(prompts, [row], samples=2),
     ):
         for prompt in prompts:
-            torch.testing.assert_close(again[prompt.id], first[prompt.id], rtol=0, atol=1e-10)
+            same(again[prompt.id], first[prompt.id], atol=1e-10)
     seeded = run(prompts, [row], seed=1)
     assert all((seeded[p.id] - first[p.id]).abs().max() > 0.01 for p in prompts)
     assert (first["france"] - first["italy"]).abs().max() > 0.01
 
 
-def test_normal_numbers_depend_on_the_whole_key():
-    from knockgrid.sources.source import normal
-
-    one = normal((2000,), (0, "a", 0))
+def test_normal_numbers_depend_on_the_whole_key_alone():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(987)
+        before = torch.get_rng_state()
+        one = normal((2000,), (0, "a", 0))
+        assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(one, normal((2000,), (0, "a", 0)))
     assert abs(one.mean()) < 0.1
     assert abs(one.std() - 1) < 0.1
@@ -132,22 +122,8 @@ def test_normal_numbers_depend_on_the_whole_key():
         assert not torch.equal(one, normal((2000,), key))
 
 
-def test_drawing_leaves_the_global_generator_alone():
-    from knockgrid.sources.source import normal
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(987)
-        torch.rand(3)
-        before = torch.get_rng_state()
-        normal((3,), (0,))
-        assert torch.equal(before, torch.get_rng_state())
-
-
 def test_noise_on_the_activation_itself(sweep, telling, prompts, outputs):
     """Added, k deviations of this very activation over the prompt set, a draw for each layer."""
-    import knockgrid as kg
-    from knockgrid.sources.source import normal
-
     row = kg.patch("resid_post", "subject", kg.noise(2.0), name="p")
     sweep(prompts, row, executor=telling, seed=3)
     every = torch.cat([outputs(p.text)[:, list(SUBJECT[p.id])] for p in prompts], dim=1)
@@ -156,25 +132,18 @@ def test_noise_on_the_activation_itself(sweep, telling, prompts, outputs):
         assert edit.add
         drawn = normal((3, 32), (3, "tower", "noise(2.0)", 0, "resid_post", layer))
         expected = 2.0 * every[layer].std() * drawn.double()
-        torch.testing.assert_close(edit.value, expected, rtol=1e-6, atol=0)
+        same(edit.value, expected, rtol=1e-6, atol=0)
 
 
-def test_a_swap_is_the_partners_run(sweep, telling, prompts, outputs):
-    import knockgrid as kg
-
+def test_a_swap_is_the_partners_run(put, prompts, outputs):
     pair = [prompts[0], prompts[2]]
-    row = kg.patch("resid_post", "subject", kg.corrupted_run(by=kg.swap()), name="p")
-    sweep(pair, row, executor=telling)
+    found = put(pair, "resid_post", "subject", kg.corrupted_run(by=kg.swap()))
     for prompt, other in (pair, pair[::-1]):
-        expected = outputs(other.text)[:, 4]
         for layer in range(4):
-            value = values(telling, "p", prompt.id, layer)
-            torch.testing.assert_close(value[0], expected[layer], rtol=0, atol=1e-12)
+            same(found(prompt.id, layer)[0], outputs(other.text)[layer, 4])
 
 
 def test_prompts_without_a_fitting_partner_are_dropped_and_counted(sweep, prompts):
-    import knockgrid as kg
-
     france, tower, italy = prompts
     long = kg.Prompt("The capital of the Eiffel Tower is", spans={"subject": "the Eiffel Tower"})
     early = kg.Prompt("The France of capital is", spans={"subject": "France"})
@@ -201,35 +170,23 @@ def test_prompts_without_a_fitting_partner_are_dropped_and_counted(sweep, prompt
     assert dropped["swap"]["same"] == "the swap partner of 'same' has the same answer 'paris'"
 
 
-def test_a_donor_is_aligned_by_role(sweep, telling, prompts, outputs):
+@pytest.mark.parametrize(("at", "index"), [("subject_last", 3), ("subject_first", 1), ("last", 9)])
+def test_a_donor_is_aligned_by_role(put, prompts, outputs, at, index):
     """The last subject token of a longer prompt goes to the last subject token of this one."""
-    import knockgrid as kg
-
     france, tower, _ = prompts
-    rows = [
-        kg.patch("resid_post", at, kg.donor(tower), name=at)
-        for at in ("subject_last", "subject_first", "last")
-    ]
-    sweep(france, rows, executor=telling)
-    states = outputs(tower.text)
-    for at, index in (("subject_last", 3), ("subject_first", 1), ("last", 9)):
-        for layer in range(4):
-            value = values(telling, at, "france", layer)
-            torch.testing.assert_close(value[0], states[layer, index], rtol=0, atol=1e-12)
+    found = put(france, "resid_post", at, kg.donor(tower))
+    for layer in range(4):
+        same(found("france", layer)[0], outputs(tower.text)[layer, index])
 
 
 def test_a_donor_for_each_prompt(sweep, telling, prompts, outputs):
-    import knockgrid as kg
-
     source = kg.donor({"france": prompts[2], "italy": prompts[0]})
-    row = kg.patch("resid_post", "subject", source, name="p")
-    table = sweep(prompts, row, executor=telling)
-    expected = outputs(prompts[2].text)[1, 4]
-    torch.testing.assert_close(values(telling, "p", "france", 1)[0], expected, rtol=0, atol=1e-12)
+    table = sweep(prompts, kg.patch("resid_post", "subject", source, name="p"), executor=telling)
+    (edit,) = telling.edits["france", "p", 1, 0]
+    same(edit.value[0], outputs(prompts[2].text)[1, 4])
     assert set(table.prompt) == {"france", "italy"}
-    assert table.attrs["knockgrid"]["dropped"] == {
-        "p": {"tower": "donor() has no prompt for 'tower'"}
-    }
+    dropped = table.attrs["knockgrid"]["dropped"]
+    assert dropped == {"p": {"tower": "donor() has no prompt for 'tower'"}}
 
 
 @pytest.mark.parametrize("executor", ["reference", "staircase", "rectangle"])
@@ -238,8 +195,6 @@ def test_a_donor_that_is_the_prompt_s_beginning(
     sweep, prompts, plain, ids_of, scipy_js, executor, n_tokens
 ):
     """After the last block the donor's last state is the donor's own prediction."""
-    import knockgrid as kg
-
     row = kg.patch("resid_post", "last", kg.donor(kg.Prompt("The capital of")))
     options = {"layers": [3], "executor": executor, "n_tokens": n_tokens}
     table = sweep(prompts[0], row, **options)
@@ -250,21 +205,22 @@ def test_a_donor_that_is_the_prompt_s_beginning(
     assert table.attrs["knockgrid"]["receipt"]["executor"] == executor
 
 
-def test_a_fixed_vector(sweep, telling, prompts):
-    import knockgrid as kg
+ONE, OF_HEADS = torch.linspace(-1, 1, 32), torch.randn(4, 4, 8)
 
-    one = torch.linspace(-1, 1, 32)
-    each = torch.stack([one * i for i in range(4)])
-    some = {1: one, 2: -one}
-    rows = [
-        kg.patch("resid_post", "subject", kg.fixed(vectors), name=name)
-        for name, vectors in (("one", one), ("each", each), ("some", some))
-    ]
-    sweep(prompts, rows, executor=telling, layers=[1, 2])
-    for layer in (1, 2):
-        for name, expected in (("one", one), ("each", one * layer), ("some", some[layer])):
-            value = values(telling, name, "tower", layer)
-            torch.testing.assert_close(value, expected.double().expand(3, 32), rtol=0, atol=0)
+
+@pytest.mark.parametrize(
+    ("act_name", "vectors", "expected"),
+    [
+        ("resid_post", ONE, ONE),
+        ("resid_post", torch.stack([ONE * i for i in range(4)]), ONE * 2),
+        ("resid_post", {1: ONE, 2: -ONE}, -ONE),
+        ("z", {2: OF_HEADS[0]}, OF_HEADS[0]),
+        ("z", OF_HEADS, OF_HEADS[2]),
+    ],
+)
+def test_a_fixed_vector(put, prompts, act_name, vectors, expected):
+    value = put(prompts, act_name, "subject", kg.fixed(vectors), layers=[2])("tower", 2)
+    same(value, expected.double().expand(3, *expected.shape), atol=0)
 
 
 FITS = "all layers.*for each, or a mapping"
@@ -287,8 +243,6 @@ FITS = "all layers.*for each, or a mapping"
 @pytest.mark.parametrize("like", [False, True])
 def test_a_fixed_vector_that_does_not_fit_its_place(act_name, shape, said, like, sweep, prompts):
     """Four layers, four heads of eight entries, 32 entries in the stream, three subject tokens."""
-    import knockgrid as kg
-
     one = isinstance(shape, tuple)
     vectors = torch.ones(shape) if one else {i: torch.ones(s) for i, s in shape.items()}
     source = kg.sources.random_direction(kg.fixed(vectors)) if like else kg.fixed(vectors)
@@ -296,47 +250,19 @@ def test_a_fixed_vector_that_does_not_fit_its_place(act_name, shape, said, like,
         sweep(prompts, kg.patch(act_name, "subject", source), layers=[2])
 
 
-def test_a_fixed_vector_for_each_head(sweep, telling, prompts):
-    import knockgrid as kg
-
-    per_head, per_layer = torch.randn(4, 8), torch.randn(4, 4, 8)
-    rows = [
-        kg.patch("z", "subject", kg.fixed(vectors), name=name)
-        for name, vectors in (("map", {2: per_head}), ("each", per_layer))
-    ]
-    sweep(prompts, rows, executor=telling, layers=[2])
-    for name, expected in (("map", per_head), ("each", per_layer[2])):
-        value = values(telling, name, "tower", 2)
-        torch.testing.assert_close(value, expected.double().expand(3, 4, 8), rtol=0, atol=0)
-
-
 def test_labels():
-    import knockgrid as kg
-
-    assert [s.label for s in (kg.zero(), kg.mean(), kg.noise(), kg.noise(1, "vocabulary"))] == [
-        "zero()",
-        "mean()",
-        "noise(3.0)",
-        "noise(1.0, scale_from='vocabulary')",
+    sources = (kg.zero(), kg.mean(), kg.noise(), kg.noise(1, "vocabulary"), kg.corrupted_run())
+    assert [source.label for source in sources] == [
+        *("zero()", "mean()", "noise(3.0)", "noise(1.0, scale_from='vocabulary')"),
+        "corrupted_run(noise(3.0))",
     ]
     assert kg.corrupted_run(by=kg.swap()).label == "corrupted_run(swap())"
-    assert kg.corrupted_run().label == "corrupted_run(noise(3.0))"
-    ones, zeros = (kg.fixed(make(4)).label for make in (torch.ones, torch.zeros))
-    assert ones != zeros
-    assert ones == kg.fixed(torch.ones(4)).label
+    ones = kg.fixed(torch.ones(4))
+    assert ones.label == kg.fixed(torch.ones(4)).label != kg.fixed(torch.zeros(4)).label
+    assert ones.label is ones.label  # read back once: the vectors may lie on a device
 
 
 @pytest.mark.parametrize("k", [0, -1.0, float("nan"), float("inf")])
 def test_a_noise_level_that_is_refused(k):
-    import knockgrid as kg
-
     with pytest.raises(kg.InputError, match="needs a positive number of standard deviations"):
         kg.noise(k)
-
-
-def test_the_vectors_of_fixed_are_read_back_once():
-    """Its label is asked for once per cell, and the vectors may lie on a device."""
-    import knockgrid as kg
-
-    source = kg.fixed(torch.zeros(4))
-    assert source.label is source.label

@@ -17,12 +17,20 @@ from knockgrid.sources.source import normal
 
 
 @pytest.fixture
-def rows():
-    return [
+def swept(sweep, prompts, tmp_path):
+    """Three rows at layer 1, where nothing else is said; into a run folder where one is named."""
+    rows = [
         kg.patch("resid_post", "subject", kg.corrupted_run(), name="corrupted"),
         kg.patch("resid_post", "last", kg.noise(), name="noise"),
         kg.knockout(window=1, name="attention"),
     ]
+
+    def run(given=prompts, rows=rows, out=None, **options):
+        if out is not None:
+            options |= {"out": tmp_path / out, "noise_floor": False}
+        return sweep(given, rows, **{"layers": [1], **options})
+
+    return run
 
 
 @pytest.fixture
@@ -43,27 +51,27 @@ def under(name, value):
 
 
 class TestPrecision:
-    def test_draws_do_not_depend_on_the_default_dtype(self, sweep, prompts, rows):
-        drawn, table = normal((4, 8), (0, "a")), sweep(prompts, rows, layers=[1, 2])
-        for dtype in (torch.float64, torch.bfloat16):
-            with under("default_dtype", dtype):
-                again = normal((4, 8), (0, "a"))
-                assert again.dtype == torch.float32
-                assert torch.equal(again, drawn)
-                pd.testing.assert_frame_equal(sweep(prompts, rows, layers=[1, 2]), table)
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    def test_draws_do_not_depend_on_the_default_dtype(self, swept, dtype):
+        drawn, table = normal((4, 8), (0, "a")), swept(layers=[1, 2])
+        with under("default_dtype", dtype):
+            again = normal((4, 8), (0, "a"))
+            assert again.dtype == torch.float32
+            assert torch.equal(again, drawn)
+            pd.testing.assert_frame_equal(swept(layers=[1, 2]), table)
 
     def test_nor_on_the_default_device(self):
         with torch.device("meta"):
             assert normal((4, 8), (0, "a")).device.type == "cpu"
 
-    def test_autocast_is_refused(self, sweep, prompts, rows):
+    def test_autocast_is_refused(self, swept):
+        with torch.autocast("cpu", torch.bfloat16, enabled=False):
+            swept()
         with (
             torch.autocast("cpu", torch.bfloat16),
             pytest.raises(kg.InputError, match="torch.autocast is on for cpu"),
         ):
-            sweep(prompts, rows)
-        with torch.autocast("cpu", torch.bfloat16, enabled=False):
-            sweep(prompts, rows, layers=[1])
+            swept()
 
     def test_a_device_without_autocast_is_none(self, boot):
         """Asked about, PyTorch raises for `meta`, where the weights of an offloaded model are."""
@@ -71,26 +79,26 @@ class TestPrecision:
         model.cfg.device = "meta"
         check_ready(model)
 
-    def test_a_run_does_not_go_on_in_another_precision(self, sweep, prompts, rows, tmp_path):
-        table = sweep(prompts, rows, layers=[1], noise_floor=False, out=tmp_path / "run")
+    def test_a_run_does_not_go_on_in_another_precision(self, swept):
+        table = swept(out="run")
         assert table.attrs["knockgrid"]["model"]["matmul_precision"] == "highest"
         with (
             under("float32_matmul_precision", "medium"),
             pytest.raises(kg.InputError, match="matmul_precision differ"),
         ):
-            sweep(prompts, rows, layers=[1], noise_floor=False, out=tmp_path / "run")
+            swept(out="run")
 
 
 class TestModel:
-    def test_a_hook_that_no_sweep_would_call_is_refused(self, boot, sweep, prompts, rows):
+    def test_a_hook_that_no_sweep_would_call_is_refused(self, boot, swept):
         model = boot()
         handle = model.register_forward_hook(lambda module, args, out: out * 0.1)
         with pytest.raises(kg.InputError, match="a PyTorch hook on the bridge itself"):
-            sweep(prompts, rows, model=model)
+            swept(model=model)
         handle.remove()
-        sweep(prompts, rows, model=model, layers=[1])
+        swept(model=model)
 
-    def test_a_replaced_module_is_tried_anew(self, boot, sweep, prompts):
+    def test_a_replaced_module_is_tried_anew(self, boot, swept):
         """One that clears the first position it sees cannot run with a cache."""
 
         class Clears(torch.nn.Module):
@@ -103,17 +111,15 @@ class TestModel:
                 y[:, 0] = 0
                 return y
 
-        model = boot()
-        row = kg.patch("resid_post", "last", kg.zero())
-        sweep(prompts, row, model=model, layers=[1])
-        parent = model.original_model.get_submodule("model.layers.2")
-        parent = getattr(parent, "_original_component", parent).mlp
-        parent = getattr(parent, "_original_component", parent).down_proj
+        options = {"model": boot(), "rows": kg.patch("resid_post", "last", kg.zero())}
+        swept(**options)
+        parent = options["model"].original_model.get_submodule("model.layers.2")
+        for name in ("mlp", "down_proj"):
+            parent = getattr(getattr(parent, "_original_component", parent), name)
         parent._original_component = Clears(parent._original_component).eval()
         with pytest.warns(FallbackWarning, match="runs on the reference executor"):
-            table = sweep(prompts, row, model=model, layers=[1])
-        wanted = sweep(prompts, row, model=model, layers=[1], executor="reference")
-        pd.testing.assert_series_equal(table.js, wanted.js)
+            table = swept(**options)
+        pd.testing.assert_series_equal(table.js, swept(**options, executor="reference").js)
 
     @pytest.mark.parametrize(
         "call",
@@ -124,67 +130,60 @@ class TestModel:
             lambda model: model.tokenizer(["one"], truncation=True, max_length=4),
         ],
     )
-    def test_a_run_goes_on_after_any_call_of_the_model(
-        self, boot, sweep, prompts, rows, tmp_path, call
-    ):
+    def test_a_run_goes_on_after_any_call_of_the_model(self, boot, swept, call):
         """Such calls leave padding and truncation behind, set on the tokenizer."""
         model = boot()
         model.tokenizer = tokenizer = copy.deepcopy(model.tokenizer)
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.backend_tokenizer.no_truncation()
         digest = tokenizer_digest(tokenizer)
-        table = sweep(
-            prompts, rows, model=model, layers=[1], noise_floor=False, out=tmp_path / "run"
-        )
+        table = swept(model=model, out="run")
         call(model)
         tokenizer.backend_tokenizer.enable_padding(pad_id=3, pad_token='","added_tokens":[')
         tokenizer.backend_tokenizer.enable_truncation(7)
         assert tokenizer_digest(tokenizer) == digest
         call(model)
-        again = sweep(
-            prompts, rows, model=model, layers=[1], noise_floor=False, out=tmp_path / "run"
-        )
-        pd.testing.assert_frame_equal(again, table)
+        pd.testing.assert_frame_equal(swept(model=model, out="run"), table)
 
 
 @pytest.mark.usefixtures("unchecked")
-class TestNumbers:
-    @pytest.mark.parametrize("given", [np.int64(3), np.int32(3), np.uint8(3)])
-    def test_a_seed_of_numpy_is_that_of_python(self, sweep, prompts, rows, tmp_path, given):
-        table = sweep(prompts, rows, layers=[1], seed=3)
-        again = sweep(
-            prompts, rows, layers=[1], seed=given, noise_floor=False, out=tmp_path / "run"
-        )
-        pd.testing.assert_series_equal(again.js, table.js)
-        assert type(again.attrs["knockgrid"]["seed"]) is int
+class TestGiven:
+    @pytest.mark.parametrize(
+        ("option", "given", "plain"),
+        [
+            *(("seed", given, 3) for given in (np.int64(3), np.int32(3), np.uint8(3))),
+            ("prepend_bos", np.bool_(False), False),
+        ],
+    )
+    def test_a_number_of_numpy_is_that_of_python(self, swept, option, given, plain):
+        again = swept(out="run", **{option: given})
+        pd.testing.assert_series_equal(again.js, swept(**{option: plain}).js)
+        assert type(again.attrs["knockgrid"][option]) is type(plain)
 
-    @pytest.mark.parametrize("given", [True, 1.0, None, "a", np.bool_(True)])
-    def test_what_is_no_seed_is_refused(self, sweep, prompts, rows, given):
-        with pytest.raises(kg.InputError, match="^seed is .*; give a whole number$"):
-            sweep(prompts, rows, seed=given)
+    @pytest.mark.parametrize(
+        ("option", "given", "says"),
+        [
+            *(
+                ("seed", given, "^seed is .*; give a whole number$")
+                for given in (True, 1.0, None, "a", np.bool_(True))
+            ),
+            *(("prepend_bos", given, "give True, False or None") for given in ("no", 1, "False")),
+            ("layers", None, "layer None"),
+            ("layers", 3.0, "layer 3.0"),
+            ("metrics", None, "js"),
+        ],
+    )
+    def test_options_that_are_refused(self, swept, option, given, says):
+        with pytest.raises(kg.InputError, match=says):
+            swept(**{option: given})
 
-    def test_prepend_bos(self, sweep, prompts, rows, tmp_path):
-        table = sweep(prompts, rows, layers=[1], prepend_bos=False)
-        given = np.bool_(False)
-        again = sweep(
-            prompts, rows, layers=[1], prepend_bos=given, noise_floor=False, out=tmp_path / "run"
-        )
-        pd.testing.assert_series_equal(again.js, table.js)
-        for given in ("no", 1, "False"):
-            with pytest.raises(kg.InputError, match="give True, False or None"):
-                sweep(prompts, rows, prepend_bos=given)
-
-
-@pytest.mark.usefixtures("unchecked")
-class TestContainers:
-    def test_prompts(self, tiny_llama, sweep, prompts, rows, tmp_path):
-        table = sweep(prompts, rows, layers=[1])
-        for i, given in enumerate((pd.Series(prompts), np.array(prompts), iter(prompts))):
-            again = sweep(given, rows, layers=iter([1]), noise_floor=False, out=tmp_path / str(i))
-            pd.testing.assert_series_equal(again.js, table.js)
-        asked = pd.Series([one.replace(answers=("x",)) for one in prompts])
+    @pytest.mark.parametrize("kind", [pd.Series, np.array, iter])
+    def test_prompts_in_any_container(self, tiny_llama, swept, prompts, kind):
+        js = swept().js
+        pd.testing.assert_series_equal(swept(kind(prompts), out="run", layers=iter([1])).js, js)
+        pd.testing.assert_series_equal(swept(kind(prompts)).js, js)
+        asked = kind([one.replace(answers=("x",)) for one in prompts])
         assert len(kg.known(tiny_llama, asked).dropped) <= len(prompts)
-        pd.testing.assert_series_equal(sweep(iter(prompts), rows, layers=[1]).js, table.js)
 
     @pytest.mark.parametrize(
         ("field", "given", "says"),
@@ -208,23 +207,15 @@ class TestContainers:
         answers = iter(["Italy", "Europe"])
         assert kg.Prompt("Rome is in", answers=answers).answers == ("Italy", "Europe")
 
-    @pytest.mark.parametrize(
-        ("option", "given", "says"),
-        [("layers", None, "layer None"), ("layers", 3.0, "layer 3.0"), ("metrics", None, "js")],
-    )
-    def test_options_that_are_none(self, sweep, prompts, rows, option, given, says):
-        with pytest.raises(kg.InputError, match=says):
-            sweep(prompts, rows, **{option: given})
 
-
-def test_a_donor_may_be_the_partner_of_a_swap(sweep, prompts):
+def test_a_donor_may_be_the_partner_of_a_swap(swept, prompts):
     """A swap must have the same length; a donor need not, whoever else it is."""
     _, tower, italy = prompts
     row = kg.patch("resid_post", "last", kg.donor(tower), name="donated")
-    alone = sweep([italy.replace(swap=None)], row, layers=[1, 2])
-    partner = sweep([italy.replace(swap=tower)], row, layers=[1, 2])
+    alone = swept([italy.replace(swap=None)], row, layers=[1, 2])
+    partner = swept([italy.replace(swap=tower)], row, layers=[1, 2])
     assert alone.js.notna().all()
     pd.testing.assert_series_equal(partner.js, alone.js)
     swapped = kg.patch("resid_post", "last", kg.corrupted_run(by=kg.swap()), name="swapped")
-    table = sweep([italy.replace(swap=tower)], [row, swapped], layers=[1, 2])
+    table = swept([italy.replace(swap=tower)], [row, swapped], layers=[1, 2])
     assert table.attrs["knockgrid"]["dropped"]["swapped"].keys() == {"italy"}

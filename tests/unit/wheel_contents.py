@@ -32,13 +32,13 @@ def package(source: Path) -> dict[str, bytes]:
 
 def tree(source: Path) -> dict[str, bytes]:
     """The same for the package and the studies of its project."""
-    files = {one: one.read_bytes() for one in source.parents[1].glob("experiments/*.*")}
-    studies = {
+    files = source.parents[1].glob("experiments/*.*")
+    found = {one: one.read_bytes() for one in files if one.suffix in (".py", ".yaml")}
+    return package(source) | {
         f"{PACKAGE}/experiments/{one.name}": content
-        for one, content in files.items()
+        for one, content in found.items()
         if STUDY in content or one.suffix == ".yaml"
     }
-    return package(source) | studies
 
 
 def differences(one: dict[str, bytes], other: dict[str, bytes], is_in: str) -> list[str]:

@@ -45,20 +45,16 @@ def as_data(thing: Any) -> Any:
             return pairs
         return {"kind": "mapping", "pairs": [list(pair) for pair in pairs.items()]}
     if isinstance(thing, Intervention | Source | Swap):
-        named = _kind(thing)
-        return {**named, **_parameters(thing, named["kind"])}
+        made = type(thing)
+        if made.__module__.startswith(OWN):
+            kind = re.sub(r"(?<!^)(?=[A-Z])", "_", made.__name__).lower()
+            return {"kind": kind, **_parameters(thing, kind)}
+        where = f"{made.__module__}:{made.__qualname__}"
+        named = {"kind": made.__name__, "class": where, "digest": digest_of(thing)}
+        return {**named, **_parameters(thing, made.__name__)}
     if isinstance(thing, Iterable):
         return [as_data(one) for one in thing]
     return {"kind": type(thing).__qualname__, "digest": digest_of(thing)}
-
-
-def _kind(thing: Any) -> dict[str, Any]:
-    """What to call to make a thing: a name in a drawer, or a class of the user's own."""
-    made = type(thing)
-    if made.__module__.startswith(OWN):
-        return {"kind": re.sub(r"(?<!^)(?=[A-Z])", "_", made.__name__).lower()}
-    where = f"{made.__module__}:{made.__qualname__}"
-    return {"kind": made.__name__, "class": where, "digest": digest_of(thing)}
 
 
 def _parameters(thing: Any, kind: str) -> dict[str, Any]:

@@ -79,9 +79,8 @@ class EdgePatch(OnEdges):
     def edits(self, place: Place) -> tuple[Edit, ...]:
         layer, src = place.layer, place.pos(self.src)
         keys, values = place.cached(self.src) or (None, None)
-        twin = Edit(
-            "resid_pre", layer, tuple(range(len(place.run.ids))), row=1, from_row=0, optional=True
-        )
+        every = tuple(range(len(place.run.ids)))
+        twin = Edit("resid_pre", layer, every, row=1, from_row=0, optional=True)
         edited = []
         for name, cached in (("k", keys), ("v", values)):
             value, optional = place.value(self.source, name, self.src), cached is not None
@@ -144,9 +143,6 @@ def edge_patch(
 
     Unlike in `knockout`, the weight that the blocked positions would have had is not pushed onto
     other tokens. `source` must come from a run: `corrupted_run()` (default) or `donor()`.
-
-    Raises:
-        InputError: a source that is not taken from a run.
     """
     source = source_of(source)
     if not source.from_run:

@@ -36,10 +36,8 @@ def per_alpha(intervention: Dosed, alphas: Sequence[float]) -> list[Dosed]:
         >>> [one.alpha for one in kg.per_alpha(kg.patch("resid_post", "subject"), [0.5, 1.0])]
         [0.5, 1.0]
 
-    `alpha` is 0 at the clean value and 1 at the source's; it is a column of the table.
-
-    Raises:
-        InputError: no doses, one given twice, or an intervention without `alpha`.
+    `alpha` is 0 at the clean value and 1 at the source's; it is a column of the table. No doses, or
+    one given twice, are an `InputError`.
     """
     if not isinstance(intervention, Patch | EdgePatch):
         raise InputError(f"{intervention!r} has no alpha; use patch() or edge_patch()")
@@ -59,10 +57,8 @@ def per_head(intervention: Headed, heads: int | Sequence[int]) -> list[Headed]:
 
     `heads` is a number of heads or a list of head indices (query heads; for `k` and `v` those of
     the activation). `patch("z", "last")` patches what each head adds before the output projection.
-    `head` is a column of the table.
-
-    Raises:
-        InputError: no heads, one given twice, or an intervention that is limited to heads already.
+    `head` is a column of the table. No heads, one given twice, or an intervention that is limited
+    to heads already are an `InputError`.
     """
     if not isinstance(intervention, Intervention):
         raise InputError(f"{intervention!r} has no heads; use knockout(), edge_patch() or patch()")
@@ -120,14 +116,10 @@ def per_position(intervention: Patch, positions: int | Sequence[Position]) -> li
 
     `positions` are position names, indices, or a number of tokens (0 to n - 1). Besides the names
     of `token_positions` there are those of the answer (Orgad et al., arXiv 2410.02707): `last_q`,
-    `first_answer`, `second_answer`, `exact_answer_before_first`, `exact_answer_first`,
-    `exact_answer_last`, `exact_answer_after_last`, and `"-1"`, `"-2"`, ... from the end of prompt
-    and output; they need `n_tokens` > 1. A prompt that lacks a position has NA there. Each cell is
+    `first_answer`, `exact_answer_last`, ... and `"-1"`, `"-2"`, ... from the end of prompt and
+    output; they need `n_tokens` > 1. A prompt that lacks a position has NA there. Each cell is
     measured at the token right after its position (token 0 for the prompt). `position` is a column
-    of the table.
-
-    Raises:
-        InputError: no positions, one given twice, or not a patch.
+    of the table. No positions, or one given twice, are an `InputError`.
     """
     if not isinstance(intervention, Patch):
         raise InputError(f"{intervention!r} is not a patch; per_position() moves a patch()")
@@ -155,10 +147,8 @@ def per_window(intervention: Kind, windows: Sequence[Window] = RULES) -> list[Ki
         ['subject->last only', 'subject->last from']
 
     `only` edits the cell's layer, `all_but` every other one, `from` that layer and all above,
-    `up_to` that layer and all below; a number is a window around it. `redundancy` compares them.
-
-    Raises:
-        InputError: no windows, one given twice, or one that is not a window.
+    `up_to` that layer and all below; a number is a window around it. `redundancy` compares them. No
+    windows, or one given twice, are an `InputError`.
     """
     name, label = intervention.name, intervention.label
     return [

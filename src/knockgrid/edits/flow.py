@@ -48,9 +48,6 @@ def contrasts(treatments: Sequence[Intervention] | None = None) -> list[Interven
         >>> import knockgrid as kg
         >>> [one.name for one in kg.contrasts()][:3]
         ['subject | random', 'subject | rest', 'subject | bos']
-        >>> one = kg.contrasts()[0]
-        >>> one.role, one.of, one.label, one.source.label
-        ('contrast', 'subject', 'Subj. | random tokens', "corrupted_run(noise(3.0, pos='random'))")
 
     `treatments` are rows at the subject, from the subject, or at the last token, by default
     `information_flow()`; sweep them together with their contrasts, in which only tokens change:
@@ -61,15 +58,13 @@ def contrasts(treatments: Sequence[Intervention] | None = None) -> list[Interven
       itself; `rest` leaves BOS and the last token attendable;
     - a patch at the last token takes its value from a run that is corrupted at those tokens.
 
-    Where a prompt lacks a place, it is dropped from that row, and counted.
+    Where a prompt lacks a place, it is dropped from that row, and counted. A treatment at another
+    place, or one that is a control itself, is an `InputError`.
 
     Source: the controls of Geva et al. 2023 (arXiv 2304.14767).
 
     Limits: BOS is a sink, which every later token leans on: it can beat the subject. A swap or a
     donor has no counterpart at other tokens, so a patch or an edge patch from one has no contrast.
-
-    Raises:
-        InputError: a treatment at another place, or one that is a contrast itself.
     """
     return [one for row in _treatments(treatments) for one in _contrasts_of(row)]
 
@@ -84,9 +79,6 @@ def nulls(
         >>> import knockgrid as kg
         >>> [one.name for one in kg.nulls()][:3]
         ['subject | ulp', 'subject | direction', 'attention | ulp']
-        >>> one = kg.nulls()[0]
-        >>> one.role, one.of, one.label
-        ('null', 'subject', 'Subj. | ±1 ulp')
 
     - `ulp`: every entry of the same activation moved by one unit in the last place; for attention
       rows that of the attention's output at the query, over the same window;
@@ -95,11 +87,11 @@ def nulls(
       `partners` (`knockgrid.prompts.same_answer` finds one); attention rows see that run's keys and
       values.
 
+    A treatment that edits neither an activation nor attention, or is a control itself, is an
+    `InputError`.
+
     Limits: only `ulp` should be nothing at all; what the other two move is what a treatment must
     exceed.
-
-    Raises:
-        InputError: a treatment that edits neither an activation nor attention, or is a null.
     """
     return [one for row in _treatments(treatments) for one in _nulls_of(row, partners)]
 

@@ -96,12 +96,11 @@ def heads_of(given: Any) -> tuple[int, ...] | None:
 class Intervention(ABC):
     """A frozen description of what is blocked: a formula, not an action.
 
+    `name` is the row in tables, `label` the text on an axis.
     `window` is a number of layers around the cell's layer, or `"only"`, `"all_but"`, `"from"`,
-    `"up_to"`. `name` is the row in tables, `label` the text on an axis. `source` is None for
-    interventions that take something away; `heads` limits it to some. `head`, `module` and
-    `position` are set on the members of `per_head`, `per_module` and `per_position`.
-    `role` is "treatment", "null" (should do nothing) or "contrast" (more than what?); `of` then
-    names the treatment's row that it belongs to.
+    `"up_to"`; `source` is None where something is only taken away. `head`, `module` and `position`
+    are set on the members of `per_head`, `per_module` and `per_position`. `role` is "treatment",
+    "null" (should do nothing) or "contrast" (more than what?); `of` then names the treatment's row.
     """
 
     window: Window = 1

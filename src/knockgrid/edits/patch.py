@@ -78,9 +78,6 @@ def patch(
     `pos` a position name, index or list, `source` what is put there (by default the corrupted run),
     `alpha` the share of the way from the clean value to it. `heads` limits the patch to some heads,
     for activations that have them.
-
-    Raises:
-        InputError: a source that is not one, or a window below 1.
     """
     return Patch(
         act_name=act_name,

@@ -1,8 +1,4 @@
-"""Rows of a prompt file, each with its place: from any source to one stream of dictionaries.
-
-Anybody may have written the file. Nothing in it is executed, no line or file is read beyond a
-bound, and every refusal names the file and the line or row.
-"""
+"""Rows of a prompt file, each with its place; anybody may have written it, so all is bounded."""
 
 import csv
 from collections.abc import Collection, Iterable, Iterator

@@ -25,10 +25,6 @@ def in_chat(prompts: Sequence[Prompt], frame: Any, instruction: str = INSTRUCTIO
     swap partners get the same frame, and all else stays, so that tables of both forms can be
     paired. The subject stands in the model's turn only, once. Whether the model still knows the
     answers is for `known` to say.
-
-    Raises:
-        InputError: a tokenizer without a chat template, or a text without exactly one `{}`, at its
-            end: the answer follows the prompt.
     """
     before = _text_before(frame) if isinstance(frame, str) else _turn_before(frame, instruction)
 

@@ -1,7 +1,4 @@
-"""Whether a text gives an answer: by the rule of this package, or by the user's own judge.
-
-The rule is strict, because a prompt that wrongly counts as correct changes sides in every figure.
-"""
+"""Whether a text gives an answer: by the rule of this package, or by the user's own judge."""
 
 import re
 import unicodedata
@@ -23,14 +20,12 @@ UNFINISHED = "\ufffd"  # a part of a character, which the next token would have 
 def is_answer(text: str, answers: Sequence[str]) -> bool:
     """Whether a continuation begins with one of the answers, as whole words.
 
-    These do not count: case; the article the, a or an before text or answer; quotes, brackets,
-    markdown and other marks around either; how Unicode writes the same letters (NFKC); kinds of
-    spaces, dashes and apostrophes; accents on Latin letters, which English text often drops
-    ("Bogota"). In other scripts marks make other letters, and count.
-
-    A word ends where no letter, digit or mark follows: "Guinea" is not in "Guinea-Bissau", "3" not
-    in "3.14", "C" not in "C++", but "Rome" is in "Rome's". The text after the answer is not read
-    ("Paris or Rome" is "Paris").
+    Strictly, as a prompt that wrongly counts as correct changes sides in every figure. These do not
+    count: case; the article the, a or an before text or answer; quotes, brackets, markdown and
+    other marks around either; how Unicode writes the same letters, spaces, dashes and apostrophes;
+    accents on Latin letters, which English text often drops ("Bogota"). A word ends where no
+    letter, digit or mark follows: "Guinea" is not in "Guinea-Bissau", "3" not in "3.14", "C" not in
+    "C++", but "Rome" is in "Rome's". What follows the answer is not read.
     """
     said = _readings(plain_form(text))
     given = {form for answer in answers for form in _spellings(plain_form(answer))}

@@ -1,7 +1,4 @@
-"""Positions: from names and character spans to token indices, through the tokenizer's offsets.
-
-Indices count from the first token of the sequence that the model sees, BOS included.
-"""
+"""Positions: from names and character spans to token indices, of which BOS has the first."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +14,7 @@ At = Position | Sequence[Position]
 
 @dataclass(frozen=True)
 class Tokens:
-    """The token ids of a text, each with its half-open character span.
-
-    A BOS that was put in front has the span `(0, 0)`, which overlaps nothing.
-    """
+    """The token ids of a text with their half-open character spans; a BOS in front has `(0, 0)`."""
 
     ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]

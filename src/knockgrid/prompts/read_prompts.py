@@ -36,9 +36,9 @@ def read_prompts(
 
     ROME's known_1000, CounterFact, PopQA, LRE, LLMsKnow and ParaRel are recognised by their
     columns, and a warning says so. Questions of PopQA and LLMsKnow become "Q: ... A:";
-    `columns={"question": "text"}` leaves them bare. LRE's prompts take the first zero-shot template
-    of their file, `columns={"prompt_templates.2": "template"}` the third of the others. ParaRel
-    keeps subjects and patterns in two files: read the subjects, and give a pattern as `template`.
+    `columns={"question": "text"}` leaves them bare. LRE's prompts take the first zero-shot
+    template, `columns={"prompt_templates.2": "template"}` the third of the others. Of ParaRel, read
+    the subjects, and give a pattern as `template`.
 
     White space around names, subjects and answers is removed. Prompts that repeat the text or id
     of an earlier one are numbered, with a warning. Nothing in a file is executed or unpickled, and

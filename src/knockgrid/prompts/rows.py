@@ -94,16 +94,8 @@ def _spans(value: Any) -> dict[str, Span | str]:
 
 
 READ: dict[str, Callable[[Any], Any]] = {
-    "text": _text,
-    "template": _text,
-    "subject": _name,
-    "subject_span": _span,
-    "spans": _spans,
-    "answers": _answers,
-    "relation": _name,
-    "group": _name,
-    "swap": _name,
-    "id": _name,
+    **{"text": _text, "template": _text, "subject": _name, "subject_span": _span, "spans": _spans},
+    **{"answers": _answers, "relation": _name, "group": _name, "swap": _name, "id": _name},
 }
 """How the value of each field is read; it raises `ValueError` for one that is not understood."""
 NAMES = (*READ, *ALIASES)

@@ -1,7 +1,4 @@
-"""JSON read strictly: what RFC 8259 leaves open is refused.
-
-That is a key that comes twice, `NaN` and `Infinity`, and numbers too large for a float.
-"""
+"""JSON without what RFC 8259 leaves open: no key twice, `NaN`, `Infinity` or number too large."""
 
 import json
 import math

@@ -135,10 +135,7 @@ def fixed(vectors: Tensor | Mapping[int, Tensor]) -> Fixed:
 
     `vectors` has the shape of the activation at one position (`[d_model]`; of `q`, `k`, `v` and
     `z` `[n_heads, d_head]`), with a first dimension of layers where each has its own, or maps
-    layers to such vectors.
-
-    Raises:
-        InputError: not a tensor; later, a layer without a vector or a vector of another shape.
+    layers to such vectors. Another shape, or a layer without a vector, is an `InputError`.
     """
     parts = list(vectors.values()) if isinstance(vectors, Mapping) else [vectors]
     if not parts or not all(isinstance(part, Tensor) for part in parts):

@@ -149,12 +149,9 @@ def noise(k: float = 3.0, scale_from: str = "subject", *, pos: At = "subject") -
     *activation* over the subject tokens of the prompt set, or with `scale_from="vocabulary"` over
     all tokens the model knows. As a source of a patch it is added to the patched activation itself,
     scaled by that activation's own deviation over the prompt set, with a draw for every layer.
+    There `pos` is an `InputError`, and everywhere a k that is not positive or an unknown place.
 
     Source: causal tracing, Meng et al. 2022 (arXiv 2202.05262, section 2.1), with k = 3.
-
-    Raises:
-        InputError: k not positive, or an unknown `scale_from`; later, an unknown place, or `pos` in
-            a patch of the activation itself.
     """
     return Noise(k, scale_from, pos)
 
@@ -185,9 +182,6 @@ def corrupted_run(by: Noise | Swap | None = None) -> CorruptedRun:
 
     One corrupted run serves all layers of a prompt and sample. Where several tokens are measured
     it follows the clean continuation.
-
-    Raises:
-        InputError: `by` is neither `noise()` nor `swap()`.
     """
     by = Noise() if by is None else by
     if not isinstance(by, Noise | Swap):
@@ -205,10 +199,8 @@ def donor(prompt: Prompt | Mapping[str, Prompt]) -> Donor:
         'donor(lima)'
 
     Places are aligned by role: the last subject token of the donor goes to the last subject token.
-    Prompts that a mapping does not name are dropped from that row, and counted.
-
-    Raises:
-        InputError: not a prompt; later, a place with another number of tokens in the donor.
+    Prompts that a mapping does not name are dropped from that row, and counted. A place
+    with another number of tokens in the donor is refused.
     """
     given = prompt.values() if isinstance(prompt, Mapping) else [prompt]
     if not all(isinstance(one, Prompt) for one in given):

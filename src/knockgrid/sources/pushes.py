@@ -110,8 +110,5 @@ def random_direction(like: Source | None = None) -> RandomDirection:
 
     Limits: random directions lie off the manifold of natural states, where models may react more or
     less than to a natural change of the same size.
-
-    Raises:
-        InputError: `like` is not a source.
     """
     return RandomDirection(source_of(like))
