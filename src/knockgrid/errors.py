@@ -3,7 +3,7 @@
 import difflib
 import reprlib
 import unicodedata
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from operator import index
 from typing import Any, SupportsIndex
 
@@ -72,6 +72,12 @@ def cut(text: str, limit: int) -> str:
     """
     half = (limit - 1) // 2
     return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
+
+
+def some_of(parts: Sequence[str], between: str = ", ", most: int = 4) -> str:
+    """The first parts of a list, and how many follow."""
+    more = f" and {len(parts) - most} more" if len(parts) > most else ""
+    return between.join(parts[:most]) + more
 
 
 def looks_alike(one: str, other: str) -> str:

@@ -319,7 +319,7 @@ def test_cells_that_lack_prompts_are_named_and_count_their_own_clusters():
     assert found.n_clusters.tolist() == [8, 5]
     assert found["mean"][1] == pytest.approx(values[6:, 1].mean())
     assert np.isnan(found.low[1])
-    assert "no value in some cells of 6 prompts: p0, p1, p2, p3, …" in found.note[0]
+    assert "no value in some cells of 6 prompts: p0, p1, p2, p3 and 2 more" in found.note[0]
     each = kg.stats.per_cluster(made)
     assert each[(each.cluster == "r0") & (each.layer == 1)]["mean"].isna().all()
 
@@ -329,7 +329,7 @@ def test_what_intervals_refuse():
     nan, infinite = made.copy(), made.copy()
     nan.loc[3, "js"], infinite.loc[3, "js"] = np.nan, np.inf
     for bad, words in (
-        (nan, "NaN in 1 rows whose status is 'ok', first at prompt 'p1', 'last', layer 1"),
+        (nan, "NaN in 1 rows whose status is 'ok'.*'p1', intervention 'last', layer 1"),
         (infinite, "infinite in some cells"),
         (pd.concat([made, made]), "two values of 'js' in one cell"),
         (made[:0], "no rows"),

@@ -8,8 +8,8 @@ import pandas as pd
 from knockgrid.errors import InputError, unknown
 from knockgrid.stats.clusters import FEWEST, By, clusters
 from knockgrid.stats.compare import compare
-from knockgrid.table.table import KEY, cells, metadata_of
-from knockgrid.table.table import grid as grid_of
+from knockgrid.table.summary import ranges
+from knockgrid.table.table import KEY, cells, grid, metadata_of
 from knockgrid.table.treatments import ROLES, only_prompts, only_rows
 
 
@@ -45,17 +45,10 @@ def exceeds(
     Columns: `treatment, contrast, layer, difference` (mean of treatment minus contrast over
     prompts, in the metric's unit), `n` (prompts that have both), `n_clusters`, `clusters` (in
     words), `p`, `p_max`, and `exceeds`: "yes", "no" (it moves less, or exactly as much), or
-    "undecided" where `p_max` > alpha or there are fewer than six clusters. Rows are told apart by
-    their `role` and `of`; `role="null"` compares with the nulls instead. Prompts that lack one of
-    the two leave the pair.
-
-    Args:
-        table: a sweep of treatments together with their contrasts.
-        metric: a column of the table.
-        by: the clusters, as for `compare`, whose sign flips decide.
-        role: "contrast" or "null".
-        alpha: what `p_max`, which holds for all layers of a pair at once, must not exceed.
-        seed: of random flips, where there are too many to list.
+    "undecided" where `p_max`, which holds for all layers of a pair at once, exceeds `alpha` or
+    there are fewer than six clusters (`by`, as for `compare`). Rows are told apart by their `role`
+    and `of`; `role="null"` compares with the nulls instead. Prompts that lack one of the two leave
+    the pair.
 
     Raises:
         InputError: no such rows, a treatment that is not in the table, an infinite value; and as
@@ -72,9 +65,11 @@ def exceeds(
     for of, name in pairs:
         if of not in swept:
             raise InputError(f"the table has no row {of!r}, of which {name!r} is a {role}")
-    layers = [int(layer) for layer in grid_of(table, metric).columns]
-    parts = [_compared(table, metric, by, pair, layers, alpha, seed) for pair in pairs]
-    made = pd.concat(parts, ignore_index=True)
+    layers = [int(layer) for layer in grid(table, metric).columns]
+    made = pd.concat(
+        [_compared(table, metric, by, pair, layers, alpha, seed) for pair in pairs],
+        ignore_index=True,
+    )
     labels = {"subject": "Subj.", "attention": "Attn.", "last": "Last."}
     kept = {"metric": metric, "alpha": alpha, "labels": labels | metadata.get("labels", {})}
     made.attrs = {KEY: {**metadata, **kept}}
@@ -102,8 +97,7 @@ def _compared(
         return pd.DataFrame([{**told, "layer": i, **nothing, **rest} for i in layers])
     shared = only_prompts(part, both)
     at = [set(shared.loc[shared["intervention"] == name, "layer"]) for name in pair]
-    attrs, shared = shared.attrs, shared[shared["layer"].isin(at[0] & at[1])]
-    shared.attrs = attrs
+    shared = shared[shared["layer"].isin(at[0] & at[1])]
     found = compare(shared, *pair, metric, by, seed=seed).set_index("layer").reindex(list(layers))
     groups = clusters(shared, by)
     apart = found["estimate"].to_numpy(float)
@@ -133,15 +127,7 @@ def _alike(long: pd.DataFrame, pair: tuple[str, str], layers: Sequence[int]) -> 
 
 
 def exceeds_in_words(made: pd.DataFrame) -> list[str]:
-    """What `exceeds` found, one sentence per treatment and contrast.
-
-    Example:
-        >>> names = ["treatment", "contrast", "layer", "exceeds", "n", "n_clusters", "clusters"]
-        >>> pair = ("subject", "subject | rest")
-        >>> rows = [(*pair, i, said, 9, 7, "7 relations") for i, said in enumerate(["no", "yes"])]
-        >>> exceeds_in_words(pd.DataFrame(rows, columns=names))
-        ['subject exceeds rest at layer 1; not at 0 (9 prompts, 7 relations)']
-    """
+    """What `exceeds` found, one sentence per treatment and contrast, as in its example."""
     labels = metadata_of(made).get("labels", {})
     return [
         _sentence(part, str(labels.get(of, of)), str(labels.get(name, name)))
@@ -150,38 +136,13 @@ def exceeds_in_words(made: pd.DataFrame) -> list[str]:
 
 
 def _sentence(part: pd.DataFrame, treatment: str, contrast: str) -> str:
-    order = [int(layer) for layer in part["layer"]]
-    at = {
-        verdict: [
-            layer for layer, said in zip(order, part["exceeds"], strict=True) if said == verdict
-        ]
-        for verdict in ("yes", "no", "undecided")
-    }
+    layers, said = part["layer"].to_numpy(int), part["exceeds"].to_numpy(object)
+    at = {verdict: layers[said == verdict].tolist() for verdict in ("yes", "no", "undecided")}
     where = f"at layer{'s' * (len(at['yes']) > 1)} {ranges(at['yes'])}" if at["yes"] else "nowhere"
-    said = f"{treatment} exceeds {contrast.split(' | ')[-1]} {where}"
-    said += f"; not at {ranges(at['no'])}" if at["no"] else ""
-    said += f"; undecided at {ranges(at['undecided'])}" if at["undecided"] else ""
+    told = f"{treatment} exceeds {contrast.split(' | ')[-1]} {where}"
+    told += f"; not at {ranges(at['no'])}" if at["no"] else ""
+    told += f"; undecided at {ranges(at['undecided'])}" if at["undecided"] else ""
     few = int(part["n_clusters"].iloc[0]) < FEWEST
     why = f": fewer than {FEWEST} decide nothing" if few else ""
-    return f"{said} ({_span(part['n'])} prompts, {part['clusters'].iloc[0]}{why})"
-
-
-def ranges(layers: Sequence[int]) -> str:
-    """Layers with runs of neighbours drawn together.
-
-    Example:
-        >>> ranges([0, 1, 2, 5, 7, 8])
-        '0–2, 5, 7–8'
-    """
-    runs: list[list[int]] = []
-    for layer in sorted(layers):
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ", ".join(f"{r[0]}–{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
-
-
-def _span(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return str(low) if low == high else f"{low}–{high}"
+    n = "–".join(dict.fromkeys(str(end) for end in (part["n"].min(), part["n"].max())))
+    return f"{told} ({n} prompts, {part['clusters'].iloc[0]}{why})"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from knockgrid.errors import InputError, unknown
+from knockgrid.errors import InputError, some_of, unknown
 from knockgrid.table.measures import MEASURES, measure_of
 from knockgrid.table.metadata import KEY, Table, shared
 
@@ -219,10 +219,10 @@ def cells(table: pd.DataFrame, metric: str, rows: str, columns: str) -> pd.DataF
     Raises:
         InputError: as `grid`.
     """
-    _check(table, metric, rows, columns)
+    check(table, metric)
+    _check_axes(table, metric, rows, columns)
     value, status = numbers(table, metric), table["status"].fillna("ok")
-    if not measure_of(table, metric).needs:
-        _refuse_nan(table, metric, np.isnan(value) & (status == "ok").to_numpy(bool))
+    refuse_nan(table, metric, value)
     long = pd.DataFrame({"row": _axis(table, rows), "column": _axis(table, columns)})
     long = long.assign(prompt=table["prompt"], value=value, status=status)
     _refuse_mixture(table, long, (rows, columns))
@@ -239,7 +239,8 @@ def numbers(table: pd.DataFrame, metric: str) -> np.ndarray:
     return np.where(missing, np.nan, value)
 
 
-def _check(table: pd.DataFrame, metric: str, rows: str, columns: str) -> None:
+def check(table: pd.DataFrame, metric: str) -> None:
+    """Refuse what is no table with a row and this metric."""
     if not isinstance(table, pd.DataFrame):
         raise InputError(f"table is a {type(table).__name__}; give what sweep or open_run returns")
     absent = [name for name in (*REQUIRED, "status") if name not in table]
@@ -249,6 +250,9 @@ def _check(table: pd.DataFrame, metric: str, rows: str, columns: str) -> None:
         raise InputError("the table has no rows; look at the filter that made it")
     if metric not in metrics(table):
         raise unknown("metric", metric, metrics(table))
+
+
+def _check_axes(table: pd.DataFrame, metric: str, rows: str, columns: str) -> None:
     measures = {column.name for column in COLUMNS if column.unit not in LABELS}
     axes = [name for name in table.columns if name not in measures | {"status", metric}]
     for name, what in ((rows, "rows"), (columns, "columns")):
@@ -271,15 +275,22 @@ def _order(table: pd.DataFrame, name: str, labels: pd.Series) -> list:
     return list(dict.fromkeys([label for label in wanted if label in seen] + list(seen)))
 
 
-def _refuse_nan(table: pd.DataFrame, metric: str, bad: np.ndarray) -> None:
-    if bad.any():
-        row = table[bad].iloc[0]
-        shown = [name for name in ("prompt", *CELL) if name in row and pd.notna(row[name])]
-        place = ", ".join(f"{name} {_said(row[name])}" for name in shown if name != "samples")
+def refuse_nan(table: pd.DataFrame, metric: str, value: np.ndarray) -> None:
+    """Refuse values that are NaN although their status is "ok" and the measure has no needs."""
+    bad = np.isnan(value) & (table["status"].fillna("ok") == "ok").to_numpy(bool)
+    if bad.any() and not measure_of(table, metric).needs:
         raise InputError(
-            f"{metric!r} is NaN in {bad.sum()} rows whose status is 'ok', first at {place}; filter "
-            "these rows out, or give them a status that starts with 'NA' and says why"
+            f"{metric!r} is NaN in {bad.sum()} rows whose status is 'ok', first at "
+            f"{place_of(table, bad)}; filter these rows out, or give them a status that starts "
+            "with 'NA' and says why"
         )
+
+
+def place_of(table: pd.DataFrame, chosen: np.ndarray) -> str:
+    """The labels of the first of some rows, in words."""
+    row = table[chosen].iloc[0]
+    shown = [name for name in ("prompt", *CELL) if name in row and pd.notna(row[name])]
+    return ", ".join(f"{name} {_said(row[name])}" for name in shown if name != "samples")
 
 
 def _said(label: object) -> str:
@@ -311,7 +322,7 @@ def _refuse_mixture(table: pd.DataFrame, long: pd.DataFrame, axes: tuple[str, st
 
 def _mixed(table: pd.DataFrame, name: str) -> str:
     values = list(table[name].dropna().unique())
-    some = ", ".join(map(str, values[:4])) + (", …" if len(values) > 4 else "")
+    some = some_of(list(map(str, values)))
     return (
         f"cells of this grid would mix several values of {name!r} ({some}); filter the table, as "
         f"in table[table[{name!r}] == {_said(values[0])}], or put {name!r} on an axis"
