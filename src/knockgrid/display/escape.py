@@ -26,10 +26,6 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)")  # Windows opens these a
 def html(text: object) -> str:
     """Text that HTML shows as it is, in an element or in a quoted attribute.
 
-    Example:
-        >>> html('<script>"Rome" & Co')
-        '&lt;script&gt;&quot;Rome&quot; &amp; Co'
-
     Characters that HTML and XML forbid (control characters, lone surrogates) become U+FFFD.
 
     Limit: not for the inside of a script, a style, an unquoted attribute or an address.
@@ -44,11 +40,7 @@ def _in_xml(c: str) -> bool:
 
 
 def latex(text: object) -> str:
-    r"""Text that LaTeX prints as it is: no command, no group, no comment, no formula.
-
-    Example:
-        >>> print(latex("resid_post at 5 %"))
-        resid\_post at 5 \%
+    """Text that LaTeX prints as it is: no command, no group, no comment, no formula.
 
     Line breaks and other control characters become spaces, as an empty line would end a paragraph.
     """
@@ -56,21 +48,12 @@ def latex(text: object) -> str:
 
 
 def mathtext(text: object) -> str:
-    r"""Text that matplotlib draws letter by letter: a dollar sign begins no formula.
-
-    Example:
-        >>> print(mathtext("$a$"))
-        \$a\$
-    """
+    """Text that matplotlib draws letter by letter: a dollar sign begins no formula."""
     return str(text).replace("$", r"\$")
 
 
 def spreadsheet(text: str) -> str:
-    r"""Text as a CSV cell that no spreadsheet computes: an apostrophe precedes a formula.
-
-    Example:
-        >>> spreadsheet('=HYPERLINK("http://a.b")'), spreadsheet("Rome")
-        ('\'=HYPERLINK("http://a.b")', 'Rome')
+    """Text as a CSV cell that no spreadsheet computes: an apostrophe precedes a formula.
 
     Excel, LibreOffice and Google Sheets run a cell that begins with `=`, `+`, `-`, `@`, a tab or a
     line break (full-width signs too, and after invisible characters); quotes around it do not help.
@@ -84,12 +67,7 @@ def spreadsheet(text: str) -> str:
 
 
 def from_spreadsheet(text: str) -> str:
-    """The text before `spreadsheet`.
-
-    Example:
-        >>> from_spreadsheet(spreadsheet("=1+1"))
-        '=1+1'
-    """
+    """The text before `spreadsheet`."""
     return text[1:] if text.startswith("'") and _computes(text[1:]) else text
 
 
@@ -100,12 +78,6 @@ def _computes(text: str) -> bool:
 
 def file_name(text: object) -> str:
     """A file name for any text: a part of a path, never a path.
-
-    Example:
-        >>> file_name("subject")
-        'subject'
-        >>> file_name("../../etc/passwd"), file_name("CON")
-        ('etc_passwd~3754d6cb3a38e118', 'con~a3dbc4b644a9a2c5')
 
     A short text of lower-case ASCII letters, digits and `_+=@-` is its own name, unless it begins
     with a sign or names a device of Windows. Any other is spelled with those letters, a tilde and

@@ -16,12 +16,7 @@ LONGEST = 400
 
 
 def listing(title: str, entries: Iterable[tuple[str, Any]]) -> str:
-    """A heading over pairs of a name and a value; pairs without a value are left out.
-
-    Example:
-        >>> "<b>Run</b>" in listing("Run", [("tokens", 5), ("noise", None)])
-        True
-    """
+    """A heading over pairs of a name and a value; pairs without a value are left out."""
     rows = "".join(
         f'<tr style="background:none"><td style="{CELL};opacity:0.7">{html(name)}</td>'
         f'<td style="{CELL}">{value if isinstance(value, Html) else html(short(value))}</td></tr>'
@@ -36,12 +31,7 @@ class Html(str):
 
 
 def short(value: Any) -> str:
-    """A value as text, cut where it is long.
-
-    Example:
-        >>> short("la" * 300)[-3:], short(5)
-        ('l …', '5')
-    """
+    """A value as text, cut where it is long."""
     text = str(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]} …"
 
@@ -50,8 +40,6 @@ def marked(text: str, spans: Mapping[str, Any]) -> Html:
     """A text whose spans are underlined, with their names on hover; spans may overlap.
 
     Example:
-        >>> print(marked("Rome is in", {}))
-        Rome is in
         >>> marked("Rome is in", {"subject": (0, 4)}).startswith('<span title="subject"')
         True
     """

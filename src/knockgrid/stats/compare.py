@@ -43,7 +43,7 @@ def compare(
     unit), `p` (two-sided), and three that know how many cells there are: `p_max`, against the
     largest t over all cells, `p_holm` and `p_bh`; `smallest_p`, the least p that so many clusters
     can give at all, `n_prompts`, `n_clusters`, `test`, `note`. With few clusters Holm cannot reject
-    over many layers, whatever the data (its smallest is that p times their number): take `p_max`.
+    over many layers, whatever the data: take `p_max`.
 
     Interventions and tables are paired by prompt. Signs of whole clusters are flipped: all patterns
     up to 14 clusters, else 9999 random ones, counted with the data's own. Where clusters cross, the
@@ -58,8 +58,8 @@ def compare(
             group of fewer than two prompts or clusters, infinite values, or NaN under status "ok".
 
     Source: Westfall, Young 1993 (`p_max`); Holm 1979; Benjamini, Hochberg 1995; Fisher 1935 and
-        Pitman 1937 (randomisation tests); Phipson, Smyth 2010 (random
-        patterns); Janssen 1997 (studentised permutation).
+        Pitman 1937 (randomisation); Phipson, Smyth 2010 (random patterns); Janssen 1997
+        (studentised permutation).
     Limit: flips are exact where the clusters' differences are symmetric around 0; with crossed
         clusters they err on the side of too large a p (docs/statistics.md has the rates).
     """

@@ -29,7 +29,7 @@ def difference(one: pd.DataFrame, other: pd.DataFrame, metric: str = "js") -> pd
         >>> difference(one, other).js.round(3).tolist()
         [0.3]
 
-    Where the tables share no prompt at all (two groups), the means over each one's own prompts are
+    Where they share no prompt at all (two groups), the means over each one's own prompts are
     subtracted; the metadata key `paired` says which it was.
 
     Raises:
@@ -61,16 +61,14 @@ def bounds(
     """Tables with the lower and upper end of every cell's interval, which knows the clusters.
 
     Example:
-        >>> rows = [
-        ...     {"prompt": f"{p}", "intervention": "last", "layer": 0, "js": p / 30}
-        ...     for p in range(12)
-        ... ]
+        >>> row = {"intervention": "last", "layer": 0}
+        >>> rows = [{**row, "prompt": f"{p}", "js": p / 30} for p in range(12)]
         >>> low, high = bounds(build(rows, {}))
         >>> low.js.round(2).tolist(), high.js.round(2).tolist()
         ([0.11], [0.26])
 
-    The numbers are `low` and `high` of `mean_interval`, each for its cell alone. A cell with fewer
-    than six clusters is NA in both tables, and its status says why.
+    The ends are those of `mean_interval`, each for its cell alone. A cell with fewer than six
+    clusters is NA in both tables, and its status says why.
 
     Raises:
         InputError: as `mean_interval`, or fewer than two prompts.
@@ -98,12 +96,9 @@ def redundancy(table: pd.DataFrame, singles: str, joint: str, metric: str = "js"
     """Sum of the single layers' effects minus the effect of the whole set, per prompt and cell.
 
     Example:
-        >>> rows = [
-        ...     {"prompt": "a", "intervention": name, "layer": i, "layers": layers, "js": js}
-        ...     for name, i, layers, js in [
-        ...         ("only", 0, "0", 0.1), ("only", 1, "1", 0.2), ("from", 0, "0,1", 0.7)
-        ...     ]
-        ... ]
+        >>> cells = [("only", 0, "0", 0.1), ("only", 1, "1", 0.2), ("from", 0, "0,1", 0.7)]
+        >>> names = ["intervention", "layer", "layers", "js"]
+        >>> rows = [{"prompt": "a", **dict(zip(names, cell))} for cell in cells]
         >>> redundancy(build(rows, {"unit": "nats"}), "only", "from").js.round(3).tolist()
         [-0.4]
 

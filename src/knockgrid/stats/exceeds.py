@@ -26,21 +26,17 @@ def exceeds(
 
     Example:
         >>> from knockgrid.table.table import build
+        >>> curves = {"subject": [0.1, 0.3], "subject | bos": [0.2, 0.1]}
         >>> rows = [
         ...     {"prompt": str(p), "intervention": name, "layer": layer, "js": js * (1 + p / 9)}
-        ...     for p in range(6)
-        ...     for name, layer, js in [
-        ...         ("subject", 0, 0.1), ("subject", 1, 0.3), ("subject | bos", 0, 0.2),
-        ...         ("subject | bos", 1, 0.1)
-        ...     ]
+        ...     for p in range(6) for name in curves for layer, js in enumerate(curves[name])
         ... ]
         >>> contrast = {"name": "subject | bos", "role": "contrast", "of": "subject"}
-        >>> sides = [{"id": str(p), "relation": f"r{p}"} for p in range(6)]
-        >>> made = exceeds(build(rows, {"interventions": [contrast], "prompts": sides}))
+        >>> made = exceeds(build(rows, {"interventions": [contrast]}))
         >>> made[["layer", "exceeds"]].to_numpy().tolist()
         [[0, 'no'], [1, 'yes']]
         >>> exceeds_in_words(made)
-        ['Subj. exceeds bos at layer 1; not at 0 (6 prompts, 6 relations)']
+        ['Subj. exceeds bos at layer 1; not at 0 (6 prompts, 6 prompts)']
 
     Columns: `treatment, contrast, layer, difference` (mean of treatment minus contrast over
     prompts, in the metric's unit), `n` (prompts that have both), `n_clusters`, `clusters` (in
@@ -90,32 +86,27 @@ def _compared(
     long = cells(part, metric, "intervention", "layer").dropna(subset="value")
     has = [set(long.loc[long["row"] == name, "prompt"]) for name in pair]
     both = [prompt for prompt in dict.fromkeys(long["prompt"]) if prompt in has[0] & has[1]]
-    told = {"treatment": pair[0], "contrast": pair[1]}
+    made = pd.DataFrame({"treatment": pair[0], "contrast": pair[1], "layer": layers})
     if not both:
-        nothing = {"difference": np.nan, "n": 0, "n_clusters": 0, "clusters": "no clusters"}
-        rest = {"p": np.nan, "p_max": np.nan, "exceeds": "undecided"}
-        return pd.DataFrame([{**told, "layer": i, **nothing, **rest} for i in layers])
+        told = {"difference": np.nan, "n": 0, "n_clusters": 0, "clusters": "no clusters"}
+        return made.assign(**told, p=np.nan, p_max=np.nan, exceeds="undecided")
     shared = only_prompts(part, both)
     at = [set(shared.loc[shared["intervention"] == name, "layer"]) for name in pair]
     shared = shared[shared["layer"].isin(at[0] & at[1])]
     found = compare(shared, *pair, metric, by, seed=seed).set_index("layer").reindex(list(layers))
     groups = clusters(shared, by)
     apart = found["estimate"].to_numpy(float)
-    sure = (found["p_max"] <= alpha).to_numpy(bool) & (not groups.too_few)
-    alike = _alike(long, pair, layers) & (not groups.too_few)
-    verdict = np.where(sure, np.where(apart > 0, "yes", "no"), np.where(alike, "no", "undecided"))
-    return pd.DataFrame(
-        {
-            **told,
-            "layer": layers,
-            "difference": apart,
-            "n": found["n_prompts"].fillna(0).to_numpy(int),
-            "n_clusters": min(groups.counts),
-            "clusters": groups.words,
-            "p": found["p"].to_numpy(float),
-            "p_max": found["p_max"].to_numpy(float),
-            "exceeds": verdict,
-        }
+    sure = (found["p_max"] <= alpha).to_numpy(bool)
+    verdict = np.where(_alike(long, pair, layers), "no", "undecided")
+    verdict = np.where(sure, np.where(apart > 0, "yes", "no"), verdict)
+    return made.assign(
+        difference=apart,
+        n=found["n_prompts"].fillna(0).to_numpy(int),
+        n_clusters=min(groups.counts),
+        clusters=groups.words,
+        p=found["p"].to_numpy(float),
+        p_max=found["p_max"].to_numpy(float),
+        exceeds="undecided" if groups.too_few else verdict,
     )
 
 

@@ -40,13 +40,7 @@ class Null(NamedTuple):
 
 
 def signs(n_clusters: int, seed: int = 0, draws: int = DRAWS) -> Null:
-    """Signs for each cluster: all patterns up to a common sign, or random ones beyond 14 clusters.
-
-    Example:
-        >>> null = signs(6)
-        >>> null.patterns.shape, null.exact, null.smallest
-        ((32, 6), True, 0.03125)
-    """
+    """Signs of clusters: all patterns up to a common sign, or random ones beyond 14 clusters."""
     if n_clusters <= EXACT:
         free = np.array(list(product((1.0, -1.0), repeat=n_clusters - 1)))
         whole = np.concatenate([np.ones((len(free), 1)), free.reshape(len(free), -1)], axis=1)

@@ -35,29 +35,26 @@ def mean_interval(
 
     Returns one row per cell: its labels, `mean`, `low`, `high`, `band_low`, `band_high` in the
     metric's unit, `n_prompts`, `n_clusters` with a value there (of the smaller dimension where two
-    cross), `cluster` in words and `note`. Prompts weigh equally, as in `grid`: a relation with more
-    prompts counts for more. `by` is what `clusters` takes.
+    cross), `cluster` in words and `note`. Prompts weigh equally, as in `grid`. `by` is what
+    `clusters` takes.
 
     `low` and `high` hold for that cell alone, the band for all layers of one row at once (largest
-    absolute t of the row). With fewer than six clusters all four are NaN, and `note` says so; look
-    at `per_cluster`. Ends are cut where the measure ends: at 0, and for JS and total variation at
-    their largest value.
+    absolute t of the row), and all end where the measure does. With fewer than six clusters they
+    are NaN; look at `per_cluster`.
 
     `method` is "bootstrap-t" (symmetric, clusters resampled, each resample divided by its own
-    jackknife error), or one of the neighbours to compare it with: "t" (Student's quantile) and
-    "percentile". Give by="prompt" with "percentile" to see what the i.i.d. bootstrap says. A
-    resample's standard error counts as at least a quarter of the sample's own, and in a band every
-    layer's as at least 1 % of the largest, so that near-zero variances do not rule.
+    jackknife error), "t" (Student's quantile) or "percentile", which with by="prompt" is the i.i.d.
+    bootstrap. Near-zero variances do not rule: a resample's standard error counts as at least a
+    quarter of the sample's own, and in a band every layer's as at least 1 % of the largest.
 
     Raises:
         InputError: an unknown metric, method or `by`, a level outside (0, 1), infinite values, or
             NaN where the status is "ok".
 
-    Source: Cameron, Gelbach, Miller 2008, "Bootstrap-based improvements for inference with
-        clustered errors"; the same 2011 and Owen 2007 for clusters that cross; Hall 1992, "The
-        Bootstrap and Edgeworth Expansion", for symmetric bootstrap-t.
-    Limit: the coverage is measured in docs/statistics.md. With 7 clusters and strongly skewed
-        values it stays below the nominal one.
+    Source: Cameron, Gelbach, Miller 2008 (bootstrap-t with clusters) and 2011, Owen 2007 (clusters
+        that cross); Hall 1992, "The Bootstrap and Edgeworth Expansion" (symmetric bootstrap-t).
+    Limit: with 7 clusters and strongly skewed values the coverage stays below the nominal one
+        (docs/statistics.md has the rates).
     """
     check_level(level)
     made = by_prompt(table, metric)
@@ -91,7 +88,7 @@ def why_no_interval(groups: Clusters, n: int) -> str:
 
 
 def per_cluster(table: pd.DataFrame, metric: str = "js", by: By = "auto") -> pd.DataFrame:
-    """The mean of every cell in every cluster: what there is to show below six clusters.
+    """The mean of every cell in every cluster, NaN for no value: what there is to show below six.
 
     Example:
         >>> from knockgrid.table.table import build
@@ -103,11 +100,8 @@ def per_cluster(table: pd.DataFrame, metric: str = "js", by: By = "auto") -> pd.
         >>> found[["cluster", "mean", "n_prompts"]].round(2).values.tolist()
         [['x', 0.2, 2], ['y', 0.5, 1]]
 
-    Where two dimensions cross, the column `dimension` says which one a row belongs to. A cluster
-    without a value in a cell has the mean NaN there.
-
-    Raises:
-        InputError: as `mean_interval`.
+    Where two dimensions cross, the column `dimension` says which one a row belongs to. Raises as
+    `mean_interval`.
     """
     made = by_prompt(table, metric)
     groups = clusters(table, by)

@@ -27,10 +27,9 @@ def onset(
 
     Example:
         >>> from knockgrid.table.table import build
-        >>> curve = [0.0, 0.0, 0.1, 0.5, 0.6]
         >>> rows = [
         ...     {"prompt": f"{p}", "intervention": "last", "layer": i, "js": js * (1 + p / 9)}
-        ...     for p in range(8) for i, js in enumerate(curve)
+        ...     for p in range(8) for i, js in enumerate([0.0, 0.0, 0.1, 0.5, 0.6])
         ... ]
         >>> found = onset(build(rows, {"unit": "nats"}))
         >>> found[["onset", "rise_width", "note"]].round(2).values.tolist()
@@ -40,21 +39,19 @@ def onset(
     between those of the table: `onset`, the first crossing upward, `offset`, the last crossing
     downward, `rise_width` and `fall_width`, from 10 to 90 % of the maximum and back; `onset_low`,
     `onset_high`, `offset_low`, `offset_high` at `level`, and `n_clusters`, `cluster`, `note`. A
-    curve that is above half from the first layer on has no onset (the subject row: its step ends
-    at the offset), one that is still above at the last layer has no offset. A curve that is above
-    half everywhere, or whose maximum is not above the metadata's `noise_floor`, has neither.
+    curve that is above half from the first layer on has no onset, one that is still above at the
+    last layer no offset, and one that is above half everywhere, or whose maximum is not above the
+    metadata's `noise_floor`, has neither.
 
     The interval resamples whole clusters and reads the expanded percentiles; a resample that
     crosses outside the layers counts with the outermost one. With fewer than six clusters there is
-    none. A share of the maximum does not move with the number of prompts, as the first layer of
-    significance does.
+    none.
 
     Raises:
         InputError: a share outside (0, 1), layers that do not increase or of which there are fewer
             than two, and as `mean_interval`.
 
-    Source: half-maximum onset as in evoked potentials, Kiesel et al. 2008 (relative criterion);
-    Hesterberg 2015 for the expanded percentiles.
+    Source: Kiesel et al. 2008 (half-maximum onset of evoked potentials); Hesterberg 2015.
     Limit: among sparsely swept layers the crossing is a line between two of them.
     """
     check_level(level)

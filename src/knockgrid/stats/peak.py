@@ -26,23 +26,18 @@ def peak(
 
     Example:
         >>> from knockgrid.table.table import build
-        >>> curve = [0.1, 0.5, 0.52, 0.1]
         >>> rows = [
         ...     {"prompt": f"{p}", "intervention": "last", "layer": i,
         ...      "js": js + 0.05 * ((5 * p + 3 * i) % 8 - 3.5)}
-        ...     for p in range(8) for i, js in enumerate(curve)
+        ...     for p in range(8) for i, js in enumerate([0.1, 0.5, 0.52, 0.1])
         ... ]
-        >>> found = peak(build(rows, {"unit": "nats"}))
-        >>> found[["peak", "confidence_set"]].values.tolist()
+        >>> peak(build(rows, {"unit": "nats"}))[["peak", "confidence_set"]].values.tolist()
         [[2, (1, 2)]]
 
     Columns: the row's labels, `peak`, the layer with the highest mean, `confidence_set`, a tuple of
     layers that holds the true peak with probability `level`, `n_clusters`, `cluster` and `note`. A
     layer is in the set unless the largest t of (another layer − this one) exceeds what whole
-    resampled clusters give. With fewer than six clusters the set is None.
-
-    Raises:
-        InputError: as `mean_interval`.
+    resampled clusters give. With fewer than six clusters it is None. Raises as `mean_interval`.
 
     Source: Hsu 1981 (multiple comparisons with the best); Mogstad et al. 2024, "Inference for
     Ranks", for the confidence set of the best. One-sided studentised cluster bootstrap: ours.

@@ -40,14 +40,7 @@ class ByPrompt:
 
 
 def by_prompt(table: pd.DataFrame, metric: str) -> ByPrompt:
-    """The values of `metric` as an array `[prompt, cell]`.
-
-    Example:
-        >>> from knockgrid.table.table import build
-        >>> row = {"prompt": "rome", "intervention": "last", "layer": 0, "js": 0.4}
-        >>> by_prompt(build([row], {}), "js").values.tolist()
-        [[0.4]]
-    """
+    """The values of `metric` as an array `[prompt, cell]`."""
     check(table, metric)
     labels = cell_labels(table)
     place, known = pd.factorize(pd.Series(list(pd.MultiIndex.from_frame(labels)), dtype=object))

@@ -17,14 +17,7 @@ class LeftOut(UserWarning):
 
 
 def left_out(table: pd.DataFrame) -> Iterator[str]:
-    """A sentence for every row, or several rows alike, that lacks prompts or values.
-
-    Example:
-        >>> table = pd.DataFrame({"prompt": ["a", "b"], "intervention": ["last", "last"]})
-        >>> table.attrs = {"knockgrid": {"dropped": {"subject": {"a": "no partner"}}}}
-        >>> list(left_out(table))
-        ["row 'subject': 1 of 2 prompts took no part (no partner)"]
-    """
+    """A sentence for every row, or several rows alike, that lacks prompts or values."""
     dropped: Mapping[str, Mapping[str, str]] = metadata_of(table).get("dropped") or {}
     n = len({*table["prompt"], *(id for reasons in dropped.values() for id in reasons)})
     alike: dict[str, list[str]] = {}

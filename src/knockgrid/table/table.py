@@ -16,10 +16,6 @@ class Column(NamedTuple):
     """One column of the table; `unit` is label, index, information, fraction, rank or text.
 
     The unit "information" stands for the table's own unit, nats or bits (metadata key `unit`).
-
-    Example:
-        >>> Column("js", "float64", "JS divergence", "information").name
-        'js'
     """
 
     name: str
@@ -66,20 +62,10 @@ STATISTICS = ("mean", "median", "min", "max")
 def build(rows: Sequence[Mapping], metadata: Mapping, also: Sequence[str] = ()) -> pd.DataFrame:
     """The tidy table of `rows`, with typed columns in schema order and `metadata` in its attrs.
 
-    Example:
-        >>> row = {"prompt": "rome", "intervention": "subject", "layer": 0, "js": 0.4}
-        >>> table = build([row], {"unit": "nats"})
-        >>> table.js.dtype, table.status[0], table.attrs["knockgrid"]["unit"]
-        (dtype('float64'), 'ok', 'nats')
-
     Label columns that no row gives are NA (`token` 0, `samples` 1, `status` "ok"); a divergence
     that no row gives has no column, unless `also` names it. Other keys become columns of their own,
     after the schema's.
     Metadata becomes plain JSON: tuples turn into lists, non-finite numbers into their names.
-
-    Raises:
-        InputError: no rows, no prompt, intervention or layer, a value that its column cannot hold,
-            or metadata that is not JSON.
     """
     if not rows:
         raise InputError("a table needs at least one row; got none")
@@ -137,23 +123,12 @@ def plain(value: object, place: str) -> object:
 
 
 def metadata_of(table: pd.DataFrame) -> dict:
-    """The metadata that travels with `table`; empty where the table has lost it.
-
-    Example:
-        >>> metadata_of(pd.DataFrame({"js": [0.1]}))
-        {}
-    """
+    """The metadata that travels with `table`; empty where the table has lost it."""
     return table.attrs.get(KEY, {})
 
 
 def metrics(table: pd.DataFrame) -> list[str]:
-    """The columns that a grid can show: every number that is no label.
-
-    Example:
-        >>> row = {"prompt": "rome", "intervention": "last", "layer": 0, "kl": 0.4, "mine": 1.5}
-        >>> metrics(build([row], {}))
-        ['kl', 'mine']
-    """
+    """The columns that a grid can show: every number that is no label."""
     labels = {column.name for column in COLUMNS if column.unit in LABELS}
     return [
         n
@@ -209,16 +184,7 @@ def grid(
 
 
 def cells(table: pd.DataFrame, metric: str, rows: str, columns: str) -> pd.DataFrame:
-    """What a grid is made of: `row, column, prompt, value, status`, one line per prompt and cell.
-
-    Example:
-        >>> row = {"prompt": "rome", "intervention": "last", "layer": 0, "js": 0.4}
-        >>> cells(build([row], {}), "js", "intervention", "layer").value.tolist()
-        [0.4]
-
-    Raises:
-        InputError: as `grid`.
-    """
+    """What a grid is made of: `row, column, prompt, value, status` per prompt and cell."""
     check(table, metric)
     _check_axes(table, metric, rows, columns)
     value, status = numbers(table, metric), table["status"].fillna("ok")
