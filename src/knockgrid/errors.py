@@ -3,7 +3,7 @@
 import difflib
 import reprlib
 import unicodedata
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from operator import index
 from typing import Any, SupportsIndex
 
@@ -34,12 +34,7 @@ class InputError(ValueError):
 
 
 def printable(text: str) -> str:
-    r"""Text in one line, with an escape for each character that cannot be printed.
-
-    Example:
-        >>> print(printable("Rome\n\x1b[31m"))
-        Rome\n\x1b[31m
-    """
+    """Text in one line, with an escape for each character that cannot be printed."""
     if text.isprintable():
         return text
     # `ascii` of one character is its escape in quotes
@@ -47,14 +42,7 @@ def printable(text: str) -> str:
 
 
 def shown(given: object, limit: int = SHOWN) -> str:
-    """A value as an error shows it: like `repr`, on one line and never long.
-
-    Example:
-        >>> shown("Rome"), shown(["Rome", 3])
-        ("'Rome'", "['Rome', 3]")
-        >>> shown("la" * 10**6, limit=20)
-        "'lalalala…lalalala'"
-    """
+    """A value as an error shows it: like `repr`, on one line and never long."""
     try:
         # only the ends of a long text are looked at: it may hold a gigabyte
         text = repr(cut(given, limit)) if type(given) is str else _BRIEF.repr(given)
@@ -64,25 +52,19 @@ def shown(given: object, limit: int = SHOWN) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """Both ends of a text that is longer than `limit`.
-
-    Example:
-        >>> cut("Rome is in Italy", 9)
-        'Rome…taly'
-    """
+    """Both ends of a text that is longer than `limit`."""
     half = (limit - 1) // 2
     return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
 
 
-def looks_alike(one: str, other: str) -> str:
-    r"""A remark on a text that occurs in the other only in a different Unicode normal form.
+def some_of(parts: Sequence[str], between: str = ", ", most: int = 4) -> str:
+    """The first parts of a list, and how many follow."""
+    more = f" and {len(parts) - most} more" if len(parts) > most else ""
+    return between.join(parts[:most]) + more
 
-    Example:
-        >>> looks_alike("M\u00e1laga", "Ma\u0301laga is in")
-        'it is in NFC and the other in NFD, which look alike: normalise both'
-        >>> looks_alike("laga", "Malaga")
-        ''
-    """
+
+def looks_alike(one: str, other: str) -> str:
+    """A remark on a text that occurs in the other only in a different Unicode normal form."""
     if one in other or unicodedata.normalize("NFC", one) not in unicodedata.normalize("NFC", other):
         return ""
     forms = [_form(text) for text in (one, other)]
@@ -95,12 +77,7 @@ def _form(text: str) -> str:
 
 
 def unknown(what: str, given: object, allowed: Iterable[str]) -> InputError:
-    """The error for a name that does not exist, with the nearest spelling that does.
-
-    Example:
-        >>> print(unknown("metric", "jss", ["js", "kl"]))
-        unknown metric 'jss'; did you mean 'js'? Allowed: js, kl
-    """
+    """The error for a name that does not exist, with the nearest spelling that does."""
     names = [str(name) for name in allowed]
     near = difflib.get_close_matches(str(given)[:SHOWN], names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
@@ -110,25 +87,14 @@ def unknown(what: str, given: object, allowed: Iterable[str]) -> InputError:
 
 
 def missing_extra(what: str, package: str, extra: str) -> InputError:
-    """The error for a package that is not installed, with the extra that brings it.
-
-    Example:
-        >>> print(missing_extra("a probe", "scikit-learn", "probes"))
-        a probe needs scikit-learn, which is not installed; pip install "knockgrid[probes]"
-    """
+    """The error for a package that is not installed, with the extra that brings it."""
     return InputError(
         f'{what} needs {package}, which is not installed; pip install "knockgrid[{extra}]"'
     )
 
 
 def as_int(value: object) -> Any:
-    """An integer of NumPy's as Python's own, since labels and keys show it; all else unchanged.
-
-    Example:
-        >>> import numpy as np
-        >>> as_int(np.int64(3)), as_int(3.5), as_int("from")
-        (3, 3.5, 'from')
-    """
+    """An integer of NumPy's as Python's own, since labels and keys show it; all else unchanged."""
     if isinstance(value, bool | Sized) or not isinstance(value, SupportsIndex):
         return value
     return index(value)

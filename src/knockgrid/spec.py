@@ -199,12 +199,7 @@ def _counts(one: Field) -> bool:
 
 
 def digest(plain: Mapping[str, Any]) -> str:
-    """A digest of a spec in its plain form.
-
-    Example:
-        >>> digest({"seed": 0, "device": "cpu"}) == digest({"seed": 0, "device": "cuda"})
-        True
-    """
+    """A digest of a spec in its plain form."""
     deciding = {name: value for name, value in plain.items() if name not in (*BOUNDS, *WHERE)}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -236,12 +231,7 @@ def _plain(value: Any) -> Any:
 
 
 def allowed(name: str) -> tuple[str, ...]:
-    """The values of a field that takes only some, or an empty tuple.
-
-    Example:
-        >>> allowed("unit"), allowed("seed")
-        (('nats', 'bits'), ())
-    """
+    """The values of a field that takes only some, or an empty tuple."""
     if name == "executor":
         return ("auto", *(one for one in exported("engine.executors") if one != "free_run"))
     found = getattr(FIELDS[name].metadata["kind"], "__args__", ())
@@ -256,14 +246,7 @@ def rows_as_data(
 ) -> tuple[dict[str, Any], ...]:
     """The figure's rows as data: subject and last once per source, attention once per window.
 
-    Example:
-        >>> [one["name"] for one in rows_as_data(["attention", "last"], ["noise", "swap"])]
-        ['attention', 'last noise', 'last swap']
-
     With one source and one window they have the plain names subject, attention and last.
-
-    Raises:
-        InputError: an unknown row or source.
     """
     made: list[dict[str, Any]] = []
     for row in rows:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import beta, norm
 from scipy.stats import t as student
+from tables import correlated, made_of
 
 import knockgrid as kg
 from knockgrid.stats.cluster_interval import interval, widened
@@ -33,9 +34,7 @@ MEAN = np.log(2) / 4
 def draw(rng, n, correlation, runs=RUNS):
     """Cluster of every prompt, and normal scores `[prompt, run]` of unit variance."""
     codes = np.repeat(np.arange(len(n)), n)
-    shared = rng.normal(size=(len(n), runs))[codes]
-    own = rng.normal(size=(len(codes), runs))
-    return codes, np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
+    return codes, correlated(rng, codes, correlation, runs)
 
 
 def coverage(values, codes, method="bootstrap-t", truth=MEAN, draws=499):
@@ -202,25 +201,6 @@ def test_widened_percentiles_are_those_of_hesterberg():
 # tables
 
 
-def made_of(values, relations=None, subjects=None, name="last", **metadata):
-    """A table of values `[prompt, layer]` with the side table of its prompts."""
-    n = len(values)
-    sides = [
-        {
-            "id": f"p{i}",
-            "relation": relations[i] if relations is not None else None,
-            "subject": subjects[i] if subjects is not None else None,
-        }
-        for i in range(n)
-    ]
-    rows = [
-        {"prompt": f"p{i}", "intervention": name, "layer": layer, "js": float(v)}
-        for i, row in enumerate(values)
-        for layer, v in enumerate(row)
-    ]
-    return build(rows, {"unit": "nats", "prompts": sides, **metadata})
-
-
 RELATIONS = [f"r{i // 2}" for i in range(16)]
 
 
@@ -239,13 +219,13 @@ RELATIONS = [f"r{i // 2}" for i in range(16)]
     ],
 )
 def test_what_clusters_are_taken_by_themselves(relations, subjects, words, counts):
-    found = kg.stats.clusters(made_of(np.zeros((16, 1)), relations, subjects))
+    found = kg.stats.clusters(made_of(np.zeros((16, 1)), relations, subjects=subjects))
     assert found.words == words
     assert found.counts == counts
 
 
 def test_clusters_by_name_and_by_mapping():
-    made = made_of(np.zeros((4, 1)), ["a", "a", "b", "b"], ["Rome", "rome ", "Oslo", "Bern"])
+    made = made_of(np.zeros((4, 1)), list("aabb"), subjects=["Rome", "rome ", "Oslo", "Bern"])
     assert kg.stats.clusters(made, "subject").labels["subject"] == ("rome", "rome", "oslo", "bern")
     assert kg.stats.clusters(made, ("relation", "subject")).counts == (2, 3)
     assert kg.stats.clusters(made, "prompt").counts == (4,)
@@ -278,11 +258,9 @@ def test_the_table_says_mean_interval_and_clusters():
 def test_bands_belong_to_one_row():
     """Another row, however wild, leaves the band of the first as it is."""
     rng = np.random.default_rng(13)
-    one = made_of(rng.gamma(1.0, 0.1, size=(16, 3)), RELATIONS)
-    wild = made_of(rng.gamma(0.05, 9.0, size=(16, 3)), RELATIONS, name="wild")
-    both = pd.concat([one, wild], ignore_index=True)
-    both.attrs = one.attrs
-    alone, beside = kg.stats.mean_interval(one), kg.stats.mean_interval(both)
+    one, wild = rng.gamma(1.0, 0.1, size=(16, 3)), rng.gamma(0.05, 9.0, size=(16, 3))
+    alone = kg.stats.mean_interval(made_of(one, RELATIONS))
+    beside = kg.stats.mean_interval(made_of({"last": one, "wild": wild}, RELATIONS))
     np.testing.assert_allclose(beside.band_high[:3], alone.band_high)
 
 
@@ -319,30 +297,31 @@ def test_cells_that_lack_prompts_are_named_and_count_their_own_clusters():
     assert found.n_clusters.tolist() == [8, 5]
     assert found["mean"][1] == pytest.approx(values[6:, 1].mean())
     assert np.isnan(found.low[1])
-    assert "no value in some cells of 6 prompts: p0, p1, p2, p3, …" in found.note[0]
+    assert "no value in some cells of 6 prompts: p0, p1, p2, p3 and 2 more" in found.note[0]
     each = kg.stats.per_cluster(made)
     assert each[(each.cluster == "r0") & (each.layer == 1)]["mean"].isna().all()
 
 
-def test_what_intervals_refuse():
-    made = made_of(np.ones((8, 2)))
-    nan, infinite = made.copy(), made.copy()
-    nan.loc[3, "js"], infinite.loc[3, "js"] = np.nan, np.inf
-    for bad, words in (
-        (nan, "NaN in 1 rows whose status is 'ok', first at prompt 'p1', 'last', layer 1"),
-        (infinite, "infinite in some cells"),
-        (pd.concat([made, made]), "two values of 'js' in one cell"),
-        (made[:0], "no rows"),
-        (made.drop(columns="status"), "no column 'status'"),
-    ):
-        with pytest.raises(kg.InputError, match=words):
-            kg.stats.mean_interval(bad)
-    with pytest.raises(kg.InputError, match="did you mean 'js'"):
-        kg.stats.mean_interval(made, "jss")
-    with pytest.raises(kg.InputError, match="give 0.95"):
-        kg.stats.mean_interval(made, level=95)
-    with pytest.raises(kg.InputError, match="unknown method 'bca'"):
-        kg.stats.mean_interval(made, method="bca")
+ONES = made_of(np.ones((8, 2)))
+
+
+@pytest.mark.parametrize(
+    ("table", "more", "words"),
+    [
+        (ONES.assign(js=np.where(np.arange(16) == 3, np.nan, 1.0)), {},
+         "NaN in 1 rows whose status is 'ok'.*'p1', intervention 'last', layer 1"),
+        (ONES.assign(js=np.where(np.arange(16) == 3, np.inf, 1.0)), {}, "infinite in some cells"),
+        (pd.concat([ONES, ONES]), {}, "two values of 'js' in one cell"),
+        (ONES[:0], {}, "no rows"),
+        (ONES.drop(columns="status"), {}, "no column 'status'"),
+        (ONES, {"metric": "jss"}, "did you mean 'js'"),
+        (ONES, {"level": 95}, "give 0.95"),
+        (ONES, {"method": "bca"}, "unknown method 'bca'"),
+    ],
+)  # fmt: skip
+def test_what_intervals_refuse(table, more, words):
+    with pytest.raises(kg.InputError, match=words):
+        kg.stats.mean_interval(table, **more)
 
 
 def test_positions_of_the_answer_belong_together_whatever_their_token():

@@ -10,7 +10,7 @@ from knockgrid.errors import InputError
 from knockgrid.evidence import with_noise_floor
 from knockgrid.figures import layer_curve, layer_heatmap, token_heatmap
 from knockgrid.stats import exceeds, exceeds_in_words
-from knockgrid.stats.exceeds import ranges
+from knockgrid.table.summary import ranges
 from knockgrid.table.table import build, grid, metadata_of
 
 NAMES = ("subject", "attention")

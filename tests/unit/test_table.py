@@ -1,18 +1,12 @@
-"""The tidy table: types, the pivot, its refusals, and Parquet there and back."""
+"""The tidy table: types, the pivot, its refusals, and tables that pandas puts together."""
 
 import json
-import os
-import stat
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from knockgrid.errors import InputError
-from knockgrid.table.parquet import read_table, whole_file, write_table
 from knockgrid.table.table import CELL, COLUMNS, build, cells, grid, metrics
 
 METADATA = {"unit": "nats", "mode": "prompt_only"}
@@ -43,31 +37,19 @@ def test_schema_columns_come_typed_and_in_order():
     assert [str(made[c.name].dtype) for c in present] == [c.dtype for c in present]
 
 
-def test_a_metric_nobody_asked_for_has_no_column():
+def test_labels_have_defaults_and_a_metric_nobody_asked_for_has_no_column():
     assert metrics(table()) == ["js"]
     assert "kl" not in table()
-
-
-def test_labels_default_to_na_token_0_one_sample_ok():
     row = table().iloc[0]
     assert (row["token"], row["samples"], row["status"]) == (0, 1, "ok")
-    assert pd.isna(row["head"])
-    assert pd.isna(row["module"])
-    assert pd.isna(row["group"])
+    assert row[["head", "module", "group"]].isna().all()
 
 
-def test_integers_in_a_label_column_stay_integers_beside_missing_values():
+def test_labels_are_written_exactly_and_other_columns_follow():
     made = build([*rows(position=3), *rows(("c",), position=None)], METADATA)
     assert set(made["position"].dropna()) == {"3"}  # a detour through float would say "3.0"
-
-
-def test_layer_sets_given_as_sequences_are_written_exactly():
-    made = build([{**row, "layers": (3, 4, 5)} for row in rows()], METADATA)
-    assert set(made.layers) == {"3,4,5"}
-
-
-def test_other_columns_pass_through_after_the_schema():
-    made = build([{"mine": 1.5, "family": "gpt", **row} for row in rows()], METADATA)
+    made = build([{"mine": 1.5, "family": "gpt", **row, "layers": (3, 4)} for row in rows()], {})
+    assert set(made.layers) == {"3,4"}
     assert list(made.columns)[-2:] == ["mine", "family"]
     assert metrics(made) == ["js", "mine"]
     assert grid(made, "mine").eq(1.5).all(axis=None)
@@ -124,19 +106,14 @@ def test_prompts_weigh_the_same_and_statistics_differ():
     assert found == pytest.approx({"mean": 0.3, "median": 0.0, "min": 0.0, "max": 0.9})
 
 
-def test_both_axes_keep_the_users_order():
+def test_both_axes_keep_the_users_order_or_that_of_appearance():
     order = {"layer_order": [27, 0, 15], "intervention_order": ["last", "subject"]}
     made = table(layers=(0, 15, 27), metadata=order).sort_values("js", ascending=False)
     assert list(grid(made).columns) == [27, 0, 15]
     assert list(grid(made).index) == ["last", "subject"]
     assert grid(made).loc["subject", 15] == 65.0
-
-
-def test_without_an_order_the_axes_follow_appearance_and_filters_drop_labels():
-    made = table(layers=(9, 2, 5))
-    assert list(grid(made).columns) == [9, 2, 5]
-    ordered = table(layers=(9, 2, 5), metadata={"layer_order": [5, 9, 2]})
-    assert list(grid(ordered[ordered.layer != 9]).columns) == [5, 2]
+    assert list(grid(made[made.layer != 0]).columns) == [27, 15]
+    assert list(grid(table(layers=(9, 2, 5))).columns) == [9, 2, 5]
 
 
 def test_grid_carries_the_metadata_and_what_it_shows():
@@ -154,30 +131,18 @@ def test_missing_values_with_a_reason_leave_the_mean():
     assert np.isnan(found[2])
 
 
-def test_a_number_beside_na_is_no_effect():
+def test_which_numbers_count():
     made = table()
     made.loc[made.layer == 2, ["js", "status"]] = [0.0, "NA: layer 2 cannot see the edge"]
-    assert grid(made)[2].isna().all()
-
-
-def test_flagged_values_stay():
-    made = table()
+    assert grid(made)[2].isna().all()  # a number beside NA is no effect
     made["status"] = "diverged at token 1"
     assert grid(made).loc["subject", 0] == 50.0
-
-
-def test_nan_with_status_ok_is_refused_by_name():
-    made = table()
+    made.loc[(made.prompt == "b") & (made.layer == 1), ["js", "status"]] = [np.inf, "ok"]
+    assert np.isinf(grid(made)[1]).all()
     made.loc[(made.prompt == "b") & (made.layer == 1), "js"] = np.nan
     words = "'js' is NaN in 2 rows .* prompt 'b', intervention 'subject', layer 1"
     with pytest.raises(InputError, match=words):
         grid(made)
-
-
-def test_infinite_values_are_kept():
-    made = table()
-    made.loc[(made.prompt == "b") & (made.layer == 1), "js"] = np.inf
-    assert np.isinf(grid(made)[1]).all()
 
 
 MIXED = {
@@ -213,12 +178,6 @@ def test_rows_without_a_value_are_no_mixture():
     assert grid(made).loc["subject"].tolist() == [0.0, 1.0, 2.0]
 
 
-def test_a_value_and_a_gap_of_one_prompt_are_refused():
-    gap = {"token": 1, "js": None, "status": "NA: the text had ended before this token"}
-    with pytest.raises(InputError, match="they differ in .*token"):
-        grid(build([*rows(), *({**row, **gap} for row in rows())], METADATA))
-
-
 def test_a_dimension_on_an_axis_is_no_mixture():
     made = build([*rows(token=0), *rows(token=1)], METADATA)
     one = made[made.intervention == "last"]
@@ -233,11 +192,20 @@ def test_a_dimension_that_the_row_determines_is_no_mixture():
     assert grid(made).shape == (2, 3)
 
 
-def test_a_prompt_measured_twice_is_refused():
-    with pytest.raises(InputError, match="'a' has 2 rows .*they are equal"):
-        grid(build([*rows(), *rows()], METADATA))
-    with pytest.raises(InputError, match="they differ in seed"):
-        grid(build([*rows(seed="x"), *rows(seed="y")], METADATA))
+GAP = {"token": 1, "js": None, "status": "NA: the text had ended before this token"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ({}, {}, "'a' has 2 rows .*they are equal"),
+        ({"seed": "x"}, {"seed": "y"}, "they differ in seed"),
+        ({}, GAP, "they differ in .*token"),
+    ],
+)
+def test_a_prompt_measured_twice_is_refused(one, other, words):
+    with pytest.raises(InputError, match=words):
+        grid(build([{**row, **more} for more in (one, other) for row in rows()], METADATA))
 
 
 @pytest.mark.parametrize(
@@ -259,19 +227,17 @@ def test_grid_refuses(options, words):
 
 
 def test_grid_refuses_what_is_no_table():
-    with pytest.raises(InputError, match="no knockgrid table"):
-        grid(pd.DataFrame({"js": [0.1]}))
-    made = table()
-    with pytest.raises(InputError, match="no rows"):
-        grid(made[made.layer > 99])
+    for bad, words in (
+        (pd.DataFrame({"js": [0.1]}), "no knockgrid table"),
+        (table()[:0], "no rows"),
+    ):
+        with pytest.raises(InputError, match=words):
+            grid(bad)
 
 
 def test_a_partly_missing_label_is_called_none():
-    made = build([*rows(("a",), module="mlp"), *rows(("a",))], METADATA)
-    assert list(grid(made[made.layer == 0], rows="intervention", columns="module")) == [
-        "mlp",
-        "none",
-    ]
+    made = build([*rows(("a",), layers=(0,), module="mlp"), *rows(("a",), layers=(0,))], METADATA)
+    assert list(grid(made, columns="module")) == ["mlp", "none"]
 
 
 def test_cells_are_the_rows_behind_the_grid():
@@ -296,10 +262,8 @@ def test_a_table_has_the_prompts_relation_and_subject():
     assert list(made.columns[:4]) == ["prompt", "group", "relation", "subject"]
     assert set(made.relation) == {"of rome"}
     both = pd.concat([made, told("oslo")])
-    assert list(grid(both[both.intervention == "last"], rows="relation").index) == [
-        "of rome",
-        "of oslo",
-    ]
+    one = both[both.intervention == "last"]
+    assert list(grid(one, rows="relation").index) == ["of rome", "of oslo"]
 
 
 def test_concat_joins_what_tables_say_of_themselves():
@@ -320,13 +284,10 @@ def test_the_higher_noise_floor_counts():
     floors = [
         {"js": {"overall": f, "cells": {"last": {"0": f, n: f}}}} for f, n in [(1, "1"), (2, "2")]
     ]
-    made = pd.concat([told("rome", noise_floor=floors[0]), told("oslo", noise_floor=floors[1])])
-    cells = {"0": 2, "1": 1, "2": 2}
-    assert made.attrs["knockgrid"]["noise_floor"] == {
-        "js": {"overall": 2, "cells": {"last": cells}}
-    }
-    bare = pd.concat([told("rome", noise_floor=0.1), told("oslo", noise_floor=0.3)])
-    assert bare.attrs["knockgrid"]["noise_floor"] == 0.3
+    whole = {"js": {"overall": 2, "cells": {"last": {"0": 2, "1": 1, "2": 2}}}}
+    for one, other, higher in ((*floors, whole), (0.1, 0.3, 0.3)):
+        made = pd.concat([told("rome", noise_floor=one), told("oslo", noise_floor=other)])
+        assert made.attrs["knockgrid"]["noise_floor"] == higher
 
 
 @pytest.mark.parametrize("together", [pd.concat, lambda two: two[0].merge(two[1], on="prompt")])
@@ -372,128 +333,13 @@ def test_what_pandas_does_keeps_what_a_figure_needs(name):
     assert list(grid(made).columns)[:2] == [2, 1]
 
 
-def test_tables_without_metadata_are_as_pandas_has_them():
-    bare = told("rome")
+def test_tables_without_metadata_are_as_pandas_has_them_and_none_is_copied():
+    bare, one = told("rome"), told("oslo")
     bare.attrs = {}
     assert pd.concat([bare, bare]).attrs == {}
-    assert pd.concat([bare, told("oslo")]).attrs["knockgrid"]["unit"] == "nats"
-
-
-def test_putting_together_copies_nothing_of_the_tables():
-    one = told("rome")
-    pd.concat([one, told("oslo")]).attrs["knockgrid"]["prompts"].append("x")
+    assert pd.concat([bare, one]).attrs["knockgrid"]["unit"] == "nats"
+    pd.concat([one, told("bern")]).attrs["knockgrid"]["prompts"].append("x")
     assert len(one.attrs["knockgrid"]["prompts"]) == 1
-
-
-# Parquet
-
-
-def full():
-    made = build(
-        [
-            {**row, "head": None, "module": "attn", "rank_answer": None, "kl": np.inf, "mine": 1.5}
-            for row in rows(layers=(4, 0))
-        ],
-        {**METADATA, "prompts": [{"id": "a", "text": "Łódź – 東京"}], "layer_order": [4, 0]},
-    )
-    made.loc[0, ["js", "status"]] = [np.nan, "NA: layer 4 cannot see the edge"]
-    return made
-
-
-def test_parquet_there_and_back(tmp_path):
-    path = write_table(full(), tmp_path / "runs" / "model=x" / "table.parquet")
-    back = read_table(path)
-    pd.testing.assert_frame_equal(back, full())
-    assert list(back.dtypes.astype(str)) == list(full().dtypes.astype(str))
-    assert back.attrs == full().attrs
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=20),
-    st.dictionaries(st.text(), st.recursive(st.integers() | st.text() | st.none(), st.lists)),
-)
-def test_parquet_there_and_back_for_any_values(tmp_path_factory, values, metadata):
-    made = build([{**rows()[0], "prompt": str(i), "kl": v} for i, v in enumerate(values)], metadata)
-    path = write_table(made, tmp_path_factory.mktemp("any") / "table.parquet")
-    pd.testing.assert_frame_equal(read_table(path), made)
-    assert read_table(path).attrs == made.attrs
-
-
-def test_the_file_is_compressed_split_by_byte_and_the_same_each_time(tmp_path):
-    first, second = (write_table(full(), tmp_path / name).read_bytes() for name in "xy")
-    assert first == second
-    group = pq.ParquetFile(tmp_path / "x").metadata.row_group(0)
-    columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
-    assert {column.compression for column in columns.values()} == {"ZSTD"}
-    split = {name for name, c in columns.items() if "BYTE_STREAM_SPLIT" in c.encodings}
-    assert split == {"alpha", "js", "kl", "rank_answer", "mine"}
-
-
-def test_the_schema_holds_the_metadata_once(tmp_path):
-    schema = pq.read_schema(write_table(full(), tmp_path / "t"))
-    assert json.loads(schema.metadata[b"knockgrid"]) == full().attrs["knockgrid"]
-    assert b"layer_order" not in schema.metadata[b"pandas"]
-
-
-def test_a_filtered_table_is_renumbered(tmp_path):
-    part = full()[full().layer == 0]
-    assert list(read_table(write_table(part, tmp_path / "t")).index) == list(range(len(part)))
-
-
-def test_read_refuses_what_it_did_not_write(tmp_path):
-    (tmp_path / "text").write_text("layer,js")
-    with pytest.raises(InputError, match="not a Parquet file"):
-        read_table(tmp_path / "text")
-    pd.DataFrame({"js": [0.1]}).to_parquet(tmp_path / "other")
-    with pytest.raises(InputError, match="not a table that knockgrid has written"):
-        read_table(tmp_path / "other")
-    with pytest.raises(FileNotFoundError):
-        read_table(tmp_path / "absent")
-
-
-def test_write_refuses_a_table_without_metadata_or_with_odd_objects(tmp_path):
-    with pytest.raises(InputError, match="no metadata"):
-        write_table(pd.DataFrame({"js": [0.1]}), tmp_path / "t")
-    odd = table()
-    odd["mine"] = [object()] * len(odd)
-    with pytest.raises(InputError, match="cannot be kept in Parquet"):
-        write_table(odd, tmp_path / "t")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "t"
-    path.write_bytes(b"old")
-
-    def interrupted():
-        with whole_file(path) as file:
-            file.write(b"half")
-            assert path.read_bytes() == b"old"
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_file_is_flushed_to_disk_before_it_appears(tmp_path, monkeypatch):
-    seen = []
-    real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda f: (seen.append((tmp_path / "t").exists()), real(f)))
-    with whole_file(tmp_path / "t") as file:
-        file.write(b"all")
-    assert seen[0] is False  # the file; its folder is flushed when it has its name
-    assert (tmp_path / "t").read_bytes() == b"all"
-
-
-def test_files_get_the_usual_permissions(tmp_path):
-    (tmp_path / "plain").write_text("")
-    with whole_file(tmp_path / "t") as file:
-        file.write(b"all")
-    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "t")}
-    assert len(modes) == 1
 
 
 def test_a_measure_that_a_row_cannot_have_is_empty_there():

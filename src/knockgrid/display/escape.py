@@ -40,7 +40,7 @@ def _in_xml(c: str) -> bool:
 
 
 def latex(text: object) -> str:
-    r"""Text that LaTeX prints as it is: no command, no group, no comment, no formula.
+    """Text that LaTeX prints as it is: no command, no group, no comment, no formula.
 
     Line breaks and other control characters become spaces, as an empty line would end a paragraph.
     """
@@ -48,12 +48,12 @@ def latex(text: object) -> str:
 
 
 def mathtext(text: object) -> str:
-    r"""Text that matplotlib draws letter by letter: a dollar sign begins no formula."""
+    """Text that matplotlib draws letter by letter: a dollar sign begins no formula."""
     return str(text).replace("$", r"\$")
 
 
 def spreadsheet(text: str) -> str:
-    r"""Text as a CSV cell that no spreadsheet computes: an apostrophe precedes a formula.
+    """Text as a CSV cell that no spreadsheet computes: an apostrophe precedes a formula.
 
     Excel, LibreOffice and Google Sheets run a cell that begins with `=`, `+`, `-`, `@`, a tab or a
     line break (full-width signs too, and after invisible characters); quotes around it do not help.

@@ -7,19 +7,9 @@ from torch import Tensor
 
 
 class AnswerSet:
-    """A set of token ids per row, the best of them first, padded with -1.
+    """A set of token ids `[*row, alias]` per row, padded with -1; a token may stand there twice.
 
-    Args:
-        tokens: `[*row, alias]`; a token may stand there twice. One row serves all.
-        best: the token `[*row]` that measures of a single answer read; default: the first.
-
-    Example:
-        >>> import torch
-        >>> some = AnswerSet(torch.tensor([[7, 3, 7], [-1, -1, -1]]))
-        >>> some.best, some.empty
-        (tensor([ 7, -1]), tensor([False,  True]))
-        >>> some.index[0], some.extra[0]
-        (tensor([3, 7, 7]), tensor([False, False,  True]))
+    `best` is the token `[*row]` that measures of a single answer read; by default the first.
     """
 
     def __init__(
@@ -61,11 +51,5 @@ class AnswerSet:
 
 
 def serves_all(tokens: Int[Tensor, "..."], n_dims: int) -> bool:
-    """Whether token ids are one row for all, which has fewer dimensions or one entry.
-
-    Example:
-        >>> import torch
-        >>> serves_all(torch.tensor(3), 1), serves_all(torch.tensor([3, 4]), 1)
-        (True, False)
-    """
+    """Whether token ids are one row for all, which has fewer dimensions or one entry."""
     return tokens.ndim < n_dims or len(tokens) == 1

@@ -13,10 +13,6 @@ def nan_rows(logits: Float[Tensor, "*row d_vocab"]) -> Bool[Tensor, "*row"]:
     """Which rows of logits are no distribution: a NaN, a +inf, or -inf for every token.
 
     It does not wait for the device; call `.any()` on the answer once per batch.
-
-    Example:
-        >>> nan_rows(torch.tensor([[0.0, 1.0], [0.0, float("nan")], [0.0, float("-inf")]]))
-        tensor([False,  True, False])
     """
     return ~logits.amax(-1).isfinite()
 
@@ -26,11 +22,6 @@ def summed(terms: Float[Tensor, "*row d_vocab"]) -> Float[Tensor, "*row"]:
 
     Torch adds up in a tree of many lanes, which keeps float32's digits; but it cuts the sum of a
     single row to its threads, so that such a row is given to it twice.
-
-    Example:
-        >>> row = torch.rand(1, 50_257)
-        >>> bool(summed(row)[0] == summed(row.expand(3, -1))[0])
-        True
     """
     if terms.numel() > terms.shape[-1] or torch.get_num_threads() == 1:
         return terms.sum(-1)
@@ -40,18 +31,8 @@ def summed(terms: Float[Tensor, "*row d_vocab"]) -> Float[Tensor, "*row"]:
 class Distribution:
     """The next-token distributions of one run, a row each; every term is computed once.
 
-    Args:
-        logits: `[*row, d_vocab]`, raw or normalised, float32 or float64. A -inf is a token that
-            cannot occur. Rows that `nan_rows` names give NaN in every measure.
-
-    Example:
-        >>> run = Distribution(torch.tensor([[2.0, 2.0, float("-inf")]]))
-        >>> run.p
-        tensor([[0.5000, 0.5000, 0.0000]])
-        >>> run.logp_of(torch.tensor([1]))
-        tensor([-0.6931])
-        >>> run.rank_of(torch.tensor([2]))
-        tensor([2.])
+    The logits `[*row, d_vocab]` may be raw or normalised. A -inf is a token that cannot occur. Rows
+    that `nan_rows` names give NaN in every measure.
     """
 
     def __init__(self, logits: Float[Tensor, "*row d_vocab"]) -> None:
@@ -65,7 +46,7 @@ class Distribution:
 
     @cached_property
     def whole(self) -> Float[Tensor, "*row"]:
-        """What they sum to, 1.00003 or so."""
+        """What these sum to, 1.00003 or so."""
         return summed(self.softmax)
 
     @cached_property
@@ -123,12 +104,6 @@ class Distribution:
         """The distribution among the answers, `[*row, alias]`, and that among all other tokens.
 
         Kept for the last set asked for: one clean run serves many chunks.
-
-        Example:
-            >>> run = Distribution(torch.tensor([[1.0, 1.0, 2.0]]))
-            >>> inside, outside = run.split(AnswerSet(torch.tensor([2, -1])))
-            >>> inside.p, outside.p
-            (tensor([[0., 1.]]), tensor([[0.5000, 0.5000, 0.0000]]))
         """
         if self._split is None or self._split[0] is not answers:
             index = answers.index

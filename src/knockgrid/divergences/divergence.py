@@ -28,11 +28,10 @@ class Divergence:
         name: its column in the table.
         label: its name on an axis, without the unit.
         formula: `Pair` → one value per row, in nats where it is logarithmic.
-        upper: what it cannot exceed, in nats where it is logarithmic; None where it is unbounded.
+        upper, lower: its bounds, in nats where it is logarithmic; None where there is none.
         logarithmic: whether nats and bits differ; they do not for a distance or a rank.
-        needs_answer: whether it reads the answer's token, or all tokens that count as the answer;
-            prompts without an answer then have no value, which is no fault.
-        lower: what it cannot fall below; None where it may.
+        needs_answer: whether it reads `pair.answer` or `pair.answers`; prompts without an answer
+            then have no value, which is no fault.
 
     Example:
         >>> from knockgrid.divergences import js
@@ -81,15 +80,11 @@ class Divergence:
         answer: Int[Tensor, "..."] | None = None,
         answers: Int[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "..."]:
-        """The measure of every row: `[*row, d_vocab]` twice → `[*row]`.
+        """The measure of every row: clean and intervened logits `[*row, d_vocab]` → `[*row]`.
 
-        Args:
-            logits_p: clean logits, any float dtype; -inf is a token that cannot occur.
-            logits_q: intervened logits of the same shape; one clean row serves them all.
-            unit: "nats" or "bits".
-            dtype: float32 or float64; default: float64 where an input is, else float32.
-            answer: token ids `[*row]`, -1 where there is none, for measures that need them.
-            answers: sets of token ids `[*row, alias]`, the best first and -1 for padding.
+        One clean row serves all; -inf is a token that cannot occur. `unit` is nats or bits, `dtype`
+        float32 or float64 (default: float64 where an input is). `answer` holds token ids `[*row]`,
+        `answers` sets of them `[*row, alias]`, the best first; -1 stands for none.
 
         Raises:
             InputError: for a NaN or +inf logit, shapes that do not fit, or an unknown unit.
@@ -110,13 +105,6 @@ def in_unit(value: Value, measure: Divergence, unit: str) -> Value:
     """A value in nats, in another unit if the measure has one.
 
     Measured values, which are tensors, lose what rounding adds beyond the measure's bound.
-
-    Example:
-        >>> from knockgrid.divergences import js, tv
-        >>> in_unit(js.upper, js, "bits"), in_unit(1.0, tv, "bits")
-        (1.0, 1.0)
-        >>> in_unit(torch.tensor([0.2, 0.6931473]), js, "bits")
-        tensor([0.2885, 1.0000])
     """
     if unit not in UNITS:
         raise unknown("unit", unit, UNITS)
@@ -124,16 +112,8 @@ def in_unit(value: Value, measure: Divergence, unit: str) -> Value:
     value = value * scale
     if measure.upper is None or not isinstance(value, Tensor):
         return value
-    return value.clamp(max=_not_above(measure.upper * scale, value.dtype))
-
-
-def _not_above(bound: float, dtype: torch.dtype) -> float:
-    """The largest number of a dtype that does not exceed a bound: float32's nearest to ln 2 does.
-
-    Example:
-        >>> import math
-        >>> _not_above(math.log(2), torch.float32) <= math.log(2) < float(torch.tensor(2).log())
-        True
-    """
-    near = torch.tensor(bound, dtype=dtype)
-    return float(near if float(near) <= bound else near.nextafter(torch.zeros((), dtype=dtype)))
+    bound = measure.upper * scale
+    most = torch.tensor(bound, dtype=value.dtype)
+    if float(most) > bound:  # as float32's nearest number to ln 2 is
+        most = most.nextafter(torch.zeros_like(most))
+    return value.clamp(max=float(most))

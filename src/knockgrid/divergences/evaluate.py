@@ -29,25 +29,9 @@ def evaluate(
 ) -> dict[str, Float[Tensor, " row"]]:
     """Every measure of every row by name, in nats, without a check and without a device sync.
 
-    A row that `nan_rows` names comes out as NaN: check once per batch.
-
-    Args:
-        measures: what to measure; the terms they share are computed once per chunk.
-        clean: clean logits, `[d_vocab]` or `[1, d_vocab]` for all rows, or `[row, d_vocab]`.
-        intervened: intervened logits, any float dtype; upcast a chunk at a time.
-        dtype: float32 or float64; default: float64 where an input is, else float32.
-        answer: token ids, one for all rows or one each, -1 where there is none.
-        answers: sets of them, `[alias]` for all rows or `[row, alias]`, the best first and -1 for
-            padding; either stands for the other where only one is given.
-        chunk: rows at a time; default by device. The values do not depend on it.
-
-    Raises:
-        InputError: for vocabularies or rows that do not fit.
-
-    Example:
-        >>> from knockgrid.divergences import js, tv
-        >>> evaluate([js, tv], torch.tensor([0.0, 1.0]), torch.zeros(2, 2))
-        {'js': tensor([0.0285, 0.0285]), 'tv': tensor([0.2311, 0.2311])}
+    A row that `nan_rows` names comes out as NaN: check once per batch. One row of clean logits,
+    `answer` (token ids, -1: none) or `answers` (sets `[row, alias]` of them) serves all rows. The
+    intervened logits are upcast `chunk` rows at a time, on which the values do not depend.
     """
     refuse_shapes(clean, intervened, answer, answers)
     dtype = dtype or working_dtype(clean, intervened)
@@ -69,11 +53,6 @@ def evaluate(
 
 
 def chunk_rows(d_vocab: int, device: torch.device) -> int:
-    """How many rows to measure at a time.
-
-    Example:
-        >>> chunk_rows(49_152, torch.device("cpu")), chunk_rows(49_152, torch.device("cuda"))
-        (2, 341)
-    """
+    """How many rows to measure at a time."""
     numbers = _CHUNK_CPU if device.type == "cpu" else _CHUNK_ACCELERATOR
     return max(1, numbers // d_vocab)

@@ -1,14 +1,12 @@
 """Jensen-Shannon divergence."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.pair import Pair
+from knockgrid.divergences.pair import Pair, Rows
 
 
-def jensen_shannon(pair: Pair) -> Float[Tensor, "*row"]:
+def jensen_shannon(pair: Pair) -> Rows:
     """Jensen-Shannon divergence: the mean KL divergence of both runs from their mixture.
 
     JS = 1/2 sum m [t d + log(1 - t^2)], in nats, from 0 (equal) to ln 2 (no token in common);
@@ -17,7 +15,6 @@ def jensen_shannon(pair: Pair) -> Float[Tensor, "*row"]:
     nats and more, and below 1e-5 down to 1e-9 nats.
 
     Example:
-        >>> from knockgrid.divergences import js
         >>> js(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]]))
         tensor([0.0285])
     """

@@ -1,13 +1,10 @@
 """KL divergence of the intervened run from the clean one."""
 
-from jaxtyping import Float
-from torch import Tensor
-
 from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.pair import Pair
+from knockgrid.divergences.pair import Pair, Rows
 
 
-def kullback_leibler(pair: Pair) -> Float[Tensor, "*row"]:
+def kullback_leibler(pair: Pair) -> Rows:
     """KL(clean || intervened): what the clean run's tokens lose in log-probability.
 
     KL = sum p log(p/q) = sum m [t d + (d - 2t)], in nats, 0 or more; infinite where the edit makes
@@ -16,7 +13,6 @@ def kullback_leibler(pair: Pair) -> Float[Tensor, "*row"]:
 
     Example:
         >>> import torch
-        >>> from knockgrid.divergences import kl
         >>> kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, float("-inf")]]))
         tensor([0.1201,    inf])
     """

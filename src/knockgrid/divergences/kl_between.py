@@ -1,13 +1,10 @@
 """KL divergence of the probability that goes to the answers as a whole."""
 
-from jaxtyping import Float
-from torch import Tensor
-
 from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.pair import Pair, lost
+from knockgrid.divergences.pair import Pair, Rows, lost
 
 
-def between_answers_and_rest(pair: Pair) -> Float[Tensor, "*row"]:
+def between_answers_and_rest(pair: Pair) -> Rows:
     """KL(clean || intervened) between the answers and the rest: the weight that crosses.
 
     KL of p(A), 1 - p(A) from q(A), 1 - q(A), in nats, 0 or more, where A holds the answers' tokens;
@@ -18,7 +15,6 @@ def between_answers_and_rest(pair: Pair) -> Float[Tensor, "*row"]:
 
     Example:
         >>> import torch
-        >>> from knockgrid.divergences import kl_between
         >>> clean, intervened = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.25, 0.5, 0.25]])
         >>> kl_between(clean.log(), intervened.log(), answers=torch.tensor([0, 1]))
         tensor([0.])

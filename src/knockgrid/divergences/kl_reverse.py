@@ -1,13 +1,10 @@
 """KL divergence of the clean run from the intervened one."""
 
-from jaxtyping import Float
-from torch import Tensor
-
 from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.pair import Pair
+from knockgrid.divergences.pair import Pair, Rows
 
 
-def kullback_leibler_reverse(pair: Pair) -> Float[Tensor, "*row"]:
+def kullback_leibler_reverse(pair: Pair) -> Rows:
     """KL(intervened || clean): how unlikely the clean run finds the intervened run's tokens.
 
     KL = sum q log(q/p) = sum m [t d - (d - 2t)], in nats, 0 or more; infinite where the edit allows
@@ -16,7 +13,6 @@ def kullback_leibler_reverse(pair: Pair) -> Float[Tensor, "*row"]:
 
     Example:
         >>> import torch
-        >>> from knockgrid.divergences import kl_reverse
         >>> kl_reverse(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, -torch.inf]]))
         tensor([0.1109, 0.6931])
     """

@@ -1,13 +1,10 @@
 """KL divergence among the answers."""
 
-from jaxtyping import Float
-from torch import Tensor
-
 from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.pair import Pair, lost
+from knockgrid.divergences.pair import Pair, Rows, lost
 
 
-def within_answers(pair: Pair) -> Float[Tensor, "*row"]:
+def within_answers(pair: Pair) -> Rows:
     """KL(clean || intervened) among the answers, times p(A): the weight that changes names.
 
     p(A) KL(p_A || q_A), in nats, 0 or more, with the distributions p_A, q_A given that the token is
@@ -17,7 +14,6 @@ def within_answers(pair: Pair) -> Float[Tensor, "*row"]:
 
     Example:
         >>> import torch
-        >>> from knockgrid.divergences import kl_within_answers
         >>> clean, intervened = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.25, 0.5, 0.25]])
         >>> kl_within_answers(clean.log(), intervened.log(), answers=torch.tensor([0, 1]))
         tensor([0.1733])

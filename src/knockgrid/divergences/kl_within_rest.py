@@ -1,13 +1,10 @@
 """KL divergence among all tokens that are no answer."""
 
-from jaxtyping import Float
-from torch import Tensor
-
 from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.pair import Pair
+from knockgrid.divergences.pair import Pair, Rows
 
 
-def within_rest(pair: Pair) -> Float[Tensor, "*row"]:
+def within_rest(pair: Pair) -> Rows:
     """KL(clean || intervened) among the rest, times 1 - p(A): what moves beside the answers.
 
     (1 - p(A)) KL of the two distributions given that the token is no answer, in nats, 0 or more;
@@ -18,7 +15,6 @@ def within_rest(pair: Pair) -> Float[Tensor, "*row"]:
 
     Example:
         >>> import torch
-        >>> from knockgrid.divergences import kl_within_rest
         >>> clean, intervened = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.5, 0.4, 0.1]])
         >>> kl_within_rest(clean.log(), intervened.log(), answers=torch.tensor([0]))
         tensor([0.1116])

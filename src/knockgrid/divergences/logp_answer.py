@@ -1,13 +1,10 @@
 """Log-probability that the intervened run leaves to the answer."""
 
-from jaxtyping import Float
-from torch import Tensor
-
 from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.pair import Pair
+from knockgrid.divergences.pair import Pair, Rows
 
 
-def logp_of_answer(pair: Pair) -> Float[Tensor, "*row"]:
+def logp_of_answer(pair: Pair) -> Rows:
     """Log-probability of the answer's token in the intervened run.
 
     In nats, 0 or less; -inf where the edit excludes the token, NaN where the answer is -1. Source:
@@ -16,7 +13,6 @@ def logp_of_answer(pair: Pair) -> Float[Tensor, "*row"]:
 
     Example:
         >>> import torch
-        >>> from knockgrid.divergences import logp_answer
         >>> clean, intervened = torch.tensor([[0.0, 9.0]]), torch.tensor([[0.0, 0.0]])
         >>> logp_answer(clean, intervened, answer=torch.tensor([0]))
         tensor([-0.6931])

@@ -1,13 +1,10 @@
 """Log-probability that the intervened run leaves to the clean run's choice."""
 
-from jaxtyping import Float
-from torch import Tensor
-
 from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.pair import Pair
+from knockgrid.divergences.pair import Pair, Rows
 
 
-def logp_of_clean_token(pair: Pair) -> Float[Tensor, "*row"]:
+def logp_of_clean_token(pair: Pair) -> Rows:
     """Log-probability, in the intervened run, of the clean run's most likely token.
 
     In nats, 0 or less; -inf where the edit excludes the token. Source: the probability of interest
@@ -15,7 +12,6 @@ def logp_of_clean_token(pair: Pair) -> Float[Tensor, "*row"]:
 
     Example:
         >>> import torch
-        >>> from knockgrid.divergences import logp_clean
         >>> logp_clean(torch.tensor([[0.0, 9.0]]), torch.tensor([[0.0, 0.0]]))
         tensor([-0.6931])
     """

@@ -1,7 +1,7 @@
 """The terms that the measures share, each computed once per comparison."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from math import factorial
 
 import torch
@@ -12,6 +12,7 @@ from knockgrid.divergences.answer_set import AnswerSet
 from knockgrid.divergences.distribution import Distribution
 from knockgrid.errors import InputError
 
+Rows = Float[Tensor, "*row"]
 # From here on |tanh(d/2)| is exactly 1, in float64 too, so a longer gap changes no bracket that it
 # is cut in; it only keeps infinity minus infinity out of them.
 _SATURATED = 64.0
@@ -24,29 +25,13 @@ class Pair:
     All measures are sums over the vocabulary of m times a bracket that is never negative, with
     m = (p + q)/2, d = log p - log q and t = tanh(d/2), so that p = m(1 + t) and q = m(1 - t). No
     bracket subtracts numbers that are nearly equal when p and q are, and identical rows give 0.
-
-    Args:
-        clean: the reference run; its rows broadcast against those of the intervened run.
-        intervened: the run with the edit.
-        answers: the tokens that count as the answer.
-
-    Example:
-        >>> pair = Pair.from_logits(torch.tensor([0.0, 0.0]), torch.tensor([[0.0, -torch.inf]]))
-        >>> pair.d
-        tensor([[-0.6931,     inf]])
-        >>> pair.mass / 2
-        tensor([[0.7500, 0.2500]])
+    The rows of the reference run broadcast against those of the intervened run.
     """
 
     def __init__(
-        self,
-        clean: Distribution,
-        intervened: Distribution,
-        answers: AnswerSet | None = None,
+        self, clean: Distribution, intervened: Distribution, answers: AnswerSet | None = None
     ) -> None:
-        self.clean = clean
-        self.intervened = intervened
-        self._answers = answers
+        self.clean, self.intervened, self._answers = clean, intervened, answers
 
     @classmethod
     def from_logits(
@@ -146,12 +131,12 @@ class Pair:
         p, q = self.p.clamp(min=torch.finfo(self.p.dtype).tiny), self.intervened
         return torch.addcdiv(p, q.softmax, q.whole[..., None])
 
-    def total(self, bracket: Float[Tensor, "*row d_vocab"]) -> Float[Tensor, "*row"]:
+    def total(self, bracket: Float[Tensor, "*row d_vocab"]) -> Rows:
         """Sum over the vocabulary of m times a bracket."""
         return (self.mass * bracket).sum(-1) / 2
 
     @cached_property
-    def kl(self) -> Float[Tensor, "*row"]:
+    def kl(self) -> Rows:
         """KL(p||q) = sum m [t d + (d - 2t)]."""
         d, t = self.d_above, self.t
         return self.total(d.sub(t, alpha=2).addcmul_(t, d))
@@ -182,9 +167,7 @@ class Pair:
             sides.append(Side(Pair(p, q), logp, logq, near.where(far.abs() < _CLOSE, far)))
         return sides[0], sides[1]
 
-    def _gained(
-        self, p_in: Float[Tensor, "..."], p_out: Float[Tensor, "..."]
-    ) -> Float[Tensor, "*row"]:
+    def _gained(self, p_in: Float[Tensor, "..."], p_out: Float[Tensor, "..."]) -> Rows:
         """p(A) - q(A) for the answers A, as a sum of differences: its digits do not cancel.
 
         The same is q - p of the rest. What the two sums differ by is the rounding of the
@@ -195,7 +178,7 @@ class Pair:
         inside = gained.gather(-1, index).masked_fill(self.answers.extra, 0).sum(-1)
         return p_out * inside - p_in * gained.scatter_(-1, index, 0).sum(-1)
 
-    def of_answers(self, value: Float[Tensor, "*row"]) -> Float[Tensor, "*row"]:
+    def of_answers(self, value: Rows) -> Rows:
         """A value of rows that have an answer and are distributions; NaN for the others."""
         known = self.clean.top_logit.isfinite() & self.intervened.top_logit.isfinite()
         return value.masked_fill(~known | self.answers.empty, torch.nan)
@@ -224,7 +207,7 @@ class Side:
         """The probability of this side in the intervened run."""
         return self.logq.exp()
 
-    def weighted(self, within: Float[Tensor, "*row"]) -> Float[Tensor, "*row"]:
+    def weighted(self, within: Rows) -> Rows:
         """A divergence within this side times p; 0 where either run excludes the whole side."""
         possible = (self.logp > -torch.inf) & (self.logq > -torch.inf)
         weight = self.p.clamp(min=torch.finfo(self.logp.dtype).tiny)
@@ -235,11 +218,6 @@ def lost(
     p: Float[Tensor, "..."], q: Float[Tensor, "..."], d: Float[Tensor, "..."]
 ) -> Float[Tensor, "..."]:
     """p (d + exp(-d) - 1) with d = log p - log q, never negative: the terms of KL(p||q).
-
-    Example:
-        >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])
-        >>> lost(p, q, (p / q).log()).sum()
-        tensor(0.1438)
 
     For sums over so few terms that rounding errors do not average out: below 1/2, where d and
     exp(-d) - 1 would cancel, their series d^2/2! - d^3/3! + ... - d^11/11! is summed.
@@ -263,13 +241,5 @@ def answer_set(
 
 
 def working_dtype(*logits: Tensor) -> torch.dtype:
-    """float64 where a run is float64, else float32: halves are upcast before any softmax.
-
-    Example:
-        >>> working_dtype(torch.zeros(1, dtype=torch.bfloat16), torch.zeros(1))
-        torch.float32
-    """
-    dtype = torch.float32
-    for run in logits:
-        dtype = torch.promote_types(dtype, run.dtype)
-    return dtype
+    """float64 where a run is float64, else float32: halves are upcast before any softmax."""
+    return reduce(torch.promote_types, (run.dtype for run in logits), torch.float32)

@@ -1,13 +1,10 @@
 """Rank that the intervened run gives to the answer."""
 
-from jaxtyping import Float
-from torch import Tensor
-
 from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.pair import Pair
+from knockgrid.divergences.pair import Pair, Rows
 
 
-def rank_of_answer(pair: Pair) -> Float[Tensor, "*row"]:
+def rank_of_answer(pair: Pair) -> Rows:
     """Rank of the answer's token in the intervened run: 0 where it is the most likely.
 
     The count of tokens that are strictly more likely, so that ties rank equally; NaN where the
@@ -15,7 +12,6 @@ def rank_of_answer(pair: Pair) -> Float[Tensor, "*row"]:
 
     Example:
         >>> import torch
-        >>> from knockgrid.divergences import rank_answer
         >>> clean, intervened = torch.tensor([[0.0, 9.0]]), torch.tensor([[3.0, 2.0]])
         >>> rank_answer(clean, intervened, answer=torch.tensor([1]))
         tensor([1.])

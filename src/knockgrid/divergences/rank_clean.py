@@ -1,13 +1,10 @@
 """Rank that the intervened run gives to the clean run's choice."""
 
-from jaxtyping import Float
-from torch import Tensor
-
 from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.pair import Pair
+from knockgrid.divergences.pair import Pair, Rows
 
 
-def rank_of_clean_token(pair: Pair) -> Float[Tensor, "*row"]:
+def rank_of_clean_token(pair: Pair) -> Rows:
     """Rank, in the intervened run, of the clean run's most likely token: 0 where it stays the top.
 
     The count of tokens that are strictly more likely, so that ties rank equally; a whole number
@@ -15,7 +12,6 @@ def rank_of_clean_token(pair: Pair) -> Float[Tensor, "*row"]:
 
     Example:
         >>> import torch
-        >>> from knockgrid.divergences import rank_clean
         >>> rank_clean(torch.tensor([[0.0, 9.0, 0.0]]), torch.tensor([[3.0, 2.0, 2.0]]))
         tensor([1.])
     """

@@ -9,14 +9,7 @@ from knockgrid.errors import InputError
 
 
 def refuse_rows(run: str, logits: Float[Tensor, "..."]) -> None:
-    """Refuse rows that are no distribution; this waits for the device.
-
-    Raises:
-        InputError: for a NaN, a +inf, or -inf for every token.
-
-    Example:
-        >>> refuse_rows("clean", torch.zeros(2, 5))
-    """
+    """Refuse rows that are no distribution; this waits for the device."""
     rows = nan_rows(logits).nonzero()
     if len(rows) == 0:
         return
@@ -33,14 +26,7 @@ def refuse_shapes(
     answer: Int[Tensor, "..."] | None = None,
     answers: Int[Tensor, "..."] | None = None,
 ) -> None:
-    """Refuse runs that do not line up token by token and row by row.
-
-    Raises:
-        InputError: for two vocabularies, and for rows that do not fit.
-
-    Example:
-        >>> refuse_shapes(torch.zeros(5), torch.zeros(3, 5), torch.tensor([4, 0, -1]))
-    """
+    """Refuse runs that do not line up token by token and row by row."""
     n_p, n_q = logits_p.shape[-1], logits_q.shape[-1]
     if n_p != n_q:
         raise InputError(
@@ -60,14 +46,7 @@ def refuse_shapes(
 
 
 def refuse_answer(answer: Int[Tensor, "..."], d_vocab: int) -> None:
-    """Refuse answers outside the vocabulary; this waits for the device.
-
-    Raises:
-        InputError: for an id below -1 or beyond the vocabulary.
-
-    Example:
-        >>> refuse_answer(torch.tensor([4, 0, -1]), d_vocab=5)
-    """
+    """Refuse answers outside the vocabulary; this waits for the device."""
     outside = answer[(answer < -1) | (answer >= d_vocab)]
     if len(outside) > 0:
         raise InputError(

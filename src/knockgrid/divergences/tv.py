@@ -1,13 +1,10 @@
 """Total variation distance."""
 
-from jaxtyping import Float
-from torch import Tensor
-
 from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.pair import Pair
+from knockgrid.divergences.pair import Pair, Rows
 
 
-def half_l1(pair: Pair) -> Float[Tensor, "*row"]:
+def half_l1(pair: Pair) -> Rows:
     """Total variation: the probability that the edit moves from some tokens to others.
 
     TV = 1/2 sum abs(p - q) = sum m abs(t), from 0 to 1, without a unit; symmetric. Source: Levin,
@@ -16,7 +13,6 @@ def half_l1(pair: Pair) -> Float[Tensor, "*row"]:
 
     Example:
         >>> import torch
-        >>> from knockgrid.divergences import tv
         >>> tv(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]]))
         tensor([0.2311])
     """

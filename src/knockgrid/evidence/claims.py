@@ -9,12 +9,12 @@ import pandas as pd
 from knockgrid.errors import InputError
 from knockgrid.stats.clusters import By, clusters
 from knockgrid.stats.compare import compare
-from knockgrid.stats.exceeds import ranges
 from knockgrid.stats.halves import halves
 from knockgrid.stats.onset import onset
 from knockgrid.stats.peak import peak
 from knockgrid.stats.resample import resample
 from knockgrid.table.by_prompt import by_prompt
+from knockgrid.table.summary import ranges
 from knockgrid.table.table import KEY, build, metadata_of, numbers
 from knockgrid.table.treatments import Treatment, only_rows, treatments, with_all
 
@@ -48,7 +48,8 @@ def claims(
     """Every claim of a run under every corruption, window and form, found and then confirmed.
 
     Example:
-        >>> from knockgrid.table.table import build
+        >>> from knockgrid.table.summary import ranges
+    from knockgrid.table.table import build
         >>> rows = {"subject": [0.5, 0.4, 0.0], "attention": [0.0, 0.3, 0.0], "last": [0, 0.2, 0.5]}
         >>> described = [
         ...     {"name": n, "source": None if n == "attention" else "swap()", "window": 1}

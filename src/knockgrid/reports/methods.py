@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from knockgrid.errors import InputError
+from knockgrid.errors import InputError, some_of
 from knockgrid.reports.methods_edits import Text, number_of, row_of, say_edits, say_partners
 from knockgrid.reports.references import bibtex
 from knockgrid.runs.manifest import read_manifest
@@ -15,7 +15,6 @@ from knockgrid.runs.store import is_whole, open_run
 from knockgrid.runs.study import spec_of
 from knockgrid.spec import Spec
 from knockgrid.stats.clusters import FEWEST, clusters, counted, fewest
-from knockgrid.table.left_out import some_of
 from knockgrid.table.measures import MEASURES, measure_of
 from knockgrid.table.parquet import read_table
 from knockgrid.table.table import metadata_of

@@ -11,7 +11,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.passes.run import input_device
 from knockgrid.spec import METRICS
 from knockgrid.divergences.evaluate import evaluate
-from knockgrid.divergences.lookup import by_name
+from knockgrid.divergences.lookup import measures_of
 from knockgrid.runs.weights import Shape, of_model
 
 EFFICIENCY = 0.5
@@ -106,7 +106,7 @@ def matmul_flops(dtype: torch.dtype, device: torch.device, rows: int = 256) -> f
 def per_row(d_vocab: int, dtype: torch.dtype, device: torch.device) -> float:
     """Seconds that all default divergences of one row of logits take."""
     logits = torch.linspace(-4, 4, 8 * d_vocab, device=device).reshape(8, -1).to(dtype)
-    measures = [by_name(name) for name in METRICS]
+    measures = measures_of(METRICS)
     answers = torch.zeros(1, dtype=torch.long, device=device)
     return _least(lambda: evaluate(measures, logits[0], logits, answers=answers)) / 8
 

@@ -1,6 +1,6 @@
 """Intervals of means: bootstrap-t over clusters, and bands that hold for all layers at once."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -17,8 +17,7 @@ METHODS = ("bootstrap-t", "t", "percentile")
 LEAST_OF_BAND = 0.01
 
 
-@dataclass(frozen=True, eq=False)
-class Interval:
+class Interval(NamedTuple):
     """Ends per cell, and ends of the band that holds for all cells of its band at once."""
 
     low: Cells
@@ -35,20 +34,10 @@ def interval(
 ) -> Interval:
     """The interval of every mean, NaN where fewer than six clusters have a value.
 
-    Example:
-        >>> from knockgrid.stats.resample import resample
-        >>> made = resample(np.arange(12.0)[:, None], [np.arange(12)])
-        >>> found = interval(made, np.array([0]))
-        >>> bool(found.low[0] < 5.5 < found.high[0]), bool(found.band_low[0] == found.low[0])
-        (True, True)
-
     "bootstrap-t": the mean ± the quantile of |t| over resamples × the standard error. "t": the same
     with Student's quantile. "percentile": the quantiles of the resampled means, without a band.
     `bands` has one number per cell, equal for the cells of one band, whose half-width is the
     quantile of the largest |t| in it.
-
-    Raises:
-        InputError: a level outside (0, 1), or an unknown method.
     """
     check_level(level)
     if method not in METHODS:
@@ -57,50 +46,25 @@ def interval(
     usable = (made.n_clusters >= FEWEST) & np.isfinite(made.error)
     for band in np.unique(bands[usable]):
         here = usable & (bands == band)
-        ends[:, here] = _ends(part(made, here), level, method)
+        if method == "percentile":
+            tails = [(1 - level) / 2, (1 + level) / 2]
+            ends[:2, here] = np.nanquantile(made.means[:, here], tails, axis=0)
+            continue
+        mean, error = made.mean[here], made.error[here]
+        least = LEAST_OF_BAND * error.max()
+        if method == "t":
+            factor = student.ppf((1 + level) / 2, made.n_clusters[here] - 1)
+        else:
+            factor = np.nanquantile(np.abs(made.t(here)), level, axis=0)
+        largest = np.nan_to_num(np.abs(made.t(here, least))).max(1)
+        half, wide = factor * error, np.nanquantile(largest, level) * np.maximum(error, least)
+        wide = np.maximum(wide, half)  # a band never cuts into the interval of one of its layers
+        ends[:, here] = mean - half, mean + half, mean - wide, mean + wide
     return Interval(*ends)
-
-
-def _ends(made: Resampled, level: float, method: str) -> np.ndarray:
-    if method == "percentile":
-        tails = [(1 - level) / 2, (1 + level) / 2]
-        low, high = np.nanquantile(made.means, tails, axis=0)
-        return np.stack([low, high, np.full_like(low, np.nan), np.full_like(low, np.nan)])
-    least = LEAST_OF_BAND * made.error.max()
-    alone, joint = np.abs(made.t()), np.abs(made.t(least))
-    wide = np.nanquantile(np.nanmax(np.nan_to_num(joint), axis=1), level)
-    factor = np.nanquantile(alone, level, axis=0)
-    if method == "t":
-        factor = student.ppf((1 + level) / 2, made.n_clusters - 1)
-    half, band = factor * made.error, wide * np.maximum(made.error, least)
-    band = np.maximum(band, half)  # a band never cuts into the interval of one of its layers
-    return np.stack([made.mean - half, made.mean + half, made.mean - band, made.mean + band])
-
-
-def part(made: Resampled, here: np.ndarray) -> Resampled:
-    """Some of the cells of a resampling.
-
-    Example:
-        >>> from knockgrid.stats.resample import resample
-        >>> part(resample(np.ones((3, 2)), [np.arange(3)]), np.array([True, False])).mean
-        array([1.])
-    """
-    return Resampled(
-        made.mean[here],
-        made.error[here],
-        made.n_prompts[here],
-        made.n_clusters[here],
-        made.means[:, here],
-        made.errors[:, here],
-    )
 
 
 def widened(level: float, n_clusters: int) -> tuple[float, float]:
     """The two tail probabilities at which percentiles of few clusters are read.
-
-    Example:
-        >>> [round(tail, 4) for tail in widened(0.95, 12)]
-        [0.0108, 0.9892]
 
     The plain percentiles are too narrow by √((n-1)/n), and ignore that the variance is estimated.
 
@@ -112,10 +76,6 @@ def widened(level: float, n_clusters: int) -> tuple[float, float]:
 
 
 def check_level(level: float) -> None:
-    """Refuse a level that is no share.
-
-    Raises:
-        InputError: a level outside (0, 1).
-    """
+    """Refuse a level that is no share."""
     if not 0 < level < 1:
         raise InputError(f"level {level!r} is not between 0 and 1; give 0.95 for 95 %")

@@ -1,6 +1,6 @@
 """cluster_mass: where over layer × token two interventions differ, in patches of cells."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,10 @@ from scipy.stats import t as student
 
 from knockgrid.errors import InputError
 from knockgrid.stats.clusters import By, clusters, fewest
-from knockgrid.stats.flips import crossing, signs, sums_by
+from knockgrid.stats.flips import crossing, mean_and_error, signs
+from knockgrid.stats.resample import sums_by
 from knockgrid.stats.sides import Tables, differences, sides
-from knockgrid.table.by_prompt import ByPrompt
+from knockgrid.table.by_prompt import missing
 from knockgrid.table.table import KEY, metadata_of
 
 COLUMNS = (
@@ -48,9 +49,9 @@ def cluster_mass(
     The sides are paired by prompt, as in `compare`. Cells whose cluster-robust t exceeds the
     two-sided quantile at `alpha` form patches with neighbours of the same sign (next layer or next
     token in the table's order, not diagonally). The mass of a patch is its sum of t; `p` is the
-    share of sign patterns of whole statistical clusters whose largest mass, whatever its sign, is
-    at least as large, so it already accounts for all patches. `columns` may also be "position". One
-    row per patch, the heaviest first, none where no cell exceeds the threshold.
+    share of sign patterns of whole clusters whose largest mass, whatever its sign, is at least as
+    large, so it already accounts for all patches. `columns` may also be "position". One row per
+    patch, the heaviest first, none where no cell exceeds the threshold.
 
     Raises:
         InputError: as `compare`; an alpha outside (0, 1); groups; a table with several
@@ -69,17 +70,16 @@ def cluster_mass(
     values = differences(made)
     place, rows, across = _layout(made.cells, columns)
     groups = clusters(made.table, by)
-    name, codes = fewest(groups), groups.codes()
-    found = masses(values, codes, place, alpha, seed)
-    missing = ByPrompt(made.one.prompts, made.cells, values).missing()
+    lacking = missing(made.one.prompts, values)
     n = min(groups.counts)
+    found = masses(values, groups.codes(), place, alpha, seed)
     for row in found:
         i, j = (np.array(one) for one in zip(*row["cells"], strict=True))
         row["layers"], row["columns"] = _span(rows, i), _span(across, j)
         row["cells"] = tuple((rows[a], across[b]) for a, b in row["cells"])
         few = f"p cannot be below {row['smallest_p']:.2g}" if row["smallest_p"] > 0.05 else ""
-        row |= {"n_clusters": n, "test": f"signs flipped by {n} {name}s"}
-        row["note"] = "; ".join(filter(None, (few, missing)))
+        row |= {"n_clusters": n, "test": f"signs flipped by {n} {fewest(groups)}s"}
+        row["note"] = "; ".join(filter(None, (few, lacking)))
     result = pd.DataFrame(found, columns=list(COLUMNS))
     told = {"metric": metric, "contrast": f"{one} − {other}", "alpha": alpha}
     result.attrs = {KEY: {**metadata_of(made.table), **told}}
@@ -95,16 +95,7 @@ def masses(
 ) -> list[dict]:
     """The patches of `[prompt, cell]` values, with their mass and p.
 
-    Example:
-        >>> values = np.arange(8.0)[:, None] + np.array([[9.0, 9.0, -4.0]])
-        >>> place = np.array([[0, 1, 2]])
-        >>> [(one["size"], one["p"]) for one in masses(values, [np.arange(8)], place, 0.05)]
-        [(2, 0.0078125)]
-
     `place` is the grid `[layer, column]` of cell numbers, -1 where there is no cell.
-
-    Raises:
-        InputError: fewer than two clusters.
     """
     flipped, wider = crossing(values, codes)
     sums, counts = sums_by(values, flipped)
@@ -113,53 +104,36 @@ def masses(
         raise InputError("signs cannot be flipped by one cluster; give another `by`")
     null = signs(n_clusters, seed)
     threshold = float(student.ppf(1 - alpha / 2, n_clusters - 1))
-    observed = _on_grid(_t(np.ones((1, n_clusters)), sums, counts) / wider, place)[0]
-    by_chance = np.array(
-        [_heaviest(one, threshold) for one in _on_grid(_t(null.patterns, sums, counts), place)]
-    )
+
+    def grids(patterns: np.ndarray, wider: np.ndarray | float = 1.0) -> np.ndarray:
+        mean, error = mean_and_error(patterns, sums, counts)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            t = np.where(mean == 0, 0.0, mean / error) / wider
+        return np.where(place >= 0, np.nan_to_num(t[:, place], nan=0.0), 0.0)
+
+    by_chance = [
+        max((np.abs(mass).max() for *_, mass in _patches(one, threshold)), default=0.0)
+        for one in grids(null.patterns)
+    ]
+    observed = grids(np.ones((1, n_clusters)), wider)[0]
     found = []
-    for sign in (1, -1):
-        numbered = numbered_patches(sign * observed > threshold)
-        for number in range(1, int(numbered.max()) + 1):
+    for sign, numbered, heavy in _patches(observed, threshold):
+        for number, mass in enumerate(heavy.tolist(), start=1):
             cells = [(int(i), int(j)) for i, j in np.argwhere(numbered == number)]
-            mass = float(observed[numbered == number].sum())
-            p = float(null.p(np.array([mass]), by_chance[:, None])[0])
+            p = float(null.p(np.array([mass]), np.array(by_chance)[:, None])[0])
             told = {"sign": sign, "mass": mass, "size": len(cells), "p": p}
             found.append({**told, "smallest_p": null.smallest, "cells": cells})
     return sorted(found, key=lambda row: -abs(row["mass"]))
 
 
-def _t(w: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The mean by its cluster-robust standard error `[pattern, cell]`, under signs `w`."""
-    k, n = len(sums), counts.sum(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = w @ sums / n
-        cross = w @ (sums * counts)
-        rest = (sums**2).sum(0) - 2 * mean * cross + mean**2 * (counts**2).sum(0)
-        error = np.sqrt(k / (k - 1) * np.maximum(rest, 0)) / n
-        found = mean / error
-    return np.where(mean == 0, 0.0, found)
-
-
-def _on_grid(t: np.ndarray, place: np.ndarray) -> np.ndarray:
-    return np.where((place >= 0), np.nan_to_num(t[:, place], nan=0.0), 0.0)
-
-
-def numbered_patches(here: np.ndarray) -> np.ndarray:
-    """Neighbouring cells `[layer, column]` under one number, 0 elsewhere."""
-    numbered = np.zeros(here.shape, dtype=np.int32)
-    label(here, output=numbered)
-    return numbered
-
-
-def _heaviest(t: np.ndarray, threshold: float) -> float:
-    most = 0.0
+def _patches(t: np.ndarray, threshold: float) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Per sign: neighbouring cells `[layer, column]` under one number, and the mass of each."""
     for sign in (1, -1):
         here = sign * t > threshold
         if here.any():
-            mass = np.bincount(numbered_patches(here).ravel(), (sign * t).ravel())
-            most = max(most, float(mass[1:].max()))
-    return most
+            numbered = np.zeros(here.shape, dtype=np.int32)
+            label(here, output=numbered)
+            yield sign, numbered, np.bincount(numbered.ravel(), t.ravel())[1:]
 
 
 def _layout(cells: pd.DataFrame, columns: str) -> tuple[np.ndarray, list, list]:
@@ -181,5 +155,4 @@ def _layout(cells: pd.DataFrame, columns: str) -> tuple[np.ndarray, list, list]:
 
 
 def _span(labels: list, here: np.ndarray) -> str:
-    first, last = labels[int(here.min())], labels[int(here.max())]
-    return f"{first}" if first == last else f"{first}–{last}"
+    return "–".join(dict.fromkeys(str(labels[int(end)]) for end in (here.min(), here.max())))

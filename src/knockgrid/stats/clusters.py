@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from knockgrid.errors import InputError
+from knockgrid.errors import InputError, some_of
 from knockgrid.table.table import metadata_of
 
 FEWEST = 6  # with 5 clusters a sign-flip test cannot go below p = 0.06
@@ -16,16 +16,7 @@ By = str | Sequence[str] | Mapping[str, object]
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """The cluster of every prompt, in one dimension or in two that cross.
-
-    Example:
-        >>> two = Clusters(("a", "b"), {"relation": ("capital", "language")}, "2 relations")
-        >>> two.counts, two.codes()[0].tolist(), two.too_few
-        ((2,), [0, 1], True)
-
-    `labels` maps each dimension to a label per prompt, in the order of `prompts`; `words` says
-    what a cluster is and how many there are.
-    """
+    """A label per prompt in each of one or two dimensions, and what a cluster is in words."""
 
     prompts: tuple[str, ...]
     labels: Mapping[str, tuple[str, ...]]
@@ -53,27 +44,25 @@ def clusters(table: pd.DataFrame, by: By = "auto") -> Clusters:
         >>> from knockgrid.table.table import build
         >>> rows = [{"prompt": p, "intervention": "last", "layer": 0, "js": 0.1} for p in "abc"]
         >>> sides = [{"id": p, "relation": r} for p, r in zip("abc", ["x", "x", "y"])]
-        >>> clusters(build(rows, {"prompts": sides})).words
-        '2 relations'
-        >>> clusters(build(rows, {})).words
-        '3 prompts'
+        >>> clusters(build(rows, {"prompts": sides})).words, clusters(build(rows, {})).words
+        ('2 relations', '3 prompts')
 
     `by="auto"` takes the relation where the prompts have two or more of them, crossed with the
     subject where a subject comes up in several relations. Within a single relation the subject is
-    the cluster, or the prompt where no subject comes twice, and the words say so: such an interval
-    speaks of other subjects of that relation, not of other relations. `by` may also be
-    "relation", "subject", "prompt", two of them as a pair, or a mapping from prompt id to label.
-    Subjects are compared without case. Under "auto" the prompts without a relation form one cluster
-    together, a prompt without a subject one of its own.
+    the cluster, or the prompt where no subject comes twice: such an interval speaks of other
+    subjects of that relation, not of other relations. `by` may also be "relation", "subject",
+    "prompt", two of them as a pair, or a mapping from prompt id to label. Subjects are compared
+    without case. Under "auto" the prompts without a relation form one cluster together.
 
     Raises:
         InputError: an unknown `by`, or prompts that lack the label that was asked for.
     """
     prompts = tuple(map(str, dict.fromkeys(table["prompt"])))
     if isinstance(by, Mapping):
-        return _mapped(prompts, by)
+        return _labelled(prompts, {"cluster": [by.get(p) for p in prompts]})
     relation = _of_prompts(table, prompts, "relation")
-    subject = [_folded(one) for one in _of_prompts(table, prompts, "subject")]
+    told = _of_prompts(table, prompts, "subject")
+    subject = [None if one is None else str(one).strip().casefold() for one in told]
     if by == "auto":
         return _automatic(prompts, relation, subject)
     names = (by,) if isinstance(by, str) else tuple(by)
@@ -83,9 +72,7 @@ def clusters(table: pd.DataFrame, by: By = "auto") -> Clusters:
             f"by={by!r} names no clusters; give 'auto', 'relation', 'subject', 'prompt', a pair "
             "such as ('relation', 'subject'), or a mapping from prompt id to label"
         )
-    for name in names:
-        _refuse_unlabelled(prompts, known[name], name)
-    return _made(prompts, {name: known[name] for name in names})
+    return _labelled(prompts, {name: known[name] for name in names})
 
 
 def _of_prompts(table: pd.DataFrame, prompts: tuple[str, ...], name: str) -> list:
@@ -100,66 +87,46 @@ def _of_prompts(table: pd.DataFrame, prompts: tuple[str, ...], name: str) -> lis
 
 def _automatic(prompts: tuple[str, ...], relation: list, subject: list) -> Clusters:
     whole = [p if s is None else f"subject {s}" for p, s in zip(prompts, subject, strict=True)]
+    related = bool(relation) and relation[0] is not None
     if len(set(relation)) > 1:
         filled = ["(no relation)" if one is None else one for one in relation]
         pairs = set(zip(filled, whole, strict=True))
         crossed = max(Counter(who for _, who in pairs).values()) > 1
-        labels = {"relation": filled} | ({"subject": whole} if crossed else {})
-        return _made(prompts, labels, without=None in relation)
-    name = "subject" if len(set(whole)) < len(prompts) else "prompt"
-    if relation and relation[0] is not None and name == "prompt" and None not in subject:
-        name = "subject"  # the same clusters, by the name of what they sample
-    made = _made(prompts, {name: whole})
-    within = " within one relation" if relation and relation[0] is not None else ""
-    return Clusters(prompts, made.labels, made.words + within)
+        made = _made(prompts, {"relation": filled} | ({"subject": whole} if crossed else {}))
+        if None not in relation:
+            return made
+        _, *more = made.words.split(" × ")
+        few = f"{counted(made.counts[0] - 1, 'relation')} + the prompts without one"
+        return Clusters(prompts, made.labels, " × ".join([few, *more]))
+    twice = len(set(whole)) < len(prompts)
+    sampled = related and None not in subject  # the same clusters, by the name of what they sample
+    made = _made(prompts, {"subject" if twice or sampled else "prompt": whole})
+    return Clusters(prompts, made.labels, made.words + " within one relation" * related)
 
 
-def _made(
-    prompts: tuple[str, ...], labels: Mapping[str, Sequence], without: bool = False
-) -> Clusters:
+def _made(prompts: tuple[str, ...], labels: Mapping[str, Sequence]) -> Clusters:
     kept = {name: tuple(map(str, one)) for name, one in labels.items()}
     words = [counted(len(set(one)), name) for name, one in kept.items()]
-    if without:
-        n = len(set(kept["relation"])) - 1
-        words[0] = f"{counted(n, 'relation')} + the prompts without one"
     return Clusters(prompts, kept, " × ".join(words))
 
 
-def counted(n: int, name: str) -> str:
-    """A number of clusters in words.
+def _labelled(prompts: tuple[str, ...], labels: Mapping[str, list]) -> Clusters:
+    for name, given in labels.items():
+        lacking = [p for p, label in zip(prompts, given, strict=True) if label is None]
+        if lacking:
+            what = "cluster in the mapping" if name == "cluster" else name
+            raise InputError(
+                f"{len(lacking)} of {len(prompts)} prompts have no {what} ({some_of(lacking)}); "
+                "give them one, or take by='prompt'"
+            )
+    return _made(prompts, labels)
 
-    Example:
-        >>> counted(1, "relation"), counted(4, "relation")
-        ('1 relation', '4 relations')
-    """
+
+def counted(n: int, name: str) -> str:
+    """A number of clusters in words."""
     return f"{n} {name}{'s' * (n != 1)}"
 
 
 def fewest(groups: Clusters) -> str:
-    """The dimension with the fewest clusters, which decides how much is known.
-
-    Example:
-        >>> labels = {"relation": ("x", "x"), "subject": ("a", "b")}
-        >>> fewest(Clusters(("one", "two"), labels, "1 relation × 2 subjects"))
-        'relation'
-    """
+    """The dimension with the fewest clusters, which decides how much is known."""
     return min(groups.labels, key=lambda name: len(set(groups.labels[name])))
-
-
-def _mapped(prompts: tuple[str, ...], by: Mapping[str, object]) -> Clusters:
-    _refuse_unlabelled(prompts, [by.get(p) for p in prompts], "cluster in the mapping")
-    return _made(prompts, {"cluster": [by[p] for p in prompts]})
-
-
-def _refuse_unlabelled(prompts: tuple[str, ...], labels: Sequence, name: str) -> None:
-    lacking = [p for p, label in zip(prompts, labels, strict=True) if label is None]
-    if lacking:
-        some = ", ".join(lacking[:4]) + (", …" if len(lacking) > 4 else "")
-        raise InputError(
-            f"{len(lacking)} of {len(prompts)} prompts have no {name} ({some}); give them one, or "
-            "take by='prompt'"
-        )
-
-
-def _folded(subject: object) -> str | None:
-    return None if subject is None else str(subject).strip().casefold()

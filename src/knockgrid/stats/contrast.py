@@ -1,44 +1,23 @@
 """Contrasts of tables: the difference of two, and the interval of one, cell by cell."""
 
-from collections.abc import Mapping
-
-import numpy as np
 import pandas as pd
 
-from knockgrid.errors import InputError
+from knockgrid.errors import InputError, unknown
 from knockgrid.stats.cluster_interval import check_level
 from knockgrid.stats.mean_interval import mean_interval
-from knockgrid.table.by_prompt import CELL
-from knockgrid.table.table import KEY, build, metadata_of, metrics, numbers
+from knockgrid.table.by_prompt import CELL, cell_labels
+from knockgrid.table.table import build, metadata_of, metrics, numbers
 
 LABELS = ("prompt", "group", "relation", "subject", "layer", "layers", "token")
 
 
-def _numbered(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The rows that have a value, with their cell as one key."""
+def _cells(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows that have a value: their cell as one key, prompt and value."""
     if metric not in metrics(table):
-        raise InputError(f"unknown metric {metric!r}; the table has {', '.join(metrics(table))}")
-    value = numbers(table, metric)
-    kept = table.assign(value=value)[~np.isnan(value)]
-    names = [name for name in CELL if name in kept]
-    # positions of the answer lie at other tokens in other prompts, and belong together
-    placed = kept["position"].notna() if "position" in kept else pd.Series(False, kept.index)
-    if "token" in names:
-        kept["token"] = kept["token"].mask(placed, 0)
-    key = kept[names].astype(object).where(kept[names].notna(), None)
-    cells = pd.Series(list(key.itertuples(index=False, name=None)), kept.index, dtype=object)
-    return kept.assign(cell=cells)
-
-
-def _rebuilt(
-    cells: Mapping[tuple, float], names: list[str], table: pd.DataFrame, metric: str, who: str
-) -> pd.DataFrame:
-    """A table with one row per cell, under the metadata of another."""
-    rows = [
-        {"prompt": who, metric: value, **dict(zip(names, cell, strict=True))}
-        for cell, value in cells.items()
-    ]
-    return build(rows, metadata_of(table))
+        raise unknown("metric", metric, metrics(table))
+    kept = table.assign(value=numbers(table, metric)).dropna(subset="value")
+    keys = list(cell_labels(kept).itertuples(index=False, name=None))
+    return kept[["prompt", "value"]].assign(cell=pd.Series(keys, kept.index, dtype=object))
 
 
 def difference(one: pd.DataFrame, other: pd.DataFrame, metric: str = "js") -> pd.DataFrame:
@@ -50,7 +29,7 @@ def difference(one: pd.DataFrame, other: pd.DataFrame, metric: str = "js") -> pd
         >>> difference(one, other).js.round(3).tolist()
         [0.3]
 
-    Where the tables share no prompt at all (two groups), the means over each one's own prompts are
+    Where they share no prompt at all (two groups), the means over each one's own prompts are
     subtracted; the metadata key `paired` says which it was.
 
     Raises:
@@ -59,21 +38,21 @@ def difference(one: pd.DataFrame, other: pd.DataFrame, metric: str = "js") -> pd
     units = [metadata_of(table).get("unit") for table in (one, other)]
     if units[0] != units[1]:
         raise InputError(f"the tables are in {units[0]} and {units[1]}; sweep both in one unit")
-    left, right = _numbered(one, metric), _numbered(other, metric)
-    names = [name for name in CELL if name in left and name in right]
-    both = set(left["prompt"]) & set(right["prompt"])
-    by = ["cell", "prompt"] if both else ["cell"]
+    names = [name for name in CELL if name in one]
+    left, right = _cells(one, metric), _cells(other, metric)
+    paired = not set(left["prompt"]).isdisjoint(right["prompt"])
+    by = ["cell", "prompt"] if paired else ["cell"]
     values = [part.groupby(by, sort=False)["value"].mean() for part in (left, right)]
-    apart = (values[1] - values[0]).dropna()
+    apart = (values[1] - values[0]).dropna().groupby("cell", sort=False).mean()
     if apart.empty:
         raise InputError("the tables have no cell in common; sweep the same interventions")
-    if both:
-        apart = apart.groupby("cell", sort=False).mean()
     values_of = dict(zip(apart.index.tolist(), apart.tolist(), strict=True))
-    ordered = {cell: values_of[cell] for cell in dict.fromkeys(left["cell"]) if cell in values_of}
-    made = _rebuilt(ordered, names, one, metric, "difference")
-    made.attrs[KEY] = {**made.attrs[KEY], "paired": bool(both)}
-    return made
+    rows = [
+        {"prompt": "difference", metric: values_of[cell], **dict(zip(names, cell, strict=True))}
+        for cell in dict.fromkeys(left["cell"])
+        if cell in values_of
+    ]
+    return build(rows, {**metadata_of(one), "paired": paired})
 
 
 def bounds(
@@ -82,16 +61,14 @@ def bounds(
     """Tables with the lower and upper end of every cell's interval, which knows the clusters.
 
     Example:
-        >>> rows = [
-        ...     {"prompt": f"{p}", "intervention": "last", "layer": 0, "js": p / 30}
-        ...     for p in range(12)
-        ... ]
+        >>> row = {"intervention": "last", "layer": 0}
+        >>> rows = [{**row, "prompt": f"{p}", "js": p / 30} for p in range(12)]
         >>> low, high = bounds(build(rows, {}))
         >>> low.js.round(2).tolist(), high.js.round(2).tolist()
         ([0.11], [0.26])
 
-    The numbers are `low` and `high` of `mean_interval`, each for its cell alone. A cell with fewer
-    than six clusters is NA in both tables, and its status says why.
+    The ends are those of `mean_interval`, each for its cell alone. A cell with fewer than six
+    clusters is NA in both tables, and its status says why.
 
     Raises:
         InputError: as `mean_interval`, or fewer than two prompts.
@@ -100,32 +77,28 @@ def bounds(
     if table["prompt"].nunique() < 2:
         raise InputError("an interval needs two prompts or more; this table has one")
     found = mean_interval(table, metric, level=level, seed=seed)
-    names = [name for name in CELL if name in found]
-    ends = []
-    for end in ("low", "high"):
-        rows = [
-            {
-                **{name: row[name] for name in names},
-                "prompt": "interval",
-                metric: row[end],
-                "status": "ok" if row[end] == row[end] else f"NA: {row['note'] or 'no value'}",
-            }
-            for row in found.to_dict("records")
-        ]
-        ends.append(build(rows, metadata_of(table)))
-    return ends[0], ends[1]
+    rows = [
+        {
+            **{name: row[name] for name in CELL if name in row},
+            "prompt": "interval",
+            "status": "ok" if row["low"] == row["low"] else f"NA: {row['note'] or 'no value'}",
+        }
+        for row in found.to_dict("records")
+    ]
+    low, high = (
+        [{**row, metric: end} for row, end in zip(rows, found[name], strict=True)]
+        for name in ("low", "high")
+    )
+    return build(low, metadata_of(table)), build(high, metadata_of(table))
 
 
 def redundancy(table: pd.DataFrame, singles: str, joint: str, metric: str = "js") -> pd.DataFrame:
     """Sum of the single layers' effects minus the effect of the whole set, per prompt and cell.
 
     Example:
-        >>> rows = [
-        ...     {"prompt": "a", "intervention": name, "layer": i, "layers": layers, "js": js}
-        ...     for name, i, layers, js in [
-        ...         ("only", 0, "0", 0.1), ("only", 1, "1", 0.2), ("from", 0, "0,1", 0.7)
-        ...     ]
-        ... ]
+        >>> cells = [("only", 0, "0", 0.1), ("only", 1, "1", 0.2), ("from", 0, "0,1", 0.7)]
+        >>> names = ["intervention", "layer", "layers", "js"]
+        >>> rows = [{"prompt": "a", **dict(zip(names, cell))} for cell in cells]
         >>> redundancy(build(rows, {"unit": "nats"}), "only", "from").js.round(3).tolist()
         [-0.4]
 
@@ -138,12 +111,10 @@ def redundancy(table: pd.DataFrame, singles: str, joint: str, metric: str = "js"
         InputError: an unknown intervention, or a set with a layer that has no single cell.
     """
     table = table.assign(value=numbers(table, metric))
-    parts = {}
-    for name in (singles, joint):
-        parts[name] = table[table["intervention"] == name]
-        if parts[name].empty:
-            has = ", ".join(map(str, table["intervention"].unique()))
-            raise InputError(f"the table has no intervention {name!r}; it has {has}")
+    parts = {name: table[table["intervention"] == name] for name in (singles, joint)}
+    for name, part in parts.items():
+        if part.empty:
+            raise unknown("intervention", name, table["intervention"].unique())
     keys = ["prompt", "token", "layers"]
     if parts[singles].duplicated(keys).any():
         raise InputError(

@@ -8,8 +8,8 @@ import pandas as pd
 from knockgrid.errors import InputError, unknown
 from knockgrid.stats.clusters import FEWEST, By, clusters
 from knockgrid.stats.compare import compare
-from knockgrid.table.table import KEY, cells, metadata_of
-from knockgrid.table.table import grid as grid_of
+from knockgrid.table.summary import ranges
+from knockgrid.table.table import KEY, cells, grid, metadata_of
 from knockgrid.table.treatments import ROLES, only_prompts, only_rows
 
 
@@ -26,36 +26,25 @@ def exceeds(
 
     Example:
         >>> from knockgrid.table.table import build
+        >>> curves = {"subject": [0.1, 0.3], "subject | bos": [0.2, 0.1]}
         >>> rows = [
         ...     {"prompt": str(p), "intervention": name, "layer": layer, "js": js * (1 + p / 9)}
-        ...     for p in range(6)
-        ...     for name, layer, js in [
-        ...         ("subject", 0, 0.1), ("subject", 1, 0.3), ("subject | bos", 0, 0.2),
-        ...         ("subject | bos", 1, 0.1)
-        ...     ]
+        ...     for p in range(6) for name in curves for layer, js in enumerate(curves[name])
         ... ]
         >>> contrast = {"name": "subject | bos", "role": "contrast", "of": "subject"}
-        >>> sides = [{"id": str(p), "relation": f"r{p}"} for p in range(6)]
-        >>> made = exceeds(build(rows, {"interventions": [contrast], "prompts": sides}))
+        >>> made = exceeds(build(rows, {"interventions": [contrast]}))
         >>> made[["layer", "exceeds"]].to_numpy().tolist()
         [[0, 'no'], [1, 'yes']]
         >>> exceeds_in_words(made)
-        ['Subj. exceeds bos at layer 1; not at 0 (6 prompts, 6 relations)']
+        ['Subj. exceeds bos at layer 1; not at 0 (6 prompts, 6 prompts)']
 
     Columns: `treatment, contrast, layer, difference` (mean of treatment minus contrast over
     prompts, in the metric's unit), `n` (prompts that have both), `n_clusters`, `clusters` (in
     words), `p`, `p_max`, and `exceeds`: "yes", "no" (it moves less, or exactly as much), or
-    "undecided" where `p_max` > alpha or there are fewer than six clusters. Rows are told apart by
-    their `role` and `of`; `role="null"` compares with the nulls instead. Prompts that lack one of
-    the two leave the pair.
-
-    Args:
-        table: a sweep of treatments together with their contrasts.
-        metric: a column of the table.
-        by: the clusters, as for `compare`, whose sign flips decide.
-        role: "contrast" or "null".
-        alpha: what `p_max`, which holds for all layers of a pair at once, must not exceed.
-        seed: of random flips, where there are too many to list.
+    "undecided" where `p_max`, which holds for all layers of a pair at once, exceeds `alpha` or
+    there are fewer than six clusters (`by`, as for `compare`). Rows are told apart by their `role`
+    and `of`; `role="null"` compares with the nulls instead. Prompts that lack one of the two leave
+    the pair.
 
     Raises:
         InputError: no such rows, a treatment that is not in the table, an infinite value; and as
@@ -72,9 +61,11 @@ def exceeds(
     for of, name in pairs:
         if of not in swept:
             raise InputError(f"the table has no row {of!r}, of which {name!r} is a {role}")
-    layers = [int(layer) for layer in grid_of(table, metric).columns]
-    parts = [_compared(table, metric, by, pair, layers, alpha, seed) for pair in pairs]
-    made = pd.concat(parts, ignore_index=True)
+    layers = [int(layer) for layer in grid(table, metric).columns]
+    made = pd.concat(
+        [_compared(table, metric, by, pair, layers, alpha, seed) for pair in pairs],
+        ignore_index=True,
+    )
     labels = {"subject": "Subj.", "attention": "Attn.", "last": "Last."}
     kept = {"metric": metric, "alpha": alpha, "labels": labels | metadata.get("labels", {})}
     made.attrs = {KEY: {**metadata, **kept}}
@@ -95,33 +86,27 @@ def _compared(
     long = cells(part, metric, "intervention", "layer").dropna(subset="value")
     has = [set(long.loc[long["row"] == name, "prompt"]) for name in pair]
     both = [prompt for prompt in dict.fromkeys(long["prompt"]) if prompt in has[0] & has[1]]
-    told = {"treatment": pair[0], "contrast": pair[1]}
+    made = pd.DataFrame({"treatment": pair[0], "contrast": pair[1], "layer": layers})
     if not both:
-        nothing = {"difference": np.nan, "n": 0, "n_clusters": 0, "clusters": "no clusters"}
-        rest = {"p": np.nan, "p_max": np.nan, "exceeds": "undecided"}
-        return pd.DataFrame([{**told, "layer": i, **nothing, **rest} for i in layers])
+        told = {"difference": np.nan, "n": 0, "n_clusters": 0, "clusters": "no clusters"}
+        return made.assign(**told, p=np.nan, p_max=np.nan, exceeds="undecided")
     shared = only_prompts(part, both)
     at = [set(shared.loc[shared["intervention"] == name, "layer"]) for name in pair]
-    attrs, shared = shared.attrs, shared[shared["layer"].isin(at[0] & at[1])]
-    shared.attrs = attrs
+    shared = shared[shared["layer"].isin(at[0] & at[1])]
     found = compare(shared, *pair, metric, by, seed=seed).set_index("layer").reindex(list(layers))
     groups = clusters(shared, by)
     apart = found["estimate"].to_numpy(float)
-    sure = (found["p_max"] <= alpha).to_numpy(bool) & (not groups.too_few)
-    alike = _alike(long, pair, layers) & (not groups.too_few)
-    verdict = np.where(sure, np.where(apart > 0, "yes", "no"), np.where(alike, "no", "undecided"))
-    return pd.DataFrame(
-        {
-            **told,
-            "layer": layers,
-            "difference": apart,
-            "n": found["n_prompts"].fillna(0).to_numpy(int),
-            "n_clusters": min(groups.counts),
-            "clusters": groups.words,
-            "p": found["p"].to_numpy(float),
-            "p_max": found["p_max"].to_numpy(float),
-            "exceeds": verdict,
-        }
+    sure = (found["p_max"] <= alpha).to_numpy(bool)
+    verdict = np.where(_alike(long, pair, layers), "no", "undecided")
+    verdict = np.where(sure, np.where(apart > 0, "yes", "no"), verdict)
+    return made.assign(
+        difference=apart,
+        n=found["n_prompts"].fillna(0).to_numpy(int),
+        n_clusters=min(groups.counts),
+        clusters=groups.words,
+        p=found["p"].to_numpy(float),
+        p_max=found["p_max"].to_numpy(float),
+        exceeds="undecided" if groups.too_few else verdict,
     )
 
 
@@ -133,15 +118,7 @@ def _alike(long: pd.DataFrame, pair: tuple[str, str], layers: Sequence[int]) -> 
 
 
 def exceeds_in_words(made: pd.DataFrame) -> list[str]:
-    """What `exceeds` found, one sentence per treatment and contrast.
-
-    Example:
-        >>> names = ["treatment", "contrast", "layer", "exceeds", "n", "n_clusters", "clusters"]
-        >>> pair = ("subject", "subject | rest")
-        >>> rows = [(*pair, i, said, 9, 7, "7 relations") for i, said in enumerate(["no", "yes"])]
-        >>> exceeds_in_words(pd.DataFrame(rows, columns=names))
-        ['subject exceeds rest at layer 1; not at 0 (9 prompts, 7 relations)']
-    """
+    """What `exceeds` found, one sentence per treatment and contrast, as in its example."""
     labels = metadata_of(made).get("labels", {})
     return [
         _sentence(part, str(labels.get(of, of)), str(labels.get(name, name)))
@@ -150,38 +127,13 @@ def exceeds_in_words(made: pd.DataFrame) -> list[str]:
 
 
 def _sentence(part: pd.DataFrame, treatment: str, contrast: str) -> str:
-    order = [int(layer) for layer in part["layer"]]
-    at = {
-        verdict: [
-            layer for layer, said in zip(order, part["exceeds"], strict=True) if said == verdict
-        ]
-        for verdict in ("yes", "no", "undecided")
-    }
+    layers, said = part["layer"].to_numpy(int), part["exceeds"].to_numpy(object)
+    at = {verdict: layers[said == verdict].tolist() for verdict in ("yes", "no", "undecided")}
     where = f"at layer{'s' * (len(at['yes']) > 1)} {ranges(at['yes'])}" if at["yes"] else "nowhere"
-    said = f"{treatment} exceeds {contrast.split(' | ')[-1]} {where}"
-    said += f"; not at {ranges(at['no'])}" if at["no"] else ""
-    said += f"; undecided at {ranges(at['undecided'])}" if at["undecided"] else ""
+    told = f"{treatment} exceeds {contrast.split(' | ')[-1]} {where}"
+    told += f"; not at {ranges(at['no'])}" if at["no"] else ""
+    told += f"; undecided at {ranges(at['undecided'])}" if at["undecided"] else ""
     few = int(part["n_clusters"].iloc[0]) < FEWEST
     why = f": fewer than {FEWEST} decide nothing" if few else ""
-    return f"{said} ({_span(part['n'])} prompts, {part['clusters'].iloc[0]}{why})"
-
-
-def ranges(layers: Sequence[int]) -> str:
-    """Layers with runs of neighbours drawn together.
-
-    Example:
-        >>> ranges([0, 1, 2, 5, 7, 8])
-        '0–2, 5, 7–8'
-    """
-    runs: list[list[int]] = []
-    for layer in sorted(layers):
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ", ".join(f"{r[0]}–{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
-
-
-def _span(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return str(low) if low == high else f"{low}–{high}"
+    n = "–".join(dict.fromkeys(str(end) for end in (part["n"].min(), part["n"].max())))
+    return f"{told} ({n} prompts, {part['clusters'].iloc[0]}{why})"

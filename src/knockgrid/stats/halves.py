@@ -12,23 +12,12 @@ from knockgrid.table.treatments import only_prompts
 def halves(table: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Two tables with one half of the prompts of every relation each.
 
-    Example:
-        >>> from knockgrid.table.table import build
-        >>> rows = [{"prompt": p, "intervention": "last", "layer": 0, "js": 0.1} for p in "abcd"]
-        >>> sides = [{"id": p, "relation": "capital"} for p in "abcd"]
-        >>> one, other = halves(build(rows, {"prompts": sides}))
-        >>> len(one), len(other), set(one.prompt) & set(other.prompt)
-        (2, 2, set())
-
     The order within a relation is that of a digest of seed and prompt id, so that the halves do not
     depend on the order of the prompts, and a prompt stays in its half when others of another
     relation are added. Relations with an odd number give the odd one to either half in turn.
 
     Limit: both halves hold the same relations. What is confirmed holds for other prompts of these
     relations; whether it does for other relations, the intervals over relations say.
-
-    Raises:
-        InputError: fewer than two prompts.
     """
     sides = {str(one["id"]): one.get("relation") for one in metadata_of(table).get("prompts", [])}
     relations: dict[object, list[str]] = {}

@@ -5,12 +5,10 @@ import pandas as pd
 
 from knockgrid.stats.cluster_interval import check_level, interval
 from knockgrid.stats.clusters import FEWEST, By, Clusters, clusters, counted, fewest
-from knockgrid.stats.resample import RESAMPLES, resample
-from knockgrid.table.by_prompt import ByPrompt, by_prompt
+from knockgrid.stats.resample import RESAMPLES, mean_of, resample
+from knockgrid.table.by_prompt import by_prompt, missing
 from knockgrid.table.measures import measure_of
 from knockgrid.table.table import KEY, metadata_of
-
-ALONG_A_BAND = ("layer", "layers")
 
 
 def mean_interval(
@@ -37,38 +35,32 @@ def mean_interval(
 
     Returns one row per cell: its labels, `mean`, `low`, `high`, `band_low`, `band_high` in the
     metric's unit, `n_prompts`, `n_clusters` with a value there (of the smaller dimension where two
-    cross), `cluster` in words and `note`. Prompts weigh equally, as in `grid`: a relation with more
-    prompts counts for more. `by` is what `clusters` takes.
+    cross), `cluster` in words and `note`. Prompts weigh equally, as in `grid`. `by` is what
+    `clusters` takes.
 
     `low` and `high` hold for that cell alone, the band for all layers of one row at once (largest
-    absolute t of the row). With fewer than six clusters all four are NaN, and `note` says so; look
-    at `per_cluster`. Divergences are never negative, so their lower ends are cut at 0; JS and total
-    variation have a largest value, at which the upper ends are cut.
+    absolute t of the row), and all end where the measure does. With fewer than six clusters they
+    are NaN; look at `per_cluster`.
 
     `method` is "bootstrap-t" (symmetric, clusters resampled, each resample divided by its own
-    jackknife error), or one of the neighbours to compare it with: "t" (Student's quantile) and
-    "percentile". Give by="prompt" with "percentile" to see what the i.i.d. bootstrap says.
-
-    Two floors keep near-zero variances from ruling: a resample's standard error counts as at least
-    a quarter of the sample's own, or a resample that missed all that varies would have a huge t;
-    and in a band every layer's error counts as at least 1 % of the largest, or a layer that
-    does not vary at all would divide 0 by 0 and could widen the band of all others.
+    jackknife error), "t" (Student's quantile) or "percentile", which with by="prompt" is the i.i.d.
+    bootstrap. Near-zero variances do not rule: a resample's standard error counts as at least a
+    quarter of the sample's own, and in a band every layer's as at least 1 % of the largest.
 
     Raises:
         InputError: an unknown metric, method or `by`, a level outside (0, 1), infinite values, or
             NaN where the status is "ok".
 
-    Source: Cameron, Gelbach, Miller 2008, "Bootstrap-based improvements for inference with
-        clustered errors"; the same 2011 and Owen 2007 for clusters that cross; Hall 1992, "The
-        Bootstrap and Edgeworth Expansion", for symmetric bootstrap-t.
-    Limit: the coverage is measured in docs/statistics.md. With 7 clusters and strongly skewed
-        values it stays below the nominal one.
+    Source: Cameron, Gelbach, Miller 2008 (bootstrap-t with clusters) and 2011, Owen 2007 (clusters
+        that cross); Hall 1992, "The Bootstrap and Edgeworth Expansion" (symmetric bootstrap-t).
+    Limit: with 7 clusters and strongly skewed values the coverage stays below the nominal one
+        (docs/statistics.md has the rates).
     """
     check_level(level)
     made = by_prompt(table, metric)
     groups = clusters(table, by)
     drawn = resample(made.values, groups.codes(), resamples, seed)
-    ends = interval(drawn, band_of(made), level, method)
+    ends = interval(drawn, made.bands, level, method)
     least, most = measure_of(table, metric).bounds(str(metadata_of(table).get("unit")))
     least, most = np.minimum(least, drawn.mean), np.maximum(most, drawn.mean)
     found = made.cells.dropna(axis=1, how="all").assign(
@@ -81,39 +73,22 @@ def mean_interval(
         n_clusters=drawn.n_clusters,
         cluster=groups.words,
     )
-    missing = made.missing()
+    lacking = missing(made.prompts, made.values)
     few = [why_no_interval(groups, n) for n in drawn.n_clusters.tolist()]
-    found["note"] = ["; ".join(filter(None, (one, missing))) for one in few]
+    found["note"] = ["; ".join(filter(None, (one, lacking))) for one in few]
     found.attrs = {KEY: {**metadata_of(table), "metric": metric, "level": level, "method": method}}
     return found
 
 
-def band_of(made: ByPrompt) -> np.ndarray:
-    """One number per cell, equal for the layers of one row.
-
-    Example:
-        >>> cells = pd.DataFrame({"intervention": ["a", "a", "b"], "layer": [0, 1, 0]})
-        >>> band_of(ByPrompt((), cells, np.zeros((0, 3)))).tolist()
-        [0, 0, 1]
-    """
-    names = [name for name in made.cells if name not in ALONG_A_BAND]
-    return made.cells.groupby(names, sort=False, dropna=False).ngroup().to_numpy()
-
-
 def why_no_interval(groups: Clusters, n: int) -> str:
-    """Why so few clusters have no interval; empty where there are enough.
-
-    Example:
-        >>> why_no_interval(Clusters(("a",), {"relation": ("x",)}, "1 relation"), 1)
-        'only 1 relation: no interval, which needs 6'
-    """
+    """Why so few clusters have no interval; empty where there are enough."""
     if n >= FEWEST:
         return ""
     return f"only {counted(n, fewest(groups))}: no interval, which needs {FEWEST}"
 
 
 def per_cluster(table: pd.DataFrame, metric: str = "js", by: By = "auto") -> pd.DataFrame:
-    """The mean of every cell in every cluster: what there is to show below six clusters.
+    """The mean of every cell in every cluster, NaN for no value: what there is to show below six.
 
     Example:
         >>> from knockgrid.table.table import build
@@ -125,11 +100,8 @@ def per_cluster(table: pd.DataFrame, metric: str = "js", by: By = "auto") -> pd.
         >>> found[["cluster", "mean", "n_prompts"]].round(2).values.tolist()
         [['x', 0.2, 2], ['y', 0.5, 1]]
 
-    Where two dimensions cross, the column `dimension` says which one a row belongs to. A cluster
-    without a value in a cell has the mean NaN there.
-
-    Raises:
-        InputError: as `mean_interval`.
+    Where two dimensions cross, the column `dimension` says which one a row belongs to. Raises as
+    `mean_interval`.
     """
     made = by_prompt(table, metric)
     groups = clusters(table, by)
@@ -138,8 +110,7 @@ def per_cluster(table: pd.DataFrame, metric: str = "js", by: By = "auto") -> pd.
         for label in dict.fromkeys(labels):
             values = made.values[np.array(labels) == label]
             n = (~np.isnan(values)).sum(0)
-            mean = np.nansum(values, axis=0) / np.where(n > 0, n, np.nan)
-            told = {"dimension": name, "cluster": label, "mean": mean, "n_prompts": n}
+            told = {"dimension": name, "cluster": label, "mean": mean_of(values), "n_prompts": n}
             parts.append(made.cells.dropna(axis=1, how="all").assign(**told))
     found = pd.concat(parts, ignore_index=True)
     found.attrs = {KEY: {**metadata_of(table), "metric": metric}}

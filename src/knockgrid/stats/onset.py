@@ -6,7 +6,7 @@ import pandas as pd
 from knockgrid.errors import InputError
 from knockgrid.stats.cluster_interval import check_level, widened
 from knockgrid.stats.clusters import FEWEST, By, clusters
-from knockgrid.stats.mean_interval import band_of, why_no_interval
+from knockgrid.stats.mean_interval import why_no_interval
 from knockgrid.stats.resample import RESAMPLES, resample
 from knockgrid.table.by_prompt import by_prompt
 from knockgrid.table.floor import floor_of
@@ -27,10 +27,9 @@ def onset(
 
     Example:
         >>> from knockgrid.table.table import build
-        >>> curve = [0.0, 0.0, 0.1, 0.5, 0.6]
         >>> rows = [
         ...     {"prompt": f"{p}", "intervention": "last", "layer": i, "js": js * (1 + p / 9)}
-        ...     for p in range(8) for i, js in enumerate(curve)
+        ...     for p in range(8) for i, js in enumerate([0.0, 0.0, 0.1, 0.5, 0.6])
         ... ]
         >>> found = onset(build(rows, {"unit": "nats"}))
         >>> found[["onset", "rise_width", "note"]].round(2).values.tolist()
@@ -40,21 +39,19 @@ def onset(
     between those of the table: `onset`, the first crossing upward, `offset`, the last crossing
     downward, `rise_width` and `fall_width`, from 10 to 90 % of the maximum and back; `onset_low`,
     `onset_high`, `offset_low`, `offset_high` at `level`, and `n_clusters`, `cluster`, `note`. A
-    curve that is above half from the first layer on has no onset (the subject row: its step ends
-    at the offset), one that is still above at the last layer has no offset. A curve that is above
-    half everywhere, or whose maximum is not above the metadata's `noise_floor`, has neither.
+    curve that is above half from the first layer on has no onset, one that is still above at the
+    last layer no offset, and one that is above half everywhere, or whose maximum is not above the
+    metadata's `noise_floor`, has neither.
 
     The interval resamples whole clusters and reads the expanded percentiles; a resample that
     crosses outside the layers counts with the outermost one. With fewer than six clusters there is
-    none. A share of the maximum does not move with the number of prompts, as the first layer of
-    significance does.
+    none.
 
     Raises:
         InputError: a share outside (0, 1), layers that do not increase or of which there are fewer
             than two, and as `mean_interval`.
 
-    Source: half-maximum onset as in evoked potentials, Kiesel et al. 2008 (relative criterion);
-    Hesterberg 2015 for the expanded percentiles.
+    Source: Kiesel et al. 2008 (half-maximum onset of evoked potentials); Hesterberg 2015.
     Limit: among sparsely swept layers the crossing is a line between two of them.
     """
     check_level(level)
@@ -63,34 +60,26 @@ def onset(
     made = by_prompt(table, metric)
     groups = clusters(table, by)
     drawn = resample(made.values, groups.codes(), resamples, seed)
-    bands = band_of(made)
     floors = floor_of(table, metric)
     rows_of = table["intervention"].to_numpy(object)
-    labels = made.cells.drop(columns=["layer", "layers"], errors="ignore").dropna(axis=1, how="all")
     rows = []
-    for band in dict.fromkeys(bands.tolist()):
-        here = bands == band
+    for labels, here in made.rows():
         layers = _increasing(made.cells["layer"][here])
         mine = rows_of == made.cells["intervention"][here].iloc[0]
-        floor = None if floors is None else np.nanmax(np.append(floors[mine], 0.0))
-        found = _row(drawn.mean[here], layers, share, floor)
+        floor = 0.0 if floors is None else np.nanmax(np.append(floors[mine], 0.0))
+        found, note = _row(drawn.mean[here], layers, share, floor)
         n = int(drawn.n_clusters[here].min())
-        told = dict(labels[here].iloc[0])
         ends = _ends(drawn.means[:, here], layers, share, level, n, found)
-        found["note"] = "; ".join(filter(None, (found["note"], why_no_interval(groups, n))))
-        rows.append({**told, **found, **ends, "n_clusters": n, "cluster": groups.words})
-    names = [name for name in rows[0] if name != "note"]
-    result = pd.DataFrame(rows)[[*names, "note"]]
+        told = {"n_clusters": n, "cluster": groups.words}
+        told["note"] = "; ".join(filter(None, (note, why_no_interval(groups, n))))
+        rows.append({**labels, **found, **ends, **told})
+    result = pd.DataFrame(rows)
     result.attrs = {KEY: {**metadata_of(table), "metric": metric, "level": level, "share": share}}
     return result
 
 
 def rising(curves: np.ndarray, layers: np.ndarray, share: float) -> np.ndarray:
     """The first crossing upward of a share of the maximum, of curves `[…, layer]`.
-
-    Example:
-        >>> float(rising(np.array([0.0, 0.2, 1.0]), np.array([0.0, 1.0, 3.0]), 0.6))
-        2.0
 
     A curve that begins above it crosses at the first layer.
     """
@@ -104,38 +93,35 @@ def rising(curves: np.ndarray, layers: np.ndarray, share: float) -> np.ndarray:
 
 
 def falling(curves: np.ndarray, layers: np.ndarray, share: float) -> np.ndarray:
-    """The last crossing downward of a share of the maximum, of curves `[…, layer]`.
-
-    Example:
-        >>> float(falling(np.array([1.0, 0.2, 0.0]), np.array([0.0, 2.0, 3.0]), 0.6))
-        1.0
-    """
+    """The last crossing downward of a share of the maximum, of curves `[…, layer]`."""
     return rising(curves[..., ::-1], layers[::-1], share)
 
 
-def _row(curve: np.ndarray, layers: np.ndarray, share: float, floor: float | None) -> dict:
+def _row(
+    curve: np.ndarray, layers: np.ndarray, share: float, floor: float
+) -> tuple[dict[str, float], str]:
     names = ("onset", "offset", "rise_width", "fall_width")
-    found = {"maximum": float(curve.max()), **dict.fromkeys(names, np.nan), "note": ""}
-    half = share * found["maximum"]
+    most = float(curve.max())
+    found = {"maximum": most, **dict.fromkeys(names, np.nan)}
     told = "half" if share == 0.5 else f"{100 * share:g} %"
     if np.isnan(curve).any():
-        return found | {"note": "a layer has no value"}
-    if found["maximum"] <= (floor or 0.0):
-        return found | {"note": "the maximum is not above the noise floor"}
-    if curve.min() >= half:
-        return found | {"note": f"flat: above {told} of its maximum at every layer"}
+        return found, "a layer has no value"
+    if most <= floor:
+        return found, "the maximum is not above the noise floor"
+    if curve.min() >= share * most:
+        return found, f"flat: above {told} of its maximum at every layer"
     notes = []
-    if curve[0] < half:
+    if curve[0] < share * most:
         found["onset"] = float(rising(curve, layers, share))
         found["rise_width"] = float(rising(curve, layers, 0.9) - rising(curve, layers, 0.1))
     else:
         notes.append(f"no onset: at {told} of its maximum from the first layer on")
-    if curve[-1] < half:
+    if curve[-1] < share * most:
         found["offset"] = float(falling(curve, layers, share))
         found["fall_width"] = float(falling(curve, layers, 0.1) - falling(curve, layers, 0.9))
     else:
         notes.append(f"no offset: at {told} of its maximum up to the last layer")
-    return found | {"note": "; ".join(notes)}
+    return found, "; ".join(notes)
 
 
 def _ends(

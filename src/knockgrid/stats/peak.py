@@ -5,9 +5,9 @@ import pandas as pd
 
 from knockgrid.stats.cluster_interval import LEAST_OF_BAND, check_level
 from knockgrid.stats.clusters import FEWEST, By, clusters
-from knockgrid.stats.mean_interval import band_of, why_no_interval
-from knockgrid.stats.resample import resample
-from knockgrid.table.by_prompt import by_prompt
+from knockgrid.stats.mean_interval import why_no_interval
+from knockgrid.stats.resample import mean_of, resample
+from knockgrid.table.by_prompt import by_prompt, missing
 from knockgrid.table.table import KEY, metadata_of
 
 RESAMPLES = 999  # of each layer against all others
@@ -26,23 +26,18 @@ def peak(
 
     Example:
         >>> from knockgrid.table.table import build
-        >>> curve = [0.1, 0.5, 0.52, 0.1]
         >>> rows = [
         ...     {"prompt": f"{p}", "intervention": "last", "layer": i,
         ...      "js": js + 0.05 * ((5 * p + 3 * i) % 8 - 3.5)}
-        ...     for p in range(8) for i, js in enumerate(curve)
+        ...     for p in range(8) for i, js in enumerate([0.1, 0.5, 0.52, 0.1])
         ... ]
-        >>> found = peak(build(rows, {"unit": "nats"}))
-        >>> found[["peak", "confidence_set"]].values.tolist()
+        >>> peak(build(rows, {"unit": "nats"}))[["peak", "confidence_set"]].values.tolist()
         [[2, (1, 2)]]
 
     Columns: the row's labels, `peak`, the layer with the highest mean, `confidence_set`, a tuple of
     layers that holds the true peak with probability `level`, `n_clusters`, `cluster` and `note`. A
     layer is in the set unless the largest t of (another layer − this one) exceeds what whole
-    resampled clusters give. With fewer than six clusters the set is None.
-
-    Raises:
-        InputError: as `mean_interval`.
+    resampled clusters give. With fewer than six clusters it is None. Raises as `mean_interval`.
 
     Source: Hsu 1981 (multiple comparisons with the best); Mogstad et al. 2024, "Inference for
     Ranks", for the confidence set of the best. One-sided studentised cluster bootstrap: ours.
@@ -51,24 +46,20 @@ def peak(
     check_level(level)
     made = by_prompt(table, metric)
     groups = clusters(table, by)
-    codes = groups.codes()
-    bands = band_of(made)
-    labels = made.cells.drop(columns=["layer", "layers"], errors="ignore").dropna(axis=1, how="all")
+    codes, lacking = groups.codes(), missing(made.prompts, made.values)
     rows = []
-    for band in dict.fromkeys(bands.tolist()):
-        here = bands == band
-        values, layers = made.values[:, here], [int(one) for one in made.cells["layer"][here]]
-        known = ~np.isnan(values)
-        n = min(len(set(code[known.any(1)].tolist())) for code in codes)
-        means = np.nansum(values, axis=0) / np.maximum(known.sum(0), 1)
-        best = layers[int(np.where(known.any(0), means, -np.inf).argmax())]
+    for labels, here in made.rows():
+        values, layers = made.values[:, here], made.cells["layer"][here].to_numpy(int)
+        known = ~np.isnan(values).all(1)
+        n = min(len(set(code[known].tolist())) for code in codes)
+        means = mean_of(values)
+        best = int(layers[np.where(np.isnan(means), -np.inf, means).argmax()])
         kept = None
         if n >= FEWEST:
-            inside = peaks(values, codes, level, resamples, seed)
-            kept = tuple(layer for layer, one in zip(layers, inside, strict=True) if one)
+            kept = tuple(layers[peaks(values, codes, level, resamples, seed)].tolist())
         told = {"peak": best, "confidence_set": kept, "n_clusters": n, "cluster": groups.words}
-        note = "; ".join(filter(None, (why_no_interval(groups, n), made.missing())))
-        rows.append({**dict(labels[here].iloc[0]), **told, "note": note})
+        note = "; ".join(filter(None, (why_no_interval(groups, n), lacking)))
+        rows.append({**labels, **told, "note": note})
     found = pd.DataFrame(rows)
     found.attrs = {KEY: {**metadata_of(table), "metric": metric, "level": level}}
     return found
@@ -79,12 +70,6 @@ def peaks(
 ) -> np.ndarray:
     """Which columns of `[prompt, layer]` may be the one with the highest mean, `[layer]`.
 
-    Example:
-        >>> values = np.arange(8.0)[:, None] % 3 + np.array([0.0, 9.0])
-        >>> values[0] += 0.5
-        >>> peaks(values, [np.arange(8)], 0.95, 99, 0).tolist()
-        [False, True]
-
     A layer without values is outside the set.
     """
     inside = np.zeros(values.shape[1], dtype=bool)
@@ -94,12 +79,10 @@ def peaks(
         if not others.any():
             inside[layer] = True
             continue
-        apart = values[:, others] - values[:, [layer]]
-        drawn = resample(apart, codes, resamples, seed)
+        drawn = resample(values[:, others] - values[:, [layer]], codes, resamples, seed)
         least = LEAST_OF_BAND * np.nanmax(drawn.error)
-        error = np.maximum(drawn.error, least)
         with np.errstate(invalid="ignore", divide="ignore"):
-            t = np.where(drawn.mean == 0, 0.0, drawn.mean / error)
-        largest = np.nanmax(np.nan_to_num(drawn.t(least), nan=-np.inf), axis=1)
+            t = np.where(drawn.mean == 0, 0.0, drawn.mean / np.maximum(drawn.error, least))
+        largest = np.nanmax(np.nan_to_num(drawn.t(least=least), nan=-np.inf), axis=1)
         inside[layer] = np.nanmax(t) <= max(np.quantile(largest, level), 0.0)
     return inside

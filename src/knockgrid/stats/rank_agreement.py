@@ -29,17 +29,16 @@ def rank_agreement(
         >>> rank_agreement(table.rename(columns={"js": "act_norm"}), table, "act_norm")
         1.0
 
-    `statistics` is what `module_statistics` made, `table` a sweep over `per_module`. Each
-    (layer, module) that both have is one cell, with the mean over its prompts; the result has no
-    unit and lies between -1 and 1.
+    `statistics` is what `module_statistics` made, `table` a sweep over `per_module`, both with the
+    same prompts, place and source. Each (layer, module) that both have is one cell, with the mean
+    over its prompts; the result has no unit and lies between -1 and 1.
 
     Raises:
         InputError: fewer than three shared cells, or the same number in all of them; and as `grid`.
 
     Source: Spearman 1904, "The proof and measurement of association between two things".
-
     Limit: it says nothing about the size of an effect, and cells of one layer are not independent,
-    so no p-value is given. Give both the same prompts, place and source.
+    so no p-value is given.
     """
     wide = [grid(statistics, statistic, "layer", "module"), grid(table, metric, "layer", "module")]
     mine, exact = (one.stack().dropna() for one in wide)

@@ -1,6 +1,6 @@
 """Cluster bootstrap: resampled means and standard errors that know the clusters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +18,7 @@ AT_ONCE = 2_000_000  # numbers of one chunk of draws
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """Means and standard errors of each cell, and the same of every resample.
-
-    Example:
-        >>> made = resample(np.array([[0.1], [0.3]]), [np.array([0, 1])], draws=3)
-        >>> made.mean.round(2).tolist(), made.n_clusters.tolist(), made.means.shape
-        ([0.2], [2], (3, 1))
-    """
+    """Means and standard errors of each cell, and the same of every resample."""
 
     mean: Cells
     error: Cells
@@ -33,12 +27,13 @@ class Resampled:
     means: Draws
     errors: Draws
 
-    def t(self, least: Cells | float = 0.0) -> Draws:
+    def t(self, cells: np.ndarray | slice = slice(None), least: float = 0.0) -> Draws:
         """The studentised resamples; no standard error is taken as smaller than `least`."""
-        floor = np.maximum(SMALLEST_SHARE * self.error, least)
+        apart = self.means[:, cells] - self.mean[cells]
+        floor = np.maximum(SMALLEST_SHARE * self.error[cells], least)
         with np.errstate(invalid="ignore", divide="ignore"):
-            found = (self.means - self.mean) / np.maximum(self.errors, floor)
-        return np.where(self.means == self.mean, 0.0, found)  # 0 / 0: a cell without any variance
+            found = apart / np.maximum(self.errors[:, cells], floor)
+        return np.where(apart == 0, 0.0, found)  # 0 / 0: a cell without any variance
 
 
 def resample(
@@ -49,12 +44,6 @@ def resample(
 ) -> Resampled:
     """Resample whole clusters, the same ones in all cells.
 
-    Example:
-        >>> made = resample(np.arange(12.0)[:, None], [np.arange(12)], seed=1)
-        >>> expected = np.arange(12).std(ddof=1) / 12**0.5
-        >>> bool(abs(made.error[0] - expected) < 1e-12)
-        True
-
     `codes` holds a number per prompt for each dimension of clusters, one or two. The mean weights
     prompts equally. The standard error is the jackknife over clusters (CV3); in two dimensions the
     squares of both are added, that of the pairs is taken off, and the larger of the two dimensions
@@ -63,47 +52,44 @@ def resample(
     Source: Cameron, Gelbach, Miller 2008 (bootstrap-t with clusters) and 2011 (two-way clusters);
         Owen 2007, "The pigeonhole bootstrap"; MacKinnon, Nielsen, Webb 2023 (CV3).
     """
-    units, totals, counts = _units(values, codes)
-    rng = np.random.default_rng(seed)
+    units, unit = units_of(codes)
+    totals, counts = sums_by(values, unit)
     sizes = [int(one.max()) + 1 for one in units]
-    whole = _moments([np.ones((1, n)) for n in sizes], units, totals, counts)
-    parts = [_moments(w, units, totals, counts) for w in _weights(rng, sizes, draws, totals.size)]
-    means, errors = (np.concatenate(part) for part in zip(*parts, strict=True))
-    present = [
-        np.stack([(counts[one == g] > 0).any(0) for g in range(n)]).sum(0)
-        for one, n in zip(units, sizes, strict=True)
-    ]
-    return Resampled(
-        whole[0][0],
-        whole[1][0],
-        (~np.isnan(values)).sum(0),
-        np.minimum.reduce(present),
-        means,
-        errors,
-    )
-
-
-def _units(
-    values: np.ndarray, codes: Sequence[np.ndarray]
-) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Sums and counts `[unit, cell]` of the prompts that share all their clusters."""
-    pairs, unit = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
-    known = ~np.isnan(values)
-    totals = np.zeros((len(pairs), values.shape[1]))
-    counts = np.zeros_like(totals)
-    np.add.at(totals, unit.ravel(), np.where(known, values, 0.0))
-    np.add.at(counts, unit.ravel(), known)
-    return list(pairs.T), totals, counts
-
-
-def _weights(
-    rng: np.random.Generator, sizes: Sequence[int], draws: int, size: int
-) -> Iterator[list[np.ndarray]]:
-    """How often each cluster is drawn `[draw, cluster]`, in chunks that fit into memory."""
+    mean, error = _moments([np.ones((1, n)) for n in sizes], units, totals, counts)
+    rng = np.random.default_rng(seed)
     drawn = [rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(float) for n in sizes]
-    step = max(1, AT_ONCE // size)
-    for start in range(0, draws, step):
-        yield [one[start : start + step] for one in drawn]
+    step = max(1, AT_ONCE // totals.size)
+    parts = [
+        _moments([one[start : start + step] for one in drawn], units, totals, counts)
+        for start in range(0, draws, step)
+    ]
+    means, errors = (np.concatenate(part) for part in zip(*parts, strict=True))
+    present = np.minimum.reduce([(sums_by(values, one)[1] > 0).sum(0) for one in codes])
+    return Resampled(mean[0], error[0], (~np.isnan(values)).sum(0), present, means, errors)
+
+
+def units_of(codes: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+    """The clusters `[unit]` of prompts that share them all, and the unit of every prompt."""
+    pairs, unit = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
+    return list(pairs.T), unit.ravel()
+
+
+def sums_by(
+    values: Float[np.ndarray, "prompt cell"], codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and counts `[cluster, cell]` of the values that are there."""
+    known = ~np.isnan(values)
+    sums = np.zeros((int(codes.max()) + 1, values.shape[1]))
+    counts = np.zeros_like(sums)
+    np.add.at(sums, codes, np.where(known, values, 0.0))
+    np.add.at(counts, codes, known)
+    return sums, counts
+
+
+def mean_of(values: Float[np.ndarray, "prompt cell"]) -> Cells:
+    """The mean of the values that are there, NaN where there is none."""
+    n = (~np.isnan(values)).sum(0)
+    return np.nansum(values, axis=0) / np.where(n > 0, n, np.nan)
 
 
 def _moments(
@@ -119,31 +105,20 @@ def _moments(
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (both @ totals) / n
         rest = totals - mean[:, None] * counts  # [draw, unit, cell]
+        if len(weights) == 1:  # the units are the clusters
+            return mean, np.sqrt(_jackknife(weights[0], rest, counts, n))
         squares = []
-        for k, (w, one) in enumerate(zip(weights, units, strict=True)):
+        for w, one, inner in zip(weights, units, reversed(spread), strict=True):
             member = (one == np.arange(w.shape[1])[:, None]).astype(float)  # [cluster, unit]
-            inner = np.prod([s for j, s in enumerate(spread) if j != k], axis=0)
-            inner = np.broadcast_to(inner, both.shape)
-            squares.append(_jackknife(w, member, inner, rest, counts, n))
-        if len(squares) == 1:
-            return mean, np.sqrt(squares[0])
+            sums, within = (member @ (inner[:, :, None] * part) for part in (rest, counts))
+            squares.append(_jackknife(w, sums, within, n))
         pairs = np.einsum("du,duc->dc", both, rest**2) / n**2
         larger = np.maximum(*squares)
         return mean, np.sqrt(np.maximum(squares[0] + squares[1] - pairs, larger))
 
 
-def _jackknife(
-    w: np.ndarray,
-    member: np.ndarray,
-    inner: np.ndarray,
-    rest: np.ndarray,
-    counts: np.ndarray,
-    n: np.ndarray,
-) -> np.ndarray:
+def _jackknife(w: np.ndarray, sums: np.ndarray, counts: np.ndarray, n: np.ndarray) -> np.ndarray:
     """The squared jackknife error `[draw, cell]` over the clusters of one dimension."""
-    alone = (inner == 1).all() and member.shape[0] == member.shape[1]  # units are the clusters
-    sums = rest if alone else member @ (inner[:, :, None] * rest)
-    within = counts if alone else member @ (inner[:, :, None] * counts)
-    shift = np.where(w[:, :, None] > 0, sums / (n[:, None] - within), 0.0)  # of the mean without it
-    k = np.einsum("dg,dgc->dc", w, np.broadcast_to(within > 0, shift.shape).astype(float))
+    shift = np.where(w[:, :, None] > 0, sums / (n[:, None] - counts), 0.0)  # of the mean without it
+    k = np.einsum("dg,dgc->dc", w, np.broadcast_to(counts > 0, shift.shape).astype(float))
     return np.einsum("dg,dgc->dc", w, shift**2) * (k - 1) / k

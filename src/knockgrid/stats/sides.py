@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from knockgrid.errors import InputError, unknown
+from knockgrid.errors import InputError, some_of, unknown
 from knockgrid.table.by_prompt import ByPrompt, by_prompt
 from knockgrid.table.table import metadata_of
 
@@ -25,12 +25,13 @@ class Sides(NamedTuple):
 
 
 def sides(tables: Tables, one: str, other: object, metric: str, of: str | None) -> Sides:
-    """Both sides of a comparison, cut to the cells, and checked.
-
-    Raises:
-        InputError: a comparison with nothing, unknown names, units or cells that differ.
-    """
-    _refuse_zero(tables, other, metric)
+    """Both sides of a comparison, cut to the cells, and checked."""
+    if not isinstance(other, str) or other.strip() in ("0", "0.0", ""):
+        raise InputError(
+            f"a test of {metric!r} against {other!r} is refused: a divergence is never negative, "
+            "so its mean lies above 0 whatever was edited, by rounding alone, and rejecting 0 says "
+            "nothing; give a control, such as a knockout of tokens outside the subject"
+        )
     kind = of or _kind(tables, one, other)
     if kind not in KINDS:
         raise unknown("of", kind, KINDS)
@@ -49,29 +50,23 @@ def sides(tables: Tables, one: str, other: object, metric: str, of: str | None) 
 
 def _own(found: list[ByPrompt]) -> list[str]:
     """Labels that belong to the interventions, not to their cells: a patch's dose, one head."""
-    constant = [
-        {name: str(column.iloc[0]) for name, column in made.cells.items() if _one_label(column)}
+    one, other = (
+        {str(n): str(c.iloc[0]) for n, c in made.cells.items() if c.nunique(dropna=False) == 1}
         for made in found
-    ]
-    shared = set(constant[0]) & set(constant[1]) - {"layer", "token"}
-    return [str(name) for name in shared if constant[0][name] != constant[1][name]]
-
-
-def _one_label(column: pd.Series) -> bool:
-    return column.nunique(dropna=False) == 1
+    )
+    shared = set(one) & set(other) - {"layer", "token"}
+    return [name for name in shared if one[name] != other[name]]
 
 
 def _aligned(found: list[ByPrompt], keys: list[pd.DataFrame]) -> tuple[ByPrompt, ByPrompt]:
     listed = [[tuple(map(str, row)) for row in key.itertuples(index=False)] for key in keys]
-    for cells in listed:
-        if len(set(cells)) < len(cells):
-            raise InputError("a layer stands for several layer sets; keep one with a filter")
+    if any(len(set(cells)) < len(cells) for cells in listed):
+        raise InputError("a layer stands for several layer sets; keep one with a filter")
     differ = set(listed[0]) ^ set(listed[1])
     if differ:
         first = next(cell for cell in [*listed[0], *listed[1]] if cell in differ)
-        told = ", ".join(
-            f"{n} {v}" for n, v in zip(keys[0], first, strict=True) if v not in ("None", "nan")
-        )
+        labels = zip(keys[0], first, strict=True)
+        told = ", ".join(f"{n} {v}" for n, v in labels if v not in ("None", "nan"))
         raise InputError(
             f"{len(differ)} cells are on one side only (first {told}); sweep the same cells on "
             "both sides, or filter the table"
@@ -105,33 +100,18 @@ def _part(tables: Tables, name: str, kind: str) -> pd.DataFrame:
     return tables[(tables[kind] == name).fillna(False).to_numpy(bool)]
 
 
-def _refuse_zero(tables: Tables, other: object, metric: str) -> None:
-    if isinstance(other, str) and other.strip() not in ("0", "0.0", ""):
-        return
-    raise InputError(
-        f"a test of {metric!r} against {other!r} is refused: a divergence is never negative, so "
-        "its mean lies above 0 whatever was edited, by rounding alone, and rejecting 0 says "
-        "nothing; give a control as the other side, such as a knockout of tokens outside the "
-        "subject"
-    )
-
-
 def differences(made: Sides) -> np.ndarray:
-    """One minus the other, prompt by prompt, `[prompt, cell]`.
-
-    Raises:
-        InputError: prompts that are on one side only.
-    """
-    differ = [p for p in made.one.prompts if p not in set(made.other.prompts)]
-    lacks = "other"
-    if not differ:
-        differ = [p for p in made.other.prompts if p not in set(made.one.prompts)]
-        lacks = "first"
-    if differ:
-        some = ", ".join(differ[:4]) + (", …" if len(differ) > 4 else "")
-        raise InputError(
-            f"a paired test needs the same prompts on both sides; the {lacks} side lacks "
-            f"{len(differ)}: {some}; filter them out of both, and say how many were left out"
-        )
+    """One minus the other, prompt by prompt, `[prompt, cell]`."""
+    for given, lacks, side in (
+        (made.one.prompts, "other", made.other),
+        (made.other.prompts, "first", made.one),
+    ):
+        absent = [p for p in given if p not in set(side.prompts)]
+        if absent:
+            raise InputError(
+                f"a paired test needs the same prompts on both sides; the {lacks} side lacks "
+                f"{len(absent)}: {some_of(absent)}; filter them out of both, and say how many were "
+                "left out"
+            )
     place = {prompt: i for i, prompt in enumerate(made.other.prompts)}
     return made.one.values - made.other.values[[place[prompt] for prompt in made.one.prompts]]

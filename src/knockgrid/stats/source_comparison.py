@@ -27,9 +27,7 @@ def source_comparison(
         ... ]
         >>> cells = [
         ...     {"prompt": p, "intervention": name, "layer": i, "js": js}
-        ...     for p in "ab"
-        ...     for name, curve in curves.items()
-        ...     for i, js in enumerate(curve)
+        ...     for p in "ab" for name, curve in curves.items() for i, js in enumerate(curve)
         ... ]
         >>> found = source_comparison(build(cells, {"unit": "nats", "interventions": described}))
         >>> found[["row", "source", "onset", "rise_width"]].round(2).values.tolist()
@@ -94,9 +92,8 @@ def survives(comparison: pd.DataFrame, tolerance: float = 1.0) -> pd.DataFrame:
         last rise_width: does not survive, 1.0 (swap) to 6.0 (noise)
         last peak: survives, 29 under 2 sources
 
-    A claim survives when its largest and smallest value are at most `tolerance` layers apart and it
-    can be made under every source; one that some source does not show (NaN) does not survive, and
-    the words name that source. A claim that no source shows is left out.
+    A claim survives when its values are at most `tolerance` layers apart and every source shows it
+    (NaN: it does not); the words name a source that does not. A claim of no source is left out.
 
     Raises:
         InputError: not a frame of `source_comparison`, or a negative tolerance.

@@ -11,13 +11,6 @@ from knockgrid.table.table import metadata_of
 def floor_of(table: pd.DataFrame, metric: str) -> np.ndarray | None:
     """The noise floor `[row]` of every row of a table, NaN where it has none; None for no floor.
 
-    Example:
-        >>> table = pd.DataFrame({"intervention": ["last", "last"], "layer": [0, 1]})
-        >>> floor = {"js": {"overall": 0.2, "cells": {"last": {"1": 0.3}}}}
-        >>> table.attrs = {"knockgrid": {"noise_floor": floor}}
-        >>> floor_of(table, "js").tolist(), floor_of(table, "kl")
-        ([0.2, 0.3], None)
-
     The metadata key `noise_floor` is one number (of JS), one per metric, or per metric one per
     intervention and layer under `cells`, with `overall` for those that are not named.
     """
@@ -48,11 +41,6 @@ def floor_grid(
 
 
 def floor_text(floors: np.ndarray) -> str:
-    """What the legend says of the floors that are marked.
-
-    Example:
-        >>> floor_text(np.array([2e-12])), floor_text(np.array([7e-4, 1e-5]))
-        ('below the noise floor (2e-12)', 'below the noise floor (1e-05 to 0.0007)')
-    """
-    low, high = (f"{edge:.1g}" for edge in (np.nanmin(floors), np.nanmax(floors)))
-    return f"below the noise floor ({low if low == high else f'{low} to {high}'})"
+    """What the legend says of the floors that are marked."""
+    ends = dict.fromkeys(f"{edge:.1g}" for edge in (np.nanmin(floors), np.nanmax(floors)))
+    return f"below the noise floor ({' to '.join(ends)})"

@@ -1,16 +1,15 @@
 """Left out: which rows lack which prompts or values, and why, said once for a whole table."""
 
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
+from knockgrid.errors import some_of
 from knockgrid.table.table import metadata_of
 
-SHOWN = 4
-"""Names or reasons that one sentence repeats."""
+SHOWN = 4  # lines, before the last, that a warning repeats
 
 
 class LeftOut(UserWarning):
@@ -18,14 +17,7 @@ class LeftOut(UserWarning):
 
 
 def left_out(table: pd.DataFrame) -> Iterator[str]:
-    """A sentence for every row, or several rows alike, that lacks prompts or values.
-
-    Example:
-        >>> table = pd.DataFrame({"prompt": ["a", "b"], "intervention": ["last", "last"]})
-        >>> table.attrs = {"knockgrid": {"dropped": {"subject": {"a": "no partner"}}}}
-        >>> list(left_out(table))
-        ["row 'subject': 1 of 2 prompts took no part (no partner)"]
-    """
+    """A sentence for every row, or several rows alike, that lacks prompts or values."""
     dropped: Mapping[str, Mapping[str, str]] = metadata_of(table).get("dropped") or {}
     n = len({*table["prompt"], *(id for reasons in dropped.values() for id in reasons)})
     alike: dict[str, list[str]] = {}
@@ -48,39 +40,25 @@ def left_out(table: pd.DataFrame) -> Iterator[str]:
         yield f"row{'s' * (len(rows) > 1)} {some_of([repr(row) for row in rows], ', ')}{what}"
 
 
-def said(reasons: Any) -> str:
-    """Reasons of (prompt, reason) pairs with their counts; those alike but for the prompt as one.
-
-    Example:
-        >>> said([("a", "prompt 'a' is odd"), ("b", "prompt 'b' is odd"), ("c", "no partner")])
-        "2 such as: prompt 'a' is odd; 1: no partner"
-    """
-    kinds: Counter[str] = Counter()
-    first: dict[str, str] = {}
+def said(reasons: Iterable[tuple[Any, Any]]) -> str:
+    """Reasons of prompts with their counts; those alike but for the prompt as one."""
+    alike: dict[str, list[str]] = {}
     for prompt, reason in reasons:
-        kind = str(reason).replace(repr(str(prompt)), "")
-        first.setdefault(kind, str(reason))
-        kinds[kind] += 1
-    if len(kinds) == 1:
-        return next(iter(first.values()))
+        alike.setdefault(str(reason).replace(repr(str(prompt)), ""), []).append(str(reason))
+    if len(alike) == 1:
+        return next(iter(alike.values()))[0]
     told = [
-        f"{n}{' such as' * (first[kind] != kind and n > 1)}: {first[kind]}"
-        for kind, n in kinds.most_common()
+        f"{len(one)}{' such as' * (one[0] != kind and len(one) > 1)}: {one[0]}"
+        for kind, one in sorted(alike.items(), key=lambda pair: -len(pair[1]))
     ]
     return some_of(told, "; ")
-
-
-def some_of(parts: Sequence[str], between: str) -> str:
-    """The first parts of a list, and how many follow."""
-    more = f" and {len(parts) - SHOWN} more" if len(parts) > SHOWN else ""
-    return between.join(parts[:SHOWN]) + more
 
 
 def warn_left_out(table: pd.DataFrame) -> pd.DataFrame:
     """The table, after one warning of all that is left out of it; the caller's caller is blamed."""
     lines = list(left_out(table))
     if lines:
-        told = "\n  ".join([*lines[:SHOWN], *lines[SHOWN:][:1]])
+        told = "\n  ".join(lines[: SHOWN + 1])
         more = f"\n  and {len(lines) - SHOWN - 1} more" if len(lines) > SHOWN + 1 else ""
         warnings.warn(f"left out of this table:\n  {told}{more}", LeftOut, stacklevel=3)
     return table

@@ -1,7 +1,7 @@
 """Measures: what is true of every number that a sweep gives: label, unit, bounds, what it needs.
 
-The facts of knockgrid's own measures stand here and nowhere else; the drawer of divergences adds
-the formulas. Those of a measure of the user's own travel in the metadata of its table.
+The drawer of divergences adds the formulas. The facts of a measure of the user's own travel in the
+metadata of its table.
 """
 
 import math
@@ -24,10 +24,6 @@ class Measure:
     `unit` is "information" (nats or bits, as the table says), "fraction", "rank" or "" for none;
     `lower` and `upper` are in nats where it is information. `needs` is "answer" or "source" where
     rows without one have no value, although nothing is wrong with them.
-
-    Example:
-        >>> measure_of(pd.DataFrame(), "tv").upper, measure_of(pd.DataFrame(), "mine").label
-        (1.0, 'mine')
     """
 
     name: str
@@ -38,16 +34,10 @@ class Measure:
     needs: str = ""
 
     def bounds(self, unit: str) -> tuple[float, float]:
-        """The least and the largest value in nats or bits, infinite where there is none.
-
-        Example:
-            >>> measure_of(pd.DataFrame(), "js").bounds("bits")
-            (0.0, 1.0)
-        """
+        """The least and the largest value in nats or bits, infinite where there is none."""
         scale = PER_NAT.get(unit, math.inf) if self.unit == "information" else 1.0
-        low, high = (self.lower, self.upper)
-        most = math.inf if high is None else high * scale if high else 0.0
-        return (-math.inf if low is None else low), most
+        most = math.inf if self.upper is None else self.upper and self.upper * scale
+        return (-math.inf if self.lower is None else self.lower), most
 
 
 MEASURES = {

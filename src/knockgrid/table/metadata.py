@@ -21,55 +21,29 @@ LABELLED = ("mode", "direction")
 """Entries that tables may differ in only where a column says which row is of which."""
 
 
-class SharedList(list):
-    """A list that a deep copy hands on.
+class Shared:
+    """What a deep copy hands on."""
 
-    Example:
-        >>> from copy import deepcopy
-        >>> entries = SharedList([{"id": "rome"}])
-        >>> deepcopy({"prompts": entries})["prompts"] is entries, entries == [{"id": "rome"}]
-        (True, True)
-    """
-
-    def __deepcopy__(self, memo: dict) -> "SharedList":
+    def __deepcopy__(self, memo: dict) -> Any:
         return self
 
 
-class SharedDict(dict):
-    """A dict that a deep copy hands on.
+class SharedList(Shared, list):
+    """A list that a deep copy hands on."""
 
-    Example:
-        >>> from copy import deepcopy
-        >>> receipt = SharedDict(executor="staircase")
-        >>> deepcopy([receipt])[0] is receipt, receipt == {"executor": "staircase"}
-        (True, True)
-    """
 
-    def __deepcopy__(self, memo: dict) -> "SharedDict":
-        return self
+class SharedDict(Shared, dict):
+    """A dict that a deep copy hands on."""
 
 
 def shared(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata whose lists and dicts are handed on when pandas copies the table.
-
-    Example:
-        >>> made = shared({"unit": "nats", "prompts": [{"id": "rome"}]})
-        >>> type(made["prompts"]).__name__, made == {"unit": "nats", "prompts": [{"id": "rome"}]}
-        ('SharedList', True)
-    """
+    """Metadata whose lists and dicts are handed on when pandas copies the table."""
     kinds = {list: SharedList, dict: SharedDict}
     return {key: kinds.get(type(value), lambda v: v)(value) for key, value in metadata.items()}
 
 
 class Table(pd.DataFrame):
     """A data frame that keeps its metadata when pandas puts several together.
-
-    Example:
-        >>> one, other = (Table({"prompt": [p], "js": [0.1]}) for p in ("rome", "oslo"))
-        >>> one.attrs = {KEY: {"unit": "nats", "seed": 0, "prompts": [{"id": "rome"}]}}
-        >>> other.attrs = {KEY: {"unit": "nats", "seed": 1, "prompts": [{"id": "oslo"}]}}
-        >>> pd.concat([one, other]).attrs
-        {'knockgrid': {'unit': 'nats', 'prompts': [{'id': 'rome'}, {'id': 'oslo'}]}}
 
     What the tables agree in is kept, lists and orders are joined, the rest is left out. The unit
     must be the same, and so must mode and direction unless they are columns.
@@ -102,11 +76,7 @@ def _put_together(other: Any, method: str | None) -> list[pd.DataFrame]:
 
 
 def _joined(several: Sequence[Mapping[str, Any]], columns: Collection[str]) -> dict[str, Any]:
-    """The metadata of tables that were put together, whose rows these columns tell apart.
-
-    Raises:
-        InputError: tables whose numbers must not stand in one column.
-    """
+    """The metadata of tables that were put together, whose rows these columns tell apart."""
     first, *rest = several
     if all(one is first or one == first for one in rest):
         return dict(first)

@@ -44,11 +44,7 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike) -> Path:
 
 
 def table_bytes(table: pd.DataFrame) -> bytes:
-    """The Parquet file of a table, as `write_table` puts it on the disk.
-
-    Raises:
-        InputError: as `write_table`.
-    """
+    """The Parquet file of a table, as `write_table` puts it on the disk."""
     if KEY not in table.attrs:
         raise InputError("the table has no metadata (attrs['knockgrid']); make it with sweep")
     bare = table.copy(deep=False)
@@ -65,12 +61,7 @@ def table_bytes(table: pd.DataFrame) -> bytes:
 
 
 def coding_of(columns: pa.Schema) -> dict[str, Any]:
-    """How all tables are written: floats split by byte, texts in dictionaries, zstd, checksums.
-
-    Example:
-        >>> coding_of(pa.schema([("js", pa.float64())]))["use_byte_stream_split"]
-        ['js']
-    """
+    """How all tables are written: floats split by byte, texts in dictionaries, zstd, checksums."""
     floats = [field.name for field in columns if pa.types.is_floating(field.type)]
     return {
         "compression": "zstd",
@@ -125,18 +116,8 @@ FINAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT)
 def whole_file(path: str | os.PathLike, replace: bool = True) -> Iterator[BinaryIO]:
     """A file to write that appears at `path` only when it is complete and on the disk.
 
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with whole_file(f"{folder}/new/a.txt") as file:
-        ...         _ = file.write(b"all of it")
-        ...     Path(folder, "new", "a.txt").read_text()
-        'all of it'
-
-    The folder is flushed as well, without which a power cut may take the name back.
-
-    Raises:
-        FileExistsError: without `replace`, if there is a file of that name by then; it stays.
+    The folder is flushed as well, without which a power cut may take the name back. Without
+    `replace`, a file of that name stays, and FileExistsError is raised.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -168,18 +149,14 @@ def _appear(part: Path, target: Path) -> None:
     except OSError as error:
         if error.errno in FINAL:
             raise
-        _copy(part, target)
-
-
-def _copy(part: Path, target: Path) -> None:
-    with target.open("xb") as file:
-        try:
-            file.write(part.read_bytes())
-            file.flush()
-            os.fsync(file.fileno())
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
+        with target.open("xb") as file:
+            try:
+                file.write(part.read_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
 
 
 def _flush_names(folder: Path) -> None:

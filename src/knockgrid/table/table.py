@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from knockgrid.errors import InputError, unknown
+from knockgrid.errors import InputError, some_of, unknown
 from knockgrid.table.measures import MEASURES, measure_of
 from knockgrid.table.metadata import KEY, Table, shared
 
@@ -16,10 +16,6 @@ class Column(NamedTuple):
     """One column of the table; `unit` is label, index, information, fraction, rank or text.
 
     The unit "information" stands for the table's own unit, nats or bits (metadata key `unit`).
-
-    Example:
-        >>> Column("js", "float64", "JS divergence", "information").name
-        'js'
     """
 
     name: str
@@ -70,20 +66,10 @@ STATISTICS = ("mean", "median", "min", "max")
 def build(rows: Sequence[Mapping], metadata: Mapping, also: Sequence[str] = ()) -> pd.DataFrame:
     """The tidy table of `rows`, with typed columns in schema order and `metadata` in its attrs.
 
-    Example:
-        >>> row = {"prompt": "rome", "intervention": "subject", "layer": 0, "js": 0.4}
-        >>> table = build([row], {"unit": "nats"})
-        >>> table.js.dtype, table.status[0], table.attrs["knockgrid"]["unit"]
-        (dtype('float64'), 'ok', 'nats')
-
     Label columns that no row gives are NA (`token` 0, `samples` 1, `status` "ok"); a divergence
     that no row gives has no column, unless `also` names it. Other keys become columns of their own,
     after the schema's.
     Metadata becomes plain JSON: tuples turn into lists, non-finite numbers into their names.
-
-    Raises:
-        InputError: no rows, no prompt, intervention or layer, a value that its column cannot hold,
-            or metadata that is not JSON.
     """
     if not rows:
         raise InputError("a table needs at least one row; got none")
@@ -141,23 +127,12 @@ def plain(value: object, place: str) -> object:
 
 
 def metadata_of(table: pd.DataFrame) -> dict:
-    """The metadata that travels with `table`; empty where the table has lost it.
-
-    Example:
-        >>> metadata_of(pd.DataFrame({"js": [0.1]}))
-        {}
-    """
+    """The metadata that travels with `table`; empty where the table has lost it."""
     return table.attrs.get(KEY, {})
 
 
 def metrics(table: pd.DataFrame) -> list[str]:
-    """The columns that a grid can show: every number that is no label.
-
-    Example:
-        >>> row = {"prompt": "rome", "intervention": "last", "layer": 0, "kl": 0.4, "mine": 1.5}
-        >>> metrics(build([row], {}))
-        ['kl', 'mine']
-    """
+    """The columns that a grid can show: every number that is no label."""
     labels = {column.name for column in COLUMNS if column.unit in LABELS}
     return [
         n
@@ -213,20 +188,11 @@ def grid(
 
 
 def cells(table: pd.DataFrame, metric: str, rows: str, columns: str) -> pd.DataFrame:
-    """What a grid is made of: `row, column, prompt, value, status`, one line per prompt and cell.
-
-    Example:
-        >>> row = {"prompt": "rome", "intervention": "last", "layer": 0, "js": 0.4}
-        >>> cells(build([row], {}), "js", "intervention", "layer").value.tolist()
-        [0.4]
-
-    Raises:
-        InputError: as `grid`.
-    """
-    _check(table, metric, rows, columns)
+    """What a grid is made of: `row, column, prompt, value, status` per prompt and cell."""
+    check(table, metric)
+    _check_axes(table, metric, rows, columns)
     value, status = numbers(table, metric), table["status"].fillna("ok")
-    if not measure_of(table, metric).needs:
-        _refuse_nan(table, metric, np.isnan(value) & (status == "ok").to_numpy(bool))
+    refuse_nan(table, metric, value)
     long = pd.DataFrame({"row": _axis(table, rows), "column": _axis(table, columns)})
     long = long.assign(prompt=table["prompt"], value=value, status=status)
     _refuse_mixture(table, long, (rows, columns))
@@ -243,7 +209,8 @@ def numbers(table: pd.DataFrame, metric: str) -> np.ndarray:
     return np.where(missing, np.nan, value)
 
 
-def _check(table: pd.DataFrame, metric: str, rows: str, columns: str) -> None:
+def check(table: pd.DataFrame, metric: str) -> None:
+    """Refuse what is no table with a row and this metric."""
     if not isinstance(table, pd.DataFrame):
         raise InputError(f"table is a {type(table).__name__}; give what sweep or open_run returns")
     absent = [name for name in (*REQUIRED, "status") if name not in table]
@@ -253,6 +220,9 @@ def _check(table: pd.DataFrame, metric: str, rows: str, columns: str) -> None:
         raise InputError("the table has no rows; look at the filter that made it")
     if metric not in metrics(table):
         raise unknown("metric", metric, metrics(table))
+
+
+def _check_axes(table: pd.DataFrame, metric: str, rows: str, columns: str) -> None:
     measures = {column.name for column in COLUMNS if column.unit not in LABELS}
     axes = [name for name in table.columns if name not in measures | {"status", metric}]
     for name, what in ((rows, "rows"), (columns, "columns")):
@@ -275,15 +245,22 @@ def _order(table: pd.DataFrame, name: str, labels: pd.Series) -> list:
     return list(dict.fromkeys([label for label in wanted if label in seen] + list(seen)))
 
 
-def _refuse_nan(table: pd.DataFrame, metric: str, bad: np.ndarray) -> None:
-    if bad.any():
-        row = table[bad].iloc[0]
-        shown = [name for name in ("prompt", *CELL) if name in row and pd.notna(row[name])]
-        place = ", ".join(f"{name} {_said(row[name])}" for name in shown if name != "samples")
+def refuse_nan(table: pd.DataFrame, metric: str, value: np.ndarray) -> None:
+    """Refuse values that are NaN although their status is "ok" and the measure has no needs."""
+    bad = np.isnan(value) & (table["status"].fillna("ok") == "ok").to_numpy(bool)
+    if bad.any() and not measure_of(table, metric).needs:
         raise InputError(
-            f"{metric!r} is NaN in {bad.sum()} rows whose status is 'ok', first at {place}; filter "
-            "these rows out, or give them a status that starts with 'NA' and says why"
+            f"{metric!r} is NaN in {bad.sum()} rows whose status is 'ok', first at "
+            f"{place_of(table, bad)}; filter these rows out, or give them a status that starts "
+            "with 'NA' and says why"
         )
+
+
+def place_of(table: pd.DataFrame, chosen: np.ndarray) -> str:
+    """The labels of the first of some rows, in words."""
+    row = table[chosen].iloc[0]
+    shown = [name for name in ("prompt", *CELL) if name in row and pd.notna(row[name])]
+    return ", ".join(f"{name} {_said(row[name])}" for name in shown if name != "samples")
 
 
 def _said(label: object) -> str:
@@ -315,7 +292,7 @@ def _refuse_mixture(table: pd.DataFrame, long: pd.DataFrame, axes: tuple[str, st
 
 def _mixed(table: pd.DataFrame, name: str) -> str:
     values = list(table[name].dropna().unique())
-    some = ", ".join(map(str, values[:4])) + (", …" if len(values) > 4 else "")
+    some = some_of(list(map(str, values)))
     return (
         f"cells of this grid would mix several values of {name!r} ({some}); filter the table, as "
         f"in table[table[{name!r}] == {_said(values[0])}], or put {name!r} on an axis"

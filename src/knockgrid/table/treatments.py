@@ -19,10 +19,6 @@ class Treatment(NamedTuple):
 
     `row` is what the figures call it (subject, attention, last), whatever its source; `source` is
     the source's label without `corrupted_run()` around it, None for a knockout.
-
-    Example:
-        >>> Treatment("subject swap", "subject", "swap()", 1).row
-        'subject'
     """
 
     name: str
@@ -32,21 +28,7 @@ class Treatment(NamedTuple):
 
 
 def treatments(table: pd.DataFrame) -> list[Treatment]:
-    """The treatments of a table, in its order.
-
-    Example:
-        >>> described = [
-        ...     {"name": "subj. swap", "row": "subject", "corruption": "swap()", "window": 1},
-        ...     {"name": "attn. 5", "row": "attention", "corruption": None, "window": 5},
-        ... ]
-        >>> table = pd.DataFrame()
-        >>> table.attrs = {"knockgrid": {"interventions": described}}
-        >>> [(one.row, one.source) for one in treatments(table)]
-        [('subject', 'swap()'), ('attention', None)]
-
-    Raises:
-        InputError: a table whose metadata does not describe its interventions.
-    """
+    """The treatments of a table, in its order."""
     described = metadata_of(table).get("interventions")
     if not described:
         raise InputError(
@@ -68,34 +50,18 @@ def treatments(table: pd.DataFrame) -> list[Treatment]:
 
 
 def only_rows(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """The rows of some interventions, under metadata that names no others.
-
-    Example:
-        >>> table = pd.DataFrame({"intervention": ["subject", "last"]})
-        >>> only_rows(table, ["last"]).intervention.tolist()
-        ['last']
-    """
+    """The rows of some interventions, under metadata that names no others."""
     kept = table[table["intervention"].isin(list(names))].copy()
     metadata = metadata_of(table)
     listed = [one for one in metadata.get("interventions", []) if one["name"] in names]
     order = [name for name in metadata.get("intervention_order", []) if name in names]
-    kept.attrs = {
-        **table.attrs,
-        KEY: {**metadata, "interventions": listed, "intervention_order": order},
-    }
+    told = {**metadata, "interventions": listed, "intervention_order": order}
+    kept.attrs = {**table.attrs, KEY: told}
     return kept
 
 
 def with_all(table: pd.DataFrame, names: Sequence[str], metric: str) -> pd.DataFrame:
-    """The rows of some interventions on the prompts that have a value of every one of them.
-
-    Example:
-        >>> from knockgrid.table.table import build
-        >>> rows = [("rome", "subject"), ("rome", "last"), ("oslo", "last")]
-        >>> cells = [{"prompt": p, "intervention": n, "layer": 0, "js": 0.1} for p, n in rows]
-        >>> with_all(build(cells, {}), ["subject", "last"], "js").prompt.tolist()
-        ['rome', 'rome']
-    """
+    """The rows of some interventions on the prompts that have a value of every one of them."""
     part = only_rows(table, names)
     valued = part[~np.isnan(numbers(part, metric))]
     has = [set(valued.loc[valued["intervention"] == name, "prompt"]) for name in names]
@@ -103,13 +69,7 @@ def with_all(table: pd.DataFrame, names: Sequence[str], metric: str) -> pd.DataF
 
 
 def only_prompts(table: pd.DataFrame, prompts: Sequence[str]) -> pd.DataFrame:
-    """The rows of some prompts, under metadata that names no others.
-
-    Example:
-        >>> table = pd.DataFrame({"prompt": ["rome", "oslo"]})
-        >>> only_prompts(table, ["oslo"]).prompt.tolist()
-        ['oslo']
-    """
+    """The rows of some prompts, under metadata that names no others."""
     wanted = set(prompts)
     kept = table[table["prompt"].isin(wanted)].copy()
     metadata = metadata_of(table)
