@@ -107,7 +107,7 @@ def test_custom_layers_keep_their_order_and_all_their_labels():
     ],
 )
 def test_which_layers_get_a_label(layers, places):
-    assert tick_places(list(layers)) == places
+    assert list(tick_places(list(layers))) == places
 
 
 def test_rows_keep_the_users_order_and_names_without_a_label_stay():

@@ -28,46 +28,40 @@ LEAST = 5.0
 """Points under which no text is made smaller."""
 
 
-def new_figure(width: float, height: float, figsize: Size | None = None) -> Figure:
+def new_figure(
+    width: float, height: float, figsize: Size | None = None, shown_by_its_axes: bool = False
+) -> Figure:
     """A figure of `figsize`, else of `width` × `height` inches, that leaves no trace in pyplot.
 
-    Example:
-        >>> new_figure(4.0, 2.0).get_size_inches().tolist()
-        [4.0, 2.0]
-
-    A cell that ends with it shows it. A notebook learns how from pyplot, and not before pyplot has
-    made a figure, without which `<Figure size …>` is all that stands there.
-
-    Raises:
-        InputError: a size that is not two positive numbers.
+    In a notebook, a cell that ends with an Axes shows only figures that are pyplot's; a whole
+    figure it shows itself, once pyplot has made any.
     """
+    size, make = checked_size(figsize) or (width, height), Figure
     if "ipykernel" in sys.modules:
         import matplotlib.pyplot as plt
 
-        plt.close(plt.figure())
-    whole = Figure(figsize=_size(figsize) or (width, height), layout="constrained")
+        if shown_by_its_axes:
+            make = plt.figure
+        else:
+            plt.close(plt.figure())
+    whole = make(figsize=size, layout="constrained")
     whole.set_label("" if figsize else FREE)
     return whole
 
 
-def _new_axes(width: float, height: float, figsize: Size | None) -> Axes:
-    """Axes on a figure of their own; in a notebook it is pyplot's, which shows only those."""
-    if "ipykernel" not in sys.modules:
-        return new_figure(width, height, figsize).subplots()
-    import matplotlib.pyplot as plt
-
-    whole = plt.figure(figsize=_size(figsize) or (width, height), layout="constrained")
-    whole.set_label("" if figsize else FREE)
-    return whole.subplots()
-
-
-def _size(figsize: Size | None) -> tuple[float, float] | None:
+def checked_size(figsize: Size | None) -> tuple[float, float] | None:
+    """Width and height, once they are two positive numbers."""
     if figsize is None:
         return None
     found = tuple(map(float, figsize)) if np.ndim(figsize) == 1 else ()
     if len(found) != 2 or not all(np.isfinite(found)) or min(found) <= 0:
         raise InputError(f"figsize is {figsize!r}; give (width, height) in inches, as (3.25, 1.2)")
     return found[0], found[1]
+
+
+def _one_size(ax: Any, figsize: Size | None) -> None:
+    if ax is not None and figsize is not None:
+        raise InputError("give ax= or figsize=, not both; the figure of ax has its size already")
 
 
 def sketch_axes() -> Axes:
@@ -77,9 +71,9 @@ def sketch_axes() -> Axes:
     return whole.subplots()
 
 
-def root(ax: Axes) -> Figure:
-    """The whole figure of an Axes, that of a subfigure as well."""
-    return ax.figure.canvas.figure
+def root(drawn: Axes | Figure) -> Figure:
+    """The whole figure that something is drawn on, a subfigure's as well."""
+    return (drawn.figure if isinstance(drawn, Axes) else drawn).canvas.figure
 
 
 @contextmanager
@@ -97,13 +91,10 @@ def drawing(
         ...     title = ax.set_title("a title that is longer than one column of a journal is wide")
         >>> ax.figure.get_size_inches().tolist(), title.get_text().count(chr(10))
         ([3.25, 1.2], 1)
-
-    Raises:
-        InputError: `ax` beside `figsize`, as an Axes has its size, or a size that is none.
     """
-    if ax is not None and figsize is not None:
-        raise InputError("give ax= or figsize=, not both; the figure of ax has its size already")
-    ax = _new_axes(width, height, figsize) if ax is None else ax
+    _one_size(ax, figsize)
+    if ax is None:
+        ax = new_figure(width, height, figsize, shown_by_its_axes=True).subplots()
     with lettering(ax, fontsize):
         letter(ax)
         yield ax
@@ -121,13 +112,8 @@ def several(
     fontsize: float | None = None,
     **subplots: Any,
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """As `drawing`, for `count` panels on a grid of Axes, or on the Axes that are given.
-
-    Raises:
-        InputError: as `drawing`, or another number of Axes.
-    """
-    if ax is not None and figsize is not None:
-        raise InputError("give ax= or figsize=, not both; the figure of ax has its size already")
+    """As `drawing`, for `count` panels on a grid of Axes, or on the Axes that are given."""
+    _one_size(ax, figsize)
     if ax is None:
         whole = new_figure(*size, figsize)
         places = list(whole.subplots(rows, columns, squeeze=False, **subplots).ravel())
@@ -152,11 +138,7 @@ def several(
 
 @contextmanager
 def lettering(ax: Axes, fontsize: float | None = None) -> Iterator[None]:
-    """Letters of `fontsize` points; else small ones on narrow Axes, unless rcParams differ.
-
-    Raises:
-        InputError: a size that is not a positive number.
-    """
+    """Letters of `fontsize` points; else small ones on narrow Axes, unless rcParams differ."""
     if fontsize is not None and not (isinstance(fontsize, int | float) and fontsize > 0):
         raise InputError(f"fontsize is {fontsize!r}; give points, such as 7")
     points = fontsize or matplotlib.rcParams["font.size"]
@@ -183,16 +165,9 @@ def scale() -> float:
 
 
 def slot(ax: Axes) -> tuple[float, float, float, float]:
-    """The part of the figure that an Axes with its labels has for itself: left, right, low, high.
-
-    Example:
-        >>> slot(Figure().subplots(1, 2)[1])
-        (0.5, 1.0, 0.0, 1.0)
-    """
-    spec = ax.get_subplotspec()
-    whole = ax.figure
-    low, high = 0.0, 1.0
-    left, right = 0.0, 1.0
+    """The part of the figure that an Axes with its labels has: left, right, low, high."""
+    spec, whole = ax.get_subplotspec(), ax.figure
+    left, right, low, high = 0.0, 1.0, 0.0, 1.0
     if spec is not None:
         spec = spec.get_topmost_subplotspec()
         rows, columns = spec.get_gridspec().get_geometry()
@@ -321,12 +296,7 @@ def below(ax: Axes, drop: float) -> Any:
 
 
 def heatmap_size(rows: int, columns: int, label: int) -> tuple[float, float]:
-    """Inches for a heatmap of `rows` × `columns` cells whose longest row label has `label` letters.
-
-    Example:
-        >>> heatmap_size(3, 30, 5)
-        (8.95, 2.6)
-    """
+    """Inches for a heatmap of so many cells whose longest row label has `label` letters."""
     width = 1.4 + 0.07 * label + (0.55 if columns <= 16 else 0.24) * columns
     height = 0.55 * max(rows, 3) if rows <= 12 else 0.22 * rows
     return round(min(max(width, 4.0), 14.0), 2), round(0.95 + height, 2)

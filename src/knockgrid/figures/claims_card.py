@@ -1,6 +1,8 @@
 """claims_card: one page that says what held, what did not, and what cannot be said."""
 
 import textwrap
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,7 +23,6 @@ STYLES = {
 }
 UNSWEPT = "#F4F4F4"
 COLUMNS = ("claim", "form", "corruption", "window", "value", "confirmed", "outcome")
-CELL = (1.55, 0.27)  # inches
 
 
 def claims_card(
@@ -57,58 +58,45 @@ def claims_card(
         raise InputError(f"outcome {unknown[0]!r} is none of {', '.join(STYLES)}")
     keyed = frame.assign(said=[_claim(line) for line in frame.to_dict("records")])
     forms = list(dict.fromkeys(keyed["form"]))
-    places = keyed.groupby("claim", sort=False)["said"].unique()
-    claims = [said for those in places for said in those]
-    size = (3.6 + CELL[0] * len(forms), 1.1 + CELL[1] * len(claims))
+    claims = [said for some in keyed.groupby("claim", sort=False)["said"].unique() for said in some]
+    size = (3.6 + 1.55 * len(forms), 1.1 + 0.27 * len(claims))
+    counts = frame["outcome"].value_counts()
+    outcomes = [name for name in STYLES if name in counts]
     with several(1, 1, 1, size, ax, figsize, fontsize) as (whole, (place,)):
         for line in keyed.to_dict("records"):
             _cell(place, forms.index(line["form"]), claims.index(line["said"]), line)
-        _frame(place, forms, claims)
-        outcomes = [name for name in STYLES if name in set(frame["outcome"])]
-        handles = [
-            Patch(facecolor=STYLES[name][0], edgecolor="0.6", label=f"{STYLES[name][1]} {name}")
-            for name in outcomes
-        ]
+        place.set(xlim=(0, len(forms)), ylim=(len(claims), 0), facecolor=UNSWEPT)
+        middles = [i + 0.5 for i in range(max(len(forms), len(claims)))]
+        place.set_xticks(middles[: len(forms)], list(map(plain, forms)), fontsize=8 * scale())
+        place.set_yticks(middles[: len(claims)], claims, fontsize=7 * scale())
+        place.xaxis.tick_top()
+        place.tick_params(length=0)
+        place.spines[:].set_visible(False)
+        meanings = [(STYLES[name][0], f"{STYLES[name][1]} {name}") for name in outcomes]
         if len(frame) < len(forms) * len(claims):
-            handles.append(Patch(facecolor=UNSWEPT, edgecolor="0.6", label="not swept"))
+            meanings.append((UNSWEPT, "not swept"))
+        handles = [Patch(facecolor=fill, edgecolor="0.6", label=said) for fill, said in meanings]
         under = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.01), "ncols": len(handles)}
         place.legend(handles=handles, frameon=False, fontsize="small", borderaxespad=0, **under)
         if title != "" and ax is None:
-            whole.suptitle(title or _title(frame), fontsize="medium")
+            model = metadata_of(frame).get("model", {}).get("name")
+            said = ", ".join(f"{counts[name]} {name}" for name in outcomes)
+            own = f"{plain(model)}: {said}" if model else said
+            whole.suptitle(title or own, fontsize="medium")
     return whole
 
 
-def _claim(line: dict) -> str:
+def _claim(line: Mapping[Any, Any]) -> str:
     """A claim with what it was found under."""
     window = None if pd.isna(line["window"]) else f"window {plain(line['window'])}"
     corruption = None if pd.isna(line["corruption"]) else plain(line["corruption"])
     return " · ".join(filter(None, (plain(line["claim"], SENTENCE), corruption, window)))
 
 
-def _cell(ax: Axes, x: int, y: int, line: dict) -> None:
+def _cell(ax: Axes, x: int, y: int, line: Mapping[Any, Any]) -> None:
     colour, sign = STYLES[line["outcome"]]
     ax.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5))
     values = " → ".join(plain(v) for v in (line["value"], line["confirmed"]) if v)
     said = textwrap.fill(f"{sign} {values}".strip(), 30)
-    ax.text(
-        x + 0.5, y + 0.5, said, ha="center", va="center", fontsize=6.5 * scale(), linespacing=0.95
-    )
-
-
-def _frame(ax: Axes, forms: list[str], claims: list[str]) -> None:
-    ax.set(xlim=(0, len(forms)), ylim=(len(claims), 0))
-    ax.set_xticks(
-        [i + 0.5 for i in range(len(forms))], list(map(plain, forms)), fontsize=8 * scale()
-    )
-    ax.set_yticks([i + 0.5 for i in range(len(claims))], claims, fontsize=7 * scale())
-    ax.xaxis.tick_top()
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    ax.set_facecolor(UNSWEPT)
-
-
-def _title(frame: pd.DataFrame) -> str:
-    model = metadata_of(frame).get("model", {}).get("name")
-    counts = frame["outcome"].value_counts()
-    said = ", ".join(f"{counts[name]} {name}" for name in STYLES if name in counts)
-    return f"{plain(model)}: {said}" if model else said
+    look: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": 0.95}
+    ax.text(x + 0.5, y + 0.5, said, fontsize=6.5 * scale(), **look)

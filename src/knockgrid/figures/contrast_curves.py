@@ -11,15 +11,13 @@ from matplotlib.figure import Figure as Whole
 from knockgrid.errors import InputError, unknown
 from knockgrid.figures.canvas import Size, below, several
 from knockgrid.figures.figure import Figure
-from knockgrid.figures.layer_curve import COLOURS, STYLES, VISIBLE
+from knockgrid.figures.layer_curve import COLOURS, VISIBLE, look_of
 from knockgrid.figures.ticks import name_layers
 from knockgrid.figures.words import metric_label, plain, row_labels
 from knockgrid.stats.mean_interval import mean_interval
 from knockgrid.table.floor import floor_of
 from knockgrid.table.table import metadata_of
 from knockgrid.table.treatments import only_prompts, only_rows
-
-PANEL = (3.6, 2.3)  # inches
 
 
 @Figure.of(by="itself")
@@ -63,19 +61,25 @@ def contrast_curves(
     Raises:
         InputError: a table without contrasts, an unknown column or value, and as `mean_interval`.
     """
-    columns = _pairs(table)
+    columns: dict[str, list[str]] = {}
+    for one in metadata_of(table).get("interventions", []):
+        if one.get("role") == "contrast":
+            columns.setdefault(str(one["of"]), [str(one["of"])]).append(str(one["name"]))
+    if not columns:
+        raise InputError("the table has no contrasts; sweep treatments together with contrasts()")
     groups = _groups(table, by, order)
-    count, size = (
-        len(groups) * len(columns),
-        (PANEL[0] * len(columns), PANEL[1] * len(groups) + 1.2),
-    )
-    same = {"sharex": True, "sharey": True}
     shape = len(groups), len(columns)
-    with several(*shape, count, size, ax, figsize, fontsize, **same) as (whole, flat):
+    size = 3.6 * shape[1], 2.3 * shape[0] + 1.2
+    drawing = several(
+        *shape, shape[0] * shape[1], size, ax, figsize, fontsize, sharex=True, sharey=True
+    )
+    with drawing as (whole, flat):
         places = np.reshape(np.array(flat, dtype=object), shape)
         for (name, part), row in zip(groups, places, strict=True):
-            for (treatment, contrasts), place in zip(columns, row, strict=True):
-                _panel(place, part, metric, treatment, contrasts, level, seed, ticks)
+            for names, place in zip(columns.values(), row, strict=True):
+                rows = only_rows(part, names)
+                found = mean_interval(rows, metric, level=level, seed=seed)
+                _panel(place, rows, metric, names, found, ticks)
                 said = f"{name}n = {part['prompt'].nunique()}"
                 place.set_title(said, fontsize="small", loc="left")
         places[0, 0].set_ylim(0.0, places[0, 0].get_ylim()[1])  # shared, once all bands are there
@@ -88,16 +92,6 @@ def contrast_curves(
         if title:
             whole.suptitle(title, fontsize="medium")
     return whole
-
-
-def _pairs(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
-    found: dict[str, list[str]] = {}
-    for one in metadata_of(table).get("interventions", []):
-        if one.get("role") == "contrast":
-            found.setdefault(str(one["of"]), []).append(str(one["name"]))
-    if not found:
-        raise InputError("the table has no contrasts; sweep treatments together with contrasts()")
-    return list(found.items())
 
 
 def _groups(
@@ -121,33 +115,23 @@ def _panel(
     ax: Axes,
     table: pd.DataFrame,
     metric: str,
-    treatment: str,
-    contrasts: list[str],
-    level: float,
-    seed: int,
+    names: list[str],
+    found: pd.DataFrame,
     ticks: Any,
 ) -> None:
-    part = only_rows(table, [treatment, *contrasts])
-    found = mean_interval(part, metric, level=level, seed=seed)
+    """Draw a treatment, which is the first of the names, and its contrasts."""
     layers = list(dict.fromkeys(found["layer"]))
-    labels = row_labels(table, [treatment, *contrasts])
-    for i, name in enumerate([treatment, *contrasts]):
+    x = range(len(layers))
+    for i, (name, label) in enumerate(zip(names, row_labels(table, names), strict=True)):
         mine = found[found["intervention"] == name].set_index("layer").reindex(layers)
-        style: dict[str, Any] = {
-            "color": COLOURS[i % len(COLOURS)],
-            "linestyle": STYLES[i % len(STYLES)],
-        }
-        label = labels[i].split(" | ")[-1]
         width = 1.8 if i == 0 else 1.0
-        ax.plot(range(len(layers)), mine["mean"], label=label, linewidth=width, **style)
+        ax.plot(x, mine["mean"], label=label.split(" | ")[-1], linewidth=width, **look_of(i))
         if i == 0:
-            low, high = mine[["band_low", "band_high"]].to_numpy(float).T
-            ax.fill_between(
-                range(len(layers)), low, high, color=COLOURS[0], alpha=0.18, linewidth=0
-            )
-    floors = floor_of(only_rows(table, [treatment]), metric)
+            ends = mine[["band_low", "band_high"]].to_numpy(float).T
+            ax.fill_between(x, *ends, color=COLOURS[0], alpha=0.18, linewidth=0)
+    floors = floor_of(only_rows(table, names[:1]), metric)
     floor = 0.0 if floors is None else float(np.nanmax(floors))
     if floor > VISIBLE * float(np.nanmax(found["mean"])):
         ax.axhline(floor, color="0.3", linewidth=0.9, linestyle=":", label="noise floor")
-    name_layers(ax.xaxis, list(range(len(layers))), list(map(int, layers)), ticks, 5)
+    name_layers(ax.xaxis, x, list(map(int, layers)), ticks, 5)
     ax.spines[["top", "right"]].set_visible(False)

@@ -29,8 +29,8 @@ class Figure(Generic[Options, Drawn]):
         >>> mine.name, mine.metric, mine.needs, mine.by, mine.help
         ('mine', 'js', 'head', 'panels', 'Draw the heads.')
 
-    A call draws: `mine(table, "kl", title="A")`. The function sees only the rows that fill the
-    column `needs`. `knockgrid figure --kind` offers each figure that `figures/__init__.pyi` names.
+    A call draws the rows that fill the column `needs`: `mine(table, "kl", title="A")`.
+    `knockgrid figure --kind` offers each figure that `figures/__init__.pyi` names.
 
     Attributes:
         name: the name in Python and in the shell.

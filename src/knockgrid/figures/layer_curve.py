@@ -1,5 +1,6 @@
 """layer_curve: one line per intervention over the layers, with a band that knows the clusters."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.collections import LineCollection
 from knockgrid.figures.canvas import Size, drawing, legend_beside, scale
 from knockgrid.figures.figure import Figure
 from knockgrid.figures.ticks import Shown, chosen, name_layers, relabelled
-from knockgrid.figures.words import metric_label, prompt_count, row_labels, titled
+from knockgrid.figures.words import metric_label, prompt_count, row_labels, set_title
 from knockgrid.stats.cluster_interval import check_level
 from knockgrid.stats.clusters import Clusters, clusters, counted, fewest
 from knockgrid.stats.mean_interval import mean_interval, per_cluster
@@ -22,6 +23,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES = ("-", "--", "-.", ":")
 VISIBLE = 0.005  # of the largest mean: a noise floor below that lies on the axis
+
+
+def look_of(i: int) -> dict[str, Any]:
+    """The colour and dashes of the i-th line of a figure."""
+    return {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i % len(STYLES)]}
 
 
 @Figure.of()
@@ -75,69 +81,59 @@ def layer_curve(
     means = means.loc[rows]
     parts = cells(table, metric, "intervention", "layer")
     names = relabelled(rows, row_labels(table, rows), row_order)
+    layers = list(means.columns)
+    increase = all(a < b for a, b in zip(layers, layers[1:], strict=False))
+    x = np.array(layers if increase else range(len(layers)), dtype=float)
     with drawing(7.0 + 0.06 * max(map(len, names)), 3.4, ax, figsize, fontsize) as ax:
         groups = clusters(table)
-        layers = list(means.columns)
-        x = _places(layers)
         for i, name in enumerate(rows):
             _line(ax, i, x, means.loc[name].to_numpy(float), names[i])
         infinite = [name for name, row in means.iterrows() if np.isinf(row.to_numpy(float)).any()]
         finite = table[~table["intervention"].isin(infinite)]
         if len(finite) and not groups.too_few:
-            found = mean_interval(finite, metric, level=level, seed=seed)
-            _bands(ax, x, rows, layers, found)
+            found = mean_interval(finite, metric, level=level, seed=seed).set_index("layer")
+            for colour, mine in _by_row(found, rows):
+                ends = mine[["band_low", "band_high"]].reindex(layers).to_numpy(float)
+                ax.fill_between(x, *ends.T, color=colour, alpha=0.18, linewidth=0)
         elif len(finite) and min(groups.counts) > 1:
             found = per_cluster(finite, metric)
-            found = found[found["dimension"] == fewest(groups)]
-            _threads(ax, x, rows, layers, found)
+            for colour, mine in _by_row(found[found["dimension"] == fewest(groups)], rows):
+                wide = mine.pivot(index="cluster", columns="layer", values="mean").reindex(
+                    columns=layers
+                )
+                lines = [np.column_stack([x, row]) for row in wide.to_numpy(float)]
+                ax.add_collection(LineCollection(lines, colors=colour, linewidths=0.6, alpha=0.6))
         _floor(ax, x, means, floor_grid(table, metric, means, parts))
-        _finish(ax, x, means, limits, ticks)
-        ax.set_ylabel(metric_label(table, metric))
-        said = titled(title, prompt_count(parts))
-        ax.set_title("" if title == "" else said, fontsize="medium")
+        name_layers(ax.xaxis, x.tolist(), list(map(int, layers)), ticks)
+        ax.set(xlabel="Layer", ylabel=metric_label(table, metric))
+        ax.spines[["top", "right"]].set_visible(False)
+        if limits is not None:
+            ax.set_ylim(limits)
+        elif np.nanmin(means.to_numpy(float), initial=0.0) >= 0:
+            ax.set_ylim(bottom=0.0)
+        set_title(ax, title, prompt_count(parts))
         legend_beside(ax, title=_band_text(parts, groups, level))
     return ax
 
 
-def _bands(ax: Axes, x: np.ndarray, names: list, layers: list, found: pd.DataFrame) -> None:
-    for name, mine in found.groupby("intervention", sort=False):
-        ends = mine.set_index("layer")[["band_low", "band_high"]].reindex(layers)
-        low, high = ends.to_numpy(float).T
-        colour = _colour(names.index(name))
-        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-
-
-def _threads(ax: Axes, x: np.ndarray, names: list, layers: list, found: pd.DataFrame) -> None:
-    """A thin line for each cluster."""
-    for name, mine in found.groupby("intervention", sort=False):
-        wide = mine.pivot(index="cluster", columns="layer", values="mean").reindex(columns=layers)
-        lines = [np.column_stack([x, row]) for row in wide.to_numpy(float)]
-        colour = _colour(names.index(name))
-        ax.add_collection(LineCollection(lines, colors=colour, linewidths=0.6, alpha=0.6))
-
-
-def _places(layers: list) -> np.ndarray:
-    increasing = all(a < b for a, b in zip(layers, layers[1:], strict=False))
-    return np.array(layers if increasing else range(len(layers)), dtype=float)
-
-
-def _colour(i: int) -> str:
-    return COLOURS[i % len(COLOURS)]
-
-
 def _line(ax: Axes, i: int, x: np.ndarray, y: np.ndarray, label: str) -> None:
     infinite = int(np.isinf(y).sum())
-    note = f" (infinite at {infinite} layer{'s' * (infinite > 1)})" if infinite else ""
-    style = {"color": _colour(i), "marker": MARKERS[i % len(MARKERS)], "markersize": 3.5 * scale()}
-    drawn = np.where(np.isinf(y), np.nan, y)
+    note = f" (infinite at {counted(infinite, 'layer')})" if infinite else ""
     ax.plot(
         x,
-        drawn,
-        linestyle=STYLES[i % len(STYLES)],
+        np.where(np.isinf(y), np.nan, y),
+        marker=MARKERS[i % len(MARKERS)],
+        markersize=3.5 * scale(),
         linewidth=1.4 * scale(),
         label=label + note,
-        **style,
+        **look_of(i),
     )
+
+
+def _by_row(found: pd.DataFrame, rows: list) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The colour of every row's line, and what was found of the row."""
+    for name, mine in found.groupby("intervention", sort=False):
+        yield look_of(rows.index(name))["color"], mine
 
 
 def _floor(ax: Axes, x: np.ndarray, means: pd.DataFrame, floor: pd.DataFrame | None) -> None:
@@ -148,26 +144,15 @@ def _floor(ax: Axes, x: np.ndarray, means: pd.DataFrame, floor: pd.DataFrame | N
     rows = floor.to_numpy(float)
     alike = bool((rows == rows[:1]).all())
     for i, row in enumerate(rows[:1] if alike else rows):
-        style = {"color": "0.35" if alike else _colour(i), "linestyle": ":", "linewidth": 0.8}
+        colour = "0.35" if alike else look_of(i)["color"]
         label = "noise floor" if i == 0 else "_"
-        ax.plot(x, row, label=label, gid="floor", **style)
-
-
-def _finish(ax: Axes, x: np.ndarray, means: pd.DataFrame, limits: tuple | None, ticks: Any) -> None:
-    name_layers(ax.xaxis, x.tolist(), list(map(int, means.columns)), ticks)
-    ax.set_xlabel("Layer")
-    ax.spines[["top", "right"]].set_visible(False)
-    if limits is not None:
-        ax.set_ylim(limits)
-    elif np.nanmin(means.to_numpy(float), initial=0.0) >= 0:
-        ax.set_ylim(bottom=0.0)
+        ax.plot(x, row, label=label, gid="floor", color=colour, linestyle=":", linewidth=0.8)
 
 
 def _band_text(parts: pd.DataFrame, groups: Clusters, level: float) -> str:
     if parts.groupby(["row", "column"])["value"].count().max() < 2:
         return "one prompt: no band"
     if groups.too_few:
-        name = fewest(groups)
-        few = counted(min(groups.counts), name)
+        few = counted(min(groups.counts), fewest(groups))
         return f"only {few}: no band" + (", a thin line each" if min(groups.counts) > 1 else "")
     return f"band: {100 * level:g} % simultaneous over layers,\n{groups.words}"

@@ -8,10 +8,10 @@ from knockgrid.errors import InputError
 from knockgrid.figures.canvas import Size, drawing, legend_beside
 from knockgrid.figures.layer_curve import COLOURS
 from knockgrid.figures.ticks import Shown, chosen, relabelled
-from knockgrid.figures.words import plain, titled
+from knockgrid.figures.words import RULES, plain, set_title
 from knockgrid.table.table import metadata_of
 
-SIDES = (("correct", True, "o", 0.17, 0), ("wrong", False, "x", -0.17, 1))  # and offset, colour
+SIDES = (("correct", True, "o", 0.17, COLOURS[0]), ("wrong", False, "x", -0.17, COLOURS[1]))
 
 
 def reliance_plot(
@@ -59,14 +59,18 @@ def reliance_plot(
     if len(parts) > 1:
         parts.append(kept)
         labels.append("all")
-    names = [_row_name(name, part) for name, part in zip(labels, parts, strict=True)]
+    counts = [(right := int(part["correct"].sum()), len(part) - right) for part in parts]
+    names = [f"{name} ({a} + {b})" for name, (a, b) in zip(labels, counts, strict=True)]
     size = 6.5 + 0.07 * max(map(len, names)), 1.1 + 0.34 * len(parts)
     draw = np.random.default_rng(seed)
     with drawing(*size, ax, figsize, fontsize) as ax:
         for y, part in enumerate(parts):
-            for side in SIDES:
-                _points(ax, y, part, side, draw)
-        _threshold(ax, frame)
+            _points(ax, y, part, draw)
+        value = metadata_of(frame).get("threshold")
+        if value is not None:
+            told = RULES.get(str(metadata_of(frame).get("threshold_rule")), "threshold")
+            label = f"{told}: {value:.3g}"
+            ax.axvline(value, color="0.3", linestyle="--", linewidth=1.2, label=label)
         ax.set_yticks(range(len(parts)), names)
         ax.set_ylim(len(parts) - 0.5, -0.5)
         ax.set_xlim(left=min(0.0, float(kept["reliance"].min())))
@@ -74,39 +78,20 @@ def reliance_plot(
             ax.axhline(len(parts) - 1.5, color="0.8", linewidth=0.8)
         ax.set_xlabel("Reliance on the subject: JS divergence (nats)")
         ax.spines[["top", "right"]].set_visible(False)
-        ax.set_title("" if title == "" else titled(title, _count(frame)), fontsize="medium")
+        right, missing = int(kept["correct"].sum()), len(frame) - len(kept)
+        more = f", {missing} without reliance" if missing else ""
+        set_title(ax, title, f"n = {right} correct + {len(kept) - right} wrong{more}")
         legend_beside(ax)
     return ax
 
 
-def _points(ax: Axes, y: int, part: pd.DataFrame, side: tuple, draw: np.random.Generator) -> None:
-    name, correct, marker, above, colour = side
-    x = part.loc[part["correct"].to_numpy(bool) == correct, "reliance"].to_numpy(float)
-    middle = y - above
-    jitter = middle + draw.uniform(-0.1, 0.1, len(x))
-    style = {"color": COLOURS[colour], "marker": marker, "s": 13, "alpha": 0.55, "linewidths": 0.9}
-    ax.scatter(x, jitter, label=name if y == 0 else None, gid=name, **style)
-    if len(x):
-        bar = {"color": COLOURS[colour], "linewidth": 2.5, "zorder": 4}
-        ax.plot([x.mean()] * 2, [middle - 0.17, middle + 0.17], **bar)
-
-
-def _row_name(name: str, part: pd.DataFrame) -> str:
-    right = int(part["correct"].sum())
-    return f"{name} ({right} + {len(part) - right})"
-
-
-def _threshold(ax: Axes, frame: pd.DataFrame) -> None:
-    value = metadata_of(frame).get("threshold")
-    if value is not None:
-        rule = {"mean_fa": "mean of correct", "median_fa": "median of correct"}
-        told = rule.get(str(metadata_of(frame).get("threshold_rule")), "threshold")
-        ax.axvline(value, color="0.3", linestyle="--", linewidth=1.2, label=f"{told}: {value:.3g}")
-
-
-def _count(frame: pd.DataFrame) -> str:
-    kept = frame["reliance"].notna()
-    right = int(frame.loc[kept, "correct"].sum())
-    missing = int((~kept).sum())
-    more = f", {missing} without reliance" if missing else ""
-    return f"n = {right} correct + {int(kept.sum()) - right} wrong{more}"
+def _points(ax: Axes, y: int, part: pd.DataFrame, draw: np.random.Generator) -> None:
+    for name, correct, marker, above, colour in SIDES:
+        x = part.loc[part["correct"].to_numpy(bool) == correct, "reliance"].to_numpy(float)
+        middle = y - above
+        jitter = middle + draw.uniform(-0.1, 0.1, len(x))
+        look = {"color": colour, "marker": marker, "s": 13, "alpha": 0.55, "linewidths": 0.9}
+        ax.scatter(x, jitter, label=name if y == 0 else None, gid=name, **look)
+        if len(x):
+            ends = [middle - 0.17, middle + 0.17]
+            ax.plot([x.mean()] * 2, ends, color=colour, linewidth=2.5, zorder=4)

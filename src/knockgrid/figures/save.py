@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from knockgrid.errors import unknown
-from knockgrid.figures.canvas import FREE, in_place
+from knockgrid.figures.canvas import FREE, in_place, root
 from knockgrid.table.parquet import whole_file
 
 # dates and random ids are all that differs between two runs
@@ -48,19 +48,15 @@ def save(figure: Figure | Axes, path: str | os.PathLike) -> tuple[Path, ...]:
     if target.suffix and target.suffix not in METADATA:
         raise unknown("suffix", target.suffix, METADATA)
     suffixes = [target.suffix] if target.suffix else list(METADATA)
-    # by way of the canvas, because the Axes of a subfigure would give only that
-    whole = (figure.figure if isinstance(figure, Axes) else figure).canvas.figure
+    whole = root(figure)
     if whole.get_label() != FREE:
         _warn_of_cuts(whole)
-    return tuple(_write(whole, target.with_suffix(suffix)) for suffix in suffixes)
-
-
-def _write(figure: Figure, path: Path) -> Path:
-    kind = path.suffix
-    box = "tight" if figure.get_label() == FREE else None
-    with matplotlib.rc_context(SETTINGS), in_place(figure), whole_file(path) as file:
-        figure.savefig(file, format=kind[1:], dpi=300, metadata=METADATA[kind], bbox_inches=box)
-    return path
+    paths = tuple(target.with_suffix(suffix) for suffix in suffixes)
+    look = {"dpi": 300, "bbox_inches": "tight" if whole.get_label() == FREE else None}
+    for path, kind in zip(paths, suffixes, strict=True):
+        with matplotlib.rc_context(SETTINGS), in_place(whole), whole_file(path) as file:
+            whole.savefig(file, format=kind[1:], metadata=METADATA[kind], **look)
+    return paths
 
 
 def _warn_of_cuts(figure: Figure) -> None:

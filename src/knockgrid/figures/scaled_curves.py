@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Whole
 from knockgrid.errors import InputError, unknown
 from knockgrid.figures.canvas import Size, several
 from knockgrid.figures.figure import Figure
-from knockgrid.figures.layer_curve import COLOURS, MARKERS, STYLES
+from knockgrid.figures.layer_curve import MARKERS, look_of
 from knockgrid.figures.ticks import name_layers
 from knockgrid.figures.words import ROWS, metric_label, plain
 from knockgrid.table.table import grid
@@ -34,19 +34,18 @@ def scaled_curves(
 
     Example:
         >>> from knockgrid.table.table import build
-        >>> sources = {"subject noise": "noise(3.0)", "subject zero": "zero()"}
         >>> described = [
-        ...     {"name": name, "row": "subject", "corruption": source, "window": 1}
-        ...     for name, source in sources.items()
+        ...     {"name": f"subject {by}", "row": "subject", "corruption": f"{by}()", "window": 1}
+        ...     for by in ("swap", "zero")
         ... ]
         >>> cells = [
-        ...     {"prompt": "rome", "intervention": name, "layer": i, "js": 0.5 - 0.1 * i}
-        ...     for name in sources
+        ...     {"prompt": "rome", "intervention": one["name"], "layer": i, "js": 0.5 - 0.1 * i}
+        ...     for one in described
         ...     for i in range(3)
         ... ]
         >>> figure = scaled_curves(build(cells, {"unit": "nats", "interventions": described}))
         >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-        ['noise(3.0): 0.50 at most', 'zero(): 0.50 at most']
+        ['swap(): 0.50 at most', 'zero(): 0.50 at most']
 
     The legend gives what 1 stands for, in the metric's unit. A rank correlation of such curves can
     be 0.99 while a step turns into a ramp, so look at where they rise and fall, and how steeply.
@@ -78,18 +77,14 @@ def _panel(
     ax: Axes, table: pd.DataFrame, metric: str, found: Sequence[Treatment], ticks: Any
 ) -> None:
     values = grid(only_rows(table, [one.name for one in found]), metric)
-    layers = [int(layer) for layer in values.columns]
+    layers = list(map(int, values.columns))
     for i, one in enumerate(found):
         curve = values.loc[one.name].to_numpy(float)
         top = np.nanmax(curve)
-        style: dict[str, Any] = {
-            "color": COLOURS[i % len(COLOURS)],
-            "linestyle": STYLES[i % len(STYLES)],
-        }
         text = f"{plain(one.source)}: {top:.2f} at most"
-        marker = MARKERS[i % len(MARKERS)]
-        ax.plot(curve / top, label=text, marker=marker, markersize=3, linewidth=1.3, **style)
-    name_layers(ax.xaxis, list(range(len(layers))), layers, ticks, 4)
+        marker = {"marker": MARKERS[i % len(MARKERS)], "markersize": 3}
+        ax.plot(curve / top, label=text, linewidth=1.3, **marker, **look_of(i))
+    name_layers(ax.xaxis, range(len(layers)), layers, ticks, 4)
     ax.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
     ax.set(xlabel="Layer", ylim=(0, 1.05))
     ax.spines[["top", "right"]].set_visible(False)

@@ -7,11 +7,10 @@ from matplotlib.ticker import MaxNLocator
 from knockgrid.errors import InputError
 from knockgrid.figures.canvas import Size, drawing, legend_beside, letter
 from knockgrid.figures.layer_curve import COLOURS, STYLES
-from knockgrid.figures.words import plain, titled
+from knockgrid.figures.words import RULES, plain, set_title
 from knockgrid.table.table import metadata_of
 
 LABELS = {"FA-high": (0, 0), "FA-low": (0, 1), "AH": (1, 0), "UH": (1, 1)}  # colour, line style
-RULES = {"mean_fa": ("mean of correct", "-"), "median_fa": ("median of correct", ":")}
 
 
 def threshold_curve(
@@ -46,34 +45,30 @@ def threshold_curve(
     with drawing(7.4, 3.4, ax, figsize, fontsize) as ax:
         x = sensitivity["threshold"].to_numpy(float)
         for name, (colour, style) in LABELS.items():
-            line = {"color": COLOURS[colour], "linestyle": STYLES[style], "linewidth": 1.5}
-            ax.plot(
-                x, sensitivity[name].to_numpy(float), drawstyle="steps-post", label=name, **line
-            )
+            look = {"color": COLOURS[colour], "linestyle": STYLES[style], "linewidth": 1.5}
+            counts = sensitivity[name].to_numpy(float)
+            ax.plot(x, counts, drawstyle="steps-post", label=name, **look)
         for rule, value in metadata_of(sensitivity).get("marks", {}).items():
-            told, style = RULES.get(rule, (plain(rule), "-"))
-            line = {"color": "black", "linestyle": style, "linewidth": 1.0}
-            ax.axvline(value, label=f"{told}: {value:.3g}", gid=plain(rule), **line)
+            label = f"{RULES.get(rule, plain(rule))}: {value:.3g}"
+            style = ":" if rule == "median_fa" else "-"
+            ax.axvline(
+                value, label=label, gid=plain(rule), color="black", linestyle=style, linewidth=1.0
+            )
         ax.set_ylim(bottom=0)
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set_xlabel("Threshold on reliance (nats)")
-        ax.set_ylabel("Prompts")
-        ax.spines["top"].set_visible(False)
-        _agreement(ax, x, sensitivity)
+        ax.set(xlabel="Threshold on reliance (nats)", ylabel="Prompts")
+        other = ax.twinx()
+        letter(other)
+        share = {"color": "0.6", "linewidth": 1.2, "label": "same label (right)"}
+        other.plot(x, sensitivity["agreement"], **share)
+        other.set_ylim(0, 1.02)
+        other.set_ylabel("Share with the label of the mean", color="0.45")
+        other.tick_params(colors="0.45")
+        for one in (ax, other):
+            one.spines["top"].set_visible(False)
+        handles = [h for one in (ax, other) for h in one.get_legend_handles_labels()[0]]
+        legend_beside(ax, handles=handles, bbox_to_anchor=(1.12, 1.0))
         first = sensitivity.iloc[0]
         right, wrong = int(first["FA-high"] + first["FA-low"]), int(first["AH"] + first["UH"])
-        said = titled(title, f"n = {right} correct + {wrong} wrong")
-        ax.set_title("" if title == "" else said, fontsize="medium")
+        set_title(ax, title, f"n = {right} correct + {wrong} wrong")
     return ax
-
-
-def _agreement(ax: Axes, x, sensitivity: pd.DataFrame) -> None:
-    other = ax.twinx()
-    letter(other)
-    other.plot(x, sensitivity["agreement"], color="0.6", linewidth=1.2, label="same label (right)")
-    other.set_ylim(0, 1.02)
-    other.set_ylabel("Share with the label of the mean", color="0.45")
-    other.tick_params(colors="0.45")
-    other.spines["top"].set_visible(False)
-    handles = [*ax.get_legend_handles_labels()[0], *other.get_legend_handles_labels()[0]]
-    legend_beside(ax, handles=handles, bbox_to_anchor=(1.12, 1.0))

@@ -15,15 +15,7 @@ EVERY = (1, 2, 3, 4, 5, 10, 20, 25, 50, 100)
 
 
 def chosen(name: str, there: Sequence[Any], wanted: Shown | None) -> list[Any]:
-    """The members of an axis that are asked for; 3 is also "3".
-
-    Example:
-        >>> chosen("layer", [0, 1, 2], ["2", 0])
-        [2, 0]
-
-    Raises:
-        InputError: one that is not there, one that is named twice, or none.
-    """
+    """The members of an axis that are asked for, each once; 3 is also "3"."""
     known = {str(one): one for one in there}
     if wanted is None:
         return list(there)
@@ -37,12 +29,7 @@ def chosen(name: str, there: Sequence[Any], wanted: Shown | None) -> list[Any]:
 
 
 def relabelled(there: Sequence[Any], names: Sequence[str], wanted: Shown | None) -> list[str]:
-    """Names, those that the user gives in a dict first, which may hold a formula.
-
-    Example:
-        >>> relabelled([0, 1], ["0", "1"], {1: "$L$"})
-        ['0', '$L$']
-    """
+    """Names, those that the user gives in a dict first, which may hold a formula."""
     own = {str(k): str(v) for k, v in wanted.items()} if isinstance(wanted, Mapping) else {}
     return [own.get(str(one), name) for one, name in zip(there, names, strict=True)]
 
@@ -55,22 +42,17 @@ def name_layers(
     step: int = 2,
     names: Sequence[str] = (),
 ) -> None:
-    """Name layers, which stand `at` these places: those that are asked for, or what has room.
-
-    Raises:
-        InputError: a step below 1, or a layer that is not there.
-    """
+    """Name layers, which stand `at` these places: those that are asked for, or what has room."""
     names = names or list(map(str, layers))
     if ticks is None:
-        places = Places(at, names, tick_places(list(layers), step))
+        wanted = tick_places(layers, step)
     elif not isinstance(ticks, int | np.integer):
         wanted = [layers.index(one) for one in chosen("tick", layers, ticks)]
-        places = Places(at, names, wanted, fixed=True)
     elif ticks < 1:
         raise InputError(f"ticks is {ticks}; give 1 or more, or the layers to name")
     else:
-        places = Places(at, names, list(range(0, len(layers), int(ticks))), fixed=True)
-    axis.set_major_locator(places)
+        wanted = range(0, len(layers), int(ticks))
+    axis.set_major_locator(Places(at, names, wanted, fixed=ticks is not None))
     known = dict(zip(at, names, strict=True))
     axis.set_major_formatter(FuncFormatter(lambda place, _: known.get(place, "")))
     axis.set_minor_locator(NullLocator())
@@ -80,13 +62,13 @@ class Places(Locator):
     """Ticks at some places of an axis; unless they are fixed, so few that names do not touch."""
 
     def __init__(
-        self, at: Sequence[float], names: Sequence[str], first: Sequence[int], fixed: bool = False
+        self, at: Sequence[float], names: Sequence[str], wanted: Sequence[int], fixed: bool
     ) -> None:
-        self.at, self.names, self.first, self.fixed = at, names, first, fixed
+        self.at, self.names, self.wanted, self.fixed = at, names, wanted, fixed
 
     def __call__(self) -> Any:
         if self.fixed:
-            return np.array([self.at[place] for place in self.first])
+            return np.array([self.at[place] for place in self.wanted])
         return np.array(self.at[:: self._step()])
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
@@ -98,22 +80,15 @@ class Places(Locator):
         points = axis.get_tick_params()["labelsize"]
         length = axis.axes.bbox.size[0 if wide else 1] / axis.axes.figure.dpi * 72
         need = points * (0.65 * max(map(len, self.names)) + 0.5 if wide else 1.1)
-        first = self.first[1] if len(self.first) > 1 else 1
+        first = self.wanted[1] if len(self.wanted) > 1 else 1
         steps = (first, *(step for step in EVERY if step > first))
         most = len(self.names)
         return next((step for step in steps if step * length / most >= need), most)
 
 
-def tick_places(layers: list, step: int = 2) -> list[int]:
-    """Which of the layers get a label: every second of a long consecutive run, else all of them.
-
-    Example:
-        >>> tick_places(list(range(10)))
-        [0, 2, 4, 6, 8]
-        >>> tick_places([0, 15, 16, 27])
-        [0, 1, 2, 3]
-    """
+def tick_places(layers: Sequence[int], step: int = 2) -> range:
+    """Which of the layers get a label: every second of a long consecutive run, else all of them."""
     consecutive = all(b == a + 1 for a, b in zip(layers, layers[1:], strict=False))
     # beyond 48 layers, every second label would no longer fit
     step = step * math.ceil(len(layers) / 48) if consecutive and len(layers) > 8 else 1
-    return list(range(0, len(layers), step))
+    return range(0, len(layers), step)
