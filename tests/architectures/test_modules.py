@@ -209,9 +209,7 @@ def test_norms_and_shifts_are_those_of_the_plain_model(llama, prompts, ids):
         part = plain.get_submodule(name.format(1))
         part.register_forward_hook(lambda _, __, out, m=module: kept.setdefault(m, []).append(out))
     plain(ids)
-    lima = ids.clone()
-    lima[0, 4] += 1  # after "rome", "lima" in the list of words
-    plain(lima)
+    plain(ids + torch.eye(9, dtype=int)[4])  # after "rome", "lima" in the list of words
     source = kg.corrupted_run(by=kg.swap())
     table = statistics(llama, prompts, at="subject", layers=[1], source=source)
     table = table[table["prompt"] == "rome"].set_index("module")
@@ -288,9 +286,8 @@ def test_a_second_checkpoint(boot, prompts):
         up *= 1.25
     object.__setattr__(family, "build", lambda: tuned)
     other = bridge(family, word_tokenizer())
-    table = statistics(
-        boot(FAMILY["Phi-3"]), prompts, compare_to=other, statistics=["weight_change"]
-    )
+    base, only = boot(FAMILY["Phi-3"]), ["weight_change"]
+    table = statistics(base, prompts, compare_to=other, statistics=only)
     wide = kg.grid(table, "weight_change", "layer", "module")
     assert wide.loc[1, "mlp. up"] == pytest.approx(0.25)
     wide.loc[1, "mlp. up"] = 0
@@ -330,7 +327,6 @@ def state(model):
 def test_hooks_and_parameters_are_left_alone_also_after_an_error(frozen, llama, prompts):
     parameters = list(llama.original_model.parameters())
     asked = [p.requires_grad for p in parameters]
-    last = llama.blocks[2].mlp
 
     def fail(part, args):
         if torch.is_grad_enabled():
@@ -342,7 +338,7 @@ def test_hooks_and_parameters_are_left_alone_also_after_an_error(frozen, llama, 
         before = state(llama)
         statistics(llama, prompts)
         assert state(llama) == before
-        handle = last.register_forward_pre_hook(fail)
+        handle = llama.blocks[2].mlp.register_forward_pre_hook(fail)
         with pytest.raises(RuntimeError, match="planted"):
             statistics(llama, prompts)
         handle.remove()
