@@ -1,15 +1,18 @@
 """Modules of a block: what they are, their statistics, and patches of each one's output."""
 
+import dataclasses
 import importlib
 
 import pandas as pd
 import pytest
 import torch
-from agree import assert_agree, compare
+from agree import EXECUTORS, assert_agree, compare
+from families import bridge
 from mixtures import BY_NAME as FAMILY
-from numpy import corrcoef
+from scipy.stats import spearmanr
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
+from words import WORDS, word_tokenizer
 
 import knockgrid as kg
 from knockgrid.evidence.module_weights import PARTS, weight_of
@@ -21,13 +24,9 @@ from knockgrid.sources.source import Source
 ATTENTION = ["attn. q", "attn. k", "attn. v", "attn. o"]
 DENSE, GATED = ["mlp. up", "mlp. down"], ["mlp. up", "mlp. down", "mlp. gate"]
 HAS = {
-    "GPT-2": ATTENTION + DENSE,
-    "GPT-NeoX, Pythia": ATTENTION + DENSE,
-    "Falcon (rotary)": ATTENTION + DENSE,
-    "Falcon (ALiBi)": ATTENTION + DENSE,
-    "Llama": ATTENTION + GATED,
-    "Phi-3": ATTENTION + GATED,
-    "Gemma 2": ATTENTION + GATED,
+    **dict.fromkeys(("GPT-2", "GPT-NeoX, Pythia"), ATTENTION + DENSE),
+    **dict.fromkeys(("Falcon (rotary)", "Falcon (ALiBi)"), ATTENTION + DENSE),
+    **dict.fromkeys(("Llama", "Phi-3", "Gemma 2"), ATTENTION + GATED),
     "Mixtral": [*ATTENTION, "mlp. down"],
 }
 some = pytest.mark.parametrize("family", [FAMILY[name] for name in HAS], ids=list(HAS))
@@ -110,23 +109,21 @@ def test_a_mixture_has_no_single_matrix_to_weigh_but_all_other_numbers(boot, pro
     assert weights.columns[weights.isna().any()].tolist() == ["mlp. down"]
 
 
+BLOCK, LAYER = "transformer.h.{}", "model.layers.{}"
 SITES = {  # of plain models, with the part of the output that is the module's
     "GPT-2": {
-        "attn. q": ("transformer.h.{}.attn.c_attn", slice(0, 32)),
-        "attn. k": ("transformer.h.{}.attn.c_attn", slice(32, 64)),
-        "attn. v": ("transformer.h.{}.attn.c_attn", slice(64, 96)),
-        "attn. o": ("transformer.h.{}.attn.c_proj", slice(0, 32)),
-        "mlp. up": ("transformer.h.{}.mlp.c_fc", slice(0, 128)),
-        "mlp. down": ("transformer.h.{}.mlp.c_proj", slice(0, 32)),
+        "attn. q": (f"{BLOCK}.attn.c_attn", slice(0, 32)),
+        "attn. k": (f"{BLOCK}.attn.c_attn", slice(32, 64)),
+        "attn. v": (f"{BLOCK}.attn.c_attn", slice(64, 96)),
+        "attn. o": (f"{BLOCK}.attn.c_proj", slice(0, 32)),
+        "mlp. up": (f"{BLOCK}.mlp.c_fc", slice(0, 128)),
+        "mlp. down": (f"{BLOCK}.mlp.c_proj", slice(0, 32)),
     },
     "Llama": {
-        "attn. q": ("model.layers.{}.self_attn.q_proj", slice(0, 32)),
-        "attn. k": ("model.layers.{}.self_attn.k_proj", slice(0, 16)),
-        "attn. v": ("model.layers.{}.self_attn.v_proj", slice(0, 16)),
-        "attn. o": ("model.layers.{}.self_attn.o_proj", slice(0, 32)),
-        "mlp. up": ("model.layers.{}.mlp.up_proj", slice(0, 48)),
-        "mlp. down": ("model.layers.{}.mlp.down_proj", slice(0, 32)),
-        "mlp. gate": ("model.layers.{}.mlp.gate_proj", slice(0, 48)),
+        **{f"attn. {x}": (f"{LAYER}.self_attn.{x}_proj", slice(0, 32)) for x in "qo"},
+        **{f"attn. {x}": (f"{LAYER}.self_attn.{x}_proj", slice(0, 16)) for x in "kv"},
+        **{f"mlp. {x}": (f"{LAYER}.mlp.{x}_proj", slice(0, 48)) for x in ("up", "gate")},
+        "mlp. down": (f"{LAYER}.mlp.down_proj", slice(0, 32)),
     },
 }
 # Step of a finite difference, and what to expect of it: the norms and softmaxes of Llama and most
@@ -138,8 +135,6 @@ STEP = {"GPT-2": (1e-5, 1e-7), "GPT-NeoX, Pythia": (1e-3, 1e-5), "Falcon (rotary
 @pytest.fixture(scope="module")
 def ids():
     """The first prompt, as `WORDS` counts."""
-    from words import WORDS
-
     text = "the tower of rome is located in the"
     return torch.tensor([[1, *(4 + WORDS.index(word) for word in text.split())]])
 
@@ -195,14 +190,9 @@ def test_attributions_are_the_slope_of_the_exact_change(family, boot, prompts):
     model, at = boot(family), ["subject", "last"]
     size, within = STEP.get(family.name, ROUNDED)
     table = statistics(model, prompts, at=at, source=Step(size))
+    once = {"executor": "reference", "progress": False}
     up, down = (
-        kg.sweep(
-            model,
-            prompts,
-            kg.per_module(model, at, Step(sign * size)),
-            executor="reference",
-            progress=False,
-        )
+        kg.sweep(model, prompts, kg.per_module(model, at, Step(sign * size)), **once)
         for sign in (1, -1)
     )
     assert list(up.intervention) == list(table.intervention)
@@ -219,9 +209,7 @@ def test_norms_and_shifts_are_those_of_the_plain_model(llama, prompts, ids):
         part = plain.get_submodule(name.format(1))
         part.register_forward_hook(lambda _, __, out, m=module: kept.setdefault(m, []).append(out))
     plain(ids)
-    lima = ids.clone()
-    lima[0, 4] += 1  # after "rome", "lima" in the list of words
-    plain(lima)
+    plain(ids + torch.eye(9, dtype=int)[4])  # after "rome", "lima" in the list of words
     source = kg.corrupted_run(by=kg.swap())
     table = statistics(llama, prompts, at="subject", layers=[1], source=source)
     table = table[table["prompt"] == "rome"].set_index("module")
@@ -290,11 +278,6 @@ def test_only_what_is_asked_for_is_computed(llama, prompts, monkeypatch):
 
 
 def test_a_second_checkpoint(boot, prompts):
-    import dataclasses
-
-    from families import bridge
-    from words import word_tokenizer
-
     family = dataclasses.replace(FAMILY["Phi-3"], name="Phi-3, tuned")
     tuned = family.build()
     with torch.no_grad():
@@ -303,9 +286,8 @@ def test_a_second_checkpoint(boot, prompts):
         up *= 1.25
     object.__setattr__(family, "build", lambda: tuned)
     other = bridge(family, word_tokenizer())
-    table = statistics(
-        boot(FAMILY["Phi-3"]), prompts, compare_to=other, statistics=["weight_change"]
-    )
+    base, only = boot(FAMILY["Phi-3"]), ["weight_change"]
+    table = statistics(base, prompts, compare_to=other, statistics=only)
     wide = kg.grid(table, "weight_change", "layer", "module")
     assert wide.loc[1, "mlp. up"] == pytest.approx(0.25)
     wide.loc[1, "mlp. up"] = 0
@@ -318,19 +300,21 @@ def test_a_second_checkpoint(boot, prompts):
         statistics(other, prompts, compare_to=few)
 
 
-def test_bad_input_says_what_is_allowed(llama, prompts, boot):
-    with pytest.raises(kg.InputError, match=r"unknown module of .*'mlp\. upp'.*attn\. q, attn\. k"):
-        statistics(llama, prompts, modules=["mlp. upp"])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"modules": ["mlp. upp"]}, r"unknown module of .*'mlp\. upp'.*attn\. q, attn\. k"),
+        ({"statistics": "act_nrm"}, "did you mean 'act_norm'"),
+        ({"statistics": ["weight_change"]}, "give compare_to="),
+        ({"statistics": []}, "no statistics given"),
+        ({"at": "sbject"}, "unknown position"),
+    ],
+)
+def test_bad_input_says_what_is_allowed(llama, prompts, boot, options, says):
+    with pytest.raises(kg.InputError, match=says):
+        statistics(llama, prompts, **options)
     with pytest.raises(kg.InputError, match=r"unknown module of GPT2LMHead.*'mlp\. gate'"):
         kg.per_module(boot(FAMILY["GPT-2"]), modules=["mlp. gate"])
-    with pytest.raises(kg.InputError, match="did you mean 'act_norm'"):
-        statistics(llama, prompts, statistics="act_nrm")
-    with pytest.raises(kg.InputError, match="give compare_to="):
-        statistics(llama, prompts, statistics=["weight_change"])
-    with pytest.raises(kg.InputError, match="no statistics given"):
-        statistics(llama, prompts, statistics=[])
-    with pytest.raises(kg.InputError, match="unknown position"):
-        statistics(llama, prompts, at="sbject")
 
 
 def state(model):
@@ -343,20 +327,18 @@ def state(model):
 def test_hooks_and_parameters_are_left_alone_also_after_an_error(frozen, llama, prompts):
     parameters = list(llama.original_model.parameters())
     asked = [p.requires_grad for p in parameters]
-    one, last = parameters[0], llama.blocks[2].mlp
 
     def fail(part, args):
         if torch.is_grad_enabled():
             raise RuntimeError("planted")
 
     try:
-        one.requires_grad_(not frozen)
-        for p in parameters[1:]:
-            p.requires_grad_(False)
+        for p in parameters:
+            p.requires_grad_(p is parameters[0] and not frozen)
         before = state(llama)
         statistics(llama, prompts)
         assert state(llama) == before
-        handle = last.register_forward_pre_hook(fail)
+        handle = llama.blocks[2].mlp.register_forward_pre_hook(fail)
         with pytest.raises(RuntimeError, match="planted"):
             statistics(llama, prompts)
         handle.remove()
@@ -385,9 +367,7 @@ def test_rank_agreement(llama, prompts):
         kg.grid(*pair, "layer", "module").to_numpy().ravel()
         for pair in ((table, "attribution_size"), (swept, "js"))
     )
-    from scipy.stats import rankdata
-
-    expected = corrcoef(rankdata(mine), rankdata(exact))[0, 1]
+    expected = spearmanr(mine, exact).statistic
     assert kg.stats.rank_agreement(table, swept) == pytest.approx(expected)
     assert 0.3 < expected < 1
     shuffled = swept.sample(frac=1, random_state=0)
@@ -403,15 +383,12 @@ def test_rank_agreement(llama, prompts):
 @some
 def test_patches_of_every_module_agree_with_the_reference(family, boot, prompts):
     model = boot(family)
-    fast = {"staircase": kg.executors.staircase, "rectangle": kg.executors.rectangle}[
-        family.executor
-    ]
     at = ["subject", "last"]
     prompts = [*prompts, prompts[0].swap]  # as long and with its subject there: it shares a pass
     for source in (kg.corrupted_run(), kg.zero()):
         kinds = kg.per_module(model, at, source)
         assert [one.module for one in kinds] == HAS[family.name]
-        found = compare(model, [fast], prompts, kinds, n_tokens=2)
+        found = compare(model, [EXECUTORS[family.executor]], prompts, kinds, n_tokens=2)
         assert_agree(found, within=1e-12, above=1e-6)
 
 

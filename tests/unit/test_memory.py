@@ -9,10 +9,8 @@ import pytest
 import torch
 
 import knockgrid as kg
-import knockgrid.engine.bounds as bounds
-import knockgrid.engine.collect as room
-import knockgrid.engine.measure as measure
-from knockgrid.engine import preflight as _preflight
+from knockgrid.engine import bounds, measure, preflight
+from knockgrid.engine import collect as room
 from knockgrid.engine.executors.staircase import Staircase
 from knockgrid.engine.memory import (
     LessMemory,
@@ -240,11 +238,11 @@ def test_a_prompt_that_never_fits_is_recorded_as_failed(sweep, four, rows, faili
 
 def test_preflight_takes_smaller_passes_and_keeps_the_executor(sweep, four, rows, wall, tiny_llama):
     """Running out of memory says nothing of an executor, so it may not be refused for it."""
-    _preflight._RECEIPTS.pop(tiny_llama, None)
+    preflight._RECEIPTS.pop(tiny_llama, None)
     wall(4)
     with pytest.warns(LessMemory) as said:
         table = sweep(four, rows)
-    _preflight._RECEIPTS.pop(tiny_llama, None)
+    preflight._RECEIPTS.pop(tiny_llama, None)
     assert table.attrs["knockgrid"]["receipt"]["executor"] == "staircase"
     assert len(said) == 1
 
@@ -266,17 +264,11 @@ def test_max_rows_leaves_room_for_an_edge_patch(sweep, four):
         sweep(four, rows, max_rows=2)
 
 
+IN_BYTES = {"4GB": 4 * 10**9, "800MiB": 800 * 2**20, "1.5 kib": 1536, " 2TB ": 2 * 10**12}
+
+
 @pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("4GB", 4 * 10**9),
-        ("800MiB", 800 * 2**20),
-        ("1.5 kib", 1536),
-        (" 2TB ", 2 * 10**12),
-        ("2000000000", 2 * 10**9),
-        (7, 7),
-        (None, None),
-    ],
+    ("given", "expected"), [*IN_BYTES.items(), ("2000000000", 2 * 10**9), (7, 7), (None, None)]
 )
 def test_bytes(given, expected):
     assert bytes_of(given) == expected
@@ -352,8 +344,7 @@ def test_max_memory_holds_when_it_is_measured(broad, saved, rows, options):
     setup = set_up_of(broad, long, rows[:2])
     longest = max(setup.ready, key=lambda one: len(one.tokens))
     settings = replace(setup.settings, n_tokens=options.get("n_tokens", 1))
-    least = bounds.need(broad, settings, [longest], setup.settings.keep_kv).least
-    limit = int(1.3 * least)
+    limit = int(1.3 * bounds.need(broad, settings, [longest]).least)
     call()  # preflight is over
     whole, free = allocated(call)
     cut, bound = allocated(lambda: call(max_memory=limit))
@@ -366,7 +357,7 @@ def test_runs_are_counted_by_their_storage(tiny_llama, four, rows):
     setup = set_up_of(tiny_llama, four, rows)
     bound = room.bind(setup.model, setup.batches()[0], range(4), setup.settings)
     assert bounds.bytes_held(bound.clean) == bounds.bytes_held(bound.clean[:1])
-    need = bounds.need(tiny_llama, setup.settings, setup.batches()[0], True)
+    need = bounds.need(tiny_llama, setup.settings, setup.batches()[0])
     held = bounds.bytes_held([*bound.runs, *bound.sources.values()])
     assert held == pytest.approx(4 * need.kept, rel=0.15)
 

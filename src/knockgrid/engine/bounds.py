@@ -46,6 +46,27 @@ class Need:
         passing = self.cache + LEAST * self.row + self.measuring
         return self.kept + max(self.recording, passing)
 
+    def prompts(self, memory: Memory, n: int) -> int:
+        """How many of n prompts are bound at once: at most half of the memory is for their runs."""
+        bounds = [n, *(b for b in (memory.prompts, memory.most_rows) if b is not None)]
+        if memory.max_bytes is not None:
+            bounds.append((memory.max_bytes - self.measuring) // 2 // (self.kept + self.cache))
+            bounds.append(memory.max_bytes // (self.kept + self.recording))
+        return max(1, min(bounds))
+
+    def rows(self, memory: Memory, n: int) -> int | None:
+        """The rows of one pass in which the runs of n prompts are recorded, at most."""
+        bounds = [] if memory.most_rows is None else [memory.most_rows]
+        if memory.max_bytes is not None:
+            bounds.append((memory.max_bytes - n * self.kept) // self.recording)
+        return max(1, min(bounds)) if bounds else None
+
+    def left(self, memory: Memory, runs: Iterable[Run], n: int) -> int | None:
+        """What passes may allocate while the runs of n prompts are there, as measured on them."""
+        if memory.max_bytes is None:
+            return None
+        return max(0, memory.max_bytes - bytes_held(runs) - n * self.cache - self.measuring)
+
 
 def need_of(
     sizes: Sizes,
@@ -78,15 +99,12 @@ def need_of(
     )
 
 
-def need(
-    model: TransformerBridge, settings: Settings, batch: Sequence[Prepared], keep_kv: bool
-) -> Need:
+def need(model: TransformerBridge, settings: Settings, batch: Sequence[Prepared]) -> Need:
     """What the prompts of a batch need on a loaded model."""
     acts = [name for name, _ in sites_of(model, settings)]
     n_runs = max(source_runs(one, settings) for one in batch)
-    length = len(batch[0].tokens) + settings.n_tokens - 1
-    device = input_device(model).type
-    return need_of(sizes_of(model), length, settings, acts, n_runs, keep_kv, device)
+    length, device = len(batch[0].tokens) + settings.n_tokens - 1, input_device(model).type
+    return need_of(sizes_of(model), length, settings, acts, n_runs, settings.keep_kv, device)
 
 
 def source_runs(one: Prepared, settings: Settings) -> int:
@@ -105,32 +123,6 @@ def spec_of(one: Intervention, prepared: Prepared) -> RunSpec | None:
         return None if one.source is None else one.source.run(prepared.prompt)
     except Unavailable:
         return None
-
-
-def prompts_at_once(memory: Memory, need: Need, n: int) -> int:
-    """How many of n prompts are bound at once: at most half of the memory is for their runs."""
-    bounds = [n, *(b for b in (memory.prompts, memory.most_rows) if b is not None)]
-    if memory.max_bytes is not None:
-        each = need.kept + need.cache
-        bounds.append((memory.max_bytes - need.measuring) // 2 // each)
-        bounds.append(memory.max_bytes // (need.kept + need.recording))
-    return max(1, min(bounds))
-
-
-def rows_recorded(memory: Memory, need: Need, n: int) -> int | None:
-    """The rows of one pass in which the runs of n prompts are recorded, at most."""
-    bounds = [] if memory.most_rows is None else [memory.most_rows]
-    if memory.max_bytes is not None:
-        bounds.append((memory.max_bytes - n * need.kept) // need.recording)
-    return max(1, min(bounds)) if bounds else None
-
-
-def bytes_left(memory: Memory, need: Need, runs: Iterable[Run], n: int) -> int | None:
-    """What passes may allocate while the runs of n prompts are there, as measured on them."""
-    if memory.max_bytes is None:
-        return None
-    taken = bytes_held(runs) + n * need.cache + need.measuring
-    return max(0, memory.max_bytes - taken)
 
 
 def bytes_held(runs: Iterable[Run]) -> int:
@@ -170,7 +162,7 @@ def check_enough(
     if memory.max_bytes is None:
         return
     longest = max(ready, key=lambda one: len(one.tokens))
-    least = need(model, settings, [longest], settings.keep_kv).least
+    least = need(model, settings, [longest]).least
     if memory.max_bytes < least:
         raise InputError(
             f"max_memory is {in_words(memory.max_bytes)}, and prompt {longest.prompt.id!r} alone "

@@ -13,15 +13,7 @@ from knockgrid.divergences.evaluate import evaluate
 from knockgrid.edits.intervention import Cell
 from knockgrid.engine.answers import decode_output, first_answers
 from knockgrid.engine.bind import Bound, bind
-from knockgrid.engine.bounds import (
-    AT_ONCE,
-    Need,
-    bounded,
-    bytes_left,
-    need,
-    prompts_at_once,
-    rows_recorded,
-)
+from knockgrid.engine.bounds import AT_ONCE, Need, bounded, need
 from knockgrid.engine.executors.executor import Executor
 from knockgrid.engine.executors.rows import widest
 from knockgrid.engine.measure import Meter, Row
@@ -86,20 +78,18 @@ class Rest:
     @cached_property
     def need(self) -> Need:
         """The memory that these prompts need."""
-        settings = self.setup.settings
-        return need(self.setup.model, settings, self.batch, settings.keep_kv)
+        return need(self.setup.model, self.setup.settings, self.batch)
 
     @property
     def n(self) -> int:
         """The prompts that are carried out next."""
-        return prompts_at_once(self.setup.memory, self.need, len(self.batch) - self.at)
+        return self.need.prompts(self.setup.memory, len(self.batch) - self.at)
 
     def carried_out(self) -> Collected:
         """The rows of the next prompts."""
         setup, n, found = self.setup, self.n, Collected()
         model, unit, chosen = setup.model, setup.spec.unit, slice(self.at, self.at + n)
-        most = rows_recorded(setup.memory, self.need, n)
-        settings = replace(setup.settings, rows_recorded=most)
+        settings = replace(setup.settings, rows_recorded=self.need.rows(setup.memory, n))
         self.bound = bound = bind(model, self.batch[chosen], self.places[chosen], settings)
         meter = meter_of(model, bound, setup.measures, unit, settings)
         at_once = AT_ONCE.get(input_device(model).type, 256)
@@ -116,8 +106,7 @@ class Rest:
     def executor(self, bound: Bound) -> Executor:
         """The executor, within what the runs of these prompts leave of the memory."""
         memory, runs = self.setup.memory, (*bound.runs, *bound.sources.values())
-        left = bytes_left(memory, self.need, runs, len(bound.clean))
-        return bounded(self.setup.executor, memory, left)
+        return bounded(self.setup.executor, memory, self.need.left(memory, runs, len(bound.clean)))
 
     def tell(self, cells: int) -> None:
         """Count cells that are done."""

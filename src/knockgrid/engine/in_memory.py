@@ -10,7 +10,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.display.progress import bar
 from knockgrid.edits.intervention import Intervention
 from knockgrid.engine.collect import Collected, collect
-from knockgrid.engine.setup import Setup, set_up
+from knockgrid.engine.setup import set_up
 from knockgrid.errors import InputError
 from knockgrid.host.bridge import load
 from knockgrid.passes.exclusive import exclusive
@@ -31,8 +31,18 @@ def sweep_in_memory(
     """The table of a sweep that writes nothing; `options` are fields of `Spec`."""
     bridge, spec = loaded(model), Spec(**{**options, "top": 0})
     with exclusive(bridge, "sweep"):
-        setup = set_up(bridge, prompts, interventions, spec)
-        return warn_left_out(tabled(setup, collected(setup, progress)))
+        setup, found = set_up(bridge, prompts, interventions, spec), Collected()
+        place = {one.prompt.id: i for i, one in enumerate(setup.ready)}
+        with bar(len(place) * setup.n_cells, " cells", "sweep", progress) as done:
+            for batch in setup.batches():
+                found += collect(setup, batch, [place[one.prompt.id] for one in batch], done.update)
+        rows = found.in_order()
+        reasons = [reason for some in found.dropped.values() for reason in some.values()]
+        if not rows and reasons:
+            raise InputError(f"no row has a usable prompt: {reasons[0]}")
+        sides = sorted(found.sides, key=lambda side: place[side["id"]])
+        known = {**setup.metadata(), "dropped": found.dropped, "prompts": sides}
+        return warn_left_out(build(rows, known, setup.columns))
 
 
 def loaded(model: Any, **options: Any) -> TransformerBridge:
@@ -40,26 +50,3 @@ def loaded(model: Any, **options: Any) -> TransformerBridge:
     made = callable(model) and not isinstance(model, Module)
     given: Any = model() if made else model
     return load(given, **({} if made else options))
-
-
-def collected(setup: Setup, progress: bool) -> Collected:
-    """All batches of a sweep."""
-    place = {one.prompt.id: i for i, one in enumerate(setup.ready)}
-    found = Collected()
-    total = len(setup.ready) * setup.n_cells
-    with bar(total, " cells", "sweep", progress) as done:
-        for batch in setup.batches():
-            found += collect(setup, batch, [place[one.prompt.id] for one in batch], done.update)
-    return found
-
-
-def tabled(setup: Setup, found: Collected) -> pd.DataFrame:
-    """The table of a sweep."""
-    rows = found.in_order()
-    reasons = [reason for some in found.dropped.values() for reason in some.values()]
-    if not rows and reasons:
-        raise InputError(f"no row has a usable prompt: {reasons[0]}")
-    place = {one.prompt.id: i for i, one in enumerate(setup.ready)}
-    sides = sorted(found.sides, key=lambda side: place[side["id"]])
-    known = {**setup.metadata(), "dropped": found.dropped, "prompts": sides}
-    return build(rows, known, setup.columns)

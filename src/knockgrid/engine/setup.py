@@ -15,7 +15,7 @@ from knockgrid.edits.data import as_data
 from knockgrid.edits.intervention import Intervention, Statistics, check_names, listed
 from knockgrid.edits.layers import layer_list, layer_set
 from knockgrid.engine.answers import check_answers
-from knockgrid.engine.bounds import check_enough, need, prompts_at_once, spec_of
+from knockgrid.engine.bounds import check_enough, need, spec_of
 from knockgrid.engine.checks import check_edits, check_free_run, check_options, check_places
 from knockgrid.engine.executors.executor import Executor
 from knockgrid.engine.executors.free_run import FreeRun
@@ -156,7 +156,7 @@ def check(
     longest = max(ready, key=lambda one: len(one.tokens))
 
     def at_once() -> int:
-        return prompts_at_once(memory, need(model, settings, [longest], False), AT_MOST)
+        return need(model, settings, [longest]).prompts(memory, AT_MOST)
 
     with threads.at_work():
         settings = until_it_fits(
