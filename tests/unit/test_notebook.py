@@ -169,21 +169,16 @@ def cells(kind):
 
 
 class TestTutorial:
-    def test_it_is_a_notebook(self):
-        """By the rules of nbformat 4.5."""
+    def test_it_is_stored_unrun_and_leads_to_pages_that_are_there(self):
         notebook = json.loads(TUTORIAL.read_text("utf-8"))
-        assert set(notebook) == {"cells", "metadata", "nbformat", "nbformat_minor"}
         assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
-        assert notebook["metadata"]["kernelspec"]["name"] == "python3"
-        ids = [cell["id"] for cell in notebook["cells"]]
-        assert len(set(ids)) == len(ids)
         for cell in notebook["cells"]:
             unrun = {"execution_count": None, "outputs": []} if cell["cell_type"] == "code" else {}
-            assert set(cell) == {"cell_type", "id", "metadata", "source", *unrun}
             assert unrun.items() <= cell.items()
-            assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", cell["id"])
-            assert all(line.endswith("\n") for line in cell["source"][:-1])
-            assert cell["source"][-1].strip()
+        links = re.findall(r"\]\(([^)]+)\)", "".join(text for _, text in cells("markdown")))
+        assert len(links) >= 4
+        assert all((TUTORIAL.parent / link).is_file() for link in links)
+        assert "http" not in TUTORIAL.read_text("utf-8")
 
     def test_it_installs_itself_where_it_is_opened(self):
         """The first cell is for Colab; the page is built where knockgrid is installed already."""
@@ -191,13 +186,6 @@ class TestTutorial:
         assert first == "%pip install --quiet knockgrid"
         assert {"skip-execution", "remove-cell"} <= set(tags)
         assert not any("skip-execution" in tags or "%" in text for tags, text in others)
-
-    def test_it_links_to_pages_that_are_there_and_to_nothing_else(self):
-        text = "".join(text for _, text in cells("markdown"))
-        links = re.findall(r"\]\(([^)]+)\)", text)
-        assert len(links) >= 4
-        assert all((TUTORIAL.parent / link).is_file() for link in links)
-        assert "http" not in TUTORIAL.read_text("utf-8")
 
     def test_its_code_runs_and_shows_itself(self, lessened, monkeypatch, tmp_path):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

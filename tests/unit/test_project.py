@@ -148,14 +148,6 @@ def sign(room: str) -> str:
     return fill(f"It may import {', '.join(f'`{one}`' for one in sorted(ROOMS[room]))}.", 99)
 
 
-def drawing_outside_figures(source: Path) -> list[str]:
-    return [
-        f"{place}: {room} draws ({name})"
-        for place, room, name in imports(source)
-        if name.split(".")[0] in DRAWING and room not in DRAWING_ROOMS
-    ]
-
-
 def figures_that_see_a_model(source: Path) -> list[str]:
     """Imports of a model package in `figures` or in any room that `figures` reaches."""
     every, reached, before = list(imports(source)), {"figures"}, set()
@@ -178,14 +170,16 @@ PLAIN = {
 }
 
 
-def inside_the_hosts(source: Path) -> list[str]:
-    """Imports of what TransformerLens and `transformers` keep inside, outside the room for it."""
-    return [
-        f"{place}: {name} may change any week; ask for it in host/"
-        for place, room, name in imports(source)
-        if name.split(".")[0] in PLAIN and room != "host"
-        if name.partition(".")[2] not in PLAIN[name.split(".")[0]]
-    ]
+def misplaced_packages(source: Path) -> list[str]:
+    """Drawing where nothing is drawn, and what the hosts keep inside, outside the room for it."""
+    faults = []
+    for place, room, name in imports(source):
+        package, _, inside = name.partition(".")
+        if package in DRAWING and room not in DRAWING_ROOMS:
+            faults.append(f"{place}: {room} draws ({name})")
+        if room != "host" and inside not in PLAIN.get(package, {inside}):
+            faults.append(f"{place}: {name} may change any week; ask for it in host/")
+    return faults
 
 
 def long_modules(source: Path) -> list[str]:
@@ -270,16 +264,14 @@ PLANTED: dict[Callable[[Path], list[str]], list[tuple[str, str]]] = {
     ],
     too_large_a_house: [("table/long.py", "x = 1\n" * 401), ("six.py", "")],
     rooms_without_a_sign: [("table/__init__.py", '"""The table."""')],
-    drawing_outside_figures: [
-        ("evidence/labels.py", "import seaborn as sns"),
-        ("sweep.py", "import matplotlib.pyplot as plt"),
-    ],
     figures_that_see_a_model: [
         ("figures/heat.py", "import torch"),
         ("figures/heat.py", "from transformer_lens import utilities"),
         ("table/table.py", "import torch"),
     ],
-    inside_the_hosts: [
+    misplaced_packages: [
+        ("evidence/labels.py", "import seaborn as sns"),
+        ("sweep.py", "import matplotlib.pyplot as plt"),
         ("passes/run.py", "from transformers.cache_utils import Cache"),
         ("passes/run.py", "from transformers import DynamicCache"),
         ("passes/run.py", "import transformers"),
@@ -287,10 +279,7 @@ PLANTED: dict[Callable[[Path], list[str]], list[tuple[str, str]]] = {
     ],
     long_modules: [("prompts/prompt.py", "\n" * 401)],
     names_that_say_nothing: [("utils.py", ""), ("figures/_helpers.py", ""), ("common/_f.py", "")],
-    unfinished_work: [
-        ("prompts/prompt.py", "x = 1  # TODO: more"),
-        ("prompts/prompt.py", "raise NotImplementedError"),
-    ],
+    unfinished_work: [("errors.py", "x = 1  # TODO: more"), ("spec.py", "NotImplementedError")],
     code_from_data: [
         ("host/bridge.py", text)
         for text in (

@@ -254,38 +254,38 @@ HIDDEN = {"probes": ("sklearn", "scikit-learn"), "ray": ("ray", "Ray")}
 FOR_DEVELOPERS = {"test", "docs", "browser", "all"}
 
 
-def ask_for_probes(model, prompts, folder):
-    kg.evidence.probe_auc(model, prompts, ["last"], layers=[0], progress=False)
+def sweep(model, prompts, **options):
+    row = kg.patch("resid_post", "last", kg.zero())
+    return kg.sweep(model, prompts, [row], progress=False, **options)
 
 
-def ask_for_label_probe(model, prompts, folder):
+def label_probe(model, prompts, folder):
     from knockgrid.evidence.label_probe import label_probe
 
-    label_probe(model, prompts, kg.sweep(model, prompts, kg.patch("resid_post", "last")))
+    label_probe(model, prompts, sweep(model, prompts))
 
 
-def ask_for_figure_four(model, prompts, folder):
+def figure_four(model, prompts, folder):
     from knockgrid.cli.reproduce import read_study, studies
 
     read_study(studies()["error_detection"])
 
 
-def ask_for_ray(model, prompts, folder):
-    row = kg.patch("resid_post", "last", kg.zero())
-    options = {"out": folder / "run", "engine": kg.runs.RayEngine(), "progress": False}
-    kg.sweep(lambda: model, prompts, [row], **options)
+def probes(model, prompts, folder):
+    kg.evidence.probe_auc(model, prompts, ["last"], layers=[0], progress=False)
 
 
-def ask_for_ray_in_a_shell(model, prompts, folder):
+def ray(model, prompts, folder):
+    sweep(lambda: model, prompts, out=folder / "run", engine=kg.runs.RayEngine())
+
+
+def ray_in_a_shell(model, prompts, folder):
     from knockgrid.runs.ray_cluster import needs_ray
 
     needs_ray()
 
 
-ASKS = {
-    "probes": (ask_for_probes, ask_for_label_probe, ask_for_figure_four),
-    "ray": (ask_for_ray, ask_for_ray_in_a_shell),
-}
+ASKS = {"probes": (probes, label_probe, figure_four), "ray": (ray, ray_in_a_shell)}
 
 
 @pytest.mark.parametrize(("extra", "ask"), [(e, ask) for e in ASKS for ask in ASKS[e]])

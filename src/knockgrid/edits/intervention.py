@@ -47,22 +47,16 @@ class Place:
     def value(self, source: Source, act_name: str, at: At) -> Tensor:
         """What the source puts at a place, `[pos, ...]`."""
         pos = self.pos(at)
-        mean, std = self.statistics.get((act_name, self.layer, repr(at)), (None, None))
-        where = Where(
-            act_name=act_name,
-            layer=self.layer,
-            base=taken(self.run.acts[act_name, self.layer], pos),
-            key=(self.seed, self.run.prompt.id, source.label, self.sample),
-            run=self.source_run,
-            run_pos=() if self.source_run is None else aligned(self.run, self.source_run, at, pos),
-            mean=mean,
-            std=std,
-        )
+        moments = self.statistics.get((act_name, self.layer, repr(at)), (None, None))
+        key = (self.seed, self.run.prompt.id, source.label, self.sample)
+        base, other = taken(self.run.acts[act_name, self.layer], pos), self.source_run
+        run_pos = () if other is None else aligned(self.run, other, at, pos)
+        where = Where(act_name, self.layer, base, key, other, run_pos, *moments)
         value = source.value(where)
-        if value.shape != where.base.shape:
+        if value.shape != base.shape:
             raise InputError(
                 f"source {source.label!r} gives a value of shape {tuple(value.shape)} for "
-                f"{act_name!r} at layer {self.layer}, which has {tuple(where.base.shape)}"
+                f"{act_name!r} at layer {self.layer}, which has {tuple(base.shape)}"
             )
         return value
 
@@ -86,8 +80,7 @@ def heads_of(given: Any) -> tuple[int, ...] | None:
         return None
     several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
     heads = tuple(as_int(head) for head in (given if several else [given]))
-    wrong = next((h for h in heads if isinstance(h, bool) or not isinstance(h, int)), None)
-    if wrong is not None:
+    if any(isinstance(head, bool) or not isinstance(head, int) for head in heads):
         raise InputError(f"heads are {shown(given)}; give whole numbers, such as heads=[0, 3]")
     return heads
 

@@ -1,7 +1,6 @@
 """Layer lists as a user gives them, and the set of layers that one cell edits."""
 
-from collections.abc import Iterable, Sequence, Sized
-from typing import SupportsIndex
+from collections.abc import Iterable, Sequence
 
 from knockgrid.errors import InputError, as_int, unknown
 
@@ -15,10 +14,8 @@ def layer_list(layers: str | int | Sequence[int], n_layers: int) -> tuple[int, .
         if layers != "all":
             raise unknown("layers", layers, ["all"])
         return tuple(range(n_layers))
-    one = not isinstance(layers, Iterable) or (
-        isinstance(layers, SupportsIndex) and not isinstance(layers, Sized)
-    )
-    given: list[object] = [layers] if one else list(layers)  # type: ignore[arg-type]
+    one = as_int(layers)
+    given = list(one) if isinstance(one, Iterable) else [one]
     if not given:
         raise InputError("no layers given; pass layers='all' or a list of layer numbers")
     chosen = tuple(_layer(layer, n_layers) for layer in given)

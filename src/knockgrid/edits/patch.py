@@ -40,16 +40,10 @@ class Patch(Intervention):
         return ((self.act_name, self.pos),)
 
     def edits(self, place: Place) -> tuple[Edit, ...]:
+        pos, layer, adds = place.pos(self.pos), place.layer, self.source.adds
+        value = place.value(self.source, self.act_name, self.pos)
         return (
-            Edit(
-                self.act_name,
-                place.layer,
-                pos=place.pos(self.pos),
-                heads=self.heads,
-                value=place.value(self.source, self.act_name, self.pos),
-                alpha=self.alpha,
-                add=self.source.adds,
-            ),
+            Edit(self.act_name, layer, pos, None, self.heads, value, alpha=self.alpha, add=adds),
         )
 
 

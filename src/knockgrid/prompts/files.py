@@ -1,6 +1,7 @@
 """Rows of a prompt file, each with its place; anybody may have written it, so all is bounded."""
 
 import csv
+import os.path
 from collections.abc import Collection, Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -30,11 +31,7 @@ def rows_of(source: str, wanted: Collection[str]) -> Iterator[Row]:
     kind = path.suffix.lower()
     if kind not in READERS:
         raise unknown("kind of prompt file", path.suffix or source, [*READERS, "hf:name"])
-    try:
-        exists = path.is_file()
-    except (OSError, ValueError):  # a name that no file system takes
-        exists = False
-    if not exists:
+    if not os.path.isfile(source):  # also false for a name that no file system takes
         raise InputError(f"there is no prompt file {shown(source)}; check the path")
     return READERS[kind](path, wanted)
 

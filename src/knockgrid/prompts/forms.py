@@ -26,7 +26,12 @@ def in_chat(prompts: Sequence[Prompt], frame: Any, instruction: str = INSTRUCTIO
     paired. The subject stands in the model's turn only, once. Whether the model still knows the
     answers is for `known` to say.
     """
-    before = _text_before(frame) if isinstance(frame, str) else _turn_before(frame, instruction)
+    before = frame.removesuffix("{}") if isinstance(frame, str) else _turn(frame, instruction)
+    if isinstance(frame, str) and not (frame.count("{}") == 1 and frame.endswith("{}")):
+        raise InputError(
+            f"template {frame!r} needs exactly one {{}}, at its end, where the prompt goes: the "
+            "answer follows the prompt"
+        )
 
     def moved(prompt: Prompt, swap: Prompt | None) -> Prompt:
         by = len(before)
@@ -37,16 +42,7 @@ def in_chat(prompts: Sequence[Prompt], frame: Any, instruction: str = INSTRUCTIO
     return [moved(one, None if one.swap is None else moved(one.swap, None)) for one in prompts]
 
 
-def _text_before(template: str) -> str:
-    if template.count("{}") != 1 or not template.endswith("{}"):
-        raise InputError(
-            f"template {template!r} needs exactly one {{}}, at its end, where the prompt goes: the "
-            "answer follows the prompt"
-        )
-    return template.removesuffix("{}")
-
-
-def _turn_before(tokenizer: Any, instruction: str) -> str:
+def _turn(tokenizer: Any, instruction: str) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
             f"{type(tokenizer).__name__} has no chat template; give a text of your own that ends "
