@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import beta, norm
 
-from knockgrid.stats.cluster_interval import interval
+from knockgrid.stats.mean_interval import interval
 from knockgrid.stats.flips import flip_test, permute_test
 from knockgrid.stats.resample import resample
 

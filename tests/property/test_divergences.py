@@ -20,9 +20,8 @@ from scipy.spatial.distance import jensenshannon
 from knockgrid import divergences
 from knockgrid.divergences import js, kl, kl_reverse, tv
 from knockgrid.divergences.distribution import nan_rows
-from knockgrid.divergences.divergence import Divergence, in_unit
+from knockgrid.divergences.divergence import Divergence, in_unit, measures_of
 from knockgrid.divergences.evaluate import evaluate
-from knockgrid.divergences.lookup import measures_of
 from knockgrid.divergences.pair import Pair
 from knockgrid.errors import InputError
 

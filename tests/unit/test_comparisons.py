@@ -11,8 +11,8 @@ from tables import correlated, made_of
 
 import knockgrid as kg
 from knockgrid.stats.cluster_mass import masses
+from knockgrid.stats.compare import benjamini_hochberg, holm
 from knockgrid.stats.flips import DRAWS, crossing, flip_test, permute_test, signs, splits
-from knockgrid.stats.multiplicity import benjamini_hochberg, holm
 
 RUNS = 1000  # null data sets; the binomial standard error of a rate of 0.05 is 0.007
 RATE = 0.05 + 3 * 0.007

@@ -10,7 +10,7 @@ from scipy.stats import t as student
 from tables import correlated, made_of
 
 import knockgrid as kg
-from knockgrid.stats.cluster_interval import interval, widened
+from knockgrid.stats.mean_interval import interval, widened
 from knockgrid.stats.resample import SMALLEST_SHARE, resample
 from knockgrid.table.table import build
 

@@ -5,7 +5,7 @@ import pytest
 from tables import correlated, made_of
 
 import knockgrid as kg
-from knockgrid.stats.cluster_interval import widened
+from knockgrid.stats.mean_interval import widened
 from knockgrid.stats.onset import falling, rising
 from knockgrid.stats.peak import peaks
 from knockgrid.stats.resample import resample

@@ -1,16 +1,17 @@
 """What a measure is: a formula over a pair of rows, with its bound and its unit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from knockgrid import divergences
 from knockgrid.divergences.pair import Pair
 from knockgrid.divergences.refuse import refuse_answer, refuse_rows, refuse_shapes
-from knockgrid.errors import unknown
+from knockgrid.errors import InputError, shown, unknown
 from knockgrid.table.measures import MEASURES, PER_NAT, Measure
 
 UNITS = PER_NAT
@@ -117,3 +118,23 @@ def in_unit(value: Value, measure: Divergence, unit: str) -> Value:
     if float(most) > bound:  # as float32's nearest number to ln 2 is
         most = most.nextafter(torch.zeros_like(most))
     return value.clamp(max=float(most))
+
+
+def measures_of(given: Any) -> list[Divergence]:
+    """Measures by name or as objects, each once."""
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    wanted: list[Any] = list(given) if several else [given] if given else []
+    if not wanted:
+        raise InputError("no metrics given; name at least one, such as 'js'")
+    found: dict[str, Divergence] = {}
+    for one in wanted:
+        if not isinstance(one, str | Divergence):
+            raise InputError(
+                f"metric {shown(one)} is no measure; give a name such as 'js', or a Divergence"
+            )
+        if isinstance(one, str) and one not in divergences.__all__:
+            raise unknown("metric", one, divergences.__all__)
+        measure = getattr(divergences, one) if isinstance(one, str) else one
+        if found.setdefault(measure.name, measure) != measure:
+            raise InputError(f"two measures have the column {measure.name!r}; rename one")
+    return list(found.values())

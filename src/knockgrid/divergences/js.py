@@ -3,7 +3,7 @@
 import torch
 
 from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.pair import Pair, Rows
+from knockgrid.divergences.pair import SATURATED, Pair, Rows
 
 
 def jensen_shannon(pair: Pair) -> Rows:
@@ -18,7 +18,7 @@ def jensen_shannon(pair: Pair) -> Rows:
         >>> js(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]]))
         tensor([0.0285])
     """
-    d, t = pair.d_size, pair.t_size
+    d, t = pair.d.abs().clamp(max=SATURATED), pair.t_size
     # Past |d| = 1 the logarithm nears -inf, so d + log(1 - t^2) = 2 log(1 + t) takes its place.
     # Both ways are one line, `far` being 0 or 1: torch.where costs twenty times a product here.
     far = d.floor().clamp_(max=1)

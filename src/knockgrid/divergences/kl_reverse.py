@@ -1,7 +1,7 @@
 """KL divergence of the clean run from the intervened one."""
 
 from knockgrid.divergences.divergence import Divergence
-from knockgrid.divergences.pair import Pair, Rows
+from knockgrid.divergences.pair import SATURATED, Pair, Rows
 
 
 def kullback_leibler_reverse(pair: Pair) -> Rows:
@@ -16,7 +16,7 @@ def kullback_leibler_reverse(pair: Pair) -> Rows:
         >>> kl_reverse(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, -torch.inf]]))
         tensor([0.1109, 0.6931])
     """
-    d, t = pair.d_below, pair.t
+    d, t = pair.d.clamp(max=SATURATED), pair.t  # a token that q lacks leaves it finite
     return pair.total(t.sub(d, alpha=0.5).addcmul_(t, d, value=0.5)) * 2
 
 

@@ -8,14 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from knockgrid.divergences.answer_set import AnswerSet
-from knockgrid.divergences.distribution import Distribution
+from knockgrid.divergences.distribution import AnswerSet, Distribution
 from knockgrid.errors import InputError
 
 Rows = Float[Tensor, "*row"]
 # From here on |tanh(d/2)| is exactly 1, in float64 too, so a longer gap changes no bracket that it
 # is cut in; it only keeps infinity minus infinity out of them.
-_SATURATED = 64.0
+SATURATED = 64.0
 _CLOSE = 0.5  # where the probabilities of a side are near each other, in nats
 
 
@@ -106,24 +105,9 @@ class Pair:
         return (self.d / 2).tanh_()
 
     @cached_property
-    def d_size(self) -> Float[Tensor, "*row d_vocab"]:
-        """|d|, cut where |t| is 1."""
-        return self.d.abs().clamp(max=_SATURATED)
-
-    @cached_property
     def t_size(self) -> Float[Tensor, "*row d_vocab"]:
         """|t| = |p - q|/(p + q)."""
         return self.t.abs()
-
-    @cached_property
-    def d_above(self) -> Float[Tensor, "*row d_vocab"]:
-        """d, cut below where t is -1: a token that p lacks leaves KL(p||q) finite."""
-        return self.d.clamp(min=-_SATURATED)
-
-    @cached_property
-    def d_below(self) -> Float[Tensor, "*row d_vocab"]:
-        """d, cut above where t is 1: a token that q lacks leaves KL(q||p) finite."""
-        return self.d.clamp(max=_SATURATED)
 
     @cached_property
     def mass(self) -> Float[Tensor, "*row d_vocab"]:
@@ -138,7 +122,7 @@ class Pair:
     @cached_property
     def kl(self) -> Rows:
         """KL(p||q) = sum m [t d + (d - 2t)]."""
-        d, t = self.d_above, self.t
+        d, t = self.d.clamp(min=-SATURATED), self.t  # a token that p lacks leaves it finite
         return self.total(d.sub(t, alpha=2).addcmul_(t, d))
 
     @property
@@ -222,7 +206,7 @@ def lost(
     For sums over so few terms that rounding errors do not average out: below 1/2, where d and
     exp(-d) - 1 would cancel, their series d^2/2! - d^3/3! + ... - d^11/11! is summed.
     """
-    gain = q - p * (1 - d.clamp(min=-_SATURATED))
+    gain = q - p * (1 - d.clamp(min=-SATURATED))
     p = p.clamp(min=torch.finfo(p.dtype).tiny)  # a loss too rare for the dtype is still a loss
     series = torch.zeros_like(d)
     for n in range(11, 1, -1):

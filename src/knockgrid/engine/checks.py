@@ -5,8 +5,7 @@ from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid.divergences.divergence import UNITS, Divergence
-from knockgrid.divergences.lookup import measures_of
+from knockgrid.divergences.divergence import UNITS, Divergence, measures_of
 from knockgrid.edits.intervention import Intervention
 from knockgrid.edits.layers import layer_set
 from knockgrid.engine.executors.executor import Executor

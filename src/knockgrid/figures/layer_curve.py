@@ -12,9 +12,8 @@ from knockgrid.figures.canvas import Size, drawing, legend_beside, scale
 from knockgrid.figures.figure import Figure
 from knockgrid.figures.ticks import Shown, chosen, name_layers, relabelled
 from knockgrid.figures.words import metric_label, prompt_count, row_labels, set_title
-from knockgrid.stats.cluster_interval import check_level
 from knockgrid.stats.clusters import Clusters, clusters, counted, fewest
-from knockgrid.stats.mean_interval import mean_interval, per_cluster
+from knockgrid.stats.mean_interval import check_level, mean_interval, per_cluster
 from knockgrid.table.floor import floor_grid
 from knockgrid.table.table import cells, grid
 

@@ -11,7 +11,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.passes.run import input_device
 from knockgrid.spec import METRICS
 from knockgrid.divergences.evaluate import evaluate
-from knockgrid.divergences.lookup import measures_of
+from knockgrid.divergences.divergence import measures_of
 from knockgrid.runs.weights import Shape, of_model
 
 EFFICIENCY = 0.5

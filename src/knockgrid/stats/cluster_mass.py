@@ -141,17 +141,16 @@ def _layout(cells: pd.DataFrame, columns: str) -> tuple[np.ndarray, list, list]:
         raise InputError(
             f"columns={columns!r} is not in this comparison; give 'token' or 'position'"
         )
-    rows, across = (list(dict.fromkeys(cells[name])) for name in ("layer", columns))
+    twice = cells[cells.duplicated(["layer", columns])]
+    if len(twice):
+        raise InputError(
+            f"layer {twice['layer'].iloc[0]}, {columns} {twice[columns].iloc[0]} has several "
+            "cells; filter the table to one head, module, dose or intervention"
+        )
+    (i, rows), (j, across) = (pd.factorize(cells[name]) for name in ("layer", columns))
     place = np.full((len(rows), len(across)), -1)
-    for number, (i, j) in enumerate(zip(cells["layer"], cells[columns], strict=True)):
-        where = rows.index(i), across.index(j)
-        if place[where] >= 0:
-            raise InputError(
-                f"layer {i}, {columns} {j} has several cells; filter the table to one head, "
-                "module, dose or intervention"
-            )
-        place[where] = number
-    return place, rows, across
+    place[i, j] = np.arange(len(cells))
+    return place, rows.tolist(), across.tolist()
 
 
 def _span(labels: list, here: np.ndarray) -> str:

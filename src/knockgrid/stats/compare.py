@@ -4,15 +4,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from scipy.stats import false_discovery_control
 
 from knockgrid.errors import InputError
 from knockgrid.stats.clusters import By, clusters, counted, fewest
 from knockgrid.stats.flips import PValues, flip_test, permute_test
-from knockgrid.stats.multiplicity import benjamini_hochberg, holm
 from knockgrid.stats.resample import mean_of, sums_by
 from knockgrid.stats.sides import Sides, Tables, differences, sides
 from knockgrid.table.by_prompt import missing
 from knockgrid.table.table import KEY, metadata_of
+
+P = Float[np.ndarray, " cell"]
 
 
 def compare(
@@ -164,3 +167,27 @@ def _rows(
         test=words,
         note=["; ".join(filter(None, (one, lacking))) for one in few],
     )
+
+
+def benjamini_hochberg(p: P) -> P:
+    """Adjusted p that bound the false discovery rate; NaN stays NaN and is not counted.
+
+    Source: Benjamini, Hochberg 1995, "Controlling the False Discovery Rate".
+    """
+    found, known = p.copy(), ~np.isnan(p)
+    if known.any():
+        found[known] = false_discovery_control(p[known])
+    return found
+
+
+def holm(p: P) -> P:
+    """Adjusted p that bound the probability of any false positive; NaN is not counted.
+
+    Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
+    """
+    found, known = p.copy(), ~np.isnan(p)
+    order = np.argsort(p[known])
+    steps = np.arange(known.sum(), 0, -1)
+    adjusted = np.maximum.accumulate(steps * p[known][order])
+    found[np.flatnonzero(known)[order]] = np.minimum(adjusted, 1.0)
+    return found

@@ -3,8 +3,7 @@
 import pandas as pd
 
 from knockgrid.errors import InputError, unknown
-from knockgrid.stats.cluster_interval import check_level
-from knockgrid.stats.mean_interval import mean_interval
+from knockgrid.stats.mean_interval import check_level, mean_interval
 from knockgrid.table.by_prompt import CELL, cell_labels
 from knockgrid.table.table import build, metadata_of, metrics, numbers
 

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 
 from knockgrid.errors import InputError
-from knockgrid.stats.cluster_interval import check_level, widened
 from knockgrid.stats.clusters import FEWEST, By, clusters
-from knockgrid.stats.mean_interval import why_no_interval
+from knockgrid.stats.mean_interval import check_level, why_no_interval, widened
 from knockgrid.stats.resample import RESAMPLES, resample
 from knockgrid.table.by_prompt import by_prompt
 from knockgrid.table.floor import floor_of
@@ -111,16 +110,15 @@ def _row(
     if curve.min() >= share * most:
         return found, f"flat: above {told} of its maximum at every layer"
     notes = []
-    if curve[0] < share * most:
-        found["onset"] = float(rising(curve, layers, share))
-        found["rise_width"] = float(rising(curve, layers, 0.9) - rising(curve, layers, 0.1))
-    else:
-        notes.append(f"no onset: at {told} of its maximum from the first layer on")
-    if curve[-1] < share * most:
-        found["offset"] = float(falling(curve, layers, share))
-        found["fall_width"] = float(falling(curve, layers, 0.1) - falling(curve, layers, 0.9))
-    else:
-        notes.append(f"no offset: at {told} of its maximum up to the last layer")
+    for name, width, crossing, first, where in (
+        ("onset", "rise_width", rising, curve[0], "from the first layer on"),
+        ("offset", "fall_width", falling, curve[-1], "up to the last layer"),
+    ):
+        if first < share * most:
+            low, at, high = (float(crossing(curve, layers, part)) for part in (0.1, share, 0.9))
+            found |= {name: at, width: abs(high - low)}
+        else:
+            notes.append(f"no {name}: at {told} of its maximum {where}")
     return found, "; ".join(notes)
 
 

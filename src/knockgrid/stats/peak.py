@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from knockgrid.stats.cluster_interval import LEAST_OF_BAND, check_level
 from knockgrid.stats.clusters import FEWEST, By, clusters
-from knockgrid.stats.mean_interval import why_no_interval
+from knockgrid.stats.mean_interval import LEAST_OF_BAND, check_level, why_no_interval
 from knockgrid.stats.resample import mean_of, resample
 from knockgrid.table.by_prompt import by_prompt, missing
 from knockgrid.table.table import KEY, metadata_of

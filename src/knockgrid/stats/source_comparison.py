@@ -7,7 +7,7 @@ from knockgrid.errors import InputError
 from knockgrid.stats.clusters import By
 from knockgrid.stats.onset import onset
 from knockgrid.table.table import KEY, grid, metadata_of
-from knockgrid.table.treatments import Treatment, only_rows, treatments
+from knockgrid.table.treatments import only_rows, treatments
 
 CLAIMS = ("onset", "offset", "rise_width", "fall_width", "peak")
 ENDS = ("onset_low", "onset_high", "offset_low", "offset_high")
@@ -67,15 +67,15 @@ def source_comparison(
 
 def _ranks(table: pd.DataFrame, metric: str) -> dict[str, float]:
     """The least rank correlation of two sources' curves, by row; NaN where a curve is constant."""
-    rows: dict[str, list[Treatment]] = {}
+    rows: dict[str, list[str]] = {}
     for one in treatments(table):
-        rows.setdefault(one.row, []).append(one)
+        rows.setdefault(one.row, []).append(one.name)
     ranks = grid(table, metric).rank(axis=1)
     found: dict[str, float] = {}
-    for row, ones in rows.items():
-        part = ranks.loc[[one.name for one in ones]]
-        varied = bool((part.nunique(axis=1) > 1).all())
-        if len(ones) > 1:
+    for row, names in rows.items():
+        part = ranks.loc[names]
+        if len(names) > 1:
+            varied = bool((part.nunique(axis=1) > 1).all())
             found[row] = float(np.corrcoef(part).min()) if varied else float("nan")
     return found
 
@@ -113,27 +113,16 @@ def survives(comparison: pd.DataFrame, tolerance: float = 1.0) -> pd.DataFrame:
 
 def _survival(row: str, claim: str, part: pd.DataFrame, tolerance: float) -> dict:
     values = part.set_index("source")[claim].astype(float)
-    absent = list(values.index[values.isna()])
-    known = values.dropna()
+    absent, known = values.index[values.isna()], values.dropna()
     low, high = known.min(), known.max()
-    same = bool(high - low <= tolerance and not absent)
-    least, most = (_said(claim, value) for value in (low, high))
-    if absent:
+    least, most = (f"{value:.0f}" if claim == "peak" else f"{value:.1f}" for value in (low, high))
+    same = bool(high - low <= tolerance and not len(absent))
+    if len(absent):
         words = f"does not survive, there is none under {', '.join(map(str, absent))}"
     elif same:
-        span = least if least == most else f"{least} to {most}"
+        span = " to ".join(dict.fromkeys([least, most]))
         words = f"survives, {span} under {len(known)} sources"
     else:
         words = f"does not survive, {least} ({known.idxmin()}) to {most} ({known.idxmax()})"
-    return {
-        "row": row,
-        "claim": claim,
-        "survives": same,
-        "low": low,
-        "high": high,
-        "words": f"{row} {claim}: {words}",
-    }
-
-
-def _said(claim: str, value: float) -> str:
-    return f"{value:.0f}" if claim == "peak" else f"{value:.1f}"
+    told = {"row": row, "claim": claim, "survives": same, "low": low, "high": high}
+    return {**told, "words": f"{row} {claim}: {words}"}
