@@ -1,6 +1,5 @@
 """Tokens: what clean and edited runs say, by id, with probabilities of both in one coding."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -83,7 +82,7 @@ def _lists(run: Opened, depth: int) -> tuple[Int[np.ndarray, "row k"], Float[np.
     return ids, logp
 
 
-def codes(logp: Iterable[float]) -> UInt[np.ndarray, "..."]:
+def codes(logp: Any) -> UInt[np.ndarray, "..."]:
     """Log-probabilities in nats as steps of equal ratio below 1, which is 1; 0 is no token.
 
     Example:
