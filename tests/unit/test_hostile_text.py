@@ -16,7 +16,7 @@ from knockgrid.display.escape import file_name, from_spreadsheet, html, latex, s
 from knockgrid.figures.words import plain
 from knockgrid.reports.draw import draw
 from knockgrid.reports.evidence import of_main
-from knockgrid.reports.references import bibtex
+from knockgrid.reports.methods import bibtex
 from knockgrid.table.table import build
 
 EVIL = "_$\\frac$\x01\n<b>&"

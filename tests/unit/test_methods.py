@@ -9,8 +9,7 @@ import pytest
 
 import knockgrid as kg
 from knockgrid.display.escape import latex
-from knockgrid.reports.methods import methods
-from knockgrid.reports.references import entries
+from knockgrid.reports.methods import entries, methods
 from knockgrid.runs.manifest import read_manifest
 from knockgrid.runs.running import run
 from knockgrid.spec import Spec, rows_as_data

@@ -24,12 +24,11 @@ from knockgrid.errors import InputError
 from knockgrid.reports import compared as comparing
 from knockgrid.reports import payload as numbers_room
 from knockgrid.reports import tokens as room
-from knockgrid.reports.compared import differing
+from knockgrid.reports.compared import differing, shared_prompts
 from knockgrid.reports.methods import methods
 from knockgrid.reports.opened import opened
 from knockgrid.reports.packing import coded, for_script, packed
 from knockgrid.reports.payload import payload
-from knockgrid.reports.shared import shared_prompts
 from knockgrid.reports.write import report
 from knockgrid.runs.store import compact
 from knockgrid.stats.contrast import difference

@@ -123,7 +123,7 @@ def test_curves_refuse_what_they_cannot_draw():
 
 
 def test_rows_side_by_side_keep_the_floor_of_their_own_layer():
-    from knockgrid.reports.draw import treatments as side_by_side
+    from knockgrid.reports.draw import by_source as side_by_side
     from knockgrid.table.floor import floor_of
 
     cells = {name: {"0": 0.1, "2": 0.0} for name in ("subject noise", "subject zero")}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from knockgrid.errors import InputError
 from knockgrid.figures.words import metric_label, row_labels
@@ -19,6 +19,8 @@ from knockgrid.table.table import metadata_of, metrics, numbers
 
 ROW = ("intervention", "head", "module", "position", "alpha")
 """What tells rows of a grid apart; within one row there are layers and measured tokens."""
+TOLD = ("kind", "window", "source", "corruption", "role", "of")
+"""What is said of a row's intervention."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +36,18 @@ class Cells:
     who: Int[np.ndarray, " rows"]
     place: Int[np.ndarray, " rows"]
 
+    def spread(
+        self, values: Shaped[np.ndarray, "rows ..."], fill: float, dtype: Any
+    ) -> Shaped[np.ndarray, "prompt cell ..."]:
+        """What the rows hold, by prompt and cell; `fill` where there is no row."""
+        shape = (len(self.prompts), len(self.labels), *values.shape[1:])
+        found = np.full(shape, fill, dtype=dtype)
+        found[self.who, self.place] = values
+        return found
+
     def values(self, metric: str) -> Float[np.ndarray, "prompt cell"]:
         """The values of a metric, NaN where there is none."""
-        found = np.full((len(self.prompts), len(self.labels)), np.nan)
-        found[self.who, self.place] = numbers(self.table, metric)
-        return found
+        return self.spread(numbers(self.table, metric), np.nan, float)
 
 
 def cells_of(table: pd.DataFrame, prompts: Sequence[str]) -> Cells:
@@ -49,55 +58,40 @@ def cells_of(table: pd.DataFrame, prompts: Sequence[str]) -> Cells:
     labels["token"] = labels["token"].mask(table["position"].notna(), 0)
     keys = pd.Series(list(labels.itertuples(index=False, name=None)), dtype=object)
     place, known = pd.factorize(keys)
-    order = {id: i for i, id in enumerate(prompts)}
-    who = table["prompt"].astype(object).map(order).to_numpy(int)
+    who = table["prompt"].astype(object).map({id: i for i, id in enumerate(prompts)}).to_numpy(int)
     cells = pd.DataFrame(list(known), columns=names, dtype=object)
     return Cells(table, cells, tuple(prompts), who, place)
 
 
 def rows_of(cells: Cells) -> tuple[list[dict[str, Any]], list[int]]:
     """The rows of the grid, and the row of every cell."""
-    described = {one["name"]: one for one in metadata_of(cells.table).get("interventions", [])}
+    metadata = metadata_of(cells.table)
+    described = {one["name"]: one for one in metadata.get("interventions", [])}
+    order = {name: i for i, name in enumerate(metadata.get("intervention_order", []))}
     keys = list(cells.labels[list(ROW)].itertuples(index=False, name=None))
-    rows = sorted(dict.fromkeys(keys), key=_order(cells.table))
-    several = [
-        i
-        for i in range(1, len(ROW))
-        if len({(k[0], k[i]) for k in rows}) > len({k[0] for k in rows})
-    ]
+    rows = sorted(dict.fromkeys(keys), key=lambda key: order.get(key[0], len(order)))
+    one_each = len({key[0] for key in rows})
+    several = [i for i in range(1, len(ROW)) if len({(key[0], key[i]) for key in rows}) > one_each]
     found = []
     for key in rows:
         more = [f"{ROW[i]} {key[i]}" for i in several if key[i] is not None]
         told = described.get(str(key[0]), {})
-        found.append(
-            {
-                **{name: _plain(value) for name, value in zip(ROW, key, strict=True)},
-                "label": " ".join([row_labels(cells.table, [key[0]])[0], *more]),
-                **{
-                    name: told.get(name)
-                    for name in ("kind", "window", "source", "corruption", "role", "of")
-                },
-            }
-        )
-    _tell_apart(found)
+        row = {name: _plain(value) for name, value in zip(ROW, key, strict=True)}
+        row["label"] = " ".join([row_labels(cells.table, [key[0]])[0], *more])
+        found.append(row | {name: told.get(name) for name in TOLD})
+    # rows of several sources share a label: add the source, or else the row's own name
+    for row in _alike(found):
+        row["label"] += f" {row['corruption'] or row['intervention']}"
+    for row in _alike(found):
+        row["label"] += f" ({row['intervention']})"
     place = {key: i for i, key in enumerate(rows)}
     return found, [place[key] for key in keys]
 
 
-def _tell_apart(rows: list[dict[str, Any]]) -> None:
-    """Rows of several sources share a label: add the source, or else the row's own name."""
+def _alike(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that share their label with another one."""
     count = Counter(row["label"] for row in rows)
-    for row in [row for row in rows if count[row["label"]] > 1]:
-        more = row["corruption"] or row["intervention"]
-        row["label"] = f"{row['label']} {more}"
-    again = Counter(row["label"] for row in rows)
-    for row in [row for row in rows if again[row["label"]] > 1]:
-        row["label"] = f"{row['label']} ({row['intervention']})"
-
-
-def _order(table: pd.DataFrame) -> Any:
-    wanted = {name: i for i, name in enumerate(metadata_of(table).get("intervention_order", []))}
-    return lambda key: wanted.get(key[0], len(wanted))
+    return [row for row in rows if count[row["label"]] > 1]
 
 
 def _plain(value: Any) -> Any:

@@ -1,18 +1,18 @@
 """compared: two runs on one page, and in which settings they differ."""
 
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from knockgrid.errors import InputError
 from knockgrid.figures import side_by_side
 from knockgrid.figures.words import metric_label
-from knockgrid.reports import told
 from knockgrid.reports.cells import told_metrics
 from knockgrid.reports.opened import Opened
+from knockgrid.reports.page_text import LONGEST, headline, settings, warnings_of
 from knockgrid.reports.payload import payload
-from knockgrid.reports.pictures import Picture, inline
-from knockgrid.reports.shared import Shared, other_edits, shared_prompts
+from knockgrid.reports.pictures import Picture, picture
 
 OWN = ("started", "begun_by", "finished", "config_digest", "run_digest", "rows", "compact")
 """Entries of the section Run that differ between any two runs."""
@@ -24,23 +24,29 @@ def compared(one: Opened, other: Opened) -> dict[str, Any]:
     """What the page that compares two runs shows."""
     runs = [one, other]
     prompts = shared_prompts(one.prompts, other.prompts)
-    empty = one.table is None or other.table is None
-    refused = "" if empty else _refused(one, other, prompts)
+    tables = [run.table for run in runs if run.table is not None]
+    refused, drawn = "", []
+    notes = ["One of the runs has no rows, so there is nothing to compare."]
+    if len(tables) == 2:
+        metrics = [name for name in told_metrics(tables[0]) if name in told_metrics(tables[1])]
+        refused = _refused(one, other, prompts, metrics)
+        drawn = [_picture(runs, tables, prompts, metrics, refused)]
+        notes = _notes(one, other, prompts)
     return {
         "title": f"{one.name} and {other.name} – knockgrid report",
         "runs": [
             {
                 "letter": letter,
                 "name": run.name,
-                "headline": told.headline(run),
-                "warnings": list(told.warnings_of(run)),
+                "headline": headline(run),
+                "warnings": list(warnings_of(run)),
                 "has_rows": run.table is not None,
             }
             for letter, run in zip("AB", runs, strict=True)
         ],
-        "notes": _notes(one, other, prompts),
+        "notes": notes,
         "differing": differing(one, other),
-        "pictures": [] if empty else [_picture(one, other, prompts, refused)],
+        "pictures": drawn,
         "data": {
             "runs": [None if run.table is None else payload(run, prompts=False) for run in runs],
             "refused": refused,
@@ -48,36 +54,46 @@ def compared(one: Opened, other: Opened) -> dict[str, Any]:
     }
 
 
-def _refused(one: Opened, other: Opened, prompts: Shared) -> str:
+class Shared(NamedTuple):
+    """The ids of prompts that are the same in both runs, and of those that share the id only."""
+
+    both: list[str]
+    changed: list[str]
+    differ: bool
+
+
+def shared_prompts(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> Shared:
+    """Prompts are the same when id, text and spans are."""
+    mine, theirs = (
+        {
+            str(side["id"]): (str(side.get("text")), json.dumps(side.get("spans"), sort_keys=True))
+            for side in sides
+        }
+        for sides in (one, other)
+    )
+    ids = [id for id in mine if id in theirs]
+    both = [id for id in ids if mine[id] == theirs[id]]
+    return Shared(both, [id for id in ids if id not in both], mine != theirs)
+
+
+def _refused(one: Opened, other: Opened, prompts: Shared, metrics: Sequence[str]) -> str:
     """Why numbers of the two cannot be subtracted; empty where they can."""
     differ = [key for key in SAME if one.metadata.get(key) != other.metadata.get(key)]
     if differ:
         return f"The runs differ in {' and '.join(differ)}, so nothing is subtracted."
     if not prompts.both:
         return "The runs share no prompt, so nothing is subtracted."
-    if not _metrics(one, other):
-        return "The runs share no metric, so nothing is subtracted."
-    return ""
-
-
-def _metrics(one: Opened, other: Opened) -> list[str]:
-    """The metrics of both, in the order of the first."""
-    if one.table is None or other.table is None:
-        return []
-    theirs = told_metrics(other.table)
-    return [name for name in told_metrics(one.table) if name in theirs]
+    return "" if metrics else "The runs share no metric, so nothing is subtracted."
 
 
 def _notes(one: Opened, other: Opened, prompts: Shared) -> list[str]:
     """What makes the difference of means mean less."""
-    if one.table is None or other.table is None:
-        return ["One of the runs has no rows, so there is nothing to compare."]
     found = []
     if prompts.differ:
+        n = len(prompts.both)
         found.append(
-            f"The prompts differ: A has {len(one.prompts)}, B {len(other.prompts)}, and "
-            f"{len(prompts.both)} {'is' if len(prompts.both) == 1 else 'are'} in both. "
-            "Means are over each run's own prompts."
+            f"The prompts differ: A has {len(one.prompts)}, B {len(other.prompts)}, and {n} "
+            f"{'is' if n == 1 else 'are'} in both. Means are over each run's own prompts."
         )
     if prompts.changed:
         n, some = len(prompts.changed), ", ".join(prompts.changed[:4])
@@ -89,30 +105,46 @@ def _notes(one: Opened, other: Opened, prompts: Shared) -> list[str]:
         a, b = one.metadata.get(key), other.metadata.get(key)
         if a != b:
             found.append(f"The {key} differs ({a} and {b}); the numbers cannot be subtracted.")
-    edits = other_edits(one.metadata, other.metadata)
+    edits = _other_edits(one.metadata, other.metadata)
     if edits:
-        told_edits = ", ".join(edits[: told.LONGEST])
         found.append(
-            f"Rows of one name are other edits: {told_edits}. Their numbers are not of "
-            "one measurement."
+            f"Rows of one name are other edits: {', '.join(edits[:LONGEST])}. Their numbers are "
+            "not of one measurement."
         )
     return found
 
 
+def _other_edits(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Rows that have a name in common and are not the same edit, and in what they differ."""
+    theirs = {row["name"]: _edit(row, other) for row in other.get("interventions", [])}
+    found = []
+    for row in one.get("interventions", []):
+        mine, yours = _edit(row, one), theirs.get(row["name"])
+        if yours is not None and mine != yours:
+            what = [f"{k}: {mine[k]} and {yours[k]}" for k in mine if mine[k] != yours[k]]
+            found.append(f"{row['name']} ({'; '.join(what)})")
+    return found
+
+
+def _edit(row: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, str]:
+    """What a row does; noise is as strong as the run's embeddings make it."""
+    sigma = [f"{name} {value:.4g}" for name, value in (metadata.get("sigma") or {}).items()]
+    told = {key: row.get(key) for key in ("kind", "window", "source")}
+    told["noise"] = ", ".join(sigma) or None if "noise" in str(row.get("source")) else None
+    return {key: "none" if value is None else str(value) for key, value in told.items()}
+
+
 def differing(one: Opened, other: Opened) -> list[tuple[str, str, str]]:
     """The settings that are not the same, with both values."""
-    both = []
-    for run in (one, other):
-        sections = told.settings(run)
-        both.append(
-            {
-                name if section == "Run" else f"{section}.{name}": value
-                for section, entries in sections
-                for name, value in entries
-                if not (section == "Run" and name in OWN)
-            }
-        )
-    first, second = both
+    first, second = (
+        {
+            name if section == "Run" else f"{section}.{name}": value
+            for section, entries in settings(run)
+            for name, value in entries
+            if not (section == "Run" and name in OWN)
+        }
+        for run in (one, other)
+    )
     return [
         (name, first.get(name, "–"), second.get(name, "–"))
         for name in {**first, **second}
@@ -120,24 +152,25 @@ def differing(one: Opened, other: Opened) -> list[tuple[str, str, str]]:
     ]
 
 
-def _picture(one: Opened, other: Opened, prompts: Shared, refused: str) -> Picture:
+def _picture(
+    runs: Sequence[Opened],
+    tables: Sequence[pd.DataFrame],
+    prompts: Shared,
+    metrics: Sequence[str],
+    refused: str,
+) -> Picture:
     """Both runs and their difference, which is paired by prompts that are the same in both."""
     title = "Both runs and their difference"
-    if refused or one.table is None or other.table is None:
+    if refused:
         return Picture(title, "", refused)
-    metric = _metrics(one, other)[0]
-    title = f"{title}: {metric_label(one.table, metric).removeprefix('Avg. ')}"
-    if any(run.metadata.get("n_tokens", 1) > 1 for run in (one, other)):
+    title = f"{title}: {metric_label(tables[0], metrics[0]).removeprefix('Avg. ')}"
+    if any(run.metadata.get("n_tokens", 1) > 1 for run in runs):
         title += ", at the first token after the prompt"
-    tables = {
+    parts = {
         letter: _first_token(_own_ids(table, prompts, letter))
-        for letter, table in (("A", one.table), ("B", other.table))
+        for letter, table in zip("AB", tables, strict=True)
     }
-    try:
-        drawn = side_by_side(tables, metric=metric)
-    except InputError as error:
-        return Picture(title, "", str(error))
-    return Picture(title, inline(drawn, title, "both"), "")
+    return picture(title, "both", lambda: side_by_side(parts, metric=metrics[0]))
 
 
 def _first_token(table: pd.DataFrame) -> pd.DataFrame:
@@ -147,8 +180,6 @@ def _first_token(table: pd.DataFrame) -> pd.DataFrame:
 
 def _own_ids(table: pd.DataFrame, prompts: Shared, letter: str) -> pd.DataFrame:
     """Prompts of the same id that are not the same get ids that pair with none."""
-    if not prompts.changed:
-        return table
     ids = table["prompt"].astype(object)
     own = ids.where(~ids.isin(prompts.changed), ids + f" ({letter})")
     made = table.assign(prompt=own.astype(table["prompt"].dtype))

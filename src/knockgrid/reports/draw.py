@@ -11,18 +11,12 @@ from knockgrid.errors import InputError, unknown
 from knockgrid.figures import Figure, panels, save
 from knockgrid.figures.figure import figure_names
 from knockgrid.runs.run_folder import FIGURES
-from knockgrid.table import treatments as _treatments
 from knockgrid.table.table import metadata_of
-
-TREATMENT = "treatment"
+from knockgrid.table.treatments import treatments
 
 
 def figure_of(kind: str) -> Figure[..., Any]:
-    """The figure with this name.
-
-    Raises:
-        InputError: an unknown figure.
-    """
+    """The figure with this name."""
     if kind not in figure_names():
         raise unknown("figure", kind, figure_names())
     return getattr(figures, kind)
@@ -39,14 +33,11 @@ def draw(
     """Draw one figure of a table into the folder's `figures/`, as SVG, PDF and PNG.
 
     A figure with `each` is drawn once for each value of that column, and its files name the value.
-
-    Raises:
-        InputError: an unknown figure, metric or column, or panels of a figure that has none.
     """
     figure = figure_of(kind)
     metric = metric or figure.metric
-    if by == TREATMENT:
-        table, by = treatments(table), "group"
+    if by == "treatment":
+        table, by = by_source(table), "group"
     values = [None] if figure.each is None else list(table[figure.each].unique())
     written: list[Path] = []
     for value in values:
@@ -66,20 +57,22 @@ def _drawn(figure: Figure[..., Any], table: pd.DataFrame, metric: str, by: str |
     return panels(table, figure, by=by, metric=metric)
 
 
-def treatments(table: pd.DataFrame) -> pd.DataFrame:
+def by_source(table: pd.DataFrame) -> pd.DataFrame:
     """The table with its corruption as the group, attention rows repeated in every group.
 
     A run with several sources names its rows `subject noise`, `subject swap`, ...; side by side
     each source is a panel of its own, and rows without a source belong to all of them.
     """
-    found = _treatments.treatments(table)
-    sources = dict.fromkeys(one.source for one in found if one.source is not None)
+    found = treatments(table)
     plain = {one.name: one.name if one.source is None else one.row for one in found}
     parts = []
-    for source in sources:
-        mine = {one.name: one.source for one in found if one.source in (source, None)}
-        panel = next(n.split(" ", 1)[-1] for n, of in mine.items() if of == source)
-        parts.append(table[table["intervention"].isin(mine)].assign(group=panel))
+    for source in dict.fromkeys(one.source for one in found if one.source is not None):
+        mine = [one.name for one in found if one.source in (source, None)]
+        first = next(one.name for one in found if one.source == source)
+        part = table[table["intervention"].isin(mine)]
+        parts.append(part.assign(group=first.split(" ", 1)[-1]))
+    if not parts:
+        raise InputError("no row of this table has a source; leave out --by treatment")
     joined = pd.concat(parts, ignore_index=True)
     joined["intervention"] = joined["intervention"].replace(plain)
     metadata = dict(metadata_of(table))

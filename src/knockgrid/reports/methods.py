@@ -1,14 +1,16 @@
 """methods: what a paper has to say about a run, in sentences, with the works to cite."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from knockgrid.display.escape import latex
 from knockgrid.errors import InputError, some_of
-from knockgrid.reports.methods_edits import Text, number_of, row_of, say_edits, say_partners
-from knockgrid.reports.references import bibtex
+from knockgrid.reports.methods_edits import Text, row_of, say_edits, say_partners
 from knockgrid.runs.manifest import read_manifest
 from knockgrid.runs.run_folder import LABELS, RunFolder
 from knockgrid.runs.store import is_whole, open_run
@@ -29,6 +31,7 @@ MODES = {
     "context is the clean continuation",
     "free_run": "edits persist and the edited model writes its own tokens",
 }
+SOFTWARE = {"knockgrid": "knockgrid", "transformerlens": "transformer-lens"}
 
 
 def methods(folder: str | Path) -> str:
@@ -41,7 +44,7 @@ def methods(folder: str | Path) -> str:
         knockgrid.errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
 
     Raises:
-        InputError: a folder without a run, a damaged one, or one of which shards are missing.
+        InputError: a folder without a run, a damaged one, or one without shards or prompts.
 
     Limit: it tells what was computed; why these prompts and this model, only their user knows.
     """
@@ -53,6 +56,8 @@ def methods(folder: str | Path) -> str:
             "when all shards of the run are there: give the command that made it again"
         )
     table = open_run(folder)
+    if table.empty:
+        raise InputError(f"{folder} has no rows, as every prompt failed; there is nothing to say")
     spec = spec_of(folder, manifest)
     text = Text()
     _model(text, manifest, spec)
@@ -68,15 +73,34 @@ def methods(folder: str | Path) -> str:
     return " ".join(text.sentences) + "\n\n" + bibtex(text.keys, manifest["versions"]) + "\n"
 
 
+def bibtex(keys: Sequence[str], versions: Mapping[str, str]) -> str:
+    """The entries of some works, software with the version that was used."""
+    every = entries()
+    return "\n\n".join(
+        every[key].replace("VERSION", latex(versions.get(SOFTWARE.get(key, ""), "unknown")))
+        for key in keys
+    )
+
+
+def entries() -> dict[str, str]:
+    """Every work of `references.bib` by its key."""
+    text = files("knockgrid.reports").joinpath("references.bib").read_text("utf-8")
+    found = [entry.strip() for entry in re.split(r"^(?=@)", text, flags=re.MULTILINE) if entry]
+    return {entry[entry.index("{") + 1 : entry.index(",")]: entry for entry in found}
+
+
 def _model(text: Text, manifest: Mapping[str, Any], spec: Spec) -> None:
     model, versions = manifest["model"], manifest["versions"]
-    cited = ["smollm2"] if spec.model == "demo" else []
     revision = f", revision {spec.revision}" if spec.revision else ""
+    hardware = dict(manifest["hardware"])
+    if model["device"] == "cpu":
+        hardware["gpu"] = None
+    spread = f", device map {spec.device_map}" if spec.device_map else ""
     text.say(
         f"We edited {model['name']} ({model['architecture']}, {model['n_layers']} layers"
         f"{revision}, {model['dtype']}, {model['attn_implementation']} attention, weights digest "
-        f"{model['weights_digest'][:12]}) on {_device(manifest, spec)}",
-        *cited,
+        f"{model['weights_digest'][:12]}) on {_machine(hardware)}{spread}",
+        *(["smollm2"] if spec.model == "demo" else []),
     )
     text.say(
         f"The software was knockgrid {versions['knockgrid']} on TransformerLens "
@@ -87,48 +111,60 @@ def _model(text: Text, manifest: Mapping[str, Any], spec: Spec) -> None:
     )
 
 
-def _device(manifest: Mapping[str, Any], spec: Spec) -> str:
-    hardware = manifest["hardware"]
-    where = hardware["gpu"] if manifest["model"]["device"] != "cpu" else None
-    spread = f", device map {spec.device_map}" if spec.device_map else ""
-    return f"{where or hardware['machine'] + ' CPU'}{spread}"
+def _machine(hardware: Mapping[str, Any]) -> str:
+    return hardware["gpu"] or f"{hardware['machine']} CPU"
 
 
 def _prompts(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> None:
     sides = metadata_of(table)["prompts"]
+    prompts, form = manifest["config"]["prompts"], manifest["config"]["form"]
+    origin = prompts if isinstance(prompts, str) else f"given in Python, digest {prompts['digest']}"
+    said = f"The prompt set ({origin}) holds {counted(len(sides), 'prompt')}"
     relations = list(dict.fromkeys(side["relation"] for side in sides if side["relation"]))
-    without = sum(not side["relation"] for side in sides)
-    none = f"; {number_of(without, 'prompt')} without one" if without else ""
-    over = f" over {number_of(len(relations), 'relation')} ({', '.join(relations)}{none})"
+    if relations:
+        without = sum(not side["relation"] for side in sides)
+        none = f"; {counted(without, 'prompt')} without one" if without else ""
+        said += f" over {counted(len(relations), 'relation')} ({', '.join(relations)}{none})"
     groups = pd.Series([side["group"] for side in sides], dtype=object).dropna()
-    parts = [f"{n} {name}" for name, n in groups.value_counts(sort=False).items()]
-    text.say(
-        f"The prompt set ({_origin(manifest)}) holds {number_of(len(sides), 'prompt')}"
-        + (over if relations else "")
-        + (f", of them {', '.join(parts)}" if parts else "")
-        + _form(manifest["config"]["form"])
-        + _selection(manifest)
-        + f"; BOS was {'' if manifest['prepend_bos'] else 'not '}prepended"
+    if len(groups):
+        parts = [f"{n} {name}" for name, n in groups.value_counts(sort=False).items()]
+        said += f", of them {', '.join(parts)}"
+    if form == "chat":
+        said += "; the prompts began a chat model's own turn"
+    elif form != "plain":
+        said += f"; the prompts were preceded by {form!r}"
+    said += _selection(manifest.get("selection"))
+    text.say(f"{said}; BOS was {'' if manifest['prepend_bos'] else 'not '}prepended")
+
+
+def _selection(chosen: Mapping[str, Any] | None) -> str:
+    """Which of the prompts that were tried are in the run."""
+    if not chosen:
+        return ""
+    said = (
+        f"; of {chosen['considered']} prompts that were tried, the model's greedy continuation "
+        f"begins with an answer for {chosen['known']}, of which {chosen['known_kept']} were kept"
     )
-
-
-def _origin(manifest: Mapping[str, Any]) -> str:
-    """Where the prompts come from; those that were given as objects have a digest."""
-    prompts = manifest["config"]["prompts"]
-    return prompts if isinstance(prompts, str) else f"given in Python, digest {prompts['digest']}"
+    if chosen["unknown_kept"]:
+        said += f", beside {chosen['unknown_kept']} of the others"
+    without = chosen.get("without_answers")
+    if without:
+        was = "was" if without == 1 else "were"
+        said += f", and {counted(without, 'prompt')} without answers {was} left out"
+    return said
 
 
 def _missing(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> None:
     """Prompts and values that are not there."""
     failed = len(manifest["failed"])
     if failed:
-        text.say(f"{number_of(failed, 'further prompt')} failed with an error and enter nothing")
+        text.say(f"{counted(failed, 'further prompt')} failed with an error and enter nothing")
     rows: dict[tuple, list[str]] = {}
     for name, reasons in manifest["dropped"].items():
         if reasons:
             rows.setdefault(tuple(sorted(reasons)), []).append(row_of(manifest, name))
     for prompts, names in rows.items():
-        text.say(f"{number_of(len(prompts), 'prompt')} could not take part in {', '.join(names)}")
+        text.say(f"{counted(len(prompts), 'prompt')} could not take part in {', '.join(names)}")
     gone = table.loc[table["status"] != "ok", "status"].str.removeprefix("NA: ")
     if len(gone):
         why = some_of([f"{n}: {why}" for why, n in gone.value_counts().items()], "; ")
@@ -161,42 +197,16 @@ def _statistics(text: Text, table: pd.DataFrame) -> None:
     label = dict(zip(groups.prompts, groups.labels[name], strict=True))
     valued = table[table["status"] == "ok"].groupby("intervention")["prompt"]
     least = int(valued.agg(lambda some: len({label[p] for p in some})).min())
-    fewer = f" (in rows that lack prompts, down to {counted(least, name)}"
-    fewer += f"; below {FEWEST} there is no interval)" if least < FEWEST else ")"
-    fewer *= least < min(groups.counts)
+    fewer = ""
+    if least < min(groups.counts):
+        end = f"; below {FEWEST} there is no interval" if least < FEWEST else ""
+        fewer = f" (in rows that lack prompts, down to {counted(least, name)}{end})"
     text.say(
         f"Bands are 95 % bootstrap-t intervals over {groups.words}{fewer}, simultaneous over "
-        "layers; "
-        "differences were tested by flipping the signs of whole clusters and corrected over layers "
-        "by the largest t",
+        "layers; differences were tested by flipping the signs of whole clusters and corrected "
+        "over layers by the largest t",
         "cameron2008",
         "westfall1993",
-    )
-
-
-def _form(form: str) -> str:
-    """In which form the prompts were put, where it is not their own."""
-    if form == "plain":
-        return ""
-    if form == "chat":
-        return "; the prompts began a chat model's own turn"
-    return f"; the prompts were preceded by {form!r}"
-
-
-def _selection(manifest: Mapping[str, Any]) -> str:
-    chosen = manifest.get("selection")
-    if not chosen:
-        return ""
-    return (
-        f"; of {chosen['considered']} prompts that were tried, the model's greedy continuation "
-        f"begins with an answer for {chosen['known']}, of which {chosen['known_kept']} were kept"
-        + (f", beside {chosen['unknown_kept']} of the others" if chosen["unknown_kept"] else "")
-        + (
-            f", and {number_of(chosen['without_answers'], 'prompt')} without answers "
-            f"{'was' if chosen['without_answers'] == 1 else 'were'} left out"
-            if chosen.get("without_answers")
-            else ""
-        )
     )
 
 
@@ -227,7 +237,7 @@ def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
         n = sum(bool(side["answers"]) for side in sides)
         text.say(
             f"Measures of the answer ({', '.join(of_answer)}) take the first token of the answers, "
-            f"which {n} of {number_of(len(sides), 'prompt')} {'has' if n == 1 else 'have'}"
+            f"which {n} of {counted(len(sides), 'prompt')} {'has' if n == 1 else 'have'}"
         )
     if table["samples"].max() > 1:
         text.say(f"Values of random edits are means over {table['samples'].max()} draws")
@@ -235,74 +245,58 @@ def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
 
 def _measures(table: pd.DataFrame, names: Sequence[str], unit: str) -> Iterator[str]:
     """What each measure is, and its unit."""
-    kinds: dict[str, list[str]] = {}
-    for name in names:
-        measure = measure_of(table, name)
-        kind = "own" if name not in MEASURES else measure.unit
-        if kind == "information" and measure.lower is None:
-            kind = "logp"
-        kinds.setdefault(kind, []).append(name)
+    own = "measures of the user's own (%s)"
     said = {
         "information": f"divergences in {unit} (%s)",
         "fraction": "the total variation, a fraction (%s)",
         "logp": f"log-probabilities in the edited run, in {unit} (%s)",
         "rank": "ranks in the edited run, 0 for the likeliest token (%s)",
     }
-    for kind, ones in kinds.items():
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        measure = measure_of(table, name)
+        kind = "logp" if (measure.unit, measure.lower) == ("information", None) else measure.unit
+        alike.setdefault(said.get(kind, own) if name in MEASURES else own, []).append(name)
+    for what, ones in alike.items():
         js = "; the Jensen-Shannon divergence is js" if "js" in ones else ""
-        yield said.get(kind, "measures of the user's own (%s)") % f"{', '.join(ones)}{js}"
-
-
-def _listing(names: Sequence[str]) -> str:
-    """Names as a sentence lists them.
-
-    Example:
-        >>> _listing(["js", "kl", "tv"]), _listing(["js"])
-        ('js, kl and tv', 'js')
-    """
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        yield what % f"{', '.join(ones)}{js}"
 
 
 def _trust(text: Text, manifest: Mapping[str, Any]) -> None:
     receipt = manifest["receipt"]
-    kinds = receipt["tried"][-1].get("kinds", {})
-    apart = max((kind["max_difference"] for kind in kinds.values()), default=None)
-    agree = "" if apart is None else f", which agreed with one full pass per cell to {apart:.1g}"
-    least = min(receipt["maximal_effects"].values(), default=None)
-    reach = "" if least is None else f" and maximal edits moved JS by {least:.2g} or more"
-    text.say(
-        f"Cells were computed with the {receipt['executor']} executor{agree} nats of JS on trial "
-        f"cells of this model{reach}"
-        if agree
-        else f"Cells were computed with the {receipt['executor']} executor{reach}"
-    )
-    for line in _floor(manifest):
-        text.say(line)
+    said = f"Cells were computed with the {receipt['executor']} executor"
+    kinds = receipt["tried"][-1].get("kinds", {}).values()
+    if kinds:
+        apart = max(kind["max_difference"] for kind in kinds)
+        said += f", which agreed with one full pass per cell to {apart:.1g} nats of JS on trial "
+        said += "cells of this model"
+    if receipt["maximal_effects"]:
+        least = min(receipt["maximal_effects"].values())
+        said += f" and maximal edits moved JS by {least:.2g} or more"
+    text.say(said)
+    if "noise_floor" in manifest:
+        text.say(
+            "The noise floor, the 99th percentile of JS under edits of one unit in the last place "
+            "at the same sites, is marked in the figures"
+        )
     text.say(
         f"The run is identified by config digest {manifest['config_digest']} (executor setting "
         f"{manifest['config']['executor']})"
     )
 
 
-def _floor(manifest: Mapping[str, Any]) -> Iterator[str]:
-    if "noise_floor" in manifest:
-        yield (
-            "The noise floor, the 99th percentile of JS under edits of one unit in the last place "
-            "at the same sites, is marked in the figures"
-        )
-
-
 def _elsewhere(text: Text, run: RunFolder, manifest: Mapping[str, Any]) -> None:
     """Versions and machines of shards that were computed in another place, as far as they say."""
     found: dict[str, None] = {}
+    here = _machine(manifest["hardware"])
     for about in () if manifest.get("compact") else run.abouts(manifest):
         computed = about.get("computed", {})
         for name, value in computed.get("versions", {}).items():
             if value != manifest["versions"].get(name):
                 found[f"{name} {value}"] = None
-        machine = computed.get("hardware", manifest["hardware"])
-        named = machine["gpu"] or f"{machine['machine']} CPU"
-        if named != (manifest["hardware"]["gpu"] or f"{manifest['hardware']['machine']} CPU"):
-            found[named] = None
+        if (there := _machine(computed.get("hardware", manifest["hardware"]))) != here:
+            found[there] = None
     if found:
-        text.say(f"Parts of the run were computed with {_listing(list(found))}")
+        names = list(found)
+        listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        text.say(f"Parts of the run were computed with {listed}")

@@ -9,6 +9,7 @@ from knockgrid.edits.data import from_data
 from knockgrid.edits.edges import Knockout
 from knockgrid.edits.patch import Patch
 from knockgrid.errors import InputError
+from knockgrid.stats.clusters import counted
 
 WINDOWS = {
     "only": "that layer alone",
@@ -105,7 +106,7 @@ def _listed(group: Sequence[Any], where: Sequence[str] | None, manifest: Mapping
 def _source(label: str, manifest: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
     """What a source puts in place of an activation, and who proposed it."""
     sigma = " and ".join(f"{v:.4g} over the {k} tokens" for k, v in manifest["sigma"].items())
-    draws = number_of(manifest["samples"], "draw")
+    draws = counted(manifest["samples"], "draw")
     inner = label.removeprefix("corrupted_run(").removesuffix(")")
     if inner.startswith("noise(") and inner != label:
         return (
@@ -144,13 +145,3 @@ def _window(window: int | str) -> str:
     if window == 1:
         return "one layer"
     return f"a window of {window} layers centred on the layer and clipped at the ends"
-
-
-def number_of(n: int, what: str) -> str:
-    """So many of a thing.
-
-    Example:
-        >>> number_of(1, "prompt"), number_of(2, "prompt")
-        ('1 prompt', '2 prompts')
-    """
-    return f"{n} {what}{'s' * (n != 1)}"

@@ -52,17 +52,7 @@ class Opened:
 
 
 def opened(folder: str | Path) -> Opened:
-    """Read a run folder, whole or half-finished.
-
-    Example:
-        >>> opened("runs/nowhere")
-        Traceback (most recent call last):
-        ...
-        knockgrid.errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
-
-    Raises:
-        InputError: a folder without a run, or a damaged one.
-    """
+    """Read a run folder, whole or half-finished."""
     run = RunFolder(Path(folder))
     manifest = run.manifest
     there = manifest["plan"]["shards"] if manifest.get("compact") else len(run.shards(manifest))

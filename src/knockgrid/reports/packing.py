@@ -15,12 +15,7 @@ LEAST = -60.0
 
 
 def packed(array: Shaped[np.ndarray, "..."]) -> str:
-    """The bytes of an array, little-endian, deflated and in base64.
-
-    Example:
-        >>> packed(np.zeros(1000, dtype="<u2"))
-        'Y2AYBaNgFIyCUTAKRsFQBwA='
-    """
+    """The bytes of an array, little-endian, deflated and in base64."""
     raw = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
     deflate = zlib.compressobj(9, wbits=-15)
     return base64.b64encode(deflate.compress(raw) + deflate.flush()).decode("ascii")
@@ -28,10 +23,6 @@ def packed(array: Shaped[np.ndarray, "..."]) -> str:
 
 def coded(values: Float[np.ndarray, "..."]) -> dict[str, Any]:
     """Numbers of one sign as 16 bits: steps of equal ratio over the powers of two that they span.
-
-    Example:
-        >>> sorted(coded(np.array([0.0, 0.25, 0.5])))
-        ['data', 'high', 'low', 'sign']
 
     Four digits of what spans nine powers of ten or less, three of what spans twenty-five. NaN,
     infinity and 0 are kept as such. Of both signs, all are kept as float32.
@@ -52,26 +43,20 @@ def coded(values: Float[np.ndarray, "..."]) -> dict[str, Any]:
     return {"data": packed(codes.astype("<u2")), "sign": sign, "low": low, "high": high}
 
 
-def digits(value: object, n: int = 4) -> float | str | None:
-    """A number as JSON holds it, to so many digits; NaN is null, infinity its name.
+def digits(value: Any) -> float | str | None:
+    """A number as JSON holds it, to four digits; NaN is null, infinity its name.
 
     Example:
         >>> digits(0.123456), digits(float("nan")), digits(float("-inf"))
         (0.1235, None, '-inf')
     """
-    number = float("nan") if value is None else float(value)  # type: ignore[arg-type]
-    if np.isnan(number):
+    if value is None or np.isnan(value):
         return None
-    return float(f"{number:.{n}g}") if np.isfinite(number) else str(number)
+    return float(f"{value:.4g}") if np.isfinite(value) else str(float(value))
 
 
 def for_script(data: Any) -> str:
-    r"""Data as JSON inside a script element: no text in it can end the element.
-
-    Example:
-        >>> for_script({"a": "</script>&\u2028"})
-        '{"a":"\\u003c/script\\u003e\\u0026\\u2028"}'
-    """
+    """Data as JSON inside a script element: no text in it can end the element."""
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     for letter in "<>&":
         text = text.replace(letter, f"\\u{ord(letter):04x}")

@@ -15,7 +15,6 @@ from knockgrid.table.table import metadata_of
 
 FOR_NUMBERS = 450_000
 """Bytes of a page that the numbers of single prompts may take."""
-COLOURS, DIVERGING, STEPS = "Blues", "RdBu_r", 64
 SIDE = (
     *("id", "text", "subject", "relation", "group", "answers", "tokens", "subject_tokens"),
     *("generated", "rank_answer_clean"),
@@ -29,8 +28,9 @@ def payload(run: Opened, *, prompts: bool = True) -> dict[str, Any]:
         raise ValueError("a run without rows has no payload")
     cells = cells_of(table, [str(side["id"]) for side in run.prompts])
     rows, row_of_cell = rows_of(cells)
-    layers = _layers(table)
-    names = told_metrics(table)
+    seen = dict.fromkeys(int(one) for one in table["layer"])
+    wanted = metadata_of(table).get("layer_order", [])
+    layers = list(dict.fromkeys([one for one in wanted if one in seen] + list(seen)))
     found = {
         "name": run.name,
         "unit": metadata_of(table).get("unit"),
@@ -43,9 +43,9 @@ def payload(run: Opened, *, prompts: bool = True) -> dict[str, Any]:
             "token": [int(one) for one in cells.labels["token"]],
             "layers": list(map(str, cells.labels["layers"])),
         },
-        "metrics": [dict(summary(cells, name)) for name in names],
-        "colours": ramp(COLOURS),
-        "diverging": ramp(DIVERGING),
+        "metrics": [dict(summary(cells, name)) for name in told_metrics(table)],
+        "colours": _ramp("Blues"),
+        "diverging": _ramp("RdBu_r"),
     }
     if not prompts:
         return found
@@ -55,9 +55,13 @@ def payload(run: Opened, *, prompts: bool = True) -> dict[str, Any]:
         taken += len(values["data"])
         one["values"] = values if taken <= FOR_NUMBERS else None
     tokens = tokens_of(run, cells)
-    found["prompts"] = _prompts(run, tokens["clean"])
     return {
         **found,
+        "prompts": [
+            {name: side.get(name) for name in SIDE}
+            | {"swap": (side.get("swap") or {}).get("text"), "clean": clean}
+            for side, clean in zip(run.prompts, tokens["clean"], strict=True)
+        ],
         "statuses": _statuses(cells),
         "written": _written(cells),
         "words": tokens["words"],
@@ -65,24 +69,9 @@ def payload(run: Opened, *, prompts: bool = True) -> dict[str, Any]:
     }
 
 
-def ramp(name: str) -> list[str]:
+def _ramp(name: str) -> list[str]:
     """A colour map of the figures, from low to high."""
-    return [to_hex(matplotlib.colormaps[name](i / (STEPS - 1))) for i in range(STEPS)]
-
-
-def _layers(table: pd.DataFrame) -> list[int]:
-    seen = dict.fromkeys(int(one) for one in table["layer"])
-    wanted = metadata_of(table).get("layer_order", [])
-    return list(dict.fromkeys([one for one in wanted if one in seen] + list(seen)))
-
-
-def _prompts(run: Opened, clean: list[Any]) -> list[dict[str, Any]]:
-    """The side entries, with the clean run's most probable tokens."""
-    return [
-        {name: side.get(name) for name in SIDE}
-        | {"swap": (side.get("swap") or {}).get("text"), "clean": tokens}
-        for side, tokens in zip(run.prompts, clean, strict=True)
-    ]
+    return [to_hex(matplotlib.colormaps[name](share)) for share in np.linspace(0, 1, 64)]
 
 
 def _written(cells: Cells) -> dict[str, Any] | None:
@@ -95,16 +84,12 @@ def _written(cells: Cells) -> dict[str, Any] | None:
     codes, texts = pd.factorize(cells.table["written"].astype(object))
     if len(texts) > LARGEST or sum(map(len, texts)) > FOR_NUMBERS:
         return None
-    where = np.zeros((len(cells.prompts), len(cells.labels)), dtype="<u2")
-    where[cells.who, cells.place] = codes + 1
-    return {"texts": list(map(str, texts)), "data": packed(where)}
+    return {"texts": list(map(str, texts)), "data": packed(cells.spread(codes + 1, 0, "<u2"))}
 
 
 def _statuses(cells: Cells) -> dict[str, Any]:
     """Why a prompt has no value in a cell: the reasons, and which one holds where."""
     given = cells.table["status"].fillna("ok").astype(str)
     codes, names = pd.factorize(given)
-    names = list(map(str, names))[:254]
-    where = np.full((len(cells.prompts), len(cells.labels)), 255, dtype="u1")
-    where[cells.who, cells.place] = np.minimum(codes, 254)
-    return {"names": names, "data": packed(where)}
+    where = cells.spread(np.minimum(codes, 254), 255, "u1")
+    return {"names": list(map(str, names))[:254], "data": packed(where)}

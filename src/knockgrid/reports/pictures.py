@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -13,7 +14,8 @@ from matplotlib.figure import Figure
 from knockgrid.display.escape import html
 from knockgrid.errors import InputError
 from knockgrid.figures import contrast_curves, layer_curve, layer_heatmap, panels, token_heatmap
-from knockgrid.reports import draw
+from knockgrid.figures.canvas import root
+from knockgrid.reports.draw import by_source
 from knockgrid.table.table import metadata_of
 from knockgrid.table.treatments import only_rows, treatments
 
@@ -32,50 +34,34 @@ class Picture(NamedTuple):
 
 
 def pictures(table: pd.DataFrame, metric: str) -> list[Picture]:
-    """The main figures of a table: heatmap and curves per source, tokens where there are several.
+    """The main figures of a table: heatmap and curves per source, or each row over its tokens."""
+    plans = enumerate(_plans(table, metric))
+    return [picture(title, f"figure{number}", make) for number, (title, make) in plans]
 
-    Example:
-        >>> from knockgrid.table.table import build
-        >>> row = {"prompt": "rome", "intervention": "last", "layer": 0, "js": 0.1}
-        >>> described = [{"name": "last", "source": "zero()", "window": 1}]
-        >>> told = {"unit": "nats", "interventions": described, "labels": {"last": "Last."}}
-        >>> [one.title for one in pictures(build([row], told), "js")]
-        ['Heatmap', 'Curves']
-    """
-    found = []
-    for number, (title, make) in enumerate(_plans(table, metric)):
-        try:
-            found.append(Picture(title, inline(make(), title, f"figure{number}"), ""))
-        except InputError as error:
-            found.append(Picture(title, "", str(error)))
-    return found
+
+def picture(title: str, name: str, make: Callable[[], Any]) -> Picture:
+    """What a figure's function draws, or why it refuses to."""
+    try:
+        return Picture(title, inline(make(), title, name), "")
+    except InputError as error:
+        return Picture(title, "", str(error))
 
 
 def _plans(table: pd.DataFrame, metric: str) -> Iterator[tuple[str, Callable[[], Any]]]:
-    metadata = metadata_of(table)
-    mine = treatments(table)
+    metadata, mine = metadata_of(table), treatments(table)
     main = only_rows(table, [one.name for one in mine])
     if metadata.get("n_tokens", 1) > 1:
         for one in mine[:MOST]:
-            yield f"Tokens: {one.name}", _tokens(main, metric, one.name)
+            yield f"Tokens: {one.name}", partial(token_heatmap, main, metric, intervention=one.name)
         return
     several = len({one.source for one in mine if one.source is not None}) > 1
-    by = "group" if several or table["group"].notna().any() else None
-    part = draw.treatments(main) if several else main
+    grouped = several or table["group"].notna().any()
+    part = by_source(main) if several else main
     for title, figure in (("Heatmap", layer_heatmap), ("Curves", layer_curve)):
-        yield title, _figure(part, figure, metric, by)
+        by_group = partial(panels, part, figure, metric=metric)
+        yield title, by_group if grouped else partial(figure, part, metric)
     if any(one.get("role") == "contrast" for one in metadata.get("interventions", [])):
-        yield "Contrasts", lambda: contrast_curves(table)
-
-
-def _figure(part: pd.DataFrame, figure: Any, metric: str, by: str | None) -> Callable[[], Any]:
-    if by is None:
-        return lambda: figure(part, metric)
-    return lambda: panels(part, figure, by=by, metric=metric)
-
-
-def _tokens(part: pd.DataFrame, metric: str, name: str) -> Callable[[], Any]:
-    return lambda: token_heatmap(part, metric, intervention=name)
+        yield "Contrasts", partial(contrast_curves, table)
 
 
 def inline(figure: Figure | Axes, title: str, name: str) -> str:
@@ -88,13 +74,11 @@ def inline(figure: Figure | Axes, title: str, name: str) -> str:
         >>> "http" in text, 'id="one-figure_1"' in text
         (False, True)
     """
-    whole = (figure.figure if isinstance(figure, Axes) else figure).canvas.figure
     file = io.BytesIO()
     with matplotlib.rc_context(SETTINGS):
-        whole.savefig(file, format="svg", metadata=NO_METADATA, bbox_inches="tight")
+        root(figure).savefig(file, format="svg", metadata=NO_METADATA, bbox_inches="tight")
     text = file.getvalue().decode("utf-8")
-    text = text[text.index("<svg") :]
-    head, body = text.split(">", 1)
+    head, body = text[text.index("<svg") :].split(">", 1)
     box = re.search(r'viewBox="[^"]*"', head)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'(<[^<>]*?\s)id="', rf'\1id="{name}-', body)

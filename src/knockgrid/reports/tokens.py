@@ -1,6 +1,5 @@
 """Tokens: what clean and edited runs say, by id, with probabilities of both in one coding."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -44,8 +43,12 @@ def _with(run: Opened, cells: Cells, depth: int) -> dict[str, Any]:
         list(zip(side.get("top_tokens", []), side.get("top_logp", []), strict=True))
         for side in run.prompts
     ]
-    known = sorted({*_flat(clean), *np.unique(ids).tolist()} - {-1})
+    said = {id for of_prompt in clean for some, _ in of_prompt for id in some}
+    known = sorted({*said, *np.unique(ids).tolist()} - {-1})
     place = {id: i for i, id in enumerate(known)}
+    where = cells.spread(np.searchsorted(known, ids), 0, "<u2" if len(known) < 2**16 else "<u4")
+    # low bytes, then high ones, rank by rank: what is alike stands together, and deflates by half
+    ranks = np.moveaxis(cells.spread(codes(logp), 0, "<u2"), -1, 0)
     return {
         "words": {
             "ids": packed(np.array(known, dtype="<u4")),
@@ -53,12 +56,17 @@ def _with(run: Opened, cells: Cells, depth: int) -> dict[str, Any]:
         },
         "clean": [
             [
-                list(map(list, zip(map(place.get, some), codes(logps).tolist(), strict=True)))
+                [[place[id], code] for id, code in zip(some, codes(logps).tolist(), strict=True)]
                 for some, logps in of_prompt
             ]
             for of_prompt in clean
         ],
-        "tops": _packed_tops(cells, np.searchsorted(known, ids), codes(logp), len(known)),
+        "tops": {
+            "depth": depth,
+            "wide": where.dtype.itemsize == 4,
+            "ids": packed(where),
+            "p": packed(np.stack([ranks & 255, ranks >> 8]).astype("u1")),
+        },
     }
 
 
@@ -72,29 +80,6 @@ def _lists(run: Opened, depth: int) -> tuple[Int[np.ndarray, "row k"], Float[np.
             if isinstance(some, np.ndarray):
                 ids[i, : len(some)], logp[i, : len(some)] = some[:depth], given[:depth]
     return ids, logp
-
-
-def _flat(clean: Iterable[Iterable[tuple[Iterable[int], Any]]]) -> set[int]:
-    return {id for of_prompt in clean for ids, _ in of_prompt for id in ids}
-
-
-def _packed_tops(
-    cells: Cells, place: Int[np.ndarray, "row k"], code: UInt[np.ndarray, "row k"], known: int
-) -> dict[str, Any]:
-    depth = place.shape[1]
-    shape = (len(cells.prompts), len(cells.labels), depth)
-    where = np.zeros(shape, dtype="<u2" if known < 2**16 else "<u4")
-    share = np.zeros(shape, dtype="<u2")
-    where[cells.who, cells.place], share[cells.who, cells.place] = place, code
-    # low bytes, then high ones, rank by rank: what is alike stands together, and deflates by half
-    ranks = np.moveaxis(share, -1, 0)
-    halves = np.stack([ranks & 255, ranks >> 8]).astype("u1")
-    return {
-        "depth": depth,
-        "wide": where.dtype.itemsize == 4,
-        "ids": packed(where),
-        "p": packed(halves),
-    }
 
 
 def codes(logp: Any) -> UInt[np.ndarray, "..."]:

@@ -1,4 +1,4 @@
-"""Told: what the page says of a run in words: headline, warnings, settings, methods."""
+"""What the page says of a run in words: headline, counts, warnings, settings, methods."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -25,37 +25,37 @@ class Methods(NamedTuple):
 def headline(run: Opened) -> str:
     """What was measured, on which model, how much, in one sentence."""
     told, model = run.metadata, run.manifest["model"]
-    rows, layers = told["intervention_order"], told["layer_order"]
     if run.table is None:
-        n, values = run.manifest["plan"]["prompts"], 0
+        prompts, values = f"{_count(run.manifest['plan']['prompts'], 'prompt')} planned", 0
     else:
-        n, values = run.table["prompt"].nunique(), int((run.table["status"] == "ok").sum())
+        prompts = _count(run.table["prompt"].nunique(), "prompt")
+        values = int((run.table["status"] == "ok").sum())
     what = "restored in corrupted runs of" if told["direction"] == "denoising" else "edited in"
-    planned = " planned" if run.table is None else ""
     return (
-        f"{_count(len(rows), 'row')} × {_count(len(layers), 'layer')} {what} {model['name']} "
-        f"({model['architecture']}, {model['n_layers']} layers), over "
-        f"{_count(n, 'prompt')}{planned}: {_count(values, 'row')} of values, divergences in "
-        f"{told['unit']}"
+        f"{_count(len(told['intervention_order']), 'row')} × "
+        f"{_count(len(told['layer_order']), 'layer')} {what} {model['name']} "
+        f"({model['architecture']}, {model['n_layers']} layers), over {prompts}: "
+        f"{_count(values, 'row')} of values, divergences in {told['unit']}"
     )
 
 
-def counts(run: Opened) -> list[tuple[str, str]]:
+def counts(run: Opened) -> dict[str, str]:
     """Names and numbers that stand under the headline."""
-    found = [("metrics", ", ".join(run.metadata["metrics"])), ("mode", run.metadata["mode"])]
+    told = run.metadata
+    found = {"metrics": ", ".join(told["metrics"]), "mode": told["mode"]}
     if run.table is not None:
-        na = int((run.table["status"] != "ok").sum())
-        found.append(("missing values", f"{na:,}"))
-        failed, dropped = run.metadata.get("failed") or {}, run.metadata.get("dropped") or {}
-        found.append(("prompts that failed", f"{len(failed):,}"))
-        some = {id for reasons in dropped.values() for id in reasons}
-        found.append(("prompts left out of a row", f"{len(some):,}"))
-    found += [
-        ("measured tokens", str(run.metadata["n_tokens"])),
-        ("seed", str(run.metadata["seed"])),
-    ]
-    found.append(("finished", str(run.manifest["finished"]) if run.whole else "no"))
-    return found
+        reasons = (told.get("dropped") or {}).values()
+        found |= {
+            "missing values": f"{int((run.table['status'] != 'ok').sum()):,}",
+            "prompts that failed": f"{len(told.get('failed') or {}):,}",
+            "prompts left out of a row": f"{len({id for some in reasons for id in some}):,}",
+        }
+    finished = str(run.manifest["finished"]) if run.whole else "no"
+    return found | {
+        "measured tokens": str(told["n_tokens"]),
+        "seed": str(told["seed"]),
+        "finished": finished,
+    }
 
 
 def warnings_of(run: Opened) -> Iterator[str]:
@@ -69,11 +69,11 @@ def warnings_of(run: Opened) -> Iterator[str]:
     if failed:
         some = "; ".join(f"{id}: {error}" for id, error in list(failed.items())[:LONGEST])
         yield f"{_count(len(failed), 'prompt')} failed and {_is(len(failed))} missing ({some})."
-    if run.table is not None:
-        yield from (
-            f"{line[0].upper()}{line[1:]}." for line in islice(left_out(run.table), LONGEST)
-        )
-    if run.table is not None and "top_tokens" not in run.tops:
+    if run.table is None:
+        return
+    for line in islice(left_out(run.table), LONGEST):
+        yield f"{line[0].upper()}{line[1:]}."
+    if "top_tokens" not in run.tops:
         yield (
             "This run keeps no tokens, so prompts have numbers only; sweep with `--set top=10` (or "
             "`top=10`) in another folder to see what the model says instead."
@@ -83,29 +83,27 @@ def warnings_of(run: Opened) -> Iterator[str]:
 def _not_whole(run: Opened) -> str:
     """That a run has not ended, or has lost shards since."""
     plan, some = run.manifest["plan"], "until then every mean is one of some of the prompts"
-    there = f"{len(run.prompts)} of {_count(plan['prompts'], 'prompt')}"
+    shards, n = _count(plan["shards"], "shard"), len(run.prompts)
+    there = f"{n} of {_count(plan['prompts'], 'prompt')}"
     if run.manifest.get("finished"):
         lost = plan["shards"] - run.shards
         return (
-            f"This run had ended, but {lost} of its {_count(plan['shards'], 'shard')} {_is(lost)} "
-            f"no longer there: {there} {_is(len(run.prompts))} left. The command that made it "
-            f"computes anew what is lost; {some}."
+            f"This run had ended, but {lost} of its {shards} {_is(lost)} no longer there: {there} "
+            f"{_is(n)} left. The command that made it computes anew what is lost; {some}."
         )
     return (
-        f"This run is not finished: {run.shards} of {_count(plan['shards'], 'shard')} and {there} "
-        f"are there. The command that began it goes on with it; {some}."
+        f"This run is not finished: {run.shards} of {shards} and {there} are there. The command "
+        f"that began it goes on with it; {some}."
     )
 
 
 def settings(run: Opened) -> list[tuple[str, list[tuple[str, str]]]]:
     """All settings of the manifest by section, as names and values."""
-    manifest = run.manifest
-    whole = {name: value for name, value in manifest.items() if name not in NOT_SETTINGS}
-    nested = {k: v for k, v in whole.items() if isinstance(v, Mapping) and v}
-    simple = {k: v for k, v in whole.items() if k not in nested}
-    sections = [("Run", list(_flat(simple)))]
-    sections += [(name, list(_flat(value))) for name, value in nested.items()]
-    return [*sections, ("receipt", list(_flat(manifest.get("receipt", {}))))]
+    told = {name: value for name, value in run.manifest.items() if name not in NOT_SETTINGS}
+    nested = {name: value for name, value in told.items() if isinstance(value, Mapping) and value}
+    simple = {name: value for name, value in told.items() if name not in nested}
+    sections = {"Run": simple, **nested, "receipt": run.manifest.get("receipt", {})}
+    return [(name, list(_flat(value))) for name, value in sections.items()]
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
