@@ -1,7 +1,6 @@
 """Activations named as TransformerLens prints them."""
 
 import inspect
-from importlib import import_module
 
 import pytest
 
@@ -54,6 +53,5 @@ def test_analyses_take_the_name_of_a_hook():
     from knockgrid.host.act_names import act_name_of
 
     assert act_name_of("hook_resid_post") == "resid_post"
-    for module in ("last_similarity", "subject_norm"):
-        source = inspect.getsource(import_module(f"knockgrid.evidence.{module}"))
-        assert "act_name_of(act_name)" in source
+    for name in ("last_similarity", "subject_norm"):
+        assert "act_name_of(act_name)" in inspect.getsource(getattr(kg.evidence, name))

@@ -248,7 +248,7 @@ def ask_for_probes(model, prompts, folder):
 
 
 def ask_for_label_probe(model, prompts, folder):
-    from knockgrid.evidence.label_probe import label_probe
+    from knockgrid.evidence.probes import label_probe
 
     label_probe(model, prompts, kg.sweep(model, prompts, kg.patch("resid_post", "last")))
 
