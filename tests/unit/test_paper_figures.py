@@ -325,10 +325,10 @@ def test_panels_by_relation_and_by_subject_of_merged_and_joined_tables():
     made["subject"] = np.where(made["prompt"].str.endswith("0"), "Rome", "Oslo")
     for by, count in (("relation", 2), ("subject", 2), ("group", 2)):
         assert len(titled(kg.panels(made, by=by))) == count
-    kinds = pd.DataFrame({"relation": made["relation"].unique(), "kind": ["a", "b"]})
+    kinds = pd.DataFrame({"relation": made["relation"].unique(), "sort": ["a", "b"]})
     merged = made.merge(kinds, on="relation").query("layer < 9")
-    both = pd.concat([merged[merged["kind"] == kind] for kind in "ba"])
-    figure = kg.panels(both, by="kind")
+    both = pd.concat([merged[merged["sort"] == sort] for sort in "ba"])
+    figure = kg.panels(both, by="sort")
     assert [ax.get_title() for ax in titled(figure)] == ["b (n = 24 prompts)", "a (n = 24 prompts)"]
     assert texts(titled(figure)[0].get_yticklabels()) == ["Subj.", "Attn.", "End"]
     assert figure.axes[-1].get_ylabel() == "Avg. JS divergence (nats)"

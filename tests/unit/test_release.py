@@ -260,7 +260,7 @@ def sweep(model, prompts, **options):
 
 
 def label_probe(model, prompts, folder):
-    from knockgrid.evidence.label_probe import label_probe
+    from knockgrid.evidence.probes import label_probe
 
     label_probe(model, prompts, sweep(model, prompts))
 

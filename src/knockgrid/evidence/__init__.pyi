@@ -1,8 +1,8 @@
 from .claims import claims as claims
 from .diagnostics import diagnostics as diagnostics
-from .label_probe import label_probe as label_probe
+from .probes import label_probe as label_probe
 from .labels import labels as labels
-from .last_similarity import last_similarity as last_similarity
+from .label_curves import last_similarity as last_similarity
 from .manifold import off_manifold as off_manifold
 from .matched import matched as matched
 from .module_statistics import module_statistics as module_statistics
@@ -13,8 +13,8 @@ from .readable import auc_interval as auc_interval
 from .readable import readable_not_used as readable_not_used
 from .reliance import reliance as reliance
 from .subject_attention import subject_attention as subject_attention
-from .subject_norm import subject_norm as subject_norm
-from .subject_norm import norm_ratio as norm_ratio
-from .threshold_sensitivity import threshold_sensitivity as threshold_sensitivity
+from .label_curves import subject_norm as subject_norm
+from .label_curves import norm_ratio as norm_ratio
+from .labels import threshold_sensitivity as threshold_sensitivity
 from .transferred import transferred as transferred
-from .with_labels import with_labels as with_labels
+from .labels import with_labels as with_labels

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,8 @@ from knockgrid.table.summary import ranges
 from knockgrid.table.table import KEY, build, metadata_of, numbers
 from knockgrid.table.treatments import Treatment, only_rows, treatments, with_all
 
-OUTCOMES = ("held", "failed", "undecided", "not found")
+ROWS = ("subject", "attention", "last")
+COLUMNS = ("claim", "form", "corruption", "window", "value", "confirmed", "outcome", "note")
 TOLERANCE = 1.0
 SHARP = 2.0
 ALPHA = 0.05
@@ -36,6 +38,10 @@ class Halves:
     metric: str
     by: By
     seed: int
+
+    def of(self, names: list[str]) -> list[pd.DataFrame]:
+        """Some rows of both halves, on the prompts that have them all."""
+        return [with_all(half, names, self.metric) for half in (self.one, self.other)]
 
 
 def claims(
@@ -63,12 +69,9 @@ def claims(
         >>> made[["claim", "outcome"]].values.tolist()[:2]
         [['subject: the step ends', 'held'], ['last: the step begins', 'held']]
 
-    Args:
-        tables: by the name of a form (plain prompts, no BOS, another template, chat), the table of
-            a sweep in that form.
-        metric: a number column of the tables.
-        by: the clusters, as for `mean_interval`.
-        seed: of the halves, and of resampling.
+    `tables` hold a sweep by the name of its form (plain prompts, no BOS, another template, chat);
+    `metric` is a number column of theirs, `by` the clusters, as for `mean_interval`, and `seed`
+    that of the halves and of resampling.
 
     Returns:
         One line per claim and condition: `claim`, `form`, `corruption`, `window`; `value` on the
@@ -98,13 +101,11 @@ def claims(
         raise InputError("no tables given; pass {'plain': table}, and other forms by their names")
     lines: list[Line] = []
     for form, table in tables.items():
-        one, other = halves(table, seed)
-        made = Halves(one, other, metric, by, seed)
+        made = Halves(*halves(table, seed), metric, by, seed)
         lines += [{"form": form, **line} for line in _of_form(made, treatments(table))]
     if not lines:
         raise InputError("the tables have no rows named subject, attention or last")
-    names = ("claim", "form", "corruption", "window", "value", "confirmed", "outcome", "note")
-    found = pd.DataFrame(lines)[list(names)].astype("string")
+    found = pd.DataFrame(lines)[list(COLUMNS)].astype("string")
     first = metadata_of(next(iter(tables.values())))
     kept = {name: first[name] for name in ("unit", "model", "versions") if name in first}
     found.attrs = {KEY: {**kept, "metric": metric, "forms": list(tables), "seed": seed}}
@@ -112,36 +113,34 @@ def claims(
 
 
 def _of_form(made: Halves, found: list[Treatment]) -> Iterator[Line]:
-    rows: dict[str, list[Treatment]] = {}
-    for one in found:
-        rows.setdefault(one.row, []).append(one)
-    ways: list[tuple[str, str, Callable[..., Line]]] = [
-        ("subject", "the step ends", _step_ends),
-        ("last", "the step begins", _step_begins),
-        ("subject", "the step is sharp", _falls_sharply),
-        ("last", "the step is sharp", _rises_sharply),
+    rows = {name: [one for one in found if one.row == name] for name in ROWS}
+    ways: list[tuple[str, str, Callable[[Halves, str], Line]]] = [
+        ("subject", "the step ends", partial(_crosses, which="offset")),
+        ("last", "the step begins", partial(_crosses, which="onset")),
+        ("subject", "the step is sharp", partial(_is_sharp, which="fall_width")),
+        ("last", "the step is sharp", partial(_is_sharp, which="rise_width")),
         ("attention", "the peak", _peaks),
     ]
     for row, what, check in ways:
-        for one in rows.get(row, []):
-            claim = {"claim": f"{row}: {what}", **_condition(one)}
-            absent = any(
-                with_all(half, [one.name], made.metric).empty for half in (made.one, made.other)
-            )
-            found_out = _line("", "", "undecided", NOBODY) if absent else check(made, one.name)
-            yield {**claim, **found_out}
-    for subject in rows.get("subject", []):
-        last = next((one for one in rows.get("last", []) if one.source == subject.source), None)
-        for attention in rows.get("attention", []):
-            if last is None:
-                continue
-            names = [subject.name, attention.name, last.name]
+        for one in rows[row]:
+            absent = any(half.empty for half in made.of([one.name]))
+            line = _line("", "", "undecided", NOBODY) if absent else check(made, one.name)
+            yield {"claim": f"{row}: {what}", **_condition(one), **line}
+    for subject in rows["subject"]:
+        last = next((one for one in rows["last"] if one.source == subject.source), None)
+        for attention in rows["attention"] if last is not None else ():
+            names = [one.name for one in (subject, attention, last) if one is not None]
             condition = {"corruption": subject.source, "window": str(attention.window)}
-            yield {"claim": "subject, attention, last", **condition, **_ordered(made, names)}
+            yield {"claim": ", ".join(ROWS), **condition, **_are_ordered(made, names)}
+    labels = metadata_of(made.one).get("labels", {})
+    present = set(made.one["intervention"])  # every prompt may lack the place of a contrast
     for one in found:
-        for name, label in _contrasts(made.one, one.name):
-            line = _exceeds(made, one.name, name)
-            yield {"claim": f"{one.row} exceeds {label}", **_condition(one), **line}
+        for told in metadata_of(made.one).get("interventions", []):
+            name = told["name"]
+            if (told.get("role"), told.get("of")) == ("contrast", one.name) and name in present:
+                said = str(labels.get(name, name)).split(" | ")[-1]
+                line = _exceeds(made, [one.name, name])
+                yield {"claim": f"{one.row} exceeds {said}", **_condition(one), **line}
 
 
 def _condition(one: Treatment) -> Line:
@@ -149,15 +148,7 @@ def _condition(one: Treatment) -> Line:
     return {"corruption": one.source, "window": window}
 
 
-def _step_ends(made: Halves, name: str) -> Line:
-    return _crossing(made, name, "offset")
-
-
-def _step_begins(made: Halves, name: str) -> Line:
-    return _crossing(made, name, "onset")
-
-
-def _crossing(made: Halves, name: str, which: str) -> Line:
+def _crosses(made: Halves, name: str, which: str) -> Line:
     """A layer at which a curve crosses half of its maximum."""
     lines = [
         onset(only_rows(half, [name]), made.metric, made.by, seed=made.seed, resamples=199).iloc[0]
@@ -172,15 +163,7 @@ def _crossing(made: Halves, name: str, which: str) -> Line:
     return _line(f"{value:.1f}", f"{other:.1f}", outcome)
 
 
-def _falls_sharply(made: Halves, name: str) -> Line:
-    return _sharp(made, name, "fall_width")
-
-
-def _rises_sharply(made: Halves, name: str) -> Line:
-    return _sharp(made, name, "rise_width")
-
-
-def _sharp(made: Halves, name: str, which: str) -> Line:
+def _is_sharp(made: Halves, name: str, which: str) -> Line:
     """From 10 to 90 % of the maximum within two layers, and not as a ramp."""
     value, other = (
         float(onset(only_rows(half, [name]), made.metric, made.by, resamples=1)[which].iloc[0])
@@ -197,78 +180,53 @@ def _peaks(made: Halves, name: str) -> Line:
         peak(only_rows(half, [name]), made.metric, made.by, seed=made.seed, resamples=399).iloc[0]
         for half in (made.one, made.other)
     )
-    kept, at = other["confidence_set"], str(one["peak"])
+    kept, at, there = other["confidence_set"], str(one["peak"]), str(other["peak"])
     if kept is None:
-        return _line(at, str(other["peak"]), "undecided", str(other["note"]))
+        return _line(at, there, "undecided", str(other["note"]))
     n_layers = made.other.loc[made.other["intervention"] == name, "layer"].nunique()
     if len(kept) > n_layers / 2:
-        note = f"{len(kept)} of {n_layers} layers could be the peak"
-        return _line(at, str(other["peak"]), "undecided", note)
+        return _line(at, there, "undecided", f"{len(kept)} of {n_layers} layers could be the peak")
     span = f"{min(kept)}" if len(kept) == 1 else f"{min(kept)}–{max(kept)}"
     return _line(at, span, "held" if one["peak"] in kept else "failed")
 
 
-def _ordered(made: Halves, names: list[str]) -> Line:
+def _are_ordered(made: Halves, names: list[str]) -> Line:
     """Centroids of three curves in increasing order, in what share of the resamples."""
-    parts = [with_all(half, names, made.metric) for half in (made.one, made.other)]
+    parts = made.of(names)
     if any(part.empty for part in parts):
         return _line("", "", "undecided", NOBODY)
-    first = _centroids(made, parts[0], names)[0]
-    said = _said(first)
+    (first, *_), (second, *draws) = (_centroids(made, part, names) for part in parts)
+    value, other = (" < ".join(f"{one:.1f}" for one in centroids) for centroids in (first, second))
     if not (np.diff(first) > 0).all():
-        return _line(said, "", "not found")
-    second, draws = _centroids(made, parts[1], names)
+        return _line(value, "", "not found")
     groups = clusters(parts[1], made.by)
     if groups.too_few:
-        return _line(said, _said(second), "undecided", f"only {groups.words}")
+        return _line(value, other, "undecided", f"only {groups.words}")
     share = float((np.diff(draws, axis=1) > 0).all(1).mean())
     outcome = "held" if share >= SURE else "failed" if share <= 1 - SURE else "undecided"
-    return _line(said, _said(second), outcome, f"in {100 * share:.0f} % of resamples")
+    return _line(value, other, outcome, f"in {100 * share:.0f} % of resamples")
 
 
-def _said(centroids: np.ndarray) -> str:
-    return " < ".join(f"{one:.1f}" for one in centroids)
+def _centroids(made: Halves, part: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """The mean layer of every row, weighted by its values `[draw, row]`; the first is no resample.
 
-
-def _centroids(made: Halves, part: pd.DataFrame, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The mean layer of every row, weighted by its values, and that of resamples `[draw, row]`.
-
-    All rows stand on the same prompts, and a resample draws the same clusters for all of them.
+    All rows stand on the same prompts, and a resample draws the same clusters for all of them. A
+    curve of zeros has none.
     """
     cells = by_prompt(part, made.metric)
     drawn = resample(cells.values, clusters(part, made.by).codes(), 499, made.seed)
+    curves = np.nan_to_num(np.concatenate([drawn.mean[None], drawn.means]))
     layers = cells.cells["layer"].to_numpy(float)
-    of = cells.cells["intervention"].to_numpy(object)
-    at = [np.flatnonzero(of == name) for name in names]
-    means = np.concatenate([drawn.mean[None], drawn.means])
-    found = np.stack([_weighted(means[:, one], layers[one]) for one in at], axis=1)
-    return found[0], found[1:]
+    own = cells.cells["intervention"].to_numpy(object)[:, None] == np.array(names, dtype=object)
+    total = curves @ own
+    return (curves * layers) @ own / np.where(total > 0, total, np.nan)
 
 
-def _weighted(curves: np.ndarray, layers: np.ndarray) -> np.ndarray:
-    """The mean of layers, weighted by curves `[…, layer]`; NaN for a curve of zeros."""
-    known = np.nan_to_num(curves)
-    total = known.sum(-1)
-    return (known @ layers) / np.where(total > 0, total, np.nan)
-
-
-def _contrasts(table: pd.DataFrame, treatment: str) -> list[tuple[str, str]]:
-    """The contrasts of a treatment: name, and what they are called."""
-    labels = metadata_of(table).get("labels", {})
-    return [
-        (one["name"], str(labels.get(one["name"], one["name"])).split(" | ")[-1])
-        for one in metadata_of(table).get("interventions", [])
-        if one.get("role") == "contrast"
-        and one.get("of") == treatment
-        and (table["intervention"] == one["name"]).any()  # every prompt may lack that place
-    ]
-
-
-def _exceeds(made: Halves, treatment: str, contrast: str) -> Line:
-    pair = [treatment, contrast]
+def _exceeds(made: Halves, pair: list[str]) -> Line:
     part = with_all(made.one, pair, made.metric)
     if part.empty:
         return _line("", "", "undecided", NOBODY)
+    treatment, contrast = pair
     one = compare(part, treatment, contrast, made.metric, made.by, seed=made.seed)
     if (one["smallest_p"] > ALPHA).all():
         return _line("", "", "undecided", str(one["note"].iloc[0]))
@@ -295,16 +253,13 @@ def averaged(
     part = table[table["intervention"].isin(names) & table["layer"].isin(layers)]
     part = part.assign(value=numbers(part, metric))
     wide = part.pivot(index="prompt", columns=["intervention", "layer"], values="value")
-    wide = wide.reindex(columns=[(name, layer) for name in names for layer in layers])
-    full = wide.dropna()
-    if full.empty:
-        return None
+    full = wide.reindex(columns=[(name, layer) for name in names for layer in layers]).dropna()
     rows = [
         {"prompt": prompt, "intervention": name, "layer": 0, metric: float(values[name].mean())}
         for prompt, values in full.iterrows()
         for name in names
     ]
-    return build(rows, metadata_of(table))
+    return build(rows, metadata_of(table)) if rows else None
 
 
 def _line(value: str, confirmed: str, outcome: str, note: str = "") -> Line:

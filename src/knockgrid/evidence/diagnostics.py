@@ -1,5 +1,6 @@
 """diagnostics: what a label is made of besides what its name says."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,27 +47,24 @@ def diagnostics(frame: pd.DataFrame, table: pd.DataFrame | None = None) -> pd.Da
     frame = frame[frame["reliance"].notna()]
     correct = frame["correct"].to_numpy(bool)
     parts = {"FA": frame[correct], "wrong": frame[~correct], "all": frame}
-    rows = [_below(parts["FA"], rule) for rule in RULES]
-    for among, part in parts.items():
-        rows.append(_rank("spearman with entropy", among, part["reliance"], part["entropy"]))
-    for among, part in parts.items():
-        rows.append(_row("icc of relation", among, icc(part["reliance"], part["relation"])))
+    ways: dict[str, Callable[[pd.DataFrame], tuple[float, int]]] = {
+        "spearman with entropy": lambda part: _rank(part["reliance"], part["entropy"]),
+        "icc of relation": lambda part: icc(part["reliance"], part["relation"]),
+    }
     if table is not None:
-        row = subject_row(table)
-        for among, part in parts.items():
-            other = part["prompt"].astype(str).map(row)
-            rows.append(_rank("spearman with Subj.", among, part["reliance"], other))
-    found = pd.DataFrame(rows)
+        row = _subject_row(table)
+        ways["spearman with Subj."] = lambda part: _rank(
+            part["reliance"], part["prompt"].astype(str).map(row)
+        )
+    rows = [(f"share below {rule}", "FA", *_below(parts["FA"], rule)) for rule in RULES]
+    rows += [(what, name, *way(part)) for what, way in ways.items() for name, part in parts.items()]
+    found = pd.DataFrame(rows, columns=["what", "among", "value", "n"])
     found.attrs = {KEY: metadata_of(frame)}
     return found
 
 
-def subject_row(table: pd.DataFrame) -> pd.Series:
-    """The mean JS divergence of every prompt over the layers of the row `subject`.
-
-    Raises:
-        InputError: the table has no such row.
-    """
+def _subject_row(table: pd.DataFrame) -> pd.Series:
+    """The mean JS divergence of every prompt over the layers of the row `subject`."""
     rows = table[table["intervention"] == "subject"]
     if rows.empty or "js" not in rows:
         raise InputError(
@@ -78,10 +76,6 @@ def subject_row(table: pd.DataFrame) -> pd.Series:
 
 def icc(values: pd.Series, groups: pd.Series) -> tuple[float, int]:
     """ICC(1) of a one-way analysis of variance with unequal groups, and the number of values.
-
-    Example:
-        >>> icc(pd.Series([1.0, 1.0, 3.0, 3.0]), pd.Series(["x", "x", "y", "y"]))
-        (1.0, 4)
 
     Source: Shrout and Fleiss 1979, Psychological Bulletin 86, case 1, with the mean group size of
     Snedecor and Cochran for groups of unequal size. Values without a group are left out.
@@ -99,21 +93,16 @@ def icc(values: pd.Series, groups: pd.Series) -> tuple[float, int]:
     return (float("nan") if total == 0 else float((between - within) / total)), n
 
 
-def _below(known: pd.DataFrame, rule: str) -> dict:
+def _below(known: pd.DataFrame, rule: str) -> tuple[float, int]:
     if len(known) < 2:
-        return _row(f"share below {rule}", "FA", (float("nan"), len(known)))
-    share = float((known["reliance"] <= threshold_of(known, rule)).mean())
-    return _row(f"share below {rule}", "FA", (share, len(known)))
+        return float("nan"), len(known)
+    return float((known["reliance"] <= threshold_of(known, rule)).mean()), len(known)
 
 
-def _rank(what: str, among: str, one: pd.Series, other: pd.Series) -> dict:
+def _rank(one: pd.Series, other: pd.Series) -> tuple[float, int]:
     kept = one.notna() & other.notna()
     x, y = one[kept].to_numpy(float), other[kept].to_numpy(float)
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return _row(what, among, (float("nan"), len(x)))
+        return float("nan"), len(x)
     found: Any = spearmanr(x, y)
-    return _row(what, among, (float(found.statistic), len(x)))
-
-
-def _row(what: str, among: str, found: tuple[float, int]) -> dict:
-    return {"what": what, "among": among, "value": found[0], "n": found[1]}
+    return float(found.statistic), len(x)

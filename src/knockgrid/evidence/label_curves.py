@@ -1,6 +1,7 @@
-"""Companion curves: one number per prompt and layer, in a table with a row per label."""
+"""Companion curves: one number per prompt and layer, with a row and a panel per label."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,105 +14,207 @@ from knockgrid.engine.setup import versions
 from knockgrid.errors import InputError
 from knockgrid.evidence.labels import LABELS, check_labelled
 from knockgrid.host.bridge import check_ready, describe, load, n_layers
-from knockgrid.passes.prepared import Prepared, batches, default_bos, ids_of, prepare
+from knockgrid.host.hooks import act_name_of
+from knockgrid.passes.prepared import batches, default_bos, ids_of, prepare
 from knockgrid.passes.run import Site, record
 from knockgrid.prompts.positions import resolve
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.table.table import build, metadata_of
+from knockgrid.table.table import KEY, build, metadata_of
 
 Acts = dict[Site, Tensor]
-Measure = Callable[[TransformerBridge, Acts, int, int, Sequence[int]], float]
-"""From a batch's activations, its row, a layer and the subject's tokens to one number."""
+Measure = Callable[[Acts, int, Sequence[int]], Tensor]
+"""From a prompt's activations, a layer and the tokens of a place to a number, or to a state."""
+ALONE = "NA: the only prompt of its label has nothing to be compared with"
 
 
-def labelled_prompts(prompts: Sequence[Prompt], frame: pd.DataFrame) -> list[tuple[Prompt, str]]:
-    """The prompts that have a label, with it.
-
-    Raises:
-        InputError: a frame without labels, or one of other prompts.
-    """
-    check_labelled(frame)
-    given = dict(zip(frame["prompt"].astype(str), frame["label"], strict=True))
-    kept = [(p, str(given[str(p.id)])) for p in prompts if pd.notna(given.get(str(p.id), pd.NA))]
-    if not kept:
-        raise InputError("none of the prompts has a label; give those that were labelled")
-    return kept
-
-
-def curves(
+def subject_norm(
     model: str | Path | TransformerBridge,
     prompts: Sequence[Prompt],
     frame: pd.DataFrame,
-    name: str,
-    told: str,
-    sites: Sequence[str],
-    measure: Measure,
+    *,
+    layers: str | int | Sequence[int] = "all",
+    act_name: str = "resid_post",
+    prepend_bos: bool | None = None,
+) -> pd.DataFrame:
+    """The mean L2 norm of the states of the subject's tokens, one row per prompt and layer.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> prompts = kg.facts("us_state_capital")[:4]
+        >>> frame = kg.evidence.labels(kg.evidence.reliance("demo", prompts, progress=False), 0.42)
+        >>> table = kg.evidence.subject_norm("demo", prompts, frame, layers=[0, 29])
+        >>> bool((table.subject_norm > 0).all()), len(table)
+        (True, 8)
+
+    `frame` comes from `labels`. The label is the row (`intervention`) and the panel (`group`), so
+    `layer_curve(table, "subject_norm")` draws a line per label; `norm_ratio` divides by the FAs.
+
+    Raises:
+        InputError: a frame without labels, or a prompt without a subject.
+
+    Source: Cheang et al. 2025 (arXiv 2510.09033). Limit: norms differ between relations and
+    between tokens (one at the start of the text above all), so compare labels within relations.
+    """
+    act_name = act_name_of(act_name)
+
+    def norm(acts: Acts, layer: int, pos: Sequence[int]) -> Tensor:
+        return exact(acts[act_name, layer][list(pos)]).flatten(1).norm(dim=1).mean()
+
+    told = {"subject_norm": "L2 norm of the subject's states"}
+    return curve(model, prompts, frame, layers, prepend_bos, told, [act_name], norm)
+
+
+def norm_ratio(table: pd.DataFrame) -> pd.DataFrame:
+    """The subject norms of AH and of UH, each as a ratio to the mean of the FAs at its layer.
+
+    Example:
+        >>> from knockgrid.table.table import build
+        >>> rows = [
+        ...     {"prompt": g, "group": g, "intervention": g, "layer": 0, "subject_norm": norm}
+        ...     for g, norm in [("FA-high", 2.0), ("FA-low", 4.0), ("AH", 6.0)]
+        ... ]
+        >>> norm_ratio(build(rows, {}))[["intervention", "norm_ratio"]].values
+        array([['AH/FA', 2.0]], dtype=object)
+
+    FA is FA-high and FA-low together. One row per prompt of AH and UH, so that the mean over them
+    is the ratio of the groups' means.
+
+    Raises:
+        InputError: not a table of `subject_norm`, or one without FAs, or with nothing else.
+
+    Source: Cheang et al. 2025 (arXiv 2510.09033). Limit: bands over prompts take the mean of the
+    FAs as known.
+    """
+    if "subject_norm" not in table:
+        raise InputError("this is no table of subject_norm: it has no column 'subject_norm'")
+    fa = table[table["group"].isin(["FA-high", "FA-low"])]
+    if fa.empty:
+        raise InputError("no prompt is FA-high or FA-low, so there is nothing to divide by")
+    wrong = table[table["group"].isin(["AH", "UH"])].reset_index(drop=True)
+    if wrong.empty:
+        raise InputError("no prompt is AH or UH, so there is nothing to compare with the FAs")
+    below = wrong["layer"].map(fa.groupby("layer")["subject_norm"].mean()).astype(float)
+    counts = wrong.groupby("group")["prompt"].nunique()
+    names = {label: f"{label}/FA" for label in counts.index}
+    made = wrong.drop(columns="subject_norm").assign(
+        norm_ratio=wrong["subject_norm"] / below,
+        intervention=wrong["group"].map(names).astype("string"),
+    )
+    made.attrs = {
+        KEY: {
+            **metadata_of(table),
+            "statistics": {"norm_ratio": "subject norm / mean of FA"},
+            "intervention_order": list(names.values()),
+            "labels": {told: f"{told} (n = {counts[label]})" for label, told in names.items()},
+        }
+    }
+    return made
+
+
+def last_similarity(
+    model: str | Path | TransformerBridge,
+    prompts: Sequence[Prompt],
+    frame: pd.DataFrame,
+    *,
+    layers: str | int | Sequence[int] = "all",
+    act_name: str = "resid_post",
+    prepend_bos: bool | None = None,
+) -> pd.DataFrame:
+    """The mean cosine similarity of each prompt's last-token state to the others of its label.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> prompts = kg.facts("us_state_capital")[:4]
+        >>> frame = kg.evidence.labels(kg.evidence.reliance("demo", prompts, progress=False), 0.42)
+        >>> table = kg.evidence.last_similarity("demo", prompts, frame, layers=[0, 29])
+        >>> bool(table.last_similarity.dropna().between(-1, 1).all())
+        True
+
+    Rows and `frame` are as in `subject_norm`; the mean over the prompts of a label is the mean over
+    its pairs. A prompt alone under its label is NA.
+
+    Raises:
+        InputError: a frame without labels.
+
+    Source: Cheang et al. 2025 (arXiv 2510.09033).
+
+    Limits: a label that is mostly one relation has similar prompts for that reason alone. Pairs
+    share prompts, so a bootstrap band over prompts is too narrow.
+    """
+    act_name = act_name_of(act_name)
+
+    def state(acts: Acts, layer: int, pos: Sequence[int]) -> Tensor:
+        return exact(acts[act_name, layer][list(pos)]).flatten()
+
+    def to_others(states: Tensor) -> list[float]:
+        unit = states / states.norm(dim=1, keepdim=True)
+        cosines = unit @ unit.T
+        return ((cosines.sum(1) - cosines.diagonal()) / (len(states) - 1)).tolist()
+
+    told = {"last_similarity": "cosine similarity within label"}
+    given = (model, prompts, frame, layers, prepend_bos, told, [act_name], state)
+    return curve(*given, at="last", among=to_others, alone=ALONE)
+
+
+def curve(
+    model: str | Path | TransformerBridge,
+    prompts: Sequence[Prompt],
+    frame: pd.DataFrame,
     layers: str | int | Sequence[int],
     prepend_bos: bool | None,
+    told: dict[str, str],
+    sites: Sequence[str],
+    measure: Measure,
+    at: str = "subject",
+    among: Callable[[Tensor], list[float]] = Tensor.tolist,
+    alone: str = "ok",
 ) -> pd.DataFrame:
-    """The table of a companion curve: column `name`, one row per prompt and layer, by label."""
+    """The table of a companion curve, from what is measured at a place of every labelled prompt.
+
+    `told` names the column and says what it holds; `among` turns what was measured of all prompts
+    of a label at a layer into their numbers, and `alone` is the status of a label's only prompt.
+    """
     model = load(model)
     check_ready(model)
-    label = {str(p.id): label for p, label in labelled_prompts(prompts, frame)}
+    label = labels_of(prompts, frame)
     chosen = layer_list(layers, n_layers(model))
     bos = default_bos(model, prepend_bos)
     ready = prepare(model, prompts, bos, 1)
-    for one in ready:  # every place is found before anything is computed
-        resolve(one.prompt, one.tokens, "subject")
-    kept = [one for one in ready if str(one.prompt.id) in label]
-    found: dict[tuple[str, int], float] = {}
-    for batch, acts in recorded(model, kept, [(site, at) for site in sites for at in chosen]):
+    # every place is found before anything is computed
+    pos = {str(one.prompt.id): resolve(one.prompt, one.tokens, at) for one in ready}
+    wanted = [(site, layer) for site in sites for layer in chosen]
+    measured: dict[tuple[str, int], Tensor] = {}
+    for batch in batches([one for one in ready if str(one.prompt.id) in label]):
+        ids = ids_of(model, batch)
+        seen = record(model, ids, measured=slice(-1, None), sites=wanted, keep_kv=False)
         for i, one in enumerate(batch):
-            pos = resolve(one.prompt, one.tokens, "subject")
-            for layer in chosen:
-                found[str(one.prompt.id), layer] = measure(model, acts, i, layer, pos)
+            name, acts = str(one.prompt.id), {site: act[i] for site, act in seen.acts.items()}
+            measured |= {(name, layer): measure(acts, layer, pos[name]) for layer in chosen}
+    counts = Counter(label.values())
+    values: dict[tuple[str, int], float] = {}
+    for own in counts:
+        for layer in chosen:
+            members = [(name, layer) for name in label if label[name] == own]
+            found = among(torch.stack([measured[one] for one in members]))
+            values.update(zip(members, found, strict=True))
     rows = [
-        row(str(one.prompt.id), label[str(one.prompt.id)], layer, name, value)
-        for one in kept
+        {
+            **{"prompt": name, "group": own, "intervention": own, "layer": layer},
+            **{"layers": str(layer), next(iter(told)): values[name, layer]},
+            "status": alone if counts[own] == 1 else "ok",
+        }
+        for name, own in label.items()
         for layer in chosen
-        for value in [found[str(one.prompt.id), layer]]
     ]
-    return table_of(model, rows, name, told, frame, list(label.values()), chosen, bos, ready)
-
-
-def recorded(
-    model: TransformerBridge, ready: Sequence[Prepared], sites: Sequence[Site]
-) -> Iterator[tuple[list[Prepared], Acts]]:
-    """Batches of prompts with the activations of one clean pass."""
-    for batch in batches(ready):
-        kept = record(
-            model, ids_of(model, batch), measured=slice(-1, None), sites=sites, keep_kv=False
-        )
-        yield batch, dict(kept.acts)
-
-
-def row(prompt: str, label: str, layer: int, name: str, value: float, status: str = "ok") -> dict:
-    """One row; its label is the line of a figure (`intervention`) and its panel (`group`)."""
-    place = {"prompt": prompt, "group": label, "intervention": label, "layer": layer}
-    return {**place, "layers": str(layer), name: value, "status": status}
-
-
-def table_of(
-    model: TransformerBridge,
-    rows: Sequence[dict],
-    name: str,
-    told: str,
-    frame: pd.DataFrame,
-    given: Sequence[str],
-    layers: Sequence[int],
-    bos: bool,
-    ready: Sequence[Prepared],
-) -> pd.DataFrame:
-    """The rows as a table whose lines say how many prompts they stand for."""
-    counts = {label: given.count(label) for label in LABELS if label in given}
+    order = [name for name in LABELS if name in counts]
     named = set(frame.loc[frame["label"].notna(), "prompt"].astype(str))
     metadata = {
-        "statistics": {name: told},
-        "layer_order": list(layers),
-        "intervention_order": list(counts),
-        "group_order": list(counts),
-        "labels": {label: f"{label} (n = {count})" for label, count in counts.items()},
-        "counts": counts,
+        "statistics": told,
+        "layer_order": list(chosen),
+        "intervention_order": order,
+        "group_order": order,
+        "labels": {name: f"{name} (n = {counts[name]})" for name in order},
+        "counts": {name: counts[name] for name in order},
         "unlabelled": [str(one.prompt.id) for one in ready if str(one.prompt.id) not in named],
         "threshold": metadata_of(frame).get("threshold"),
         "prepend_bos": bos,
@@ -121,6 +224,17 @@ def table_of(
     return build(rows, metadata)
 
 
+def labels_of(prompts: Sequence[Prompt], frame: pd.DataFrame) -> dict[str, str]:
+    """By id, the label of those prompts that have one."""
+    check_labelled(frame)
+    given = dict(zip(frame["prompt"].astype(str), frame["label"], strict=True))
+    ids = [str(one.id) for one in prompts]
+    found = {name: str(given[name]) for name in ids if pd.notna(given.get(name, pd.NA))}
+    if not found:
+        raise InputError("none of the prompts has a label; give those that were labelled")
+    return found
+
+
 def exact(activation: Tensor) -> Tensor:
-    """An activation in float64 on the CPU."""
+    """An activation in float64, on the CPU, as some devices have none."""
     return activation.detach().to("cpu", torch.float64)

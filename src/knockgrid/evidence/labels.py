@@ -1,4 +1,4 @@
-"""labels: FA-high, FA-low, AH and UH at one threshold on reliance."""
+"""labels: FA-high, FA-low, AH and UH at one threshold on reliance, and what hangs on it."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ from knockgrid.errors import InputError, unknown
 from knockgrid.table.table import KEY, metadata_of
 
 LABELS = ("FA-high", "FA-low", "AH", "UH")
+NO_LABEL = "no label"
 RULES = ("mean_fa", "median_fa")
 COLUMNS = ("prompt", "relation", "correct", "reliance", "entropy")
 
@@ -31,9 +32,9 @@ def labels(frame: pd.DataFrame, threshold: str | float = "mean_fa") -> pd.DataFr
     `threshold` is the mean reliance of the FAs (`"mean_fa"`), their median, or a number in nats.
 
     Returns:
-        The frame with a column `label`. A prompt whose reliance is NaN has label NA; `note` says
-        why. Its metadata hold `threshold`, `counts` by label (0 and 1 are counted too, and listed
-        in `too_small`), and `unlabelled`, prompt ids with reasons.
+        The frame with a column `label`, NA where reliance is NaN; `note` says why. Its metadata
+        hold `threshold`, `counts` by label (those of 0 and 1 are listed in `too_small`), and
+        `unlabelled`, prompt ids with reasons.
 
     Raises:
         InputError: not a frame of `reliance`, a prompt twice, no FA or a single one for a rule, or
@@ -48,10 +49,12 @@ def labels(frame: pd.DataFrame, threshold: str | float = "mean_fa") -> pd.DataFr
     """
     check_reliance(frame)
     value = threshold_of(frame, threshold)
-    label = assign_labels(frame, value)
-    notes = _notes(frame)
-    made = frame.assign(label=label, note=notes)
+    label = _assigned(frame, value)
+    given = frame["note"] if "note" in frame else pd.Series(None, index=frame.index)
+    notes = given.astype("string").mask(label.isna() & given.isna(), "reliance is NaN")
     counts = {name: int((label == name).sum()) for name in LABELS}
+    unlabelled = frame["prompt"].astype(str)[label.isna()]
+    made = frame.assign(label=label, note=notes)
     made.attrs = {
         KEY: {
             **metadata_of(frame),
@@ -59,32 +62,115 @@ def labels(frame: pd.DataFrame, threshold: str | float = "mean_fa") -> pd.DataFr
             "threshold_rule": threshold if isinstance(threshold, str) else "number",
             "counts": counts,
             "too_small": [name for name, count in counts.items() if count < 2],
-            "unlabelled": {
-                str(made["prompt"].iloc[i]): str(notes.iloc[i])
-                for i in np.flatnonzero(label.isna().to_numpy(bool))
-            },
+            "unlabelled": dict(zip(unlabelled, notes[label.isna()].astype(str), strict=True)),
         }
     }
     return made
 
 
-def assign_labels(frame: pd.DataFrame, value: float) -> pd.Series:
+def threshold_sensitivity(
+    frame: pd.DataFrame, thresholds: Sequence[float] | None = None
+) -> pd.DataFrame:
+    """How many prompts each label has, and how many keep theirs, as the threshold moves.
+
+    Example:
+        >>> frame = pd.DataFrame({
+        ...     "prompt": ["a", "b", "c", "d"], "relation": "city",
+        ...     "correct": [True, True, False, False], "reliance": [0.5, 0.3, 0.45, 0.1],
+        ...     "entropy": 1.0,
+        ... })
+        >>> threshold_sensitivity(frame, [0.2, 0.4])[["threshold", "UH", "agreement"]].values
+        array([[0.2 , 1.  , 0.75],
+               [0.4 , 1.  , 1.  ]])
+
+    One row per threshold (nats): the number of prompts per label, `fa_above` (share of correct
+    prompts above it), and `agreement` (share of labelled prompts with the label that the mean of
+    the FAs gives). By default 60 thresholds at equal distances over the data, and the mean and the
+    median of the FAs, which the metadata `marks` name.
+
+    Raises:
+        InputError: as `labels`, or a threshold outside the data.
+    """
+    check_reliance(frame)
+    marks = {rule: threshold_of(frame, rule) for rule in RULES}
+    if thresholds is None:
+        low, high = frame["reliance"].min(), frame["reliance"].max()
+        steps = np.linspace(low, high, 61)[:-1]
+        # a mean of equal numbers is no threshold that anything lies above
+        inside = [value for value in marks.values() if low <= value < high]
+        thresholds = sorted({*steps.tolist(), *inside})
+    _check_inside(frame, thresholds)
+    default = _assigned(frame, marks["mean_fa"])
+    right = frame["reliance"][frame["correct"].astype(bool)].dropna()
+    made = [(float(value), _assigned(frame, value)) for value in thresholds]
+    found = pd.DataFrame(
+        {
+            "threshold": value,
+            **{name: int((label == name).sum()) for name in LABELS},
+            "fa_above": float((right > value).mean()),
+            "agreement": float((label == default)[label.notna()].mean()),
+        }
+        for value, label in made
+    )
+    found.attrs = {KEY: {**metadata_of(frame), "marks": marks, "unit": "nats"}}
+    return found
+
+
+def with_labels(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """A sweep's table with the labels of its prompts in the column `group`, a panel for each.
+
+    Example:
+        >>> from knockgrid.table.table import build
+        >>> frame = labels(pd.DataFrame({
+        ...     "prompt": ["a", "b", "c", "d"], "relation": "city",
+        ...     "correct": [True, True, False, False], "reliance": [0.5, 0.3, 0.45, 0.1],
+        ...     "entropy": 1.0,
+        ... }))
+        >>> rows = [{"prompt": p, "intervention": "last", "layer": 0, "js": 0.1} for p in "abcd"]
+        >>> with_labels(build(rows, {}), frame).group.tolist()
+        ['FA-high', 'FA-low', 'AH', 'UH']
+
+    Prompts of the table without a label are in the group "no label", which is drawn last; the
+    metadata `unlabelled` name them with reasons.
+
+    Raises:
+        InputError: a frame without labels, or one of other prompts.
+    """
+    check_labelled(frame)
+    given = dict(zip(frame["prompt"].astype(str), frame["label"].fillna(NO_LABEL), strict=True))
+    ids = table["prompt"].astype(str)
+    if not set(ids) & set(given):
+        raise InputError(
+            f"the labels are of other prompts: the table has {ids.iloc[0]!r}, the labels have "
+            f"{next(iter(given))!r}; label the prompts of the sweep"
+        )
+    said = metadata_of(frame)
+    group = {name: str(given.get(name, NO_LABEL)) for name in ids.unique()}
+    reasons = said.get("unlabelled", {})
+    missing = [name for name, label in group.items() if label == NO_LABEL]
+    made = table.assign(group=ids.map(group).astype("string"))
+    made.attrs = {
+        KEY: {
+            **metadata_of(table),
+            "group_order": [name for name in (*LABELS, NO_LABEL) if name in group.values()],
+            "threshold": said.get("threshold"),
+            "label_with": said.get("label_with"),
+            "unlabelled": {n: reasons.get(n, "not among the labelled prompts") for n in missing},
+        }
+    }
+    return made
+
+
+def _assigned(frame: pd.DataFrame, value: float) -> pd.Series:
     """The label of every row at a threshold in nats; NA where reliance is NaN."""
     correct, amount = frame["correct"].to_numpy(bool), frame["reliance"].to_numpy(float)
-    high = amount > value
-    names = np.where(
-        correct, np.where(high, "FA-high", "FA-low"), np.where(high, "AH", "UH")
-    ).astype(object)
-    names[np.isnan(amount)] = None
-    return pd.Series(names, index=frame.index, dtype="string")
+    names = np.array([["UH", "AH"], ["FA-low", "FA-high"]], dtype=object)
+    found = names[correct.astype(int), (amount > value).astype(int)]
+    return pd.Series(found, index=frame.index, dtype="string").mask(np.isnan(amount))
 
 
 def threshold_of(frame: pd.DataFrame, threshold: str | float) -> float:
-    """A threshold in nats from a rule or a number.
-
-    Raises:
-        InputError: an unknown rule, too few FAs for it, or a number outside the data.
-    """
+    """A threshold in nats from a rule or a number."""
     if isinstance(threshold, str):
         if threshold not in RULES:
             raise unknown("threshold", threshold, RULES)
@@ -99,16 +185,12 @@ def threshold_of(frame: pd.DataFrame, threshold: str | float) -> float:
         return float(known.mean() if threshold == "mean_fa" else known.median())
     if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number):
         raise InputError(f"threshold is {threshold!r}; give {', '.join(RULES)} or a number of nats")
-    check_inside(frame, [float(threshold)])
+    _check_inside(frame, [float(threshold)])
     return float(threshold)
 
 
-def check_inside(frame: pd.DataFrame, values: Sequence[float]) -> None:
-    """Refuse thresholds that would put every prompt on one side.
-
-    Raises:
-        InputError: one outside the data.
-    """
+def _check_inside(frame: pd.DataFrame, values: Sequence[float]) -> None:
+    """Refuse thresholds that would put every prompt on one side."""
     low, high = frame["reliance"].min(), frame["reliance"].max()
     for value in values:
         if not low <= value < high:  # NaN is outside as well
@@ -119,12 +201,7 @@ def check_inside(frame: pd.DataFrame, values: Sequence[float]) -> None:
 
 
 def check_reliance(frame: pd.DataFrame) -> None:
-    """Refuse a frame that `reliance` has not made.
-
-    Raises:
-        InputError: a column is missing, there are no rows, a prompt stands twice, or correctness
-            or reliance is not what it should be.
-    """
+    """Refuse a frame that `reliance` has not made."""
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
         raise InputError(f"this is no frame of reliance: it has no column {missing[0]!r}")
@@ -142,18 +219,7 @@ def check_reliance(frame: pd.DataFrame) -> None:
 
 
 def check_labelled(frame: pd.DataFrame) -> None:
-    """Refuse a frame without labels.
-
-    Raises:
-        InputError: it does not come from `labels`.
-    """
+    """Refuse a frame without labels."""
     check_reliance(frame)
     if "label" not in frame:
         raise InputError("the frame has no column 'label'; make it with labels(frame)")
-
-
-def _notes(frame: pd.DataFrame) -> pd.Series:
-    """Every NaN has a reason, also where a frame came without."""
-    given = frame["note"] if "note" in frame else pd.Series(None, index=frame.index, dtype="string")
-    unsaid = frame["reliance"].isna() & given.isna()
-    return given.astype("string").mask(unsaid, "reliance is NaN")

@@ -1,16 +1,19 @@
 """off_manifold: is an edited state still one that the model could have had?"""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.display.progress import bar
-from knockgrid.edits.intervention import Cell, Intervention, check_names
+from knockgrid.edits.intervention import Cell, Intervention, check_names, listed
 from knockgrid.edits.layers import layer_list, layer_set
 from knockgrid.engine.bind import Bound, bind
 from knockgrid.engine.checks import check_edits, check_places
@@ -20,13 +23,12 @@ from knockgrid.engine.memory import Memory
 from knockgrid.engine.preflight import choose
 from knockgrid.engine.settings import Settings
 from knockgrid.engine.setup import settings_of, with_statistics
-from knockgrid.errors import InputError, unknown
-from knockgrid.evidence.attention import Attention, Watch, mean_over
+from knockgrid.errors import InputError, check_counts, unknown
 from knockgrid.evidence.natural import (
     DISTANCES,
     FLOOR,
+    Compared,
     Natural,
-    NoComparison,
     Place,
     natural_states,
     states_at,
@@ -49,6 +51,10 @@ STATISTICS = {
     "sink_mass": "attention to the first token after the edit",
     "sink_mass_clean": "attention to the first token, clean",
 }
+
+Row = dict[str, Any]
+Rows = dict[int, Tensor]
+"""By layer, entropy (nats) and weight on the first token of an attention row, means over heads."""
 
 
 def off_manifold(
@@ -75,23 +81,9 @@ def off_manifold(
         >>> table[["norm_ratio", "nn_percentile"]].values.tolist()
         [[0.0, 100.0]]
 
-    Args:
-        model: a bridge, or what `load` takes.
-        prompts: the prompts that are edited, and by default the natural reference.
-        interventions: as in `sweep`.
-        layers: `"all"`, or layers in the order in which figures show them.
-        n_prompts: how many prompts are edited, one pass per cell: a sample keyed by `seed` and the
-            prompts' ids, which the metadata names. All prompts serve as reference.
-        reference: other prompts whose clean runs are natural.
-        distance: `"standardised"` divides each dimension by its standard deviation over the natural
-            states of the place, or by a tenth of the median one where that is larger, as a few
-            massive dimensions make up most of a plain `"euclidean"` distance.
-        prepend_bos: whether BOS comes first; by default as the model is configured.
-        seed: of the sample and of random sources.
-        progress: whether to show a progress bar.
-
-    Returns:
-        A tidy table, one row per prompt, intervention and layer, for `grid` and `layer_heatmap`.
+    `n_prompts` of the prompts are edited, one pass per cell: a sample keyed by `seed` and the
+    prompts' ids, which the metadata names. All of them are the natural reference, or those given as
+    `reference`. Returns a tidy table, one row per prompt, intervention and layer.
 
     The *edited state* of a patch is its activation at the edited positions right after the edit, at
     the highest layer of the cell's set; of a knockout or an edge patch it is `resid_post` at the
@@ -103,6 +95,9 @@ def off_manifold(
     - `nn_percentile`: the share, in percent, of natural states whose nearest neighbour in another
       prompt is nearer than the edited state's nearest natural state (half of those equally far),
       averaged over tokens. About 50 on average for a natural state; 100 is farther out than any.
+      The distance `"standardised"` divides each dimension by its standard deviation over the
+      natural states, or by a tenth of the median one where that is larger, as a few massive
+      dimensions make up most of a plain `"euclidean"` one.
     - `attn_entropy` (nats) and `sink_mass`: of the last prompt token's attention row, entropy and
       weight on the first token, means over heads and over the layers above the set; for knockouts
       and edge patches over the set and the layers above it. `..._clean`: of the same layers.
@@ -124,11 +119,10 @@ def off_manifold(
     """
     if distance not in DISTANCES:
         raise unknown("distance", distance, DISTANCES)
-    if isinstance(n_prompts, bool) or not isinstance(n_prompts, int) or n_prompts < 1:
-        raise InputError(f"n_prompts is {n_prompts!r}; give a whole number of at least 1")
+    check_counts(n_prompts=n_prompts)
     model = load(model)
     check_ready(model)
-    rows = list(interventions) if isinstance(interventions, Sequence) else [interventions]
+    rows = listed(interventions)
     check_names(rows)
     chosen = layer_list(layers, n_layers(model))
     check_edits(model, rows, chosen)
@@ -138,11 +132,11 @@ def off_manifold(
     natural = ready if reference is None else prepare(model, reference, bos, 1)
     settings = settings_of(Spec(seed=seed, top=0), rows, chosen, bos)
     settings = with_statistics(model, ready, settings)
-    picked = sample(ready, n_prompts, seed)
+    picked = _sample(ready, n_prompts, seed)
     _, receipt = choose(model, picked, settings, "reference", Memory())
-    places = {place_of(model, one, layer) for one in rows for layer in chosen}
+    places = {_place_of(model, one, layer) for one in rows for layer in chosen}
     states = natural_states(model, natural, places, distance)
-    found, dropped = collect(model, picked, settings, states, progress)
+    found, dropped = _collect(model, picked, settings, states, progress)
     metadata = {
         "unit": "nats",
         "statistics": STATISTICS,
@@ -164,14 +158,14 @@ def off_manifold(
     return warn_left_out(build(found, metadata))
 
 
-def sample(ready: Sequence[Prepared], n: int, seed: int) -> list[Prepared]:
+def _sample(ready: Sequence[Prepared], n: int, seed: int) -> list[Prepared]:
     """At most n prompts, in their order; which ones depends on the seed and each prompt's id."""
     drawn = sorted(ready, key=lambda one: float(normal((1,), (seed, one.prompt.id, "sample"))[0]))
     kept = {one.prompt.id for one in drawn[:n]}
     return [one for one in ready if one.prompt.id in kept]
 
 
-def place_of(model: TransformerBridge, one: Intervention, layer: int) -> Place:
+def _place_of(model: TransformerBridge, one: Intervention, layer: int) -> Place:
     """Where the edited state of a cell is: at the highest layer of its set."""
     top = max(layer_set(one.window, layer, n_layers(model)))
     if one.edges is not None:
@@ -180,72 +174,67 @@ def place_of(model: TransformerBridge, one: Intervention, layer: int) -> Place:
     return Place(act_name, top, at, one.heads)
 
 
-def collect(
+def _collect(
     model: TransformerBridge,
     picked: Sequence[Prepared],
     settings: Settings,
     states: dict[Place, Natural],
     progress: bool,
-) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
+) -> tuple[list[Row], dict[str, dict[str, str]]]:
     """Rows in cell order, and the prompts that each intervention had to leave out."""
     number = {one.prompt.id: i for i, one in enumerate(picked)}
-    found: list[tuple[int, dict[str, Any]]] = []
+    found: list[tuple[int, Row]] = []
     dropped: dict[str, dict[str, str]] = {}
     total = len(picked) * len(settings.interventions) * len(settings.layers)
     with bar(total, " cells", "off_manifold", progress) as done:
         for batch in batches(picked):
             bound = bind(model, batch, [number[one.prompt.id] for one in batch], settings)
-            for cell, row in cell_rows(model, bound, states):
-                found.append((cell.index, row))
+            for cell, row in _rows(model, bound, states):
+                named = label(cell, bound.clean[cell.prompt], 0, "")
+                found.append((cell.index, {**named, "token": None, "token_text": None, **row}))
                 done.update()
             for (index, name), reason in bound.dropped.items():
                 dropped.setdefault(name, {})[str(batch[index].prompt.id)] = reason
-    found.sort(key=lambda pair: pair[0])
     if not found:
         first = next(iter(dropped.values()))
         raise InputError(f"no prompt of the sample has a cell: {next(iter(first.values()))}")
-    return [row for _, row in found], dropped
+    return [row for _, row in sorted(found, key=itemgetter(0))], dropped
 
 
-def cell_rows(
+def _rows(
     model: TransformerBridge, bound: Bound, states: dict[Place, Natural]
-) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    """The row of every cell of a batch."""
-    clean = [attention_of(model, run)[1] for run in bound.clean]
+) -> Iterator[tuple[Cell, Row]]:
+    """What there is to say of every cell of a batch."""
+    clean = [_look(model, run)[1] for run in bound.clean]
     for cell in bound.cells:
-        run, place = bound.clean[cell.prompt], place_of(model, cell.intervention, cell.layer)
-        state, after = attention_of(model, run, cell, place)
-        row = {**label(cell, run, 0, ""), "token": None, "token_text": None}
-        reasons = [
-            *natural_part(row, states[place], state, own_texts(bound, cell)),
-            *attention_part(row, model, cell, clean[cell.prompt], after),
-        ]
-        row["status"] = "; ".join(reasons) or "ok"
-        yield cell, row
+        run, place = bound.clean[cell.prompt], _place_of(model, cell.intervention, cell.layer)
+        state, after = _look(model, run, cell, place)
+        assert state is not None
+        # the state of a swap partner would be natural at distance 0, so that one is left out too
+        source = bound.sources.get((cell.prompt, cell.intervention.name, 0))
+        own = {run.prompt.text, *([] if source is None else [source.prompt.text])}
+        near = states[place].compare(state, *own)
+        why, near = (near, Compared()) if isinstance(near, str) else (None, near)
+        seen, blind = _attention(model, cell, clean[cell.prompt], after)
+        status = "; ".join(reason for reason in (why, blind) if reason) or "ok"
+        yield cell, {**near._asdict(), **seen, "status": status}
     for cell, reason in bound.skipped:
-        row = {**label(cell, bound.clean[cell.prompt], 0, ""), "token": None, "token_text": None}
         nothing = dict.fromkeys(STATISTICS, math.nan)
-        yield cell, {**row, **nothing, "n_natural": 0, "status": f"NA: {reason}"}
+        yield cell, {**nothing, "n_natural": 0, "status": f"NA: {reason}"}
 
 
-def own_texts(bound: Bound, cell: Cell) -> set[str]:
-    """The prompts that an edited state comes from: its own, and the one that its source ran over.
-
-    The state of a swap partner is natural at distance 0 as long as that prompt is in the reference.
-    """
-    source = bound.sources.get((cell.prompt, cell.intervention.name, 0))
-    prompts = [bound.clean[cell.prompt].prompt, *([] if source is None else [source.prompt])]
-    return {prompt.text for prompt in prompts}
-
-
-def attention_of(
+def _look(
     model: TransformerBridge, run: Run, cell: Cell | None = None, place: Place | None = None
-) -> tuple[Tensor | None, dict[int, Attention]]:
+) -> tuple[Tensor | None, Rows]:
     """The state at a place and the last token's attention, in one pass with a cell's edits."""
-    watch, kept = Watch(model, run.n_prompt - 1), list[Tensor]()
+    rows, kept = Rows(), list[Tensor]()
     # the logits are not looked at: one position is enough for the unembedding
     hooks: list[tuple[str, Any]] = [("unembed.hook_in", keep_measured(slice(-1, None)))]
-    hooks += watch.hooks
+    for layer in range(n_layers(model)):
+        if has_hook(model, "pattern", layer):
+            hooks.append(
+                (hook_name(model, "pattern", layer), partial(note, rows, run.n_prompt - 1, layer))
+            )
     if place is not None:
         pos = positions_in(run, place.at)
 
@@ -255,36 +244,32 @@ def attention_of(
         hooks.append((hook_name(model, place.act_name, place.layer), keep))
     edits, n_rows = (cell.samples[0], cell.n_rows) if cell is not None else ((), 1)
     forward(model, run, edits, n_rows, watch=hooks)
-    return (kept[0] if kept else None), watch.rows()
+    return (kept[0] if kept else None), rows
 
 
-def natural_part(
-    row: dict[str, Any], natural: Natural, state: Tensor | None, own: Collection[str]
-) -> Iterator[str]:
-    """Fill in how natural the state is; what is yielded are reasons why it cannot be said."""
-    row.update({"norm_ratio": math.nan, "nn_percentile": math.nan, "n_natural": 0})
-    assert state is not None
-    try:
-        row.update(natural.compare(state, *own)._asdict())
-    except NoComparison as reason:
-        yield str(reason)
+def note(rows: Rows, query: int, layer: int, pattern: Any, hook: Any) -> None:
+    """Keep entropy and sink of the first batch row; other kinds of attention hand out less."""
+    if isinstance(pattern, Tensor) and pattern.ndim == 4:
+        weight = pattern[0, :, query].detach().float()
+        entropy = torch.special.entr(weight).sum(-1).mean()
+        rows[layer] = torch.stack([entropy, weight[:, 0].mean()]).cpu().double()
 
 
-def attention_part(
-    row: dict[str, Any],
-    model: TransformerBridge,
-    cell: Cell,
-    clean: dict[int, Attention],
-    after: dict[int, Attention],
-) -> Iterator[str]:
-    """Fill in what the last token attends to; what is yielded are reasons why it cannot be said."""
+def _attention(
+    model: TransformerBridge, cell: Cell, clean: Rows, after: Rows
+) -> tuple[Row, str | None]:
+    """What the last token attends to, and why that cannot be said."""
     above = range(max(cell.layers) + 1, n_layers(model))
     layers = [*(cell.layers if cell.intervention.edges is not None else ()), *above]
+    seen: Row = {}
     for name, rows in (("", after), ("_clean", clean)):
-        found = mean_over(rows, layers) or Attention(math.nan, math.nan)
-        row[f"attn_entropy{name}"], row[f"sink_mass{name}"] = found
+        found = [rows[layer] for layer in layers if layer in rows]
+        mean = torch.stack(found).mean(0).tolist() if found else [math.nan] * 2
+        seen[f"attn_entropy{name}"], seen[f"sink_mass{name}"] = mean
     if not layers:
-        yield f"no attention above layer {max(cell.layers)}"
-    elif not any(layer in after for layer in layers):
-        has = any(has_hook(model, "pattern", layer) for layer in layers)
-        yield "the bridge gives no attention pattern" if has else "no attention in these layers"
+        return seen, f"no attention above layer {max(cell.layers)}"
+    if any(layer in after for layer in layers):
+        return seen, None
+    has = any(has_hook(model, "pattern", layer) for layer in layers)
+    what = "the bridge gives no attention pattern" if has else "no attention in these layers"
+    return seen, what

@@ -1,6 +1,6 @@
 """matched: pairs of prompts from two labels that agree in relation and entropy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -65,30 +65,28 @@ def matched(
     if not caliper > 0:
         raise InputError(f"caliper is {caliper!r}; give a positive number of standard deviations")
     exact, near = _columns(frame, on)
-    sides = _sides(frame, between)
-    _refuse_missing(sides, [*exact, *near])
-    scale = {name: _pooled_sd(*(side[name].to_numpy(float) for side in sides)) for name in near}
-    one, other = sides
-    rows = []
-    for i, j, distance in _pairs(one, other, exact, scale, caliper):
-        a, b = one.iloc[i], other.iloc[j]
-        pair = list(zip(between, (a, b), strict=True))
-        rows.append(
-            {
-                **{
-                    f"prompt_{name}": row["prompt"]
-                    for name, row in zip(between, (a, b), strict=True)
-                },
-                **{name: a[name] for name in exact},
-                **{f"{name}_{side}": float(row[name]) for name in near for side, row in pair},
-                "distance": distance,
-            }
-        )
-    prompts, numbers = (
-        [f"prompt_{side}" for side in between],
-        [f"{name}_{side}" for name in near for side in between],
+    check_sides(between)
+    sides = [frame[frame["label"].isin(SIDES[name])] for name in between]
+    for name, part in zip(between, sides, strict=True):
+        if part.empty:
+            raise InputError(f"no prompt has the label {name!r}, so there is nothing to match")
+        _refuse_missing(part, [*exact, *near])
+    # the root of the mean variance of both sides; a side of one prompt has none to give
+    scale = {
+        name: float(np.sqrt(np.mean([one[name].var() for one in sides if len(one) > 1] or [0.0])))
+        for name in near
+    }
+    rows, columns, distance = _pairs(sides, exact, scale, caliper)
+    kept = [part.iloc[at] for part, at in zip(sides, (rows, columns), strict=True)]
+    named = list(zip(between, kept, strict=True))
+    pairs = pd.DataFrame(
+        {
+            **{f"prompt_{side}": part["prompt"].to_numpy() for side, part in named},
+            **{name: kept[0][name].to_numpy() for name in exact},
+            **{f"{n}_{side}": part[n].to_numpy(float) for n in near for side, part in named},
+            "distance": distance,
+        }
     )
-    pairs = pd.DataFrame(rows, columns=[*prompts, *exact, *numbers, "distance"])
     pairs.attrs = {
         KEY: {
             **metadata_of(frame),
@@ -99,13 +97,8 @@ def matched(
                 side: [str(p) for p in part["prompt"] if p not in set(pairs[f"prompt_{side}"])]
                 for side, part in zip(between, sides, strict=True)
             },
-            "smd_before": {name: _smd(one[name], other[name], scale[name]) for name in near},
-            "smd_after": {
-                name: _smd(
-                    pairs[f"{name}_{between[0]}"], pairs[f"{name}_{between[1]}"], scale[name]
-                )
-                for name in near
-            },
+            "smd_before": {name: _smd(sides, name, scale[name]) for name in near},
+            "smd_after": {name: _smd(kept, name, scale[name]) for name in near},
         }
     }
     return pairs
@@ -124,11 +117,7 @@ def _columns(frame: pd.DataFrame, on: Sequence[str]) -> tuple[list[str], list[st
 
 
 def check_sides(between: Sequence[str]) -> None:
-    """Refuse what does not name two labels, or sets of labels, without a prompt in both.
-
-    Raises:
-        InputError: another number of names, an unknown one, or sides that share labels.
-    """
+    """Refuse what does not name two labels, or sets of labels, without a prompt in both."""
     if isinstance(between, str) or len(between) != 2:
         raise InputError(f"between is {between!r}; give two of {', '.join(SIDES)}")
     for name in between:
@@ -138,47 +127,27 @@ def check_sides(between: Sequence[str]) -> None:
         raise InputError(f"{between[0]!r} and {between[1]!r} share prompts; give two that do not")
 
 
-def _sides(frame: pd.DataFrame, between: Sequence[str]) -> list[pd.DataFrame]:
-    check_sides(between)
-    found = [frame[frame["label"].isin(SIDES[name])] for name in between]
-    for name, part in zip(between, found, strict=True):
-        if part.empty:
-            raise InputError(f"no prompt has the label {name!r}, so there is nothing to match")
-    return found
+def _refuse_missing(part: pd.DataFrame, names: Sequence[str]) -> None:
+    for name in names:
+        lacking = part.loc[part[name].isna(), "prompt"]
+        if len(lacking):
+            raise InputError(
+                f"prompt {lacking.iloc[0]!r} has no {name!r} to match on; leave it out, or match "
+                "on something else"
+            )
 
 
-def _refuse_missing(sides: Sequence[pd.DataFrame], names: Sequence[str]) -> None:
-    for part in sides:
-        for name in names:
-            if part[name].isna().any():
-                prompt = part.loc[part[name].isna(), "prompt"].iloc[0]
-                raise InputError(
-                    f"prompt {prompt!r} has no {name!r} to match on; leave it out, or match on "
-                    "something else"
-                )
-
-
-def _pooled_sd(one: np.ndarray, other: np.ndarray) -> float:
-    """The root of the mean variance of both sides; a side of one prompt has none to give."""
-    variances = [part.var(ddof=1) for part in (one, other) if len(part) > 1]
-    return float(np.sqrt(np.mean(variances))) if variances else 0.0
-
-
-def _smd(one: pd.Series, other: pd.Series, scale: float) -> float | None:
+def _smd(sides: Sequence[pd.DataFrame], name: str, scale: float) -> float | None:
     """The difference of the means in standard deviations; None without a scale or pairs."""
-    if not len(one) or not scale:
-        return None
-    return float((one.mean() - other.mean()) / scale)
+    one, other = (side[name].mean() for side in sides)
+    return float((one - other) / scale) if len(sides[0]) and scale else None
 
 
 def _pairs(
-    one: pd.DataFrame,
-    other: pd.DataFrame,
-    exact: Sequence[str],
-    scale: dict[str, float],
-    caliper: float,
-) -> Iterator[tuple[int, int, float]]:
-    """Row numbers and distance of every pair, in the order of the first side."""
+    sides: Sequence[pd.DataFrame], exact: Sequence[str], scale: dict[str, float], caliper: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row numbers on both sides and distance of every pair, in the order of the first side."""
+    one, other = sides
     distance = np.zeros((len(one), len(other)))
     for name, unit in scale.items():
         gap = np.subtract.outer(one[name].to_numpy(float), other[name].to_numpy(float))
@@ -191,6 +160,6 @@ def _pairs(
     # a forbidden pair costs more than all allowed ones together, so that most pairs come first
     forbidden = 1 + caliper * min(distance.shape)
     rows, columns = linear_sum_assignment(np.where(allowed, distance, forbidden))
-    for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
-        if allowed[i, j]:
-            yield i, j, float(distance[i, j])
+    kept = allowed[rows, columns].astype(bool)
+    rows, columns = rows[kept], columns[kept]
+    return rows, columns, distance[rows, columns]

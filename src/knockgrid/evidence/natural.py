@@ -1,5 +1,6 @@
 """Natural states: what clean runs hold at a place, and how far from them another state is."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,24 +33,15 @@ class Place(NamedTuple):
 class Compared(NamedTuple):
     """How an edited state lies among natural ones."""
 
-    norm_ratio: float
-    nn_percentile: float
-    n_natural: int
-
-
-class NoComparison(Exception):
-    """Why a state cannot be compared."""
+    norm_ratio: float = math.nan
+    nn_percentile: float = math.nan
+    n_natural: int = 0
 
 
 def states_at(
     activation: Tensor, pos: Sequence[int], heads: tuple[int, ...] | None
 ) -> Float[Tensor, "token d"]:
-    """The states `[token, d]` at some positions of an activation `[pos, ...]`, heads side by side.
-
-    Example:
-        >>> states_at(torch.arange(12.0).view(3, 2, 2), [0, 2], (1,)).tolist()
-        [[2.0, 3.0], [10.0, 11.0]]
-    """
+    """The states at some positions of an activation `[pos, ...]`, heads side by side."""
     found = taken(activation, pos)
     return (found if heads is None else taken(found, heads, 1)).flatten(1).detach().cpu().clone()
 
@@ -83,39 +75,34 @@ class Natural:
     def _between(self) -> Tensor:
         """Distances `[state, state]`, infinite within a prompt."""
         scaled = self.states.double() / self._scale
-        apart = distances(scaled, scaled)
         names = {text: i for i, text in enumerate(dict.fromkeys(self.texts))}
         owner = torch.tensor([names[text] for text in self.texts])
-        return apart.masked_fill(owner[:, None] == owner[None], torch.inf)
+        return _distances(scaled, scaled).masked_fill(owner[:, None] == owner[None], torch.inf)
 
-    def compare(self, edited: Float[Tensor, "token d"], *own: str) -> Compared:
-        """Norm ratio and percentile of edited states, means over their tokens.
+    def compare(self, edited: Float[Tensor, "token d"], *own: str) -> Compared | str:
+        """Norm ratio and percentile of edited states, means over their tokens, or why not.
 
         `own` are the texts of the prompts that they come from, which are left out.
-
-        Raises:
-            NoComparison: too few other prompts, or numbers that are not finite.
         """
         others = [i for i, one in enumerate(self.texts) if one not in own]
         n = len({self.texts[i] for i in others})
         if n < FEWEST:
-            raise NoComparison(f"natural states of {n} other prompts, fewer than {FEWEST}")
+            return f"natural states of {n} other prompts, fewer than {FEWEST}"
         if not bool(edited.isfinite().all()):
-            raise NoComparison("the edited state is not finite")
+            return "the edited state is not finite"
         wrong = (~self.states[others].isfinite().all(1)).nonzero()
         if len(wrong) > 0:
-            found = self.texts[others[int(wrong[0])]]
-            raise NoComparison(f"the natural state of {found!r} is not finite")
+            return f"the natural state of {self.texts[others[int(wrong[0])]]!r} is not finite"
         natural = self.states[others].double()
         ratio = edited.double().norm(dim=1).mean() / natural.norm(dim=1).mean()
         usual = self._between[others][:, others].amin(1)
-        apart = distances(edited.double() / self._scale, natural / self._scale).amin(1)
+        apart = _distances(edited.double() / self._scale, natural / self._scale).amin(1)
         # of two equal distances each is the larger half of the time
         below = (usual < apart[:, None]).double() + 0.5 * (usual == apart[:, None]).double()
         return Compared(float(ratio), 100 * float(below.mean()), len(others))
 
 
-def distances(one: Tensor, other: Tensor) -> Tensor:
+def _distances(one: Tensor, other: Tensor) -> Tensor:
     """Euclidean distances `[state, other]`; 0 for equal states, which products would not give."""
     return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
 
@@ -126,7 +113,7 @@ def natural_states(
     """What clean runs of some prompts hold at some places; a prompt without a place is left out."""
     states: dict[Place, list[Tensor]] = {place: [] for place in places}
     texts: dict[Place, list[str]] = {place: [] for place in places}
-    sites = list(dict.fromkeys((place.act_name, place.layer) for place in places))
+    sites = [(place.act_name, place.layer) for place in places]
     for batch in batches(ready):
         ids = ids_of(model, batch)
         seen = record(model, ids, measured=slice(-1, None), sites=sites, keep_kv=False)

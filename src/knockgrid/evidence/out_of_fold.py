@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from knockgrid.errors import missing_extra
 from knockgrid.prompts.prompt import Prompt
@@ -11,11 +12,7 @@ MAX_ITER = 1000  # scikit-learn's 100 do not always converge on a residual strea
 
 
 def need_sklearn() -> None:
-    """Refuse to go on without scikit-learn, before anything is computed.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """Refuse to go on without scikit-learn, before anything is computed."""
     try:
         import sklearn  # noqa: F401
     except ImportError as error:
@@ -25,27 +22,18 @@ def need_sklearn() -> None:
 def subject_groups(prompts: Sequence[Prompt]) -> np.ndarray:
     """A number per prompt `[prompt]`, equal where the subject's text is, in any case.
 
-    Example:
-        >>> one, other = Prompt("Rome is in", spans={"subject": "Rome"}), Prompt("Today is")
-        >>> subject_groups([one, other, one.replace(id="again")]).tolist()
-        [0, 1, 0]
-
     A prompt without a subject is a group of its own.
     """
     subjects = [one.span_text("subject") for one in prompts]
     keys = [
-        ("id", one.id) if subject is None else ("subject", subject.strip().casefold())
+        f"id {one.id}" if subject is None else f"subject {subject.strip().casefold()}"
         for one, subject in zip(prompts, subjects, strict=True)
     ]
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return np.array([numbers[key] for key in keys])
+    return pd.factorize(np.array(keys, dtype=object))[0]
 
 
 def too_few(incorrect: np.ndarray, groups: np.ndarray, folds: int) -> str | None:
-    """Why `[prompt]` labels cannot be split into folds, or None where they can.
-
-    Each class needs at least one subject per fold.
-    """
+    """Why `[prompt]` labels cannot be split into folds, each with a subject of each class."""
     for label, name in ((True, "incorrect"), (False, "correct")):
         found = len(set(groups[incorrect == label].tolist()))
         if found < folds:
@@ -82,12 +70,7 @@ def out_of_fold(
 
 
 def auc(incorrect: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve: how often an incorrect prompt scores above a correct one.
-
-    Example:
-        >>> auc(np.array([False, True, True]), np.array([0.1, 0.9, 0.0]))
-        0.5
-    """
+    """Area under the ROC curve: how often an incorrect prompt scores above a correct one."""
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(incorrect, scores))

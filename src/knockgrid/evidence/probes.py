@@ -1,4 +1,4 @@
-"""probe_auc: how well a linear probe reads off an activation that the answer will be wrong."""
+"""probe_auc and label_probe: how well a linear probe tells two classes of prompts apart."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,32 +7,34 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.display.progress import bar
 from knockgrid.edits import patch, per_position
 from knockgrid.edits.layers import layer_list
 from knockgrid.edits.patch import Patch
-from knockgrid.engine.answers import answer_length, decode_output
+from knockgrid.engine.answers import answer_length, outputs
 from knockgrid.engine.checks import check_edits, check_places
 from knockgrid.engine.record import record_clean
 from knockgrid.engine.settings import Settings
-from knockgrid.engine.setup import settings_of
-from knockgrid.errors import InputError
+from knockgrid.engine.setup import settings_of, versions
+from knockgrid.errors import InputError, check_counts
+from knockgrid.evidence.label_curves import labels_of
+from knockgrid.evidence.matched import SIDES, check_sides
 from knockgrid.evidence.out_of_fold import auc_and_control, need_sklearn, subject_groups, too_few
 from knockgrid.host.bridge import check_ready, describe, load, n_layers
 from knockgrid.passes.answer_positions import absent, positions_in
 from knockgrid.passes.prepared import Prepared, batches, default_bos, prepare
-from knockgrid.passes.run import Run, continue_greedily
+from knockgrid.passes.run import Run
 from knockgrid.prompts.matching import Judge, judged
 from knockgrid.prompts.positions import Position
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.sources import zero
 from knockgrid.spec import Spec
-from knockgrid.table.table import build
+from knockgrid.table.table import build, metadata_of
 
-Place = tuple[str, int]  # position name and layer
+Place = tuple[str, int]
+"""A position name and a layer."""
 
 
 def probe_auc(
@@ -61,19 +63,15 @@ def probe_auc(
         >>> bool(table.auc.between(0, 1).all())
         True
 
-    Args:
-        model: a bridge, or what `load` takes.
-        prompts: prompts with answers, of which the model gets some right and some wrong.
-        positions: what `per_position` takes; a name of several tokens stands for their mean.
-        layers: `"all"`, or layers in the order in which figures show them.
-        act_name: TransformerLens short name of the activation that is read.
-        n_tokens: as in `sweep`; positions are found in one token of greedy output fewer. Give both
-            the same, so that positions from the end are the same tokens.
-        seeds: how many times the split is drawn; the seeds are 0, 1, ...
-        folds: parts of the split; each part is scored by a probe fitted on the others.
-        judge: `(prompt, text) -> bool`, whether an output is right; by default as in `known`.
-        prepend_bos: whether BOS comes first; by default as the model is configured.
-        progress: whether to show a progress bar.
+    A prompt is correct when its greedy continuation begins with one of its answers, as in `known`,
+    or when `judge`, `(prompt, text) -> bool`, says so. `positions` are what `per_position` takes; a
+    name of several tokens stands for their mean. Give `n_tokens` as in `sweep`: positions are found
+    in one token of greedy output fewer, and those from the end are then the same tokens.
+
+    The probe reads `act_name`. It is scikit-learn's `LogisticRegression` with its defaults, but for
+    up to 1000 iterations. `seeds` splits into `folds` parts are drawn (seeds 0, 1, ...); each part
+    is scored by a probe fitted on the others, and no subject is both fitted and scored. Scores are
+    pooled over folds.
 
     Returns:
         A tidy table, one row per seed (column `prompt`), position and layer. `auc` is the share of
@@ -81,10 +79,6 @@ def probe_auc(
         tells nothing, below 0.5 the probe is misled. `auc_shuffled` is the same with shuffled
         labels. `n_prompts` have the position, `n_incorrect` of them were answered wrong. A place
         where fewer subjects than folds were answered right, or wrong, is NA.
-
-    A prompt is correct when its greedy continuation begins with one of its answers, as in `known`.
-    The probe is scikit-learn's `LogisticRegression` with its defaults, but for up to 1000
-    iterations. Scores are pooled over folds; no prompt and no subject is both fitted and scored.
 
     Raises:
         InputError: no scikit-learn, bad input, a prompt without answers, or prompts that were all
@@ -98,67 +92,102 @@ def probe_auc(
     """
     need_sklearn()
     model = load(model)
-    check_ready(model)
-    check_counts(n_tokens, seeds, folds)
-    chosen = layer_list(layers, n_layers(model))
-    columns = per_position(patch(act_name, "last", zero()), positions)
-    check_edits(model, columns, chosen)
-    bos = default_bos(model, prepend_bos)
-    ready = prepare(model, prompts, bos, n_tokens)
-    check_places(ready, columns, n_tokens)
+    check_counts(seeds=seeds)
+    check_counts(least=2, folds=folds)
+    ready, settings = checked(model, prompts, positions, layers, act_name, n_tokens, prepend_bos)
     check_answers(ready, judge)
-    settings = settings_of(Spec(n_tokens=n_tokens, top=0), columns, chosen, bos)
-    examples = read(model, ready, settings, progress, judge)
-    n_incorrect = count_incorrect(examples)
-    rows = list(probe_rows(examples, columns, chosen, seeds, folds, progress))
+    said = outputs(model, ready, max(n_tokens, answer_length(model.tokenizer, ready)))
+    kept = {str(one.prompt.id): one.prompt for one in ready}
+    wrong = {name: not judged(prompt, said[name], judge) for name, prompt in kept.items()}
+    n_wrong = sum(wrong.values())
+    if n_wrong in (0, len(wrong)):
+        was, other = ("right", "wrong") if n_wrong == 0 else ("wrong", "right")
+        raise InputError(
+            f"every prompt was answered {was}, so there is nothing to detect; add prompts that "
+            f"the model answers {other}, such as those of other relations"
+        )
     metadata = {
-        "act_name": columns[0].act_name,
-        "layer_order": list(chosen),
-        "position_order": [one.position for one in columns],
-        "labels": {"probe": "Probe"},
-        "statistics": {
-            "auc": "AUC (incorrect = positive)",
-            "auc_shuffled": "AUC, labels shuffled",
-        },
+        "statistics": {"auc": "AUC (incorrect = positive)"},
         "positive_class": "incorrect",
-        "seeds": list(range(seeds)),
-        "folds": folds,
         "n_tokens": n_tokens,
-        "prepend_bos": bos,
-        "n_correct": len(examples) - n_incorrect,
-        "n_incorrect": n_incorrect,
-        "incorrect": [one.prompt.id for one in examples if one.incorrect],
-        "model": describe(model),
+        "n_correct": len(wrong) - n_wrong,
+        "n_incorrect": n_wrong,
+        "incorrect": [name for name, is_wrong in wrong.items() if is_wrong],
     }
-    return build(rows, metadata)
+    return probed(model, ready, settings, wrong, seeds, folds, metadata, progress)
+
+
+def label_probe(
+    model: str | Path | TransformerBridge,
+    prompts: Sequence[Prompt],
+    frame: pd.DataFrame,
+    *,
+    between: Sequence[str] = ("FA", "wrong"),
+    positions: Sequence[Position] = ("last", "subject"),
+    layers: str | int | Sequence[int] = "all",
+    act_name: str = "resid_post",
+    seeds: int = 5,
+    folds: int = 5,
+    prepend_bos: bool | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Detection AUROC: how well a probe on a representation tells one label from another.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> prompts = kg.facts("us_state_capital")[:10]
+        >>> frame = kg.evidence.labels(kg.evidence.reliance("demo", prompts, progress=False), 0.3)
+        >>> few = {"layers": [29], "seeds": 1, "folds": 2, "progress": False}
+        >>> kg.evidence.label_probe("demo", prompts, frame, **few).position.tolist()
+        ['last', 'subject']
+
+    `between` names two of FA (both of its labels), FA-high, FA-low, wrong, AH and UH; the second is
+    the positive class, as "incorrect" is in `probe_auc`, whose columns, options, folds and control
+    these are. `frame` comes from `labels`.
+
+    Raises:
+        InputError: no scikit-learn, bad input, a frame without labels, or sides that share labels.
+
+    Source: Cheang et al. 2025 (arXiv 2510.09033).
+
+    Limit: where the sides have other relations, a probe that reads the relation does as well; give
+    the prompts of `matched` pairs to compare within relations.
+    """
+    need_sklearn()
+    check_sides(between)
+    model = load(model)
+    check_counts(seeds=seeds)
+    check_counts(least=2, folds=folds)
+    given = labels_of(prompts, frame)
+    ready, settings = checked(model, prompts, positions, layers, act_name, 1, prepend_bos)
+    one, other = (SIDES[name] for name in between)
+    positive = {name: label in other for name, label in given.items() if label in (*one, *other)}
+    if not positive:
+        raise InputError(f"no prompt is {between[0]!r} or {between[1]!r}, so nothing can be learnt")
+    metadata = {
+        "statistics": {"auc": f"AUC ({between[1]} = positive, {between[0]} = negative)"},
+        "positive_class": between[1],
+        "negative_class": between[0],
+        "n_positive": sum(positive.values()),
+        "n_negative": len(positive) - sum(positive.values()),
+        "threshold": metadata_of(frame).get("threshold"),
+        "versions": versions(),
+    }
+    kept = [one for one in ready if str(one.prompt.id) in positive]
+    return probed(model, kept, settings, positive, seeds, folds, metadata, progress)
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """What a probe learns from: a prompt, whether its answer was wrong, activations by place."""
+    """What a probe learns from: a prompt, whether it is of the positive class, and activations."""
 
     prompt: Prompt
     incorrect: bool
     acts: Mapping[Place, np.ndarray] = field(repr=False)
 
 
-def check_counts(n_tokens: int, seeds: int, folds: int) -> None:
-    """Refuse counts that leave nothing to compute.
-
-    Raises:
-        InputError: one below its least value.
-    """
-    for name, value, least in (("n_tokens", n_tokens, 1), ("seeds", seeds, 1), ("folds", folds, 2)):
-        if isinstance(value, bool) or value < least:
-            raise InputError(f"{name} is {value!r}; give a whole number of at least {least}")
-
-
 def check_answers(ready: Sequence[Prepared], judge: Judge | None = None) -> None:
-    """Refuse prompts of which it cannot be said whether they were answered right.
-
-    Raises:
-        InputError: a prompt without answers, and no judge.
-    """
+    """Refuse prompts of which it cannot be said whether they were answered right."""
     for one in ready:
         if not one.prompt.answers and judge is None:
             raise InputError(
@@ -167,101 +196,101 @@ def check_answers(ready: Sequence[Prepared], judge: Judge | None = None) -> None
             )
 
 
+def checked(
+    model: TransformerBridge,
+    prompts: Sequence[Prompt],
+    positions: int | Sequence[Position],
+    layers: str | int | Sequence[int],
+    act_name: str,
+    n_tokens: int,
+    prepend_bos: bool | None,
+) -> tuple[list[Prepared], Settings]:
+    """The prompts, and settings whose interventions are the places to be read."""
+    check_ready(model)
+    check_counts(n_tokens=n_tokens)
+    chosen = layer_list(layers, n_layers(model))
+    columns = per_position(patch(act_name, "last", zero()), positions)
+    check_edits(model, columns, chosen)
+    bos = default_bos(model, prepend_bos)
+    ready = prepare(model, prompts, bos, n_tokens)
+    check_places(ready, columns, n_tokens)
+    return ready, settings_of(Spec(n_tokens=n_tokens, top=0), columns, chosen, bos)
+
+
+def probed(
+    model: TransformerBridge,
+    ready: Sequence[Prepared],
+    settings: Settings,
+    positive: Mapping[str, bool],
+    seeds: int,
+    folds: int,
+    metadata: dict[str, Any],
+    progress: bool,
+) -> pd.DataFrame:
+    """The table of probes that tell the prompts of the positive class from the others."""
+    examples = read(model, ready, settings, positive, progress)
+    groups = subject_groups([one.prompt for one in examples])
+    columns = [one for one in settings.interventions if isinstance(one, Patch)]
+    places = [(str(one.position), layer) for one in columns for layer in settings.layers]
+    rows: list[dict[str, Any]] = []
+    with bar(seeds * len(places), " probes", "fit", progress) as done:
+        for seed in range(seeds):
+            for position, layer in places:
+                place = {"intervention": "probe", "position": position, "layer": layer}
+                found = probe_at((position, layer), examples, groups, folds, seed)
+                # a probe measures no token
+                rows.append({"prompt": f"seed {seed}", **place, "token": None, **found})
+                done.update()
+    metadata["statistics"]["auc_shuffled"] = "AUC, labels shuffled"
+    return build(
+        rows,
+        {
+            "act_name": columns[0].act_name,
+            "layer_order": list(settings.layers),
+            "position_order": [one.position for one in columns],
+            "labels": {"probe": "Probe"},
+            "seeds": list(range(seeds)),
+            "folds": folds,
+            "prepend_bos": settings.prepend_bos,
+            "model": describe(model),
+            **metadata,
+        },
+    )
+
+
 def read(
     model: TransformerBridge,
     ready: Sequence[Prepared],
     settings: Settings,
+    positive: Mapping[str, bool],
     progress: bool,
-    judge: Judge | None = None,
 ) -> list[Example]:
     """One example per prompt, in the order of the prompts."""
     found: dict[str, Example] = {}
-    columns = [one for one in settings.interventions if isinstance(one, Patch)]
     with bar(len(ready), " prompts", "read", progress) as done:
         for batch in batches(ready):
-            runs = record_clean(model, batch, settings)
-            for run, said in zip(runs, outputs(model, runs), strict=True):
-                wrong = not judged(run.prompt, said, judge)
-                acts = dict(activations(run, columns, settings.layers))
-                found[str(run.prompt.id)] = Example(run.prompt, wrong, acts)
+            for run in record_clean(model, batch, settings):
+                name = str(run.prompt.id)
+                acts = dict(activations(run, settings))
+                found[name] = Example(run.prompt, positive[name], acts)
             done.update(len(batch))
     return [found[str(one.prompt.id)] for one in ready]
 
 
-def outputs(model: TransformerBridge, runs: Sequence[Run]) -> list[str]:
-    """The greedy continuation of every run of a batch, as long as its answers need."""
-    length = answer_length(model.tokenizer, runs)
-    missing = length - runs[0].n_tokens
-    new = torch.tensor([run.generated for run in runs]).to(runs[0].ids.device)
-    if missing > 0:
-        prompts = torch.stack([run.ids[: run.n_prompt] for run in runs])
-        ids = continue_greedily(model, torch.cat([prompts, new], dim=1), missing)
-        new = ids[:, runs[0].n_prompt :]
-    return [decode_output(model.tokenizer, row) for row in new.tolist()]
-
-
-def activations(
-    run: Run, columns: Sequence[Patch], layers: Sequence[int]
-) -> Iterator[tuple[Place, np.ndarray]]:
+def activations(run: Run, settings: Settings) -> Iterator[tuple[Place, np.ndarray]]:
     """The activation at every place that a run has, averaged over its tokens, `[d]` in float32."""
-    for one in columns:
-        if absent(run, one.pos) is None:
+    for one in settings.interventions:
+        if isinstance(one, Patch) and absent(run, one.pos) is None:
             pos = list(positions_in(run, one.pos))
-            for layer in layers:
+            for layer in settings.layers:
                 act = run.acts[one.act_name, layer][pos].float().mean(0)
                 yield (str(one.position), layer), act.flatten().cpu().numpy()
-
-
-def count_incorrect(examples: Sequence[Example]) -> int:
-    """How many prompts were answered wrong.
-
-    Raises:
-        InputError: all or none of them.
-    """
-    wrong = sum(one.incorrect for one in examples)
-    if wrong in (0, len(examples)):
-        was, other = ("right", "wrong") if wrong == 0 else ("wrong", "right")
-        raise InputError(
-            f"every prompt was answered {was}, so there is nothing to detect; add prompts that "
-            f"the model answers {other}, such as those of other relations"
-        )
-    return wrong
-
-
-def probe_rows(
-    examples: Sequence[Example],
-    columns: Sequence[Patch],
-    layers: Sequence[int],
-    seeds: int,
-    folds: int,
-    progress: bool,
-) -> Iterator[dict[str, Any]]:
-    """The rows of the table, seed by seed."""
-    places = [(str(one.position), layer) for one in columns for layer in layers]
-    groups = subject_groups([one.prompt for one in examples])
-    total = seeds * len(places)
-    with bar(total, " probes", "fit", progress) as done:
-        for seed in range(seeds):
-            for place in places:
-                position, layer = place
-                yield {
-                    "prompt": f"seed {seed}",
-                    "intervention": "probe",
-                    "layer": layer,
-                    "position": position,
-                    "token": None,  # a probe measures no token
-                    **probe_at(place, examples, groups, folds, seed),
-                }
-                done.update()
 
 
 def probe_at(
     place: Place, examples: Sequence[Example], groups: np.ndarray, folds: int, seed: int
 ) -> dict[str, Any]:
-    """The AUCs at one place and over how many prompts, or the status that says why there are none.
-
-    Prompts that lack the place are left out.
-    """
+    """The AUCs at one place over the prompts that have it, or the status that says why not."""
     have = [i for i, one in enumerate(examples) if place in one.acts]
     incorrect = np.array([examples[i].incorrect for i in have], dtype=bool)
     counts = {"n_prompts": len(have), "n_incorrect": int(incorrect.sum())}

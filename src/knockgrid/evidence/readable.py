@@ -36,30 +36,19 @@ def auc_interval(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """
     if not 0 < level < 1:
         raise InputError(f"level is {level!r}; give a share between 0 and 1, such as 0.95")
-    check_probes(table)
+    _check_probes(table)
     places = table.groupby(["layer", "position"], sort=False)
-    found = pd.DataFrame(places["auc"].count().rename("seeds"))
-    factor = student.ppf((1 + level) / 2, (found["seeds"] - 1).where(found["seeds"] > 1))
+    seeds = places["auc"].count().rename("seeds")
+    factor = student.ppf((1 + level) / 2, (seeds - 1).where(seeds > 1)) / np.sqrt(seeds)
+    found = pd.DataFrame(index=seeds.index)
     for prefix, column in AUCS.items():
-        mean, spread = places[column].mean(), places[column].std()
-        half = factor * spread / np.sqrt(found["seeds"])
+        mean, half = places[column].mean(), factor * places[column].std()
         found[f"{prefix}mean"] = mean
         found[f"{prefix}low"] = (mean - half).clip(lower=0)
         found[f"{prefix}high"] = (mean + half).clip(upper=1)
-    found = found[[*(name for name in found if name != "seeds"), "seeds"]].reset_index()
+    found = found.join(seeds).reset_index()
     found.attrs = {KEY: {**metadata_of(table), "level": level}}
     return found
-
-
-def check_probes(table: pd.DataFrame) -> None:
-    """Refuse a table that no probe made.
-
-    Raises:
-        InputError: a column is missing.
-    """
-    missing = [name for name in ("layer", "position", *AUCS.values()) if name not in table]
-    if missing:
-        raise InputError(f"this is no table of probe_auc(): it has no column {missing[0]!r}")
 
 
 def readable_not_used(
@@ -79,11 +68,10 @@ def readable_not_used(
         [-1.0, 0.3]
 
     Readable is 2 · AUC - 1, not below 0, with the AUC averaged over seeds; used is the divergence
-    averaged over prompts, as a share of its largest mean in the grid. Both run from 0 to 1, so the
-    difference runs from -1 (used, and no probe can read it) to 1 (readable, and without effect),
-    without a unit. `probes` comes from `probe_auc`, `table` from a sweep over `per_position` of
-    the same positions and layers; rows and columns are in the order of `probes`. A cell that is NA
-    in either is NaN.
+    averaged over prompts, as a share of its largest mean in the grid. The difference runs from -1
+    (used, and no probe can read it) to 1 (readable, and without effect), without a unit. `probes`
+    comes from `probe_auc`, `table` from a sweep over `per_position` of the same positions and
+    layers; rows and columns are in the order of `probes`. A cell that is NA in either is NaN.
 
     Raises:
         InputError: axes that differ, a metric that is no divergence, a sweep in the direction
@@ -93,7 +81,7 @@ def readable_not_used(
     Limit: the two shares are scaled differently, so their sign is a hint and no test. `used` tells
     of the whole next-token distribution, `readable` of whether the answer is wrong.
     """
-    check_probes(probes)
+    _check_probes(probes)
     if metric not in DISTANCES:
         raise unknown("divergence", metric, DISTANCES)
     if metadata_of(table).get("direction") == "denoising":
@@ -109,44 +97,34 @@ def readable_not_used(
         )
     readable = (2 * grid(probes, "auc", "layer", "position") - 1).clip(lower=0)
     moved = grid(table, metric, "layer", "position")
-    check_axes(readable, moved)
-    moved = moved.reindex(index=readable.index, columns=readable.columns)
-    difference = readable - moved / largest(moved, metric)
-    difference.attrs = {KEY: {**metadata_of(table), **metadata_of(probes), "metric": metric}}
-    return difference
-
-
-def check_axes(readable: pd.DataFrame, moved: pd.DataFrame) -> None:
-    """Refuse two grids that do not have the same layers and positions.
-
-    Raises:
-        InputError: a layer or position that one of them lacks.
-    """
-    axes = {
-        "layers": (readable.index, moved.index),
-        "positions": (readable.columns, moved.columns),
-    }
-    for what, (ours, theirs) in axes.items():
-        lacks = {"cells of the sweep": ours.difference(theirs), "probes": theirs.difference(ours)}
-        for where, lacking in lacks.items():
-            if len(lacking):
-                some = ", ".join(map(str, lacking))
-                raise InputError(
-                    f"the {where} lack the {what} {some}; give probe_auc() and sweep() the same "
-                    "layers and positions"
-                )
-
-
-def largest(moved: pd.DataFrame, metric: str) -> float:
-    """The largest mean divergence of a grid, by which the others are divided.
-
-    Raises:
-        InputError: it is 0, infinite or missing.
-    """
+    _check_axes(readable, moved)
     most = float(np.nanmax(moved.to_numpy(float), initial=-np.inf))
     if not np.isfinite(most) or most <= 0:
         raise InputError(
             f"the largest mean {metric!r} of the sweep is {most}, which nothing can be a share of; "
             "give a sweep that moves the output by a finite amount, or another metric"
         )
-    return most
+    difference = readable - moved.reindex_like(readable) / most
+    difference.attrs = {KEY: {**metadata_of(table), **metadata_of(probes), "metric": metric}}
+    return difference
+
+
+def _check_probes(table: pd.DataFrame) -> None:
+    missing = [name for name in ("layer", "position", *AUCS.values()) if name not in table]
+    if missing:
+        raise InputError(f"this is no table of probe_auc(): it has no column {missing[0]!r}")
+
+
+def _check_axes(readable: pd.DataFrame, moved: pd.DataFrame) -> None:
+    """Refuse two grids that do not have the same layers and positions."""
+    for what, ours, theirs in (
+        ("layers", readable.index, moved.index),
+        ("positions", readable.columns, moved.columns),
+    ):
+        lacks = {"cells of the sweep": ours.difference(theirs), "probes": theirs.difference(ours)}
+        for where, lacking in lacks.items():
+            if len(lacking):
+                raise InputError(
+                    f"the {where} lack the {what} {', '.join(map(str, lacking))}; give probe_auc() "
+                    "and sweep() the same layers and positions"
+                )

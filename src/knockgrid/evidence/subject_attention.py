@@ -10,7 +10,8 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.errors import InputError
-from knockgrid.evidence.label_curves import Acts, curves
+from knockgrid.evidence.label_curves import Acts, curve
+from knockgrid.host.bridge import load
 from knockgrid.prompts.prompt import Prompt
 
 
@@ -36,7 +37,7 @@ def subject_attention(
     subject's tokens s_k and the query heads h. Weights A (after the softmax) and values v (after
     the norm before W_V, with their bias) are the model's own; a value head serves all query heads
     of its group. The output bias is left out, so that over *all* keys the vectors sum to the
-    attention's output without it. `frame` comes from `labels`; rows are as in `subject_norm`.
+    attention's output without it. Rows and `frame` are as in `subject_norm`.
 
     Raises:
         InputError: a frame without labels, a prompt without a subject, or a layer whose attention
@@ -47,24 +48,17 @@ def subject_attention(
 
     Limit: the norm says how much is brought, not whether it is used; for that, `knockout`.
     """
+    bridge = load(model)
 
-    def norm(model: TransformerBridge, acts: Acts, i: int, layer: int, pos: Sequence[int]) -> float:
-        part = contribution(model, {site: act[i] for site, act in acts.items()}, layer, pos)
-        return float(part.double().norm())
+    def norm(acts: Acts, layer: int, pos: Sequence[int]) -> Tensor:
+        return contribution(bridge, acts, layer, pos).double().norm()
 
-    told = "attention from subject (L2 norm)"
-    sites = ["pattern", "v", "z"]
-    return curves(
-        model, prompts, frame, "subject_attention", told, sites, norm, layers, prepend_bos
-    )
+    told = {"subject_attention": "attention from subject (L2 norm)"}
+    return curve(bridge, prompts, frame, layers, prepend_bos, told, ["pattern", "v", "z"], norm)
 
 
 def contribution(model: TransformerBridge, acts: Acts, layer: int, keys: Sequence[int]) -> Tensor:
-    """What the last token receives from some keys, `[d_model]`, from one prompt's activations.
-
-    Raises:
-        InputError: the weighted values do not sum to what the model hands to its output matrix.
-    """
+    """What the last token receives from some keys, `[d_model]`, from one prompt's activations."""
     pattern = acts["pattern", layer][:, -1]  # [head, key]
     z = rearrange(acts["z", layer][-1], "... -> (...)")  # with or without an axis of heads
     n_heads = pattern.shape[0]
@@ -73,9 +67,12 @@ def contribution(model: TransformerBridge, acts: Acts, layer: int, keys: Sequenc
     shared = n_heads // values.shape[1]  # heads that read one group of values
     values = repeat(values, "key group d_head -> key (group shared) d_head", shared=shared)
     weighted = einsum(pattern.to(values), values, "head key, key head d_head -> key head d_head")
-    _check_sum(weighted.sum(0), rearrange(z, "(head d_head) -> head d_head", head=n_heads), layer)
+    _check_sum(rearrange(weighted.sum(0), "head d_head -> (head d_head)"), z, layer)
     part = rearrange(weighted[list(keys)].sum(0), "head d_head -> (head d_head)")
-    project = _output_matrix(model, layer)
+    output = getattr(getattr(model.blocks[layer], "attn", None), "o", None)
+    project = getattr(output, "original_component", None)  # without the bridge's hooks around it
+    if project is None:
+        raise InputError(f"layer {layer} has no attention with an output matrix; leave it out")
     with torch.no_grad():
         both = project(torch.stack([part, torch.zeros_like(part)])[None])[0]
     return both[0] - both[1]  # without the output bias
@@ -90,13 +87,3 @@ def _check_sum(total: Tensor, z: Tensor, layer: int) -> None:
             f"the attention of layer {layer} is not its weights times its values (they differ by "
             f"{gap:.2g}), so it cannot be split by key; leave the layer out"
         )
-
-
-def _output_matrix(model: TransformerBridge, layer: int) -> torch.nn.Module:
-    """The linear map behind the heads, without the bridge's hooks around it."""
-    attention = getattr(model.blocks[layer], "attn", None)
-    output = getattr(attention, "o", None)
-    linear = getattr(output, "original_component", None)
-    if linear is None:
-        raise InputError(f"layer {layer} has no attention with an output matrix; leave it out")
-    return linear

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from knockgrid.display.escape import file_name
 from knockgrid.errors import InputError
 from knockgrid.evidence.claims import claims
-from knockgrid.evidence.threshold_sensitivity import threshold_sensitivity
+from knockgrid.evidence.labels import threshold_sensitivity
 from knockgrid.figures import (
     claims_card,
     contrast_curves,
