@@ -132,8 +132,8 @@ def _refuse_missing(part: pd.DataFrame, names: Sequence[str]) -> None:
         lacking = part.loc[part[name].isna(), "prompt"]
         if len(lacking):
             raise InputError(
-                f"prompt {lacking.iloc[0]!r} has no {name!r} to match on; leave it out, or match on "
-                "something else"
+                f"prompt {lacking.iloc[0]!r} has no {name!r} to match on; leave it out, or match "
+                "on something else"
             )
 
 
