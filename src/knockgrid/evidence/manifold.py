@@ -78,15 +78,14 @@ def off_manifold(
         >>> table[["norm_ratio", "nn_percentile"]].values.tolist()
         [[0.0, 100.0]]
 
-    `n_prompts` of the prompts are edited, one pass per cell: a sample keyed by `seed` and the
-    prompts' ids, which the metadata names. All of them are the natural reference, or those given as
-    `reference`. Returns a tidy table, one row per prompt, intervention and layer.
+    A sample of `n_prompts`, keyed by `seed` and the prompts' ids, is edited, one pass per cell. One
+    row per prompt of it, intervention and layer.
 
     The *edited state* of a patch is its activation at the edited positions right after the edit, at
     the highest layer of the cell's set; of a knockout or an edge patch it is `resid_post` at the
-    query there, which the edit changes. *Natural states* are those of clean runs at the same
-    activation, layer and position name, tokens pooled; the prompt itself and the one that a source
-    took its values from (a swap partner, a donor) are left out.
+    query there, which the edit changes. *Natural states* are those of clean runs of all `prompts`,
+    or of `reference`, at the same activation, layer and position name, tokens pooled; the prompt
+    itself and the one that a source took its values from (a swap partner, a donor) are left out.
 
     - `norm_ratio`: mean norm of the edited tokens over that of the natural states.
     - `nn_percentile`: the share, in percent, of natural states whose nearest neighbour in another
@@ -108,11 +107,11 @@ def off_manifold(
 
     Source: the question of Grant et al. 2025, arXiv 2511.04638; the percentile is ours.
     Limit: near natural states is not on their manifold: with few prompts in many dimensions every
-    state is far from every other, and 100 says only that the edited one is farther still. Prompts
-    of one template lie so close together at the last token that little leads out of them: compare
-    with the clean states, which a patch with `alpha=0` leaves as they are, or widen `reference`.
-    A state in the middle of a wide cloud, such as 0 or the mean, may be nearer to all natural ones
-    than these are to each other, and have a low percentile: read `norm_ratio` beside it.
+    state is far from every other. Prompts of one template lie so close together at the last token
+    that little leads out of them: compare with the clean states, which a patch with `alpha=0`
+    leaves as they are, or widen `reference`. A state in the middle of a wide cloud, such as 0 or
+    the mean, may be nearer to all natural ones than these are to each other, and have a low
+    percentile: read `norm_ratio` beside it.
     """
     if distance not in DISTANCES:
         raise unknown("distance", distance, DISTANCES)

@@ -1,7 +1,6 @@
 """module_statistics: what can be said of a module without patching it, on a sweep's axes."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -79,9 +78,8 @@ def module_statistics(
         >>> bool((table.attribution_size == table.attribution.abs()).all())
         True
 
-    One row per prompt, module and layer, and one column per statistic; those that are not asked for
-    are not computed. Tokens are those of `at`, the output of a module is what `per_module` patches,
-    heads flattened:
+    One row per prompt, module and layer, and one column per statistic that is asked for. Tokens are
+    those of `at`, the output of a module is what `per_module` patches, heads flattened:
 
     - `act_norm`: mean over the tokens of the output's L2 norm in the clean run (activation units);
     - `act_shift`: ‖source - clean‖ / ‖clean‖ over the tokens (fraction);
@@ -90,14 +88,12 @@ def module_statistics(
     - `attribution`: (source - clean)·gradient summed over the tokens, the first-order estimate of
       what patching does to that log-probability (nats); `attribution_size` is its absolute value;
     - `weight_norm`: the Frobenius norm of the module's matrix (weight units), and with a second
-      checkpoint in `compare_to` `weight_change`: ‖W_b - W_a‖_F / ‖W_a‖_F (fraction). Both are the
-      same for every prompt, and leave out biases and the norm that some blocks put behind
-      `attn. o`, `mlp. down`.
+      checkpoint in `compare_to` `weight_change`: ‖W_b - W_a‖_F / ‖W_a‖_F (fraction). Both leave out
+      biases and the norm that some blocks put behind `attn. o`, `mlp. down`.
 
-    `source` is what a patch would put there, by default the corrupted run; with the same `seed` the
-    first draw of a random one is that of `sweep`. Joint projections are split. The `mlp. down` of a
-    mixture of experts has no single matrix: its weight statistics are NaN, with the reason in
-    `status`.
+    `source` is what a patch would put there, by default the corrupted run, with `sweep`'s first
+    draw of that `seed`. Joint projections are split. The `mlp. down` of a mixture of experts has no
+    single matrix: its weight statistics are NaN, with the reason in `status`.
 
     Raises:
         InputError: an unknown module or statistic, a second checkpoint that differs in
@@ -126,7 +122,7 @@ def module_statistics(
     dropped: dict[str, dict[str, str]] = {}
     for bound in bound_batches(model, ready, settings, dropped):
         grads = gradients(model, bound.clean, sites) if FROM_GRADIENT & set(wanted) else {}
-        found += _Batch(model, bound, settings, grads, weights, wanted).rows()
+        found += _rows(model, bound, settings, grads, weights, wanted)
     order = {str(one.prompt.id): i for i, one in enumerate(ready)}
     found.sort(key=lambda row: order[str(row["prompt"])])  # a stable sort
     metadata = {
@@ -153,10 +149,7 @@ def _wanted(statistics: str | Sequence[str], compared: bool) -> list[str]:
     if not given:
         raise InputError("no statistics given; name at least one, such as 'act_norm'")
     if "weight_change" in given and not compared:
-        raise InputError(
-            "'weight_change' is asked for without a second checkpoint; give compare_to=, or leave "
-            "it out"
-        )
+        raise InputError("'weight_change' needs a second checkpoint; give compare_to=, or omit it")
     return [name for name in STATISTICS if name in given]
 
 
@@ -174,67 +167,56 @@ def _weights(
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """A batch whose runs are recorded and whose gradients are taken."""
+def _rows(
+    model: TransformerBridge,
+    bound: Bound,
+    settings: Settings,
+    grads: Mapping[Site, Tensor],
+    weights: Weights,
+    wanted: Sequence[str],
+) -> Iterator[Row]:
+    """One row per prompt, module and layer."""
+    edits = {(one.prompt, one.intervention.name, one.layer): one.samples[0] for one in bound.cells}
+    for index, run in enumerate(bound.clean):
+        text = token_texts(model.tokenizer, run.generated)[0]
+        for one in settings.interventions:
+            assert isinstance(one, Patch)
+            pos, why = positions_in(run, one.pos), bound.dropped.get((index, one.name))
+            for layer in settings.layers:
+                site, weight = (one.act_name, layer), weights.get((str(one.module), layer), {})
+                act = taken(run.acts[site], pos)
+                grad = taken(grads[site][index], pos) if site in grads else None
+                (edit,) = edits.get((index, one.name, layer), (None,))
+                values = {**weight, **_values(act, grad, edit)}
+                # reasons do not begin with NA, for the row's other numbers stand
+                reasons = [] if why is None else [f"no source: {why}"]
+                if FROM_WEIGHTS & set(wanted) and not weight:
+                    reasons.append(NO_MATRIX)
+                yield {
+                    "prompt": run.prompt.id,
+                    "group": run.prompt.group,
+                    "intervention": one.name,
+                    "layer": layer,
+                    "layers": str(layer),
+                    "module": one.module,
+                    "alpha": one.alpha,
+                    "token_text": text,
+                    **{name: values.get(name) for name in wanted},
+                    "status": "; ".join(reasons) or "ok",
+                }
 
-    model: TransformerBridge
-    bound: Bound
-    settings: Settings
-    grads: Mapping[Site, Tensor]
-    weights: Weights
-    wanted: Sequence[str]
 
-    def rows(self) -> Iterator[Row]:
-        """One row per prompt, module and layer."""
-        edits = {
-            (cell.prompt, cell.intervention.name, cell.layer): edit
-            for cell in self.bound.cells
-            for edit in cell.samples[0]
-        }
-        for index, run in enumerate(self.bound.clean):
-            text = token_texts(self.model.tokenizer, run.generated)[0]
-            for one in self.settings.interventions:
-                assert isinstance(one, Patch)
-                for layer in self.settings.layers:
-                    values = self._values(index, one, layer, edits.get((index, one.name, layer)))
-                    status = "; ".join(self._missing(index, one, layer)) or "ok"
-                    yield {
-                        "prompt": run.prompt.id,
-                        "group": run.prompt.group,
-                        "intervention": one.name,
-                        "layer": layer,
-                        "layers": str(layer),
-                        "module": one.module,
-                        "alpha": one.alpha,
-                        "token_text": text,
-                        **{name: values.get(name) for name in self.wanted},
-                        "status": status,
-                    }
-
-    def _values(self, index: int, one: Patch, layer: int, edit: Edit | None) -> Row:
-        """The statistics that a cell has."""
-        run, site = self.bound.clean[index], (one.act_name, layer)
-        pos = positions_in(run, one.pos)
-        act = exact(taken(run.acts[site], pos)).flatten(1)
-        found: Row = {"act_norm": float(act.norm(dim=1).mean())}
-        found |= self.weights.get((str(one.module), layer), {})
-        grad = exact(taken(self.grads[site][index], pos)).flatten(1) if site in self.grads else None
+def _values(act: Tensor, grad: Tensor | None, edit: Edit | None) -> dict[str, float]:
+    """The statistics of one output `[pos, ...]`: those that need a source or a gradient if any."""
+    act = exact(act).flatten(1)
+    found = {"act_norm": float(act.norm(dim=1).mean())}
+    if grad is not None:
+        grad = exact(grad).flatten(1)
+        found["grad_norm"] = float(grad.norm())
+    if edit is not None and edit.value is not None:
+        delta = formula(act, exact(edit.value).flatten(1), edit.alpha, edit.add) - act
+        found["act_shift"] = float(delta.norm() / act.norm())
         if grad is not None:
-            found["grad_norm"] = float(grad.norm())
-        if edit is not None:
-            assert edit.value is not None
-            value = exact(edit.value).flatten(1)
-            delta = formula(act, value, edit.alpha, edit.add) - act
-            found["act_shift"] = float(delta.norm() / act.norm())
-            if grad is not None:
-                slope = float((delta * grad).sum())
-                found |= {"attribution": slope, "attribution_size": abs(slope)}
-        return found
-
-    def _missing(self, index: int, one: Patch, layer: int) -> Iterator[str]:
-        """Reasons; they do not begin with NA, for the row's other numbers stand."""
-        if (index, one.name) in self.bound.dropped:
-            yield f"no source: {self.bound.dropped[index, one.name]}"
-        if FROM_WEIGHTS & set(self.wanted) and (str(one.module), layer) not in self.weights:
-            yield NO_MATRIX
+            found["attribution"] = float((delta * grad).sum())
+            found["attribution_size"] = abs(found["attribution"])
+    return found

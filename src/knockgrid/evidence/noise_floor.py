@@ -47,18 +47,14 @@ def noise_floor(
 
     Every intervention (by default those of `information_flow`) is replaced by the edit that moves
     each entry of the activation it edits by one unit in the last place (`ulp`), attention rows by
-    that of `attn_out` at the query, over the same layers. Give the prompts (a few dozen are
-    enough), layers and other `options` that the sweep itself has, so that dtype, batches and code
-    path are the same. What these edits move is rounding: an edited row rounds differently from an
-    unedited one.
+    that of `attn_out` at the query, over the same layers. What these edits move is rounding. Give
+    the prompts (a few dozen are enough), layers and other `options` that the sweep itself has, so
+    that dtype, batches and code path are the same.
 
-    `metrics` are among js, kl, kl_reverse and tv; `quantile` is that of their values over prompts,
-    measured tokens and `draws`, each a sweep with signs of its own (the first has `seed`).
-
-    Returns:
-        One row per intervention and layer: the quantile of every metric there, in the table's unit,
-        and `n`, the number of edits behind it. `attrs["knockgrid"]["noise_floor"]` holds the same
-        as JSON, and under `overall` the quantile over all rows and layers.
+    One row per intervention and layer: the `quantile` of every metric (of js, kl, kl_reverse, tv)
+    over prompts, measured tokens and `draws` of signs (the first with `seed`), in the table's unit,
+    and `n`, the number of edits behind it. `attrs["knockgrid"]["noise_floor"]` holds the same as
+    JSON, and under `overall` the quantile over all rows and layers.
 
     Raises:
         InputError: as `sweep`; an unknown metric, a quantile outside (0, 1), or no draws.

@@ -70,12 +70,11 @@ def probe_auc(
     is scored by a probe fitted on the others, and no subject is both fitted and scored. Scores are
     pooled over folds.
 
-    Returns:
-        A tidy table, one row per seed (column `prompt`), position and layer. `auc` is the share of
-        pairs of an incorrect and a correct prompt in which the incorrect one scores higher: 0.5
-        tells nothing, below 0.5 the probe is misled. `auc_shuffled` is the same with shuffled
-        labels. `n_prompts` have the position, `n_incorrect` of them were answered wrong. A place
-        where fewer subjects than folds were answered right, or wrong, is NA.
+    One row per seed (column `prompt`), position and layer. `auc` is the share of pairs of an
+    incorrect and a correct prompt in which the incorrect one scores higher: 0.5 tells nothing,
+    below 0.5 the probe is misled. `auc_shuffled` is the same with shuffled labels. `n_prompts` have
+    the position, `n_incorrect` of them were answered wrong. A place where fewer subjects than folds
+    were answered right, or wrong, is NA.
 
     Raises:
         InputError: no scikit-learn, bad input, a prompt without answers, or prompts that were all

@@ -66,11 +66,10 @@ def reliance(
     later: another intervention, centred at `layer` (by default the middle one) and with `seed` for
     a random source, or a mapping from prompt ids to paraphrases of those prompts.
 
-    Returns:
-        One row per prompt, in order: `prompt`, `relation`, `subject`, `text`; `output` (the greedy
-        continuation of the prompt itself) and `correct`; `reliance` (JS divergence, nats, at most
-        ln 2); `entropy` (nats) and `p_top` of the clean next-token distribution of the prompt
-        itself; `measured_on`, the text that reliance comes from; and `note`, why reliance is NaN.
+    One row per prompt, in order: `prompt`, `relation`, `subject`, `text`; `output` (the greedy
+    continuation) and `correct`; `reliance` (nats, at most ln 2); `entropy` (nats) and `p_top` of
+    the clean next-token distribution of the prompt itself; `measured_on`, the text that reliance
+    comes from; and `note`, why reliance is NaN.
 
     Raises:
         InputError: bad input, a prompt without answers (and no judge), or a paraphrase without a
