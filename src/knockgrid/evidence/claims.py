@@ -73,11 +73,9 @@ def claims(
     `metric` is a number column of theirs, `by` the clusters, as for `mean_interval`, and `seed`
     that of the halves and of resampling.
 
-    Returns:
-        One line per claim and condition: `claim`, `form`, `corruption`, `window`; `value` on the
-        half it was found on, `confirmed`, the value on the other half; `outcome` and `note`.
-
-    Claims and when they hold on the other half:
+    One line per claim and condition: `claim`, `form`, `corruption`, `window`; `value` on the half
+    it was found on, `confirmed`, the value on the other half; `outcome` and `note`. Claims, and
+    when they hold on the other half:
 
     - the step of the subject row ends, that of the last row begins, at layer x (half of the
       maximum): its own x is within one layer;

@@ -12,6 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.edits.layers import layer_list
 from knockgrid.engine.setup import versions
 from knockgrid.errors import InputError
+from knockgrid.evidence.checked import exact
 from knockgrid.evidence.labels import LABELS, check_labelled
 from knockgrid.host.bridge import check_ready, describe, load, n_layers
 from knockgrid.host.hooks import act_name_of
@@ -233,8 +234,3 @@ def labels_of(prompts: Sequence[Prompt], frame: pd.DataFrame) -> dict[str, str]:
     if not found:
         raise InputError("none of the prompts has a label; give those that were labelled")
     return found
-
-
-def exact(activation: Tensor) -> Tensor:
-    """An activation in float64, on the CPU, as some devices have none."""
-    return activation.detach().to("cpu", torch.float64)

@@ -18,23 +18,18 @@ def labels(frame: pd.DataFrame, threshold: str | float = "mean_fa") -> pd.DataFr
     """Name every prompt by whether it was answered right and whether it relies on its subject.
 
     Example:
-        >>> frame = pd.DataFrame({
-        ...     "prompt": ["a", "b", "c", "d"], "relation": "city",
-        ...     "correct": [True, True, False, False], "reliance": [0.5, 0.3, 0.45, 0.1],
-        ...     "entropy": 1.0,
-        ... })
+        >>> given = {"prompt": list("abcd"), "correct": [True] * 2 + [False] * 2, "entropy": 1.0}
+        >>> frame = pd.DataFrame({**given, "relation": "city", "reliance": [0.5, 0.3, 0.45, 0.1]})
         >>> made = labels(frame)
         >>> made.label.tolist(), made.attrs["knockgrid"]["threshold"]
         (['FA-high', 'FA-low', 'AH', 'UH'], 0.4)
 
     Factual associations (FA) were answered right, associated (AH) and unassociated hallucinations
     (UH) wrong. Reliance above the threshold makes AH, and FA-high; at or below it, UH and FA-low.
-    `threshold` is the mean reliance of the FAs (`"mean_fa"`), their median, or a number in nats.
-
-    Returns:
-        The frame with a column `label`, NA where reliance is NaN; `note` says why. Its metadata
-        hold `threshold`, `counts` by label (those of 0 and 1 are listed in `too_small`), and
-        `unlabelled`, prompt ids with reasons.
+    `threshold` is the mean reliance of the FAs (`"mean_fa"`), their median (`"median_fa"`), or a
+    number in nats. The column `label` is NA where reliance is NaN, and `note` says why. Metadata
+    hold `threshold`, `counts` by label (those of 0 and 1 are listed in `too_small`), and
+    `unlabelled`, prompt ids with reasons.
 
     Raises:
         InputError: not a frame of `reliance`, a prompt twice, no FA or a single one for a rule, or
@@ -43,9 +38,8 @@ def labels(frame: pd.DataFrame, threshold: str | float = "mean_fa") -> pd.DataFr
     Source: Cheang et al. 2025 (arXiv 2510.09033), with one label FA; the split of the FAs is ours.
 
     Limits: about half of the *correct* facts lie below the mean of their own reliance, so UH does
-    not mean that the subject plays no part: read UH against FA-low and AH against FA-high. Reliance
-    falls with the output's entropy and rises with the Subj. row of a sweep; `diagnostics` says how
-    much, `threshold_sensitivity` what hangs on the threshold. Plot reliance itself first.
+    not mean that the subject plays no part: read UH against FA-low and AH against FA-high. What
+    else reliance goes with say `diagnostics`, what hangs on the threshold `threshold_sensitivity`.
     """
     check_reliance(frame)
     value = threshold_of(frame, threshold)
@@ -74,11 +68,8 @@ def threshold_sensitivity(
     """How many prompts each label has, and how many keep theirs, as the threshold moves.
 
     Example:
-        >>> frame = pd.DataFrame({
-        ...     "prompt": ["a", "b", "c", "d"], "relation": "city",
-        ...     "correct": [True, True, False, False], "reliance": [0.5, 0.3, 0.45, 0.1],
-        ...     "entropy": 1.0,
-        ... })
+        >>> given = {"prompt": list("abcd"), "correct": [True] * 2 + [False] * 2, "entropy": 1.0}
+        >>> frame = pd.DataFrame({**given, "relation": "city", "reliance": [0.5, 0.3, 0.45, 0.1]})
         >>> threshold_sensitivity(frame, [0.2, 0.4])[["threshold", "UH", "agreement"]].values
         array([[0.2 , 1.  , 0.75],
                [0.4 , 1.  , 1.  ]])
@@ -121,13 +112,10 @@ def with_labels(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
     Example:
         >>> from knockgrid.table.table import build
-        >>> frame = labels(pd.DataFrame({
-        ...     "prompt": ["a", "b", "c", "d"], "relation": "city",
-        ...     "correct": [True, True, False, False], "reliance": [0.5, 0.3, 0.45, 0.1],
-        ...     "entropy": 1.0,
-        ... }))
+        >>> given = {"prompt": list("abcd"), "correct": [True] * 2 + [False] * 2, "entropy": 1.0}
+        >>> frame = pd.DataFrame({**given, "relation": "city", "reliance": [0.5, 0.3, 0.45, 0.1]})
         >>> rows = [{"prompt": p, "intervention": "last", "layer": 0, "js": 0.1} for p in "abcd"]
-        >>> with_labels(build(rows, {}), frame).group.tolist()
+        >>> with_labels(build(rows, {}), labels(frame)).group.tolist()
         ['FA-high', 'FA-low', 'AH', 'UH']
 
     Prompts of the table without a label are in the group "no label", which is drawn last; the

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,16 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.display.progress import bar
-from knockgrid.edits.intervention import Cell, Intervention, check_names, listed
-from knockgrid.edits.layers import layer_list, layer_set
-from knockgrid.engine.bind import Bound, bind
-from knockgrid.engine.checks import check_edits, check_places
+from knockgrid.edits.intervention import Cell, Intervention, listed
+from knockgrid.edits.layers import layer_set
+from knockgrid.engine.bind import Bound
 from knockgrid.engine.executors.reference import forward
 from knockgrid.engine.measure import label
 from knockgrid.engine.memory import Memory
 from knockgrid.engine.preflight import choose
-from knockgrid.engine.settings import Settings
-from knockgrid.engine.setup import settings_of, with_statistics
+from knockgrid.engine.setup import with_statistics
 from knockgrid.errors import InputError, check_counts, unknown
+from knockgrid.evidence.checked import about, bound_batches, checked
 from knockgrid.evidence.natural import (
     DISTANCES,
     FLOOR,
@@ -33,13 +31,12 @@ from knockgrid.evidence.natural import (
     natural_states,
     states_at,
 )
-from knockgrid.host.bridge import check_ready, describe, has_hook, hook_name, load, n_layers
+from knockgrid.host.bridge import has_hook, hook_name, load, n_layers
 from knockgrid.passes.answer_positions import positions_in
-from knockgrid.passes.prepared import Prepared, batches, default_bos, prepare
+from knockgrid.passes.prepared import Prepared, prepare
 from knockgrid.passes.run import Run, keep_measured
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.sources.source import normal
-from knockgrid.spec import Spec
 from knockgrid.table.left_out import warn_left_out
 from knockgrid.table.table import build
 
@@ -81,15 +78,14 @@ def off_manifold(
         >>> table[["norm_ratio", "nn_percentile"]].values.tolist()
         [[0.0, 100.0]]
 
-    `n_prompts` of the prompts are edited, one pass per cell: a sample keyed by `seed` and the
-    prompts' ids, which the metadata names. All of them are the natural reference, or those given as
-    `reference`. Returns a tidy table, one row per prompt, intervention and layer.
+    A sample of `n_prompts`, keyed by `seed` and the prompts' ids, is edited, one pass per cell. One
+    row per prompt of it, intervention and layer.
 
     The *edited state* of a patch is its activation at the edited positions right after the edit, at
     the highest layer of the cell's set; of a knockout or an edge patch it is `resid_post` at the
-    query there, which the edit changes. *Natural states* are those of clean runs at the same
-    activation, layer and position name, tokens pooled; the prompt itself and the one that a source
-    took its values from (a swap partner, a donor) are left out.
+    query there, which the edit changes. *Natural states* are those of clean runs of all `prompts`,
+    or of `reference`, at the same activation, layer and position name, tokens pooled; the prompt
+    itself and the one that a source took its values from (a swap partner, a donor) are left out.
 
     - `norm_ratio`: mean norm of the edited tokens over that of the natural states.
     - `nn_percentile`: the share, in percent, of natural states whose nearest neighbour in another
@@ -111,51 +107,49 @@ def off_manifold(
 
     Source: the question of Grant et al. 2025, arXiv 2511.04638; the percentile is ours.
     Limit: near natural states is not on their manifold: with few prompts in many dimensions every
-    state is far from every other, and 100 says only that the edited one is farther still. Prompts
-    of one template lie so close together at the last token that little leads out of them: compare
-    with the clean states, which a patch with `alpha=0` leaves as they are, or widen `reference`.
-    A state in the middle of a wide cloud, such as 0 or the mean, may be nearer to all natural ones
-    than these are to each other, and have a low percentile: read `norm_ratio` beside it.
+    state is far from every other. Prompts of one template lie so close together at the last token
+    that little leads out of them: compare with the clean states, which a patch with `alpha=0`
+    leaves as they are, or widen `reference`. A state in the middle of a wide cloud, such as 0 or
+    the mean, may be nearer to all natural ones than these are to each other, and have a low
+    percentile: read `norm_ratio` beside it.
     """
     if distance not in DISTANCES:
         raise unknown("distance", distance, DISTANCES)
     check_counts(n_prompts=n_prompts)
-    model = load(model)
-    check_ready(model)
-    rows = listed(interventions)
-    check_names(rows)
-    chosen = layer_list(layers, n_layers(model))
-    check_edits(model, rows, chosen)
-    bos = default_bos(model, prepend_bos)
-    ready = prepare(model, [prompts] if isinstance(prompts, Prompt) else prompts, bos, 1)
-    check_places(ready, rows, 1)
+    model, rows = load(model), listed(interventions)
+    ready, settings = checked(model, prompts, rows, layers, prepend_bos, seed=seed)
+    bos = settings.prepend_bos
     natural = ready if reference is None else prepare(model, reference, bos, 1)
-    settings = settings_of(Spec(seed=seed, top=0), rows, chosen, bos)
     settings = with_statistics(model, ready, settings)
     picked = _sample(ready, n_prompts, seed)
     _, receipt = choose(model, picked, settings, "reference", Memory())
-    places = {_place_of(model, one, layer) for one in rows for layer in chosen}
+    places = {_place_of(model, one, layer) for one in rows for layer in settings.layers}
     states = natural_states(model, natural, places, distance)
-    found, dropped = _collect(model, picked, settings, states, progress)
+    found: dict[int, Row] = {}
+    dropped: dict[str, dict[str, str]] = {}
+    total = len(picked) * len(rows) * len(settings.layers)
+    with bar(total, " cells", "off_manifold", progress) as done:
+        for bound in bound_batches(model, picked, settings, dropped):
+            for cell, row in _rows(model, bound, states):
+                named = label(cell, bound.clean[cell.prompt], 0, "")
+                found[cell.index] = {**named, "token": None, "token_text": None, **row}
+                done.update()
+    if not found:
+        first = next(iter(dropped.values()))
+        raise InputError(f"no prompt of the sample has a cell: {next(iter(first.values()))}")
     metadata = {
-        "unit": "nats",
+        **about(model, settings),
         "statistics": STATISTICS,
         "distance": distance,
         "floor": FLOOR,
-        "seed": seed,
-        "prepend_bos": bos,
-        "layer_order": list(chosen),
-        "intervention_order": [one.name for one in rows],
-        "labels": {one.name: one.label for one in rows},
         "interventions": [one.describe() for one in rows],
         "sigma": dict(settings.sigma),
         "sample": [one.prompt.id for one in picked],
         "n_reference": len(natural),
-        "model": describe(model),
         "receipt": receipt,
         "dropped": dropped,
     }
-    return warn_left_out(build(found, metadata))
+    return warn_left_out(build([found[i] for i in sorted(found)], metadata))
 
 
 def _sample(ready: Sequence[Prepared], n: int, seed: int) -> list[Prepared]:
@@ -172,33 +166,6 @@ def _place_of(model: TransformerBridge, one: Intervention, layer: int) -> Place:
         return Place("resid_post", top, one.edges[0])
     act_name, at = one.sites[0]
     return Place(act_name, top, at, one.heads)
-
-
-def _collect(
-    model: TransformerBridge,
-    picked: Sequence[Prepared],
-    settings: Settings,
-    states: dict[Place, Natural],
-    progress: bool,
-) -> tuple[list[Row], dict[str, dict[str, str]]]:
-    """Rows in cell order, and the prompts that each intervention had to leave out."""
-    number = {one.prompt.id: i for i, one in enumerate(picked)}
-    found: list[tuple[int, Row]] = []
-    dropped: dict[str, dict[str, str]] = {}
-    total = len(picked) * len(settings.interventions) * len(settings.layers)
-    with bar(total, " cells", "off_manifold", progress) as done:
-        for batch in batches(picked):
-            bound = bind(model, batch, [number[one.prompt.id] for one in batch], settings)
-            for cell, row in _rows(model, bound, states):
-                named = label(cell, bound.clean[cell.prompt], 0, "")
-                found.append((cell.index, {**named, "token": None, "token_text": None, **row}))
-                done.update()
-            for (index, name), reason in bound.dropped.items():
-                dropped.setdefault(name, {})[str(batch[index].prompt.id)] = reason
-    if not found:
-        first = next(iter(dropped.values()))
-        raise InputError(f"no prompt of the sample has a cell: {next(iter(first.values()))}")
-    return [row for _, row in sorted(found, key=itemgetter(0))], dropped
 
 
 def _rows(

@@ -44,16 +44,14 @@ def matched(
     ways to pair, one with the most pairs is taken, and among these the one with the smallest sum of
     distances. `between` names two of FA (both of its labels), FA-high, FA-low, wrong, AH and UH.
 
-    Returns:
-        One row per pair: `prompt_FA`, `prompt_AH` (as `between` says), the text columns of `on`,
-        both values of each number column, and `distance`. Metadata: `unmatched` prompts by side,
-        and `smd_before` and `smd_after`, the standardised mean difference of each number column
-        over all prompts and over the pairs, on the same scale. No pair at all is an empty frame.
+    One row per pair: `prompt_FA`, `prompt_AH` (as `between` says), the text columns of `on`, both
+    values of each number column, and `distance`. Metadata: `unmatched` prompts by side, and
+    `smd_before` and `smd_after`, the standardised mean difference of each number column over all
+    prompts and over the pairs, on the same scale. No pair at all is an empty frame.
 
     Raises:
-        InputError: a frame without labels, an unknown side or column, an empty side, sides that
-            share prompts, a prompt whose value to match on is missing, or a caliper that is not
-            positive.
+        InputError: a frame without labels, an unknown or empty side, sides that share prompts, an
+            unknown column, a prompt without a value there, or a caliper that is not positive.
 
     Source: optimal instead of greedy matching after Rosenbaum 1989 (Journal of the American
     Statistical Association 84); the default caliper is the 0.2 standard deviations that Austin

@@ -17,12 +17,8 @@ def gradients(
 ) -> Mapping[Site, Tensor]:
     """By site, d log p(clean argmax after the prompt) / d activation, `[batch, pos, ...]`, in nats.
 
-    The runs are equally long and hold prompts only. It takes one forward and one backward pass for
-    all of them. Derivatives are taken of activations, never of parameters: the model's own
-    `requires_grad` is neither asked nor changed.
-
-    Raises:
-        InputError: an activation that the model does not use, or that no gradient reaches.
+    The runs are equally long and hold prompts only. Derivatives are taken of activations, never of
+    parameters: the model's own `requires_grad` is neither asked nor changed.
     """
     kept: dict[Site, Tensor] = {}
     hooks: Hooks = [(hook_name(model, "embed"), _rooted)]
@@ -41,21 +37,9 @@ def gradients(
         logits = run_hooked(model, torch.stack([run.ids for run in runs]), hooks)[:, -1]
         logp = logits.to("cpu", torch.float64).log_softmax(-1)
         total = logp[torch.arange(len(runs)), chosen.cpu()].sum()  # rows are apart
-        return _derived(model, total, kept, sites)
-
-
-def _rooted(activation: Tensor, hook: Any) -> Tensor:
-    """The embeddings as the root of the graph, so that frozen parameters make no difference."""
-    return activation.detach().clone().requires_grad_()
-
-
-def _derived(
-    model: TransformerBridge, total: Tensor, kept: Mapping[Site, Tensor], sites: Sequence[Site]
-) -> Mapping[Site, Tensor]:
-    reached = [site for site in sites if site in kept and kept[site].requires_grad]
-    acts = [kept[site] for site in reached]
-    usable = total.requires_grad and acts
-    found = torch.autograd.grad(total, acts, allow_unused=True) if usable else ()
+        reached = [site for site in sites if site in kept and kept[site].requires_grad]
+        acts = [kept[site] for site in reached] if total.requires_grad else []
+        found = torch.autograd.grad(total, acts, allow_unused=True) if acts else ()
     grads = {site: g for site, g in zip(reached, found, strict=False) if g is not None}
     for act_name, layer in sites:
         if (act_name, layer) not in grads:
@@ -65,3 +49,8 @@ def _derived(
                 "('act_norm', 'act_shift', 'weight_norm')"
             )
     return grads
+
+
+def _rooted(activation: Tensor, hook: Any) -> Tensor:
+    """The embeddings as the root of the graph, so that frozen parameters make no difference."""
+    return activation.detach().clone().requires_grad_()

@@ -1,9 +1,7 @@
 """module_statistics: what can be said of a module without patching it, on a sweep's axes."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -11,13 +9,12 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.edits.families import per_module
-from knockgrid.edits.layers import layer_list
 from knockgrid.edits.patch import Patch
-from knockgrid.engine.bind import Bound, bind
-from knockgrid.engine.checks import check_edits, check_places
+from knockgrid.engine.bind import Bound
 from knockgrid.engine.settings import Settings
-from knockgrid.engine.setup import settings_of, versions, with_statistics
+from knockgrid.engine.setup import versions, with_statistics
 from knockgrid.errors import InputError, unknown
+from knockgrid.evidence.checked import about, bound_batches, checked, exact
 from knockgrid.evidence.module_gradients import gradients
 from knockgrid.evidence.module_weights import (
     check_comparable,
@@ -25,16 +22,15 @@ from knockgrid.evidence.module_weights import (
     weight_norm,
     weight_of,
 )
-from knockgrid.host.bridge import check_ready, describe, load, n_layers
+from knockgrid.host.bridge import describe, load
 from knockgrid.passes.answer_positions import positions_in
 from knockgrid.passes.edit import Edit, formula, taken
-from knockgrid.passes.prepared import batches, default_bos, prepare, token_texts
-from knockgrid.passes.run import Run, Site
+from knockgrid.passes.prepared import token_texts
+from knockgrid.passes.run import Site
 from knockgrid.prompts.positions import At
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.sources.constants import zero
 from knockgrid.sources.source import Source
-from knockgrid.spec import Spec
 from knockgrid.table.left_out import warn_left_out
 from knockgrid.table.table import build
 
@@ -82,8 +78,8 @@ def module_statistics(
         >>> bool((table.attribution_size == table.attribution.abs()).all())
         True
 
-    One row per prompt, module and layer, and one column per statistic. Tokens are those of `at`,
-    the output of a module is what `per_module` patches, heads flattened:
+    One row per prompt, module and layer, and one column per statistic that is asked for. Tokens are
+    those of `at`, the output of a module is what `per_module` patches, heads flattened:
 
     - `act_norm`: mean over the tokens of the output's L2 norm in the clean run (activation units);
     - `act_shift`: ‖source - clean‖ / ‖clean‖ over the tokens (fraction);
@@ -91,27 +87,13 @@ def module_statistics(
       log-probability of the clean argmax after the prompt (nats per activation unit);
     - `attribution`: (source - clean)·gradient summed over the tokens, the first-order estimate of
       what patching does to that log-probability (nats); `attribution_size` is its absolute value;
-    - `weight_norm`: the Frobenius norm of the module's matrix (weight units), and with
-      `compare_to` `weight_change`: ‖W_b - W_a‖_F / ‖W_a‖_F (fraction). Both are the same for every
-      prompt, and leave out biases and the norm that some blocks put behind `attn. o`, `mlp. down`.
+    - `weight_norm`: the Frobenius norm of the module's matrix (weight units), and with a second
+      checkpoint in `compare_to` `weight_change`: ‖W_b - W_a‖_F / ‖W_a‖_F (fraction). Both leave out
+      biases and the norm that some blocks put behind `attn. o`, `mlp. down`.
 
-    Joint projections are split. The `mlp. down` of a mixture of experts is a sum that depends on
-    the token, without a single matrix: its weight statistics are NaN, with the reason in `status`.
-
-    Args:
-        model: a bridge, or what `load` takes.
-        prompts: one or more prompts; their order is that of the table.
-        layers: `"all"`, or layers in the order in which figures show them.
-        modules: names such as `"attn. q"`; by default all that the model has.
-        at: a position name, index, or list of these.
-        source: what a patch would put there, by default the corrupted run.
-        statistics: names of the above; what none of them needs is not computed.
-        compare_to: a second checkpoint of the same architecture, for `weight_change`.
-        prepend_bos: whether BOS comes first; by default as the model is configured.
-        seed: of random sources; with the same seed the first draw is that of `sweep`.
-
-    Returns:
-        The tidy table; what each statistic is stands in `table.attrs["knockgrid"]["statistics"]`.
+    `source` is what a patch would put there, by default the corrupted run, with `sweep`'s first
+    draw of that `seed`. Joint projections are split. The `mlp. down` of a mixture of experts has no
+    single matrix: its weight statistics are NaN, with the reason in `status`.
 
     Raises:
         InputError: an unknown module or statistic, a second checkpoint that differs in
@@ -125,42 +107,30 @@ def module_statistics(
     may be trusted on a given model.
     """
     model = load(model)
-    check_ready(model)
     other = None if compare_to is None else load(compare_to)
     wanted = _wanted(statistics, other is not None)
-    chosen = layer_list(layers, n_layers(model))
     source = source if FROM_SOURCE & set(wanted) else zero()  # zero() needs no run of its own
-    named = [modules] if isinstance(modules, str) else modules
-    rows = per_module(model, at, source, named)
-    check_edits(model, rows, chosen)
-    bos = default_bos(model, prepend_bos)
-    ready = prepare(model, [prompts] if isinstance(prompts, Prompt) else prompts, bos, 1)
-    check_places(ready, rows, 1)
-    settings = with_statistics(model, ready, settings_of(Spec(seed=seed, top=0), rows, chosen, bos))
-    weights = _weights(model, other, rows, chosen, wanted)
-    place = {one.prompt.id: i for i, one in enumerate(ready)}
+    rows = per_module(model, at, source, [modules] if isinstance(modules, str) else modules)
+    ready, settings = checked(model, prompts, rows, layers, prepend_bos, seed=seed)
+    settings = with_statistics(model, ready, settings)
+    if other is not None:
+        check_comparable(model, other)
+    places = [(str(row.module), layer) for row in rows for layer in settings.layers]
+    weights = _weights(model, other, places if FROM_WEIGHTS & set(wanted) else ())
+    sites = [(row.act_name, layer) for row in rows for layer in settings.layers]
     found: list[Row] = []
     dropped: dict[str, dict[str, str]] = {}
-    for batch in batches(ready):
-        bound = bind(model, batch, [place[one.prompt.id] for one in batch], settings)
-        sites = [(row.act_name, layer) for row in rows for layer in chosen]
+    for bound in bound_batches(model, ready, settings, dropped):
         grads = gradients(model, bound.clean, sites) if FROM_GRADIENT & set(wanted) else {}
-        found += _Batch(model, bound, settings, grads, weights, wanted).rows()
-        for (index, name), reason in bound.dropped.items():
-            dropped.setdefault(name, {})[str(batch[index].prompt.id)] = reason
-    found.sort(key=lambda row: place[str(row["prompt"])])  # a stable sort
-    metadata: dict[str, Any] = {
+        found += _rows(model, bound, settings, grads, weights, wanted)
+    order = {str(one.prompt.id): i for i, one in enumerate(ready)}
+    found.sort(key=lambda row: order[str(row["prompt"])])  # a stable sort
+    metadata = {
+        **about(model, settings),
         "statistics": {name: STATISTICS[name] for name in wanted},
-        "unit": "nats",
         "source": rows[0].source.label if FROM_SOURCE & set(wanted) else None,
         "at": at if isinstance(at, str | int) else list(at),
-        "seed": seed,
-        "prepend_bos": bos,
-        "layer_order": list(chosen),
         "module_order": [row.module for row in rows],
-        "intervention_order": [row.name for row in rows],
-        "labels": {row.name: row.label for row in rows},
-        "model": describe(model),
         "compare_to": None if other is None else describe(other),
         "versions": versions(),
         "dropped": dropped,
@@ -179,104 +149,74 @@ def _wanted(statistics: str | Sequence[str], compared: bool) -> list[str]:
     if not given:
         raise InputError("no statistics given; name at least one, such as 'act_norm'")
     if "weight_change" in given and not compared:
-        raise InputError(
-            "'weight_change' is asked for without a second checkpoint; give compare_to=, or leave "
-            "it out"
-        )
+        raise InputError("'weight_change' needs a second checkpoint; give compare_to=, or omit it")
     return [name for name in STATISTICS if name in given]
 
 
 def _weights(
-    model: TransformerBridge,
-    other: TransformerBridge | None,
-    rows: Sequence[Patch],
-    layers: Sequence[int],
-    wanted: Sequence[str],
+    model: TransformerBridge, other: TransformerBridge | None, places: Iterable[tuple[str, int]]
 ) -> Weights:
     """The statistics of every matrix there is, by module and layer."""
-    if other is not None:
-        check_comparable(model, other)
     found: dict[tuple[str, int], dict[str, float]] = {}
-    for module in [str(row.module) for row in rows] if FROM_WEIGHTS & set(wanted) else []:
-        for layer in layers:
-            weight = weight_of(model, module, layer)
-            if weight is None:
-                continue
-            values = found.setdefault((module, layer), {"weight_norm": weight_norm(weight)})
-            if other is not None and (theirs := weight_of(other, module, layer)) is not None:
-                values["weight_change"] = weight_change(weight, theirs)
+    for place in places:
+        weight = weight_of(model, *place)
+        if weight is not None:
+            found[place] = {"weight_norm": weight_norm(weight)}
+            if other is not None and (theirs := weight_of(other, *place)) is not None:
+                found[place]["weight_change"] = weight_change(weight, theirs)
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """A batch whose runs are recorded and whose gradients are taken."""
-
-    model: TransformerBridge
-    bound: Bound
-    settings: Settings
-    grads: Mapping[Site, Tensor]
-    weights: Weights
-    wanted: Sequence[str]
-
-    def rows(self) -> Iterator[Row]:
-        """One row per prompt, module and layer."""
-        edits = {
-            (cell.prompt, cell.intervention.name, cell.layer): edit
-            for cell in self.bound.cells
-            for edit in cell.samples[0]
-        }
-        for index, run in enumerate(self.bound.clean):
-            text = token_texts(self.model.tokenizer, run.generated)[0]
-            for one in self.settings.interventions:
-                assert isinstance(one, Patch)
-                for layer in self.settings.layers:
-                    edit = edits.get((index, one.name, layer))
-                    yield {
-                        "prompt": run.prompt.id,
-                        "group": run.prompt.group,
-                        "intervention": one.name,
-                        "layer": layer,
-                        "layers": str(layer),
-                        "module": one.module,
-                        "alpha": one.alpha,
-                        "token_text": text,
-                        **self._values(index, run, one, layer, edit),
-                    }
-
-    def _values(self, index: int, run: Run, one: Patch, layer: int, edit: Edit | None) -> Row:
-        """The statistics of one cell, and why some of them are missing."""
-        site, pos = (one.act_name, layer), positions_in(run, one.pos)
-        act = _exact(taken(run.acts[site], pos))
-        grad = _exact(taken(self.grads[site][index], pos)) if site in self.grads else None
-        delta = None if edit is None else _replaced(act, edit) - act
-        attribution = None if delta is None or grad is None else float((delta * grad).sum())
-        weight = self.weights.get((str(one.module), layer), {})
-        values = {
-            "act_norm": float(act.norm(dim=1).mean()),
-            "act_shift": None if delta is None else float(delta.norm() / act.norm()),
-            "grad_norm": None if grad is None else float(grad.norm()),
-            "attribution": attribution,
-            "attribution_size": None if attribution is None else abs(attribution),
-            **{name: weight.get(name) for name in FROM_WEIGHTS},
-        }
-        status = "; ".join(self._missing(index, one, weight)) or "ok"
-        return {**{name: values[name] for name in self.wanted}, "status": status}
-
-    def _missing(self, index: int, one: Patch, weight: Mapping[str, float]) -> Iterator[str]:
-        """Reasons; they do not begin with NA, for the row's other numbers stand."""
-        if (index, one.name) in self.bound.dropped:
-            yield f"no source: {self.bound.dropped[index, one.name]}"
-        if FROM_WEIGHTS & set(self.wanted) and not weight:
-            yield NO_MATRIX
+def _rows(
+    model: TransformerBridge,
+    bound: Bound,
+    settings: Settings,
+    grads: Mapping[Site, Tensor],
+    weights: Weights,
+    wanted: Sequence[str],
+) -> Iterator[Row]:
+    """One row per prompt, module and layer."""
+    edits = {(one.prompt, one.intervention.name, one.layer): one.samples[0] for one in bound.cells}
+    for index, run in enumerate(bound.clean):
+        text = token_texts(model.tokenizer, run.generated)[0]
+        for one in settings.interventions:
+            assert isinstance(one, Patch)
+            pos, why = positions_in(run, one.pos), bound.dropped.get((index, one.name))
+            for layer in settings.layers:
+                site, weight = (one.act_name, layer), weights.get((str(one.module), layer), {})
+                act = taken(run.acts[site], pos)
+                grad = taken(grads[site][index], pos) if site in grads else None
+                (edit,) = edits.get((index, one.name, layer), (None,))
+                values = {**weight, **_values(act, grad, edit)}
+                # reasons do not begin with NA, for the row's other numbers stand
+                reasons = [] if why is None else [f"no source: {why}"]
+                if FROM_WEIGHTS & set(wanted) and not weight:
+                    reasons.append(NO_MATRIX)
+                yield {
+                    "prompt": run.prompt.id,
+                    "group": run.prompt.group,
+                    "intervention": one.name,
+                    "layer": layer,
+                    "layers": str(layer),
+                    "module": one.module,
+                    "alpha": one.alpha,
+                    "token_text": text,
+                    **{name: values.get(name) for name in wanted},
+                    "status": "; ".join(reasons) or "ok",
+                }
 
 
-def _exact(activation: Tensor) -> Tensor:
-    """An activation `[pos, ...]` as `[pos, unit]` in float64, which some devices have not."""
-    return activation.flatten(1).to("cpu", torch.float64)
-
-
-def _replaced(act: Tensor, edit: Edit) -> Tensor:
-    """What a patch would put in place of `act` `[pos, unit]`."""
-    assert edit.value is not None
-    return formula(act, _exact(edit.value), edit.alpha, edit.add)
+def _values(act: Tensor, grad: Tensor | None, edit: Edit | None) -> dict[str, float]:
+    """The statistics of one output `[pos, ...]`: those that need a source or a gradient if any."""
+    act = exact(act).flatten(1)
+    found = {"act_norm": float(act.norm(dim=1).mean())}
+    if grad is not None:
+        grad = exact(grad).flatten(1)
+        found["grad_norm"] = float(grad.norm())
+    if edit is not None and edit.value is not None:
+        delta = formula(act, exact(edit.value).flatten(1), edit.alpha, edit.add) - act
+        found["act_shift"] = float(delta.norm() / act.norm())
+        if grad is not None:
+            found["attribution"] = float((delta * grad).sum())
+            found["attribution_size"] = abs(found["attribution"])
+    return found

@@ -5,6 +5,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.errors import InputError
+from knockgrid.evidence.checked import exact
 from knockgrid.host.bridge import n_layers
 
 # The part of a block that holds the matrix. The bridge has split joint projections there.
@@ -32,35 +33,17 @@ def weight_of(model: TransformerBridge, module: str, layer: int) -> Tensor | Non
 
 
 def weight_norm(weight: Tensor) -> float:
-    """The Frobenius norm ‖W‖_F, summed in float64.
-
-    Example:
-        >>> weight_norm(torch.tensor([[3.0, 0.0], [0.0, 4.0]]))
-        5.0
-    """
-    return float(torch.linalg.vector_norm(_exact(weight)))
+    """The Frobenius norm ‖W‖_F, summed in float64."""
+    return float(torch.linalg.vector_norm(exact(weight)))
 
 
 def weight_change(weight: Tensor, other: Tensor) -> float:
-    """How far another checkpoint's matrix is from this one, ‖W_b - W_a‖_F / ‖W_a‖_F.
-
-    Example:
-        >>> weight_change(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 9.0]]))
-        1.0
-    """
-    return weight_norm(_exact(other) - _exact(weight)) / weight_norm(weight)
-
-
-def _exact(weight: Tensor) -> Tensor:
-    return weight.to("cpu", torch.float64)  # some devices have no float64
+    """How far another checkpoint's matrix is from this one, ‖W_b - W_a‖_F / ‖W_a‖_F."""
+    return weight_norm(exact(other) - exact(weight)) / weight_norm(weight)
 
 
 def check_comparable(model: TransformerBridge, other: TransformerBridge) -> None:
-    """Refuse a second checkpoint whose modules are not those of the first one.
-
-    Raises:
-        InputError: another architecture, number of layers, or shape of a matrix.
-    """
+    """Refuse a second checkpoint of another architecture, number of layers or shape of a matrix."""
     pairs = [(str(one.cfg.architecture), n_layers(one)) for one in (model, other)]
     if pairs[0] != pairs[1]:
         raise _unlike(*(f"{name} with {layers} layers" for name, layers in pairs))
@@ -69,8 +52,7 @@ def check_comparable(model: TransformerBridge, other: TransformerBridge) -> None
             weights = [weight_of(one, module, layer) for one in (model, other)]
             shapes = [None if weight is None else tuple(weight.shape) for weight in weights]
             if shapes[0] != shapes[1]:
-                what = [f"{module} of shape {shape} at layer {layer}" for shape in shapes]
-                raise _unlike(*what)
+                raise _unlike(*(f"{module} of shape {one} at layer {layer}" for one in shapes))
 
 
 def _unlike(mine: str, other: str) -> InputError:

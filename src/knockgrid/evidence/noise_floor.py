@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -14,7 +13,7 @@ from knockgrid.edits import information_flow
 from knockgrid.edits.flow import rounded
 from knockgrid.edits.intervention import Intervention
 from knockgrid.engine.in_memory import sweep_in_memory
-from knockgrid.errors import InputError, unknown
+from knockgrid.errors import InputError, check_counts, unknown
 from knockgrid.host.bridge import load
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.table.measures import DISTANCES
@@ -48,24 +47,14 @@ def noise_floor(
 
     Every intervention (by default those of `information_flow`) is replaced by the edit that moves
     each entry of the activation it edits by one unit in the last place (`ulp`), attention rows by
-    that of `attn_out` at the query, over the same layers. Give the prompts, layers and options that
-    the sweep itself has, so that dtype, batches and code path are the same. What these edits move
-    is rounding: an edited row rounds differently from an unedited one.
+    that of `attn_out` at the query, over the same layers. What these edits move is rounding. Give
+    the prompts (a few dozen are enough), layers and other `options` that the sweep itself has, so
+    that dtype, batches and code path are the same.
 
-    Args:
-        model: as for `sweep`.
-        prompts: as for `sweep`; a few dozen are enough.
-        interventions: the rows whose floor is wanted.
-        quantile: of the edits' divergences, over prompts, measured tokens and draws.
-        metrics: divergences to measure, among js, kl, kl_reverse and tv.
-        draws: how often the signs are drawn anew; each is a sweep of its own.
-        seed: of the first draw.
-        options: further arguments of `sweep`.
-
-    Returns:
-        One row per intervention and layer: the quantile of every metric there, in the table's unit,
-        and `n`, the number of edits behind it. `attrs["knockgrid"]["noise_floor"]` holds the same
-        as JSON, and under `overall` the quantile over all rows and layers.
+    One row per intervention and layer: the `quantile` of every metric (of js, kl, kl_reverse, tv)
+    over prompts, measured tokens and `draws` of signs (the first with `seed`), in the table's unit,
+    and `n`, the number of edits behind it. `attrs["knockgrid"]["noise_floor"]` holds the same as
+    JSON, and under `overall` the quantile over all rows and layers.
 
     Raises:
         InputError: as `sweep`; an unknown metric, a quantile outside (0, 1), or no draws.
@@ -75,8 +64,7 @@ def noise_floor(
     """
     if not 0 < quantile < 1:
         raise InputError(f"quantile is {quantile!r}; give a share between 0 and 1, such as 0.99")
-    if not isinstance(draws, int) or draws < 1:
-        raise InputError(f"draws is {draws!r}; give a whole number of at least 1")
+    check_counts(draws=draws)
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     for name in names:
         if name not in METRICS:
@@ -92,19 +80,7 @@ def noise_floor(
 
 
 def floor_of_nulls(table: pd.DataFrame, quantile: float = 0.99) -> pd.DataFrame:
-    """The noise floor as `noise_floor` gives it, from a table that was swept with its `nulls()`.
-
-    Example:
-        >>> from knockgrid.table.table import build
-        >>> described = [{"name": "last | ulp", "source": "ulp()", "role": "null", "of": "last"}]
-        >>> row = {"prompt": "rome", "intervention": "last | ulp", "layer": 0, "js": 2e-12}
-        >>> floor_of_nulls(build([row], {"interventions": described}))[["intervention", "js"]]
-          intervention            js
-        0         last  2.000000e-12
-
-    Raises:
-        InputError: a table without ±1-ulp rows.
-    """
+    """The noise floor as `noise_floor` gives it, from a table that was swept with its `nulls()`."""
     of = {
         one["name"]: one["of"]
         for one in metadata_of(table).get("interventions", [])
@@ -126,23 +102,24 @@ def _summed_up(tables: list[pd.DataFrame], metrics: list[str], quantile: float) 
     every = every[every[metrics].notna().all(axis=1)]
     if every.empty:
         raise InputError("no ±1-ulp edit gave a value: all cells are NA; see the sweep's status")
-    metadata = metadata_of(tables[0])
-    found, json = [], {m: {"overall": _quantile(every[m], quantile), "cells": {}} for m in metrics}
-    for (name, at), part in every.groupby(["intervention", "layer"], sort=False):
-        layer = int(str(at))
-        values = {m: _quantile(part[m], quantile) for m in metrics}
-        found.append({"intervention": name, "layer": layer, "n": len(part), **values})
-        for metric, value in values.items():
-            json[metric]["cells"].setdefault(str(name), {})[str(layer)] = value
-    made = pd.DataFrame(found)
+    cells = every.groupby(["intervention", "layer"], sort=False)[metrics]
+    made = cells.quantile(quantile)
+    made.insert(0, "n", cells.size())
+    made = made.reset_index()
+    json = {
+        metric: {
+            "overall": float(every[metric].quantile(quantile)),
+            "cells": {
+                str(name): dict(zip(part["layer"].astype(str), part[metric].tolist(), strict=True))
+                for name, part in made.groupby("intervention", sort=False)
+            },
+        }
+        for metric in metrics
+    }
     kept = ("unit", "mode", "model", "versions", "prepend_bos", "seed")
-    settings = {name: metadata[name] for name in kept if name in metadata}
-    made.attrs = {KEY: {**settings, "quantile": quantile, "noise_floor": json}}
+    told = {name: value for name, value in metadata_of(tables[0]).items() if name in kept}
+    made.attrs = {KEY: {**told, "quantile": quantile, "noise_floor": json}}
     return made
-
-
-def _quantile(values: pd.Series, quantile: float) -> float:
-    return float(np.quantile(values.to_numpy(float), quantile))
 
 
 def with_noise_floor(
@@ -175,11 +152,10 @@ def with_noise_floor(
 
 
 def _refuse_other(table: Mapping[str, Any], floor: Mapping[str, Any]) -> None:
-    """Raises InputError where the floor is one of something else."""
-    mine, theirs = table.get("model") or {}, floor.get("model") or {}
-    said = [("unit", table.get("unit"), floor.get("unit"))]
-    said += [(name, mine.get(name), theirs.get(name)) for name in ("dtype", "weights_digest")]
-    for name, one, other in said:
+    """Refuse the floor of something else."""
+    mine, theirs = ({**(one.get("model") or {}), "unit": one.get("unit")} for one in (table, floor))
+    for name in ("unit", "dtype", "weights_digest"):
+        one, other = mine.get(name), theirs.get(name)
         if one is not None and other is not None and one != other:
             raise InputError(
                 f"the table has {name} {one!r} and the noise floor {other!r}; measure the floor "
@@ -188,7 +164,7 @@ def _refuse_other(table: Mapping[str, Any], floor: Mapping[str, Any]) -> None:
 
 
 def _check_floor(floor: Any, inside: bool = False) -> None:
-    """Raises InputError for what is neither a number nor numbers by name."""
+    """Refuse what is neither a number nor numbers by name."""
     if isinstance(floor, Mapping) and (floor or inside):
         for part in floor.values():
             _check_floor(part, inside=True)

@@ -69,26 +69,19 @@ def out_of_fold(
     return scores
 
 
-def auc(incorrect: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve: how often an incorrect prompt scores above a correct one."""
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(incorrect, scores))
-
-
-def shuffled(labels: np.ndarray, seed: int) -> np.ndarray:
-    """The same labels in another order, the control that has nothing to read."""
-    return np.random.default_rng(seed).permutation(labels)
-
-
 def auc_and_control(
     acts: np.ndarray, incorrect: np.ndarray, groups: np.ndarray, folds: int, seed: int
 ) -> tuple[float, float] | None:
-    """The AUC of a probe and of one with shuffled labels; None where a fold lacks a class."""
+    """The areas under the ROC curve of a probe and of one with shuffled labels, a control.
+
+    None where a fold lacks a class.
+    """
+    from sklearn.metrics import roc_auc_score
+
     found = []
-    for labels in (incorrect, shuffled(incorrect, seed)):
+    for labels in (incorrect, np.random.default_rng(seed).permutation(incorrect)):
         scores = out_of_fold(acts, labels, groups, folds, seed)
         if scores is None:
             return None
-        found.append(auc(labels, scores))
+        found.append(float(roc_auc_score(labels, scores)))
     return found[0], found[1]

@@ -1,7 +1,6 @@
 """probe_auc and label_probe: how well a linear probe tells two classes of prompts apart."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,24 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.display.progress import bar
 from knockgrid.edits import patch, per_position
-from knockgrid.edits.layers import layer_list
 from knockgrid.edits.patch import Patch
 from knockgrid.engine.answers import answer_length, outputs
-from knockgrid.engine.checks import check_edits, check_places
 from knockgrid.engine.record import record_clean
 from knockgrid.engine.settings import Settings
-from knockgrid.engine.setup import settings_of, versions
+from knockgrid.engine.setup import versions
 from knockgrid.errors import InputError, check_counts
+from knockgrid.evidence.checked import checked
 from knockgrid.evidence.label_curves import labels_of
 from knockgrid.evidence.matched import SIDES, check_sides
 from knockgrid.evidence.out_of_fold import auc_and_control, need_sklearn, subject_groups, too_few
-from knockgrid.host.bridge import check_ready, describe, load, n_layers
+from knockgrid.host.bridge import describe, load
 from knockgrid.passes.answer_positions import absent, positions_in
-from knockgrid.passes.prepared import Prepared, batches, default_bos, prepare
+from knockgrid.passes.prepared import Prepared, batches
 from knockgrid.passes.run import Run
 from knockgrid.prompts.matching import Judge, judged
 from knockgrid.prompts.positions import Position
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.sources import zero
-from knockgrid.spec import Spec
 from knockgrid.table.table import build, metadata_of
 
 Place = tuple[str, int]
@@ -73,12 +70,11 @@ def probe_auc(
     is scored by a probe fitted on the others, and no subject is both fitted and scored. Scores are
     pooled over folds.
 
-    Returns:
-        A tidy table, one row per seed (column `prompt`), position and layer. `auc` is the share of
-        pairs of an incorrect and a correct prompt in which the incorrect one scores higher: 0.5
-        tells nothing, below 0.5 the probe is misled. `auc_shuffled` is the same with shuffled
-        labels. `n_prompts` have the position, `n_incorrect` of them were answered wrong. A place
-        where fewer subjects than folds were answered right, or wrong, is NA.
+    One row per seed (column `prompt`), position and layer. `auc` is the share of pairs of an
+    incorrect and a correct prompt in which the incorrect one scores higher: 0.5 tells nothing,
+    below 0.5 the probe is misled. `auc_shuffled` is the same with shuffled labels. `n_prompts` have
+    the position, `n_incorrect` of them were answered wrong. A place where fewer subjects than folds
+    were answered right, or wrong, is NA.
 
     Raises:
         InputError: no scikit-learn, bad input, a prompt without answers, or prompts that were all
@@ -92,9 +88,10 @@ def probe_auc(
     """
     need_sklearn()
     model = load(model)
-    check_counts(seeds=seeds)
+    check_counts(n_tokens=n_tokens, seeds=seeds)
     check_counts(least=2, folds=folds)
-    ready, settings = checked(model, prompts, positions, layers, act_name, n_tokens, prepend_bos)
+    columns = per_position(patch(act_name, "last", zero()), positions)
+    ready, settings = checked(model, prompts, columns, layers, prepend_bos, n_tokens)
     check_answers(ready, judge)
     said = outputs(model, ready, max(n_tokens, answer_length(model.tokenizer, ready)))
     kept = {str(one.prompt.id): one.prompt for one in ready}
@@ -159,7 +156,8 @@ def label_probe(
     check_counts(seeds=seeds)
     check_counts(least=2, folds=folds)
     given = labels_of(prompts, frame)
-    ready, settings = checked(model, prompts, positions, layers, act_name, 1, prepend_bos)
+    columns = per_position(patch(act_name, "last", zero()), positions)
+    ready, settings = checked(model, prompts, columns, layers, prepend_bos)
     one, other = (SIDES[name] for name in between)
     positive = {name: label in other for name, label in given.items() if label in (*one, *other)}
     if not positive:
@@ -177,15 +175,6 @@ def label_probe(
     return probed(model, kept, settings, positive, seeds, folds, metadata, progress)
 
 
-@dataclass(frozen=True, eq=False)
-class Example:
-    """What a probe learns from: a prompt, whether it is of the positive class, and activations."""
-
-    prompt: Prompt
-    incorrect: bool
-    acts: Mapping[Place, np.ndarray] = field(repr=False)
-
-
 def check_answers(ready: Sequence[Prepared], judge: Judge | None = None) -> None:
     """Refuse prompts of which it cannot be said whether they were answered right."""
     for one in ready:
@@ -194,27 +183,6 @@ def check_answers(ready: Sequence[Prepared], judge: Judge | None = None) -> None
                 f"prompt {one.prompt.id!r} has no answers, so it is neither right nor wrong; "
                 "give Prompt(text, answers=[...]) or a judge"
             )
-
-
-def checked(
-    model: TransformerBridge,
-    prompts: Sequence[Prompt],
-    positions: int | Sequence[Position],
-    layers: str | int | Sequence[int],
-    act_name: str,
-    n_tokens: int,
-    prepend_bos: bool | None,
-) -> tuple[list[Prepared], Settings]:
-    """The prompts, and settings whose interventions are the places to be read."""
-    check_ready(model)
-    check_counts(n_tokens=n_tokens)
-    chosen = layer_list(layers, n_layers(model))
-    columns = per_position(patch(act_name, "last", zero()), positions)
-    check_edits(model, columns, chosen)
-    bos = default_bos(model, prepend_bos)
-    ready = prepare(model, prompts, bos, n_tokens)
-    check_places(ready, columns, n_tokens)
-    return ready, settings_of(Spec(n_tokens=n_tokens, top=0), columns, chosen, bos)
 
 
 def probed(
@@ -228,16 +196,24 @@ def probed(
     progress: bool,
 ) -> pd.DataFrame:
     """The table of probes that tell the prompts of the positive class from the others."""
-    examples = read(model, ready, settings, positive, progress)
-    groups = subject_groups([one.prompt for one in examples])
+    read: dict[str, dict[Place, np.ndarray]] = {}
+    with bar(len(ready), " prompts", "read", progress) as done:
+        for batch in batches(ready):
+            for run in record_clean(model, batch, settings):
+                read[str(run.prompt.id)] = dict(activations(run, settings))
+            done.update(len(batch))
+    acts = [read[str(one.prompt.id)] for one in ready]
+    wrong = np.array([positive[str(one.prompt.id)] for one in ready], dtype=bool)
+    groups = subject_groups([one.prompt for one in ready])
     columns = [one for one in settings.interventions if isinstance(one, Patch)]
     places = [(str(one.position), layer) for one in columns for layer in settings.layers]
     rows: list[dict[str, Any]] = []
     with bar(seeds * len(places), " probes", "fit", progress) as done:
         for seed in range(seeds):
             for position, layer in places:
+                here = [one.get((position, layer)) for one in acts]
                 place = {"intervention": "probe", "position": position, "layer": layer}
-                found = probe_at((position, layer), examples, groups, folds, seed)
+                found = probe_at(here, wrong, groups, folds, seed)
                 # a probe measures no token
                 rows.append({"prompt": f"seed {seed}", **place, "token": None, **found})
                 done.update()
@@ -258,25 +234,6 @@ def probed(
     )
 
 
-def read(
-    model: TransformerBridge,
-    ready: Sequence[Prepared],
-    settings: Settings,
-    positive: Mapping[str, bool],
-    progress: bool,
-) -> list[Example]:
-    """One example per prompt, in the order of the prompts."""
-    found: dict[str, Example] = {}
-    with bar(len(ready), " prompts", "read", progress) as done:
-        for batch in batches(ready):
-            for run in record_clean(model, batch, settings):
-                name = str(run.prompt.id)
-                acts = dict(activations(run, settings))
-                found[name] = Example(run.prompt, positive[name], acts)
-            done.update(len(batch))
-    return [found[str(one.prompt.id)] for one in ready]
-
-
 def activations(run: Run, settings: Settings) -> Iterator[tuple[Place, np.ndarray]]:
     """The activation at every place that a run has, averaged over its tokens, `[d]` in float32."""
     for one in settings.interventions:
@@ -288,16 +245,16 @@ def activations(run: Run, settings: Settings) -> Iterator[tuple[Place, np.ndarra
 
 
 def probe_at(
-    place: Place, examples: Sequence[Example], groups: np.ndarray, folds: int, seed: int
+    acts: Sequence[np.ndarray | None], wrong: np.ndarray, groups: np.ndarray, folds: int, seed: int
 ) -> dict[str, Any]:
     """The AUCs at one place over the prompts that have it, or the status that says why not."""
-    have = [i for i, one in enumerate(examples) if place in one.acts]
-    incorrect = np.array([examples[i].incorrect for i in have], dtype=bool)
-    counts = {"n_prompts": len(have), "n_incorrect": int(incorrect.sum())}
-    reason = too_few(incorrect, groups[have], folds)
+    have = [i for i, one in enumerate(acts) if one is not None]
+    wrong, groups = wrong[have], groups[have]
+    counts = {"n_prompts": len(have), "n_incorrect": int(wrong.sum())}
+    reason = too_few(wrong, groups, folds)
     if reason is None:
-        acts = np.stack([examples[i].acts[place] for i in have])
-        found = auc_and_control(acts, incorrect, groups[have], folds, seed)
+        stacked = np.stack([one for one in acts if one is not None])
+        found = auc_and_control(stacked, wrong, groups, folds, seed)
         if found is not None:
             return {"auc": found[0], "auc_shuffled": found[1], **counts}
         reason = "a fold would be learnt from one class"

@@ -1,6 +1,7 @@
 """reliance: how far a prompt's next token depends on attention to its subject."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ SUBJECT_IS_LAST = (
     "the last token belongs to the subject, so there is no later query to mask it from"
 )
 NO_SUBJECT = "the prompt has no span 'subject'"
+TEXTS = ("prompt", "relation", "subject", "text", "output", "measured_on", "note")
 
 
 def reliance(
@@ -54,29 +56,20 @@ def reliance(
         >>> bool(frame.reliance.between(0, 0.6932).all())
         True
 
-    Args:
-        model: a bridge, or what `load` takes.
-        prompts: prompts with answers; give those that the model does not know as well, because
-            without them the filter by correctness is invisible.
-        label_with: where the label comes from, so that it is not the number that is measured later:
-            another intervention, or a mapping from prompt ids to paraphrases of those prompts.
-        layer: where an intervention of your own is centred, by default the middle layer; of no
-            importance to one whose window covers all layers.
-        n_tokens: tokens of greedy output over which the divergence is averaged; their queries are
-            masked too.
-        judge: `(prompt, text) -> bool`, whether an output is right; by default as in `known`.
-        prepend_bos: whether BOS comes first; by default as the model is configured.
-        seed: of a random source in `label_with`.
-        progress: whether to show a progress bar.
-
-    Returns:
-        One row per prompt, in order: `prompt`, `relation`, `subject`, `text`; `output` (the greedy
-        continuation of the prompt itself) and `correct`; `reliance` (JS divergence, nats, at most
-        ln 2); `entropy` (nats) and `p_top` of the clean next-token distribution of the prompt
-        itself; `measured_on`, the text that reliance comes from; and `note`, why reliance is NaN.
-
     Reliance is the JS divergence between the clean next-token distribution and the one with
-    attention to the subject's tokens masked in all layers for every query after the subject.
+    attention to the subject's tokens masked in all layers for every query after the subject. It is
+    averaged over `n_tokens` of greedy output, whose queries are masked too. Give prompts that the
+    model does not know as well: without them the filter by correctness, as in `known` or of a
+    `judge`, `(prompt, text) -> bool`, is invisible.
+
+    `label_with` takes the label from elsewhere, so that it is not the number that is measured
+    later: another intervention, centred at `layer` (by default the middle one) and with `seed` for
+    a random source, or a mapping from prompt ids to paraphrases of those prompts.
+
+    One row per prompt, in order: `prompt`, `relation`, `subject`, `text`; `output` (the greedy
+    continuation) and `correct`; `reliance` (nats, at most ln 2); `entropy` (nats) and `p_top` of
+    the clean next-token distribution of the prompt itself; `measured_on`, the text that reliance
+    comes from; and `note`, why reliance is NaN.
 
     Raises:
         InputError: bad input, a prompt without answers (and no judge), or a paraphrase without a
@@ -94,44 +87,37 @@ def reliance(
     ready = prepare(model, prompts, bos, n_tokens)
     check_answers(ready, judge)
     original = [one.prompt for one in ready]
-    asked, intervention = _asked(original, label_with)
+    intervention = label_with if isinstance(label_with, Intervention) else None
     own = intervention is not None  # of the user's: it may need no later query
+    asked = original if own or label_with is None else _paraphrases(original, label_with)
     notes = {str(one.id): None if own else _note(one, model, bos) for one in asked}
     usable = [one for one in asked if notes[str(one.id)] is None]
     middle = layer_list(n_layers(model) // 2 if layer is None else layer, n_layers(model))
-    intervention = intervention or everywhere(model)
+    if intervention is None:
+        whole = knockout(["between", "last"], "subject", 2 * n_layers(model), name="reliance")
+        intervention = replace(whole, label="subject masked from all that follows")
     moved: dict[str, float] = {}
     if usable:
-        table = sweep_in_memory(
-            model,
-            usable,
-            intervention,
-            layers=middle,
-            n_tokens=n_tokens,
-            mode="persistent",
-            metrics="js",
-            prepend_bos=bos,
-            seed=seed,
-            progress=progress,
-        )
+        how: dict[str, Any] = {"layers": middle, "n_tokens": n_tokens, "mode": "persistent"}
+        how |= {"metrics": "js", "prepend_bos": bos, "seed": seed, "progress": progress}
+        table = sweep_in_memory(model, usable, intervention, **how)
         moved, reasons = _per_prompt(table)
         notes.update(reasons)
-    said, certainty = outputs(model, ready), clean_certainty(model, ready)
+    said, certainty = outputs(model, ready), _certainty(model, ready)
     rows = [
         {
             "prompt": one.id,
             "relation": one.relation,
             "subject": one.span_text("subject"),
             "text": one.text,
-            "output": said[str(one.id)],
-            "correct": judged(one, said[str(one.id)], judge),
-            "reliance": moved.get(str(one.id), np.nan),
-            "entropy": certainty[str(one.id)][0],
-            "p_top": certainty[str(one.id)][1],
+            "output": said[name],
+            "correct": judged(one, said[name], judge),
+            "reliance": moved.get(name, np.nan),
+            **certainty[name],
             "measured_on": other.text,
-            "note": notes[str(one.id)],
+            "note": notes[name],
         }
-        for one, other in zip(original, asked, strict=True)
+        for name, one, other in zip(notes, original, asked, strict=True)
     ]
     frame = pd.DataFrame(rows).astype(dict.fromkeys(TEXTS, "string"))
     frame.attrs = {
@@ -150,44 +136,24 @@ def reliance(
     return frame
 
 
-TEXTS = ("prompt", "relation", "subject", "text", "output", "measured_on", "note")
-
-
-def everywhere(model: TransformerBridge) -> Intervention:
-    """Attention to the subject, blocked in all layers for every query after it."""
-    return knockout(
-        dest=["between", "last"],
-        src="subject",
-        window=2 * n_layers(model),
-        name="reliance",
-        label="subject masked from all that follows",
-    )
-
-
-def _asked(
-    prompts: Sequence[Prompt], label_with: Intervention | Mapping[str, Prompt] | None
-) -> tuple[list[Prompt], Intervention | None]:
-    """The prompts that reliance is measured on, under the ids of the originals, and with what."""
-    if label_with is None:
-        return list(prompts), None
-    if isinstance(label_with, Intervention):
-        return list(prompts), label_with
-    if not isinstance(label_with, Mapping):
+def _paraphrases(prompts: Sequence[Prompt], given: object) -> list[Prompt]:
+    """The prompts that reliance is measured on, under the ids of the originals."""
+    if not isinstance(given, Mapping):
         raise InputError(
-            f"label_with is {label_with!r}; give an intervention, or a mapping from prompt ids to "
+            f"label_with is {given!r}; give an intervention, or a mapping from prompt ids to "
             "paraphrases"
         )
     ids = [str(one.id) for one in prompts]
-    missing = [name for name in ids if name not in label_with]
+    missing = [name for name in ids if name not in given]
     if missing:
         raise InputError(
             f"label_with has no paraphrase for {len(missing)} prompts, first {missing[0]!r}; give "
             "each prompt one, or leave it out of the prompts"
         )
-    foreign = [name for name in label_with if name not in ids]
+    foreign = [name for name in given if name not in ids]
     if foreign:
         raise InputError(f"label_with has a paraphrase for {foreign[0]!r}, which is no prompt here")
-    return [label_with[name].replace(id=name) for name in ids], None
+    return [given[name].replace(id=name) for name in ids]
 
 
 def _note(prompt: Prompt, model: TransformerBridge, bos: bool) -> str | None:
@@ -200,22 +166,19 @@ def _note(prompt: Prompt, model: TransformerBridge, bos: bool) -> str | None:
 
 def _per_prompt(table: pd.DataFrame) -> tuple[dict[str, float], dict[str, str]]:
     """The mean divergence of each prompt over its tokens, and why some have none."""
-    table = table.assign(value=numbers(table, "js"))
-    moved = table.groupby("prompt")["value"].mean()
-    nothing = table[table["prompt"].map(moved).isna()].drop_duplicates("prompt")
-    reasons = {str(row["prompt"]): str(row["status"]) for _, row in nothing.iterrows()}
-    return {str(name): float(value) for name, value in moved.items()}, reasons
+    moved = table.assign(value=numbers(table, "js")).groupby("prompt")["value"].mean()
+    status = table.groupby("prompt")["status"].first()[moved.isna()]
+    return moved.to_dict(), status.to_dict()
 
 
-def clean_certainty(
-    model: TransformerBridge, ready: Sequence[Prepared]
-) -> dict[str, tuple[float, float]]:
+def _certainty(model: TransformerBridge, ready: Sequence[Prepared]) -> dict[str, dict[str, float]]:
     """Entropy (nats) and largest probability of the next token, by prompt id."""
-    found: dict[str, tuple[float, float]] = {}
+    found: dict[str, dict[str, float]] = {}
     for batch in batches(ready):
         kept: Any = record(model, ids_of(model, batch), measured=slice(-1, None), keep_kv=False)
         logp = kept.logits[:, -1].to("cpu", torch.float64).log_softmax(-1)
-        entropy = torch.special.entr(logp.exp()).sum(-1)
-        for one, nats, top in zip(batch, entropy.tolist(), logp.max(-1).values, strict=True):
-            found[str(one.prompt.id)] = nats, float(top.exp())
+        p = logp.exp()
+        told = zip(torch.special.entr(p).sum(-1).tolist(), p.amax(-1).tolist(), strict=True)
+        for one, (entropy, top) in zip(batch, told, strict=True):
+            found[str(one.prompt.id)] = {"entropy": entropy, "p_top": top}
     return found

@@ -50,31 +50,29 @@ def transferred(table: pd.DataFrame) -> pd.DataFrame:
     half of `js_corrupted` is 0.7 of the way in its square root, which is one (Endres & Schindelin
     2003), and a run that mixes the two others evenly is far from neither.
     """
-    check_sweep(table)
-    moved = corrupted(table)
+    _check_sweep(table)
+    moved = {
+        (str(side["id"]), name): float(value)
+        for side in metadata_of(table)["prompts"]
+        for name, value in side.get("js_corrupted", {}).items()
+    }
     first = table[table["token"].fillna(0) == 0]
     keys = [name for name in CELL if name in first and name not in ("token", "samples")]
     values = {name: numbers(first, name) for name in MEASURED[:2]}
     pairs = zip(first["prompt"], first["intervention"], strict=True)
     values["js_corrupted"] = np.array([moved.get(pair, math.nan) for pair in pairs], dtype=float)
-    long = first[keys].assign(prompt=first["prompt"], told=first["status"], **values)
-    groups = long.groupby(keys, sort=False, dropna=False)
+    long = first[[*keys, "prompt", "status"]].assign(**values)
     rows = [
-        {**dict(zip(keys, key if isinstance(key, tuple) else (key,), strict=True)), **judge(cell)}
-        for key, cell in groups
+        {**dict(zip(keys, key, strict=True)), **_judged(cell)}
+        for key, cell in long.groupby(keys, sort=False, dropna=False)
     ]
-    found = pd.DataFrame(rows)
-    found = found.astype({name: table[name].dtype for name in keys})
+    found = pd.DataFrame(rows).astype({name: table[name].dtype for name in keys})
     found.attrs = {KEY: metadata_of(table)}
     return found
 
 
-def check_sweep(table: pd.DataFrame) -> None:
-    """Refuse what is no sweep towards a corrupted run.
-
-    Raises:
-        InputError: missing columns, no side table, no first token, or the other direction.
-    """
+def _check_sweep(table: pd.DataFrame) -> None:
+    """Refuse what is no sweep towards a corrupted run."""
     missing = [name for name in ("prompt", "token", *MEASURED[:2]) if name not in table]
     if missing:
         raise InputError(
@@ -94,45 +92,33 @@ def check_sweep(table: pd.DataFrame) -> None:
         raise InputError("the table has no rows of token 0; keep those in the filter that made it")
 
 
-def corrupted(table: pd.DataFrame) -> dict[tuple[str, str], float]:
-    """JS between clean and corrupted run, by prompt and intervention."""
-    return {
-        (str(side["id"]), name): float(value)
-        for side in metadata_of(table)["prompts"]
-        for name, value in side.get("js_corrupted", {}).items()
-    }
-
-
-def judge(cell: pd.DataFrame) -> Mapping[str, object]:
+def _judged(cell: pd.DataFrame) -> Mapping[str, object]:
     """The means, the verdict and the counts of one cell; `cell` has a row per prompt."""
     whole = cell[list(MEASURED)].notna().all(axis=1)
     has, lacks = cell[whole], cell[~whole]
-    counts = pd.Series([verdict(*row) for row in has[list(MEASURED)].itertuples(index=False)])
-    found: dict[str, object] = {name: has[name].mean() for name in MEASURED}
-    far = found["js_corrupted"]
-    found["share"] = found["js"] / far if far else math.nan  # type: ignore[operator]
-    found["verdict"] = verdict(*(found[name] for name in MEASURED))  # type: ignore[arg-type]
-    found["n_prompts"] = len(has)
-    found.update({f"n_{name}": int((counts == name).sum()) for name in VERDICTS})
-    found["left_out"] = ", ".join(lacks["prompt"].astype(str))
-    found["status"] = "ok"
+    alone = [_verdict(*row) for row in has[list(MEASURED)].itertuples(index=False)]
+    means = {name: float(has[name].mean()) for name in MEASURED}
+    far, status = means["js_corrupted"], "ok"
     if has.empty:
         # a reason that all prompts share, such as an edge that no layer sees, says more
-        told = lacks["told"].fillna("ok").unique()
-        alone = len(told) == 1 and str(told[0]).startswith("NA")
-        found["status"] = told[0] if alone else "NA: no source run, so nothing to transfer"
+        told = lacks["status"].fillna("ok").unique()
+        shared = len(told) == 1 and str(told[0]).startswith("NA")
+        status = str(told[0]) if shared else "NA: no source run, so nothing to transfer"
     elif not far:
-        found["status"] = "NA: the corruption moved no prompt"
-    return found
+        status = "NA: the corruption moved no prompt"
+    return {
+        **means,
+        "share": means["js"] / far if far else math.nan,
+        "verdict": _verdict(*means.values()),
+        "n_prompts": len(has),
+        **{f"n_{name}": alone.count(name) for name in VERDICTS},
+        "left_out": ", ".join(lacks["prompt"].astype(str)),
+        "status": status,
+    }
 
 
-def verdict(js: float, js_to_source: float, js_corrupted: float) -> str | None:
-    """Where a run lies, seen from the clean and the corrupted one; None where these are equal.
-
-    Example:
-        >>> verdict(0.1, 0.3, 0.4), verdict(0.3, 0.1, 0.4), verdict(0.3, 0.25, 0.4)
-        ('neither', 'transferred', 'broken')
-    """
+def _verdict(js: float, js_to_source: float, js_corrupted: float) -> str | None:
+    """Where a run lies, seen from the clean and the corrupted one; None where these are equal."""
     if not js_corrupted > 0:
         return None
     if min(js, js_to_source) >= FAR * js_corrupted:
