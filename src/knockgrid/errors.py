@@ -67,13 +67,11 @@ def looks_alike(one: str, other: str) -> str:
     """A remark on a text that occurs in the other only in a different Unicode normal form."""
     if one in other or unicodedata.normalize("NFC", one) not in unicodedata.normalize("NFC", other):
         return ""
-    forms = [_form(text) for text in (one, other)]
-    return f"it is in {forms[0]} and the other in {forms[1]}, which look alike: normalise both"
-
-
-def _form(text: str) -> str:
-    """The normal form of a text."""
-    return next((f for f in ("NFC", "NFD") if unicodedata.is_normalized(f, text)), "neither form")
+    one, other = (
+        next((f for f in ("NFC", "NFD") if unicodedata.is_normalized(f, text)), "neither form")
+        for text in (one, other)
+    )
+    return f"it is in {one} and the other in {other}, which look alike: normalise both"
 
 
 def unknown(what: str, given: object, allowed: Iterable[str]) -> InputError:

@@ -161,11 +161,7 @@ class Spec:
         object.__setattr__(self, "prepend_bos", yes_or_no("prepend_bos", self.prepend_bos))
 
     def but(self, **changes: Any) -> Spec:
-        """The same with some fields changed.
-
-        Raises:
-            InputError: a field that does not exist.
-        """
+        """The same with some fields changed."""
         for name in changes:
             if name not in FIELDS:
                 raise unknown("option", name, FIELDS)

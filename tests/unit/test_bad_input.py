@@ -57,11 +57,7 @@ def refuse(tiny_llama, tmp_path):
     return run
 
 
-@pytest.fixture
-def flow():
-    return kg.information_flow()
-
-
+FLOW = kg.information_flow()
 OPTIONS = [
     ({"layers": [0, 4]}, ["layer 4", "layers 0 to 3"]),
     ({"layers": [-5]}, ["layer -5", "layers 0 to 3"]),
@@ -83,13 +79,8 @@ def says(message, *parts):
 
 
 @pytest.mark.parametrize(("options", "parts"), OPTIONS, ids=lambda one: str(one)[:20])
-def test_an_option_that_is_refused(refuse, tower, flow, options, parts):
-    says(refuse(tower, flow, **options), *parts)
-
-
-def test_an_unknown_executor(refuse, tower, flow):
-    message = refuse(tower, flow, executor="staircas", forwards=None)
-    says(message, "executor 'staircas'", "did you mean 'staircase'? Allowed: ")
+def test_an_option_that_is_refused(refuse, tower, options, parts):
+    says(refuse(tower, FLOW, **options), *parts)
 
 
 LONG = kg.Prompt("Rome" + " is" * 130, spans={"subject": "Rome"}, id="long")
@@ -106,63 +97,44 @@ SHORT = kg.Prompt("France is", spans={"subject": "France"}, id="short")
         (lambda tower: LONG, ["'long' needs ", "holds 128"]),
     ],
 )
-def test_prompts_that_are_refused(refuse, tower, flow, prompts, parts):
-    says(refuse(prompts(tower), flow), *parts)
+def test_prompts_that_are_refused(refuse, tower, prompts, parts):
+    says(refuse(prompts(tower), FLOW), *parts)
 
 
 ROWS = [
-    ([], {}, ["no interventions given", "information_flow()"]),
-    ([kg.knockout(), kg.knockout(window=1)], {}, ["two", "named 'subject->last'"]),
+    ([], ["no interventions given", "information_flow()"]),
+    ([kg.knockout(), kg.knockout(window=1)], ["two", "named 'subject->last'"]),
     (
         kg.patch("resid_post", "subject_lats"),
-        {},
         ["position 'subject_lats'", "mean 'subject_last'?"]
         + ["Allowed: last, all, bos, rest, between, random, subject, subject_first, "],
     ),
-    (kg.knockout("last", 10), {}, ["position 10", f"{TOWER!r} has 10 tokens"]),
+    (kg.knockout("last", 10), ["position 10", f"{TOWER!r} has 10 tokens"]),
     (
         kg.patch("resid_pots", "subject"),
-        {},
         ["activation at layer 0 'resid_pots'", "did you mean 'resid_post'"],
     ),
+]
+LATER = [
     # four query heads share two heads of keys
-    (
-        kg.patch("k", "subject", heads=[2], name="row"),
-        {"forwards": None},
-        ["names head 2", "heads 0 to 1"],
-    ),
+    (kg.patch("k", "subject", heads=[2], name="row"), ["names head 2", "heads 0 to 1"]),
     # three subject tokens cannot be taken from one, nor an index from another length
     (
         kg.patch("resid_post", "subject", kg.donor(FRANCE)),
-        {"forwards": None},
         [f"'subject' covers 3 tokens of {TOWER!r} and 1 of {FRANCE.text!r}"]
         + ["(lengths 10 and 6)", "'subject_last'"],
     ),
-    (
-        kg.patch("resid_post", 2, kg.donor(FRANCE)),
-        {"forwards": None},
-        ["place 2 covers 1 tokens"],
-    ),
-    (
-        kg.patch("resid_post", "subject_last", kg.donor(LONG)),
-        {"forwards": None},
-        ["'long' needs "],
-    ),
+    (kg.patch("resid_post", 2, kg.donor(FRANCE)), ["place 2 covers 1 tokens"]),
+    (kg.patch("resid_post", "subject_last", kg.donor(LONG)), ["'long' needs "]),
     (
         kg.patch("resid_post", "last", kg.fixed(torch.zeros(31))),
-        {"layers": [1], "forwards": None},
-        ["shape (31,) for layer 1", "resid_post has (32,)"],
+        ["shape (31,) for layer 0", "resid_post has (32,)"],
     ),
-    (
-        kg.patch("resid_post", "last", kg.fixed({0: torch.zeros(32)})),
-        {"layers": [0, 1], "forwards": None},
-        ["no vector for layer 1", "[0]"],
-    ),
+    (kg.patch("resid_post", "last", kg.fixed({0: torch.zeros(32)})), ["no vector for", "[0]"]),
     # the first token sees itself alone
     *(
         (
             kg.knockout("all", "bos", heads=heads, name="sink"),
-            {"forwards": None},
             ["'sink'", "position 0 of prompt 'tower'", "src"],
         )
         for heads in (None, [1])
@@ -170,19 +142,22 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("row", "options", "parts"), ROWS, ids=lambda one: str(one)[:30])
-def test_a_row_that_is_refused(refuse, tower, row, options, parts):
-    message = refuse(tower, row, **options)
+@pytest.mark.parametrize(
+    ("row", "forwards", "parts"),
+    [(row, n, parts) for n, some in ((0, ROWS), (None, LATER)) for row, parts in some],
+    ids=lambda one: str(one)[:30],
+)
+def test_a_row_that_is_refused(refuse, tower, row, forwards, parts):
+    message = refuse(tower, row, forwards=forwards)
     says(message, *parts)
     assert "hook_" not in message
 
 
-def test_denoising_without_a_corrupted_run(refuse, tower):
+def test_an_unknown_executor_denoising_without_a_corrupted_run_and_an_empty_place(refuse, tower):
+    message = refuse(tower, FLOW, executor="staircas", forwards=None)
+    says(message, "executor 'staircas'", "did you mean 'staircase'? Allowed: ")
     message = refuse(tower, kg.knockout(), direction="denoising", forwards=None)
     says(message, "restores clean values in a corrupted run")
-
-
-def test_a_place_that_is_empty(refuse):
     message = refuse(SHORT, kg.patch("resid_post", "bos"), prepend_bos=False)
     says(message, "'bos' is empty in prompt 'short' ('France is')")
 
@@ -207,17 +182,17 @@ def test_prompts_that_can_take_part_in_nothing(tiny_llama, tower):
     says(str(caught.value), "no row has a usable prompt", "'tower' has no swap partner")
 
 
-def test_a_slow_tokenizer(refuse, tower, flow, tiny_llama, monkeypatch):
+def test_a_slow_tokenizer(refuse, tower, tiny_llama, monkeypatch):
     monkeypatch.setattr(type(tiny_llama), "tokenizer", SlowTokenizer())
-    says(refuse(tower, flow), "SlowTokenizer is a slow tokenizer", "use_fast=True")
+    says(refuse(tower, FLOW), "SlowTokenizer is a slow tokenizer", "use_fast=True")
 
 
-def test_a_model_in_training_mode(tiny_llama, tower, flow):
+def test_a_model_in_training_mode(tiny_llama, tower):
     for part in (tiny_llama, tiny_llama.original_model.model.layers[1]):
         part.train()
         try:
             with counted(tiny_llama) as calls, pytest.raises(kg.InputError) as caught:
-                kg.sweep(tiny_llama, tower, flow, progress=False)
+                kg.sweep(tiny_llama, tower, FLOW, progress=False)
         finally:
             tiny_llama.eval()
         assert not calls

@@ -18,24 +18,19 @@ def texts(labels):
     return [label.get_text() for label in labels]
 
 
+def titles(whole):
+    return [ax.get_title() for ax in whole.axes if ax.get_title()]
+
+
 def tokens(prompts=("rome",), diverged=None):
-    return build(
-        [
-            {
-                "prompt": p,
-                "intervention": "attention",
-                "layer": layer,
-                "token": token,
-                "token_text": f" t{token}",
-                "kl": layer + token / 10 + i,
-                "diverged": diverged,
-            }
-            for i, p in enumerate(prompts)
-            for layer in LAYERS
-            for token in range(3)
-        ],
-        {"unit": "nats", "mode": "free_run", "n_tokens": 3, "layer_order": LAYERS},
-    )
+    row = {"intervention": "attention", "diverged": diverged}
+    rows = [
+        {**row, "prompt": p, "layer": n, "token": t, "token_text": f" t{t}", "kl": n + t / 10 + i}
+        for i, p in enumerate(prompts)
+        for n in LAYERS
+        for t in range(3)
+    ]
+    return build(rows, {"unit": "nats", "mode": "free_run", "n_tokens": 3, "layer_order": LAYERS})
 
 
 def test_token_heatmap():
@@ -66,28 +61,20 @@ def test_token_heatmap_marks_the_first_token_that_differs():
 def test_token_heatmap_wants_one_intervention():
     table = tokens()
     two = table.assign(intervention=["a", "b"] + ["a"] * (len(table) - 2))
-    two.attrs = table.attrs
     with pytest.raises(kg.InputError, match=r"several interventions \(a, b\)"):
         kg.token_heatmap(two)
     with pytest.raises(kg.InputError, match="no intervention 'c'"):
         kg.token_heatmap(two, intervention="c")
 
 
-def family(column, members, **metadata):
-    return build(
-        [
-            {
-                "prompt": "rome",
-                "intervention": f"one {member}",
-                column: member,
-                "layer": layer,
-                "js": 0.1 * i + 0.01 * layer,
-            }
-            for i, member in enumerate(members)
-            for layer in range(4)
-        ],
-        {"unit": "nats", **metadata},
-    )
+def family(column, members, n_layers=4, **metadata):
+    rows = [
+        {"prompt": "rome", "intervention": f"one {one}", column: one, "layer": layer}
+        | {"js": 0.1 * i + 0.01 * layer}
+        for i, one in enumerate(members)
+        for layer in range(n_layers)
+    ]
+    return build(rows, {"unit": "nats", **metadata})
 
 
 def test_head_heatmap():
@@ -107,7 +94,6 @@ def test_module_heatmap_has_layer_0_at_the_bottom_and_a_scale_around_the_middle(
     assert ax.get_ylim()[0] < ax.get_ylim()[1]  # the first row is drawn lowest
     assert limits == pytest.approx((0.0, 0.13))
     above = table[table["module"] == "mlp. up"]
-    above.attrs = table.attrs
     assert array(kg.module_heatmap(above))[1] == (0.0, pytest.approx(0.13))
     assert array(kg.module_heatmap(above, diverging=True))[1] == pytest.approx((0.1, 0.13))
     assert np.allclose(ax.collections[0].cmap(0.5), 1.0, atol=0.01)  # white in the middle
@@ -133,15 +119,18 @@ def test_position_heatmap_by_name_and_by_token():
     np.testing.assert_allclose(values[:, 0], [0.0, 0.01, 0.02, 0.03])
     assert texts(ax.get_xticklabels()) == ["subject_last", "last"]
     assert ax.yaxis.get_inverted()
-    side = {"id": "rome", "tokens": ["<s>", " Rome", " is"], "subject_tokens": [1]}
+    side = {"id": "rome", "tokens": ["<s>", " Rome"], "subject_tokens": [1]}
     named = kg.position_heatmap(family("position", ["0", "1", "2"], prompts=[side]))
-    assert texts(named.get_xticklabels()) == ["<s>", " Rome*", " is"]
+    assert texts(named.get_xticklabels()) == ["<s>", " Rome*", "2"]  # it has no token 2
 
 
-def test_dose_heatmap():
-    ax = kg.dose_heatmap(family("alpha", [0.5, 1.0]))
-    assert texts(ax.get_yticklabels()) == ["0.5", "1"]
-    assert ax.get_ylim()[0] < ax.get_ylim()[1]
+def test_the_least_dose_is_at_the_bottom_in_any_order():
+    for doses in ([0.5, 1.0], [1.0, 0.5]):
+        ax = kg.dose_heatmap(family("alpha", doses))
+        assert texts(ax.get_yticklabels()) == ["0.5", "1"]
+        assert ax.get_ylim()[0] < ax.get_ylim()[1]
+        least = 0.1 * doses.index(0.5)
+        np.testing.assert_allclose(array(ax)[0][:, 0], [least, 0.1 - least])
 
 
 @pytest.mark.parametrize("name", ["head", "module", "position", "alpha"])
@@ -151,37 +140,28 @@ def test_a_table_without_the_family_is_refused(name):
         figure(tokens(), "kl")
 
 
-def probed(auc):
-    return build(
-        [
-            {
-                "prompt": f"seed {seed}",
-                "intervention": "probe",
-                "layer": layer,
-                "position": at,
-                "auc": auc + 0.1 * layer,
-                "auc_shuffled": 0.45,
-            }
-            for seed in range(2)
-            for layer in range(3)
-            for at in ("last_q", "-1")
-        ],
-        {"layer_order": [0, 1, 2], "position_order": ["last_q", "-1"]},
-    )
+MOVED = family("position", ["last_q", "-1"], n_layers=3)
+
+
+def probed(auc, **metadata):
+    rows = [
+        {"prompt": f"seed {seed}", "intervention": "probe", "layer": layer, "position": at}
+        | {"auc": auc + 0.1 * layer, "auc_shuffled": 0.45}
+        for seed in range(2)
+        for layer in range(3)
+        for at in ("last_q", "-1")
+    ]
+    order = {"layer_order": [0, 1, 2], "position_order": ["last_q", "-1"]}
+    return build(rows, {**order, **metadata})
 
 
 def test_probe_beside_effect_has_the_auc_its_control_and_what_is_not_used():
-    moved = family("position", ["last_q", "-1"])
-    moved = moved[moved["layer"] < 3]
-    moved.attrs = {"knockgrid": {"unit": "nats"}}
-    apart = kg.evidence.readable_not_used(probed(0.4), moved)
-    whole = kg.figures.probe_beside_effect(probed(0.4), moved, apart)
+    apart = kg.evidence.readable_not_used(probed(0.4), MOVED)
+    whole = kg.figures.probe_beside_effect(probed(0.4), MOVED, apart)
     axes = [ax for ax in whole.axes if ax.get_title()]
-    assert [ax.get_title() for ax in axes] == [
-        "probe (2 seeds)",
-        "shuffled labels (2 seeds)",
-        "divergence (n = 1 prompt)",
-        "readable but not used",
+    assert titles(whole) == [
+        *("probe (2 seeds)", "shuffled labels (2 seeds)"),
+        *("divergence (n = 1 prompt)", "readable but not used"),
     ]
     values, limits = array(axes[0])
     np.testing.assert_allclose(values, [[0.4, 0.4], [0.5, 0.5], [0.6, 0.6]])
@@ -193,36 +173,36 @@ def test_probe_beside_effect_has_the_auc_its_control_and_what_is_not_used():
     np.testing.assert_allclose(last, apart.to_numpy())
     assert texts(axes[3].get_xticklabels()) == ["last_q", "-1"]
     assert all(ax.yaxis.get_inverted() for ax in axes)
-    signed = kg.figures.probe_beside_effect(probed(0.4), moved, diverging=True)
+    signed = kg.figures.probe_beside_effect(probed(0.4), MOVED, diverging=True)
     assert array(signed.axes[0])[1] == (0.0, 1.0)
     assert signed.axes[0].collections[0].cmap.name == "RdBu_r"
 
 
-def group(shift, prompts=("rome", "oslo")):
-    return build(
-        [
-            {"prompt": p, "intervention": "last", "layer": layer, "js": 0.1 * layer + i + shift}
-            for i, p in enumerate(prompts)
-            for layer in range(3)
-        ],
-        {"unit": "nats"},
-    )
+def test_probes_and_sweeps_of_other_lengths_are_not_compared():
+    moved = family("position", ["last_q", "-1"], n_layers=3, n_tokens=9)
+    with pytest.raises(kg.InputError, match="n_tokens=8 and the sweep with 9"):
+        kg.evidence.readable_not_used(probed(0.7, n_tokens=8), moved)
+
+
+def group(shift, prompts=("rome", "oslo"), unit="nats"):
+    rows = [
+        {"prompt": p, "intervention": "last", "layer": layer, "js": 0.1 * layer + i + shift}
+        for i, p in enumerate(prompts)
+        for layer in range(3)
+    ]
+    return build(rows, {"unit": unit})
 
 
 def test_a_difference_is_paired_by_prompt():
-    paired = kg.stats.difference(group(0.0), group(0.25, ("rome",)))
-    np.testing.assert_allclose(paired.js, 0.25)
-    assert paired.attrs["knockgrid"]["paired"]
-    apart = kg.stats.difference(group(0.0), group(0.25, ("lima",)))
-    np.testing.assert_allclose(apart.js, 0.25 - 0.5)  # rome and oslo have a mean of 0.5 more
-    assert not apart.attrs["knockgrid"]["paired"]
+    for prompt, more, paired in (("rome", 0.25, True), ("lima", 0.25 - 0.5, False)):
+        found = kg.stats.difference(group(0.0), group(0.25, (prompt,)))
+        np.testing.assert_allclose(found.js, more)  # rome and oslo have a mean of 0.5 more
+        assert found.attrs["knockgrid"]["paired"] is paired
 
 
 def test_differences_that_mean_nothing_are_refused():
-    other = group(0.0)
-    other.attrs = {"knockgrid": {"unit": "bits"}}
     with pytest.raises(kg.InputError, match="in nats and bits"):
-        kg.stats.difference(group(0.0), other)
+        kg.stats.difference(group(0.0), group(0.0, unit="bits"))
     with pytest.raises(kg.InputError, match="unknown metric 'kl'"):
         kg.stats.difference(group(0.0), group(0.0), "kl")
 
@@ -230,11 +210,7 @@ def test_differences_that_mean_nothing_are_refused():
 def test_side_by_side_shares_a_scale_and_centres_the_difference():
     whole = kg.side_by_side({"A": group(0.0), "B": group(0.5)})
     axes = [ax for ax in whole.axes if ax.get_title()]
-    assert [ax.get_title() for ax in axes] == [
-        "A (n = 2 prompts)",
-        "B (n = 2 prompts)",
-        "B − A (paired)",
-    ]
+    assert titles(whole) == ["A (n = 2 prompts)", "B (n = 2 prompts)", "B − A (paired)"]
     scales = [array(ax)[1] for ax in axes]
     assert scales[0] == scales[1] == (0.0, pytest.approx(1.2))
     assert scales[2] == pytest.approx((-0.5, 0.5))
@@ -251,8 +227,7 @@ def test_an_interval_holds_the_mean_and_names_its_clusters():
     found = kg.stats.mean_interval(made)
     np.testing.assert_array_equal(low.js, found.low)
     np.testing.assert_array_equal(high.js, found.high)
-    titles = [ax.get_title() for ax in kg.figures.with_interval(made).axes if ax.get_title()]
-    assert titles == [
+    assert titles(kg.figures.with_interval(made)) == [
         "lower end (95 %, 12 prompts)",
         "mean (n = 12 prompts)",
         "upper end (95 %, 12 prompts)",
@@ -266,54 +241,45 @@ def test_without_six_clusters_the_interval_shows_the_extreme_ones():
     low, high = kg.stats.bounds(few)
     assert low.js.isna().all()
     assert (high.status == "NA: only 2 prompts: no interval, which needs 6").all()
-    axes = [ax for ax in kg.figures.with_interval(few).axes if ax.get_title()]
-    assert [ax.get_title() for ax in axes] == [
-        "lowest of 2 prompts",
-        "mean (n = 2 prompts)",
-        "highest of 2 prompts",
-    ]
+    whole = kg.figures.with_interval(few)
+    axes = [ax for ax in whole.axes if ax.get_title()]
+    assert titles(whole)[::2] == ["lowest of 2 prompts", "highest of 2 prompts"]
     wide = few.pivot(index="prompt", columns="layer", values="js")
     np.testing.assert_allclose(array(axes[0])[0].ravel(), wide.min())
     np.testing.assert_allclose(array(axes[2])[0].ravel(), wide.max())
 
 
-def test_redundancy_sums_the_layers_of_the_set():
-    rows = [
-        {"prompt": "a", "intervention": name, "layer": i, "layers": layers, "js": js}
-        for name, i, layers, js in [
-            ("only", 0, "0", 0.1),
-            ("only", 1, "1", 0.2),
-            ("from", 0, "0,1", 0.7),
-            ("from", 1, "1", 0.2),
-        ]
+LAYERED = [
+    {"prompt": "a", "intervention": name, "layer": i, "layers": layers, "token": 0, "js": js}
+    for name, i, layers, js in [
+        ("only", 0, "0", 0.1),
+        ("only", 1, "1", 0.2),
+        ("from", 0, "0,1", 0.7),
+        ("from", 1, "1", 0.2),
     ]
-    found = kg.stats.redundancy(build(rows, {"unit": "nats"}), "only", "from")
-    np.testing.assert_allclose(found.js, [-0.4, 0.0], atol=1e-12)
-    with pytest.raises(kg.InputError, match="no intervention 'single'; it has only, from"):
-        kg.stats.redundancy(build(rows, {}), "single", "from")
-    with pytest.raises(kg.InputError, match="layer 0 of the set at layer 0 has no cell of 'only'"):
-        kg.stats.redundancy(build(rows[1:], {}), "only", "from")
+]
+TENFOLD = [{**row, "token": 1, "js": 10 * row["js"]} for row in LAYERED]
 
 
-def test_redundancy_keeps_tokens_apart_and_says_what_is_missing():
-    rows = [
-        {"prompt": "a", "intervention": name, "layer": i, "layers": layers, "token": t, "js": js}
-        for t, by in ((0, 1.0), (1, 10.0))
-        for name, i, layers, js in [
-            ("only", 0, "0", 0.1 * by),
-            ("only", 1, "1", 0.2 * by),
-            ("from", 0, "0,1", 0.7 * by),
-        ]
-    ]
-    found = kg.stats.redundancy(build(rows, {"unit": "nats"}), "only", "from")
-    np.testing.assert_allclose(found.js, [-0.4, -4.0])
-    rows[1]["status"], rows[1]["js"] = "NA: no edge", None
-    holed = kg.stats.redundancy(
-        build([{"status": "ok", **row} for row in rows], {}), "only", "from"
-    )
-    assert holed.status.str.startswith("NA").tolist() == [True, False]
-    with pytest.raises(kg.InputError, match="several cells for one layer and token"):
-        kg.stats.redundancy(build([*rows, rows[0]], {}), "only", "from")
+def test_redundancy_sums_the_layers_of_the_set_token_by_token():
+    found = kg.stats.redundancy(build([*LAYERED, *TENFOLD], {"unit": "nats"}), "only", "from")
+    np.testing.assert_allclose(found.js, [-0.4, 0.0, -4.0, 0.0], atol=1e-12)
+    holed = [{**LAYERED[0]}, {**LAYERED[1], "js": None, "status": "NA: no edge"}, LAYERED[2]]
+    found = kg.stats.redundancy(build([*holed, *TENFOLD], {}), "only", "from")
+    assert found.status.str.startswith("NA").tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("rows", "single", "words"),
+    [
+        (LAYERED, "single", "unknown intervention 'single'.*Allowed: only, from"),
+        (LAYERED[1:], "only", "layer 0 of the set at layer 0 has no cell of 'only'"),
+        ([*LAYERED, LAYERED[0]], "only", "several cells for one layer and token"),
+    ],
+)
+def test_what_redundancy_refuses(rows, single, words):
+    with pytest.raises(kg.InputError, match=words):
+        kg.stats.redundancy(build(rows, {}), single, "from")
 
 
 def test_contrasts_use_what_a_grid_shows():
@@ -325,24 +291,3 @@ def test_contrasts_use_what_a_grid_shows():
     np.testing.assert_allclose(kg.stats.difference(build(rows, {}), build(other, {})).js, 0.0)
     with pytest.raises(kg.InputError, match="infinite in some cells"):
         kg.stats.bounds(group(0.0).assign(js=[0.1, np.inf, 0.3, 0.1, 0.2, 0.3]))
-
-
-def test_a_short_prompt_of_a_family_of_indices():
-    side = {"id": "rome", "tokens": ["<s>", " Rome"], "subject_tokens": [1]}
-    ax = kg.position_heatmap(family("position", ["0", "1", "2"], prompts=[side]))
-    assert texts(ax.get_xticklabels()) == ["<s>", " Rome*", "2"]
-
-
-def test_the_least_dose_is_at_the_bottom_in_any_order():
-    ax = kg.dose_heatmap(family("alpha", [1.0, 0.5]))
-    assert texts(ax.get_yticklabels()) == ["0.5", "1"]
-    np.testing.assert_allclose(array(ax)[0][:, 0], [0.1, 0.0])
-
-
-def test_probes_and_sweeps_of_other_lengths_are_not_compared():
-    probes, moved = probed(0.7), family("position", ["last_q", "-1"])
-    moved = moved[moved["layer"] < 3]
-    probes.attrs["knockgrid"]["n_tokens"] = 8
-    moved.attrs = {"knockgrid": {"n_tokens": 9}}
-    with pytest.raises(kg.InputError, match="n_tokens=8 and the sweep with 9"):
-        kg.evidence.readable_not_used(probes, moved)

@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import rel_entr
+
+import knockgrid as kg
 
 LOWEST = torch.finfo(torch.float64).min
 
 
 def test_many_samples(sweep, telling, tower, scipy_js):
     """js is the mean over samples, js_mean_dist the JS of the mean distribution."""
-    import knockgrid as kg
-
     rows = kg.information_flow()
     table = sweep(tower, rows, layers=[0, 2], samples=3, executor=telling, metrics=["js", "kl"])
     assert table.samples.tolist() == [3, 3, 1, 1, 3, 3]
@@ -31,8 +32,6 @@ def test_many_samples(sweep, telling, tower, scipy_js):
 
 
 def test_the_first_sample_is_that_of_a_single_one(sweep, telling, tower):
-    import knockgrid as kg
-
     row = kg.patch("resid_post", "subject", name="p")
     single, many = telling, type(telling)()
     sweep(tower, row, layers=[0], executor=single)
@@ -46,10 +45,6 @@ def test_the_first_sample_is_that_of_a_single_one(sweep, telling, tower):
 
 def test_metrics_against_plain_logits(sweep, plain, tower, ids_of, tiny_tokenizer):
     """All eight of them, by SciPy from a masked forward of the plain model."""
-    from scipy.special import rel_entr
-
-    import knockgrid as kg
-
     ids = ids_of(tower.text)
     mask = torch.full((1, 1, 10, 10), LOWEST, dtype=torch.float64).triu(1)
     mask[..., 9, 1:4] = LOWEST
@@ -86,8 +81,6 @@ def test_metrics_against_plain_logits(sweep, plain, tower, ids_of, tiny_tokenize
 
 
 def test_bits_reach_every_column_that_has_a_unit(sweep, prompts):
-    import knockgrid as kg
-
     rows = kg.information_flow()
     nats, bits = (sweep(prompts, rows, layers=[0], samples=2, unit=u) for u in ("nats", "bits"))
     for name in ("js", "kl", "kl_reverse", "js_mean_dist", "js_to_source", "logp_clean"):
@@ -102,8 +95,6 @@ def test_bits_reach_every_column_that_has_a_unit(sweep, prompts):
 
 def test_the_way_to_the_source(sweep, telling, prompts, plain, ids_of, scipy_js):
     """js_to_source is the JS to the partner's run, NA where there is no source run."""
-    import knockgrid as kg
-
     france, _, italy = prompts
     rows = kg.information_flow(kg.corrupted_run(by=kg.swap()))
     table = sweep(france, rows, layers=[0, 3], executor=telling)
@@ -126,8 +117,6 @@ def test_the_way_to_the_source(sweep, telling, prompts, plain, ids_of, scipy_js)
 @pytest.mark.parametrize("executor", ["reference", "staircase", "rectangle"])
 def test_denoising_with_a_swap(sweep, plain, outputs, ids_of, prompts, scipy_js, executor):
     """Clean states go into the partner's run, and JS refers to the clean run."""
-    import knockgrid as kg
-
     france, _, italy = prompts
     row = kg.patch("resid_post", "subject", kg.corrupted_run(by=kg.swap()))
     table = sweep(france, row, direction="denoising", executor=executor)
@@ -149,8 +138,6 @@ def test_denoising_with_a_swap(sweep, plain, outputs, ids_of, prompts, scipy_js,
 
 def test_an_edge_that_cannot_be_seen_is_not_0(sweep, prompts):
     """The subject comes before the last token; the other way round there is nothing to block."""
-    import knockgrid as kg
-
     rows = [kg.knockout("subject", "last", name="ahead"), kg.knockout(name="back")]
     table = sweep(prompts, rows, layers=[1])
     ahead, back = (table[table.intervention == name] for name in ("ahead", "back"))
@@ -161,42 +148,41 @@ def test_an_edge_that_cannot_be_seen_is_not_0(sweep, prompts):
     assert np.isnan(kg.grid(table).loc["ahead", 1])
 
 
-def test_metadata(sweep, tower, tiny_llama):
-    import knockgrid as kg
-
-    rows = kg.information_flow(window=3)
-    table = sweep(tower, rows, layers=[3, 0], seed=4, samples=2, n_tokens=2)
+def test_metadata(sweep, tower):
+    options = {"seed": 4, "samples": 2, "n_tokens": 2}
+    table = sweep(tower, kg.information_flow(window=3), layers=[3, 0], **options)
     meta = table.attrs["knockgrid"]
-    assert set(meta) >= {
-        "mode", "unit", "metrics", "direction", "samples", "seed", "prepend_bos", "n_tokens",
-        "layer_order", "intervention_order", "labels", "interventions", "sigma", "model",
-        "receipt", "versions", "dropped", "prompts",
-    }  # fmt: skip
-    plain_options = ("mode", "unit", "direction", "samples", "seed", "prepend_bos", "n_tokens")
-    assert [meta[name] for name in plain_options] == [
-        "prompt_only", "nats", "noising", 2, 4, True, 2,
-    ]  # fmt: skip
-    assert meta["layer_order"] == [3, 0]
-    assert meta["intervention_order"] == ["subject", "attention", "last"]
-    assert meta["labels"] == {"subject": "Subj.", "attention": "Attn.", "last": "Last."}
+    expected = {
+        **options,
+        "mode": "prompt_only",
+        "unit": "nats",
+        "direction": "noising",
+        "prepend_bos": True,
+        "layer_order": [3, 0],
+        "intervention_order": ["subject", "attention", "last"],
+        "labels": {"subject": "Subj.", "attention": "Attn.", "last": "Last."},
+        "dropped": {},
+    }
+    assert {name: meta[name] for name in expected} == expected
+    assert set(meta) >= {"metrics", "sigma"}
     assert [one["window"] for one in meta["interventions"]] == [1, 3, 1]
     assert meta["interventions"][0]["source"] == "corrupted_run(noise(3.0))"
-    assert meta["dropped"] == {}
     assert meta["receipt"]["executor"] == "staircase"
-    model = meta["model"]
-    assert (model["n_layers"], model["n_heads"], model["dtype"]) == (4, 4, "float64")
-    assert model["architecture"] == "LlamaForCausalLM"
-    assert model["attn_implementation"] == "eager"
-    assert model["compatibility_mode"] is False
-    assert len(model["weights_digest"]) == len(model["tokenizer_digest"]) == 64
+    model = {
+        "n_layers": 4,
+        "n_heads": 4,
+        "dtype": "float64",
+        "architecture": "LlamaForCausalLM",
+        "attn_implementation": "eager",
+        "compatibility_mode": False,
+    }
+    assert {name: meta["model"][name] for name in model} == model
+    digests = [meta["model"][f"{name}_digest"] for name in ("weights", "tokenizer")]
+    assert list(map(len, digests)) == [64, 64]
     assert set(meta["versions"]) >= {"python", "knockgrid", "transformer-lens", "torch"}
     (side,) = meta["prompts"]
-    assert (side["id"], side["subject"], side["group"]) == (
-        "tower",
-        "The Eiffel Tower",
-        "landmarks",
-    )
-    assert (side["n_prompt"], side["relation"]) == (10, "city")
+    told = ("tower", "The Eiffel Tower", "landmarks", 10, "city")
+    assert tuple(side[k] for k in ("id", "subject", "group", "n_prompt", "relation")) == told
     assert side["tokens"][:3] == ["<s>", "The", " Eiffel"]
     assert json.loads(json.dumps(meta)) == meta
     assert set(table.group) == {"landmarks"}
@@ -204,8 +190,6 @@ def test_metadata(sweep, tower, tiny_llama):
 
 def test_the_user_s_order_is_kept(sweep, prompts):
     """Prompts, then interventions, then layers; the lengths of prompts play no part."""
-    import knockgrid as kg
-
     rows = kg.information_flow()[::-1]
     table = sweep(prompts, rows, layers=[2, 0, -1], n_tokens=2)
     found = table[["prompt", "intervention", "layer", "token"]].to_numpy().tolist()
@@ -221,33 +205,25 @@ def test_the_user_s_order_is_kept(sweep, prompts):
     assert sides == ["france", "tower", "italy"]
 
 
-def test_the_order_of_prompts_and_layers_changes_no_value(sweep, prompts):
-    import knockgrid as kg
-
-    rows = [*kg.information_flow(), kg.edge_patch()]
-    key = ["prompt", "intervention", "layer"]
-    one, other = (
-        sweep(chosen, rows, layers=layers).set_index(key).sort_index()
-        for chosen, layers in ((prompts, [0, 3]), (prompts[::-1], [3, 0]))
+def test_the_order_changes_no_value_and_the_seed_does(sweep, prompts):
+    rows, key = [*kg.information_flow(), kg.edge_patch()], ["prompt", "intervention", "layer"]
+    one, other, seeded = (
+        sweep(chosen, rows, layers=layers, seed=seed).set_index(key).sort_index()
+        for chosen, layers, seed in (
+            (prompts, [0, 3], 0),
+            (prompts[::-1], [3, 0], 0),
+            (prompts, [0, 3], 1),
+        )
     )
     assert one.index.equals(other.index)
     assert one.js.max() > 1e-3
     np.testing.assert_allclose(one.js, other.js, rtol=0, atol=1e-12)
-
-
-def test_the_seed_decides(sweep, prompts):
-    import knockgrid as kg
-
-    row = kg.patch("resid_post", "subject")
-    tables = [sweep(prompts, row, layers=[0], seed=seed) for seed in (0, 0, 1)]
-    assert (tables[0].js == tables[1].js).all()
-    assert (tables[0].js - tables[2].js).abs().min() > 1e-6
+    drawn = (slice(None), "subject", 0)
+    assert (one.js[drawn] - seeded.js[drawn]).abs().min() > 1e-6
 
 
 def test_bos_is_counted_once(sweep, prompts):
     """Without BOS the same words are shorter by one token, and the numbers differ."""
-    import knockgrid as kg
-
     with_bos, without = (
         sweep(prompts[1], kg.knockout(), layers=[1], prepend_bos=one) for one in (True, False)
     )
@@ -258,32 +234,22 @@ def test_bos_is_counted_once(sweep, prompts):
     assert with_bos.js[0] == sweep(prompts[1], kg.knockout(), layers=[1]).js[0]
 
 
-def test_a_table_on_disk(sweep, prompts, tmp_path):
-    import knockgrid as kg
-
-    table = sweep(prompts, kg.knockout(), layers=[0, 1])
-    back = sweep(
-        prompts, kg.knockout(), layers=[0, 1], top=0, noise_floor=False, out=tmp_path / "run"
-    )
+def test_a_table_on_disk_and_some_metrics(sweep, prompts, tmp_path):
+    options = {"layers": [0, 1], "metrics": ["tv", "kl"]}
+    table = sweep(prompts, kg.knockout(), **options)
+    assert table.attrs["knockgrid"]["metrics"] == ["tv", "kl"]
+    assert {"tv", "kl"} <= set(table.columns)
+    assert "js" not in table.columns
+    out = {"top": 0, "noise_floor": False, "out": tmp_path / "run"}
+    back = sweep(prompts, kg.knockout(), **options, **out)
     assert back.attrs == table.attrs
     pd.testing.assert_frame_equal(back, table)
     pd.testing.assert_frame_equal(kg.open_run(tmp_path / "run"), table)
 
 
-def test_some_metrics(sweep, prompts):
-    import knockgrid as kg
-
-    table = sweep(prompts[0], kg.knockout(), layers=[0], metrics=["tv", "kl"])
-    assert table.attrs["knockgrid"]["metrics"] == ["tv", "kl"]
-    assert {"tv", "kl"} <= set(table.columns)
-    assert "js" not in table.columns
-
-
 @pytest.mark.parametrize("executor", ["reference", "staircase", "rectangle"])
 def test_both_ways_together_are_the_whole_corruption(sweep, tower, executor):
     """Nothing of the subject reaches the last token but through later queries."""
-    import knockgrid as kg
-
     table = sweep(tower, kg.paths(), layers=[0, 1], executor=executor)
     (side,) = table.attrs["knockgrid"]["prompts"]
     found = table.set_index(["intervention", "layer"])["js"]

@@ -1,8 +1,4 @@
-"""Progress: the one bar, in terminals and in notebooks.
-
-`tqdm.auto` warns on its first import in a notebook without `ipywidgets`; the bar is then one of
-text, just as good, so the warning stays off the page.
-"""
+"""Progress: the one bar, in terminals and in notebooks."""
 
 import sys
 import warnings
@@ -10,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from typing import Any, TextIO, cast
 
-with warnings.catch_warnings():
+with warnings.catch_warnings():  # in a notebook without `ipywidgets` the bar is one of text
     warnings.simplefilter("ignore")
     from tqdm.auto import tqdm
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from knockgrid import divergences
 from knockgrid.divergences.pair import Pair
-from knockgrid.divergences.refuse import refuse_answer, refuse_rows, refuse_shapes
+from knockgrid.divergences.refuse import refuse_shapes, refuse_values
 from knockgrid.errors import InputError, shown, unknown
 from knockgrid.table.measures import MEASURES, PER_NAT, Measure
 
@@ -91,11 +91,7 @@ class Divergence:
             InputError: for a NaN or +inf logit, shapes that do not fit, or an unknown unit.
         """
         refuse_shapes(logits_p, logits_q, answer, answers)
-        refuse_rows("clean", logits_p)
-        refuse_rows("intervened", logits_q)
-        for tokens in (answer, answers):
-            if tokens is not None:
-                refuse_answer(tokens, logits_q.shape[-1])
+        refuse_values(logits_p, logits_q, answer, answers)
         if dtype not in (None, torch.float32, torch.float64):
             raise unknown("dtype", dtype, ("torch.float32", "torch.float64"))
         pair = Pair.from_logits(logits_p, logits_q, dtype=dtype, answer=answer, answers=answers)

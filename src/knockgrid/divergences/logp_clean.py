@@ -15,7 +15,7 @@ def logp_of_clean_token(pair: Pair) -> Rows:
         >>> logp_clean(torch.tensor([[0.0, 9.0]]), torch.tensor([[0.0, 0.0]]))
         tensor([-0.6931])
     """
-    return pair.intervened.logp_of(pair.clean_token)
+    return pair.intervened.logp_of(pair.clean.token)
 
 
 logp_clean = Divergence.known("logp_clean", logp_of_clean_token)

@@ -61,21 +61,6 @@ class Pair:
         return self.intervened.p
 
     @property
-    def logp(self) -> Float[Tensor, "..."]:
-        """Log-probability of every token in the reference run, in nats."""
-        return self.clean.logp
-
-    @property
-    def logq(self) -> Float[Tensor, "..."]:
-        """Log-probability of every token in the intervened run, in nats."""
-        return self.intervened.logp
-
-    @property
-    def clean_token(self) -> Int[Tensor, "..."]:
-        """The most likely token of the reference run."""
-        return self.clean.token
-
-    @property
     def answers(self) -> AnswerSet:
         """The tokens that count as the answer."""
         if self._answers is None:

@@ -15,7 +15,7 @@ def rank_of_clean_token(pair: Pair) -> Rows:
         >>> rank_clean(torch.tensor([[0.0, 9.0, 0.0]]), torch.tensor([[3.0, 2.0, 2.0]]))
         tensor([1.])
     """
-    return pair.intervened.rank_of(pair.clean_token)
+    return pair.intervened.rank_of(pair.clean.token)
 
 
 rank_clean = Divergence.known("rank_clean", rank_of_clean_token)

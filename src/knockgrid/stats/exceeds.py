@@ -10,7 +10,7 @@ from knockgrid.stats.clusters import FEWEST, By, clusters
 from knockgrid.stats.compare import compare
 from knockgrid.table.summary import ranges
 from knockgrid.table.table import KEY, cells, grid, metadata_of
-from knockgrid.table.treatments import ROLES, only_prompts, only_rows
+from knockgrid.table.treatments import ROLES, with_all
 
 
 def exceeds(
@@ -82,15 +82,12 @@ def _compared(
     seed: int,
 ) -> pd.DataFrame:
     """All layers of a treatment and a contrast, over the prompts that have both."""
-    part = only_rows(table, pair)
-    long = cells(part, metric, "intervention", "layer").dropna(subset="value")
-    has = [set(long.loc[long["row"] == name, "prompt"]) for name in pair]
-    both = [prompt for prompt in dict.fromkeys(long["prompt"]) if prompt in has[0] & has[1]]
+    shared = with_all(table, pair, metric)
     made = pd.DataFrame({"treatment": pair[0], "contrast": pair[1], "layer": layers})
-    if not both:
+    if shared.empty:
         told = {"difference": np.nan, "n": 0, "n_clusters": 0, "clusters": "no clusters"}
         return made.assign(**told, p=np.nan, p_max=np.nan, exceeds="undecided")
-    shared = only_prompts(part, both)
+    long = cells(shared, metric, "intervention", "layer").dropna(subset="value")
     at = [set(shared.loc[shared["intervention"] == name, "layer"]) for name in pair]
     shared = shared[shared["layer"].isin(at[0] & at[1])]
     found = compare(shared, *pair, metric, by, seed=seed).set_index("layer").reindex(list(layers))

@@ -16,24 +16,17 @@ def halves(table: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFra
     depend on the order of the prompts, and a prompt stays in its half when others of another
     relation are added. Relations with an odd number give the odd one to either half in turn.
 
-    Limit: both halves hold the same relations. What is confirmed holds for other prompts of these
-    relations; whether it does for other relations, the intervals over relations say.
+    Limit: what is confirmed holds for other prompts of these relations, which both halves have.
     """
+
+    def key(prompt: str) -> str:
+        return hashlib.sha256(f"{seed}/{prompt}".encode("utf-8", "replace")).hexdigest()
+
     sides = {str(one["id"]): one.get("relation") for one in metadata_of(table).get("prompts", [])}
     relations: dict[object, list[str]] = {}
     for prompt in dict.fromkeys(table["prompt"].astype(str)):
         relations.setdefault(sides.get(prompt), []).append(prompt)
-    parts: tuple[list[str], list[str]] = ([], [])
-    first = 0
-    for members in relations.values():
-        for i, prompt in enumerate(sorted(members, key=lambda p: _key(seed, p))):
-            parts[(first + i) % 2].append(prompt)
-        first += len(members) % 2
-    if not all(parts):
+    order = [p for members in relations.values() for p in sorted(members, key=key)]
+    if len(order) < 2:
         raise InputError("halves need two prompts or more; this table has one")
-    one, other = (only_prompts(table, part) for part in parts)
-    return one, other
-
-
-def _key(seed: int, prompt: str) -> str:
-    return hashlib.sha256(f"{seed}/{prompt}".encode("utf-8", "replace")).hexdigest()
+    return only_prompts(table, order[::2]), only_prompts(table, order[1::2])

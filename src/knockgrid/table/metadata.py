@@ -1,12 +1,8 @@
-"""Values of a table's metadata that pandas need not copy.
+"""Metadata of tables: neither copied at every step of pandas nor dropped when it joins tables.
 
-pandas makes a deep copy of `DataFrame.attrs` at every step, a filter or an indexed row included; a
-table's metadata hold an entry per prompt, and copying them took two thirds of the time of intervals
-and tests. Lists and dicts of the metadata are therefore handed on as they are: they are written
-once, when a table is built or read, and never changed.
-
-pandas also drops the `attrs` of tables that it puts together, unless they are equal. `Table` joins
-them instead.
+A deep copy of an entry per prompt, at each filter or indexed row, took two thirds of the time of
+intervals and tests. Lists and dicts are therefore handed on as they are: they are written once,
+when a table is built or read, and never changed.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
