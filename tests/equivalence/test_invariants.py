@@ -40,10 +40,10 @@ def test_an_edge_patch_from_the_run_itself_is_nothing(tiny, executor, prompts):
     assert table[table.intervention == "other"].js.min() > EFFECT
 
 
-def test_an_empty_knockout_is_nothing(tiny, executor, prompts):
+def test_an_empty_knockout_is_nothing(tiny, executor, prompts, nothing):
     rows = [kg.knockout(heads=(), name="no head"), kg.knockout(name="all heads")]
     table = sweep(tiny, prompts, rows, executor=executor)
-    assert (table[table.intervention == "no head"].js == 0).all()
+    assert (table[table.intervention == "no head"].js <= nothing).all()
     assert table[table.intervention == "all heads"].js.min() > EFFECT
 
 
@@ -85,11 +85,11 @@ def test_the_rows_meet_with_a_swap(tiny, executor, pair, plain, scipy_js):
         assert ends(table, prompt.id, last) == pytest.approx((expected, expected), abs=1e-12)
 
 
-def test_the_subject_after_the_last_block_is_nothing(tiny, executor, prompts):
+def test_the_subject_after_the_last_block_is_nothing(tiny, executor, prompts, nothing):
     last = tiny.cfg.n_layers - 1
     table = sweep(tiny, prompts, kg.information_flow(), layers=[0, last], executor=executor)
     for prompt in prompts:
-        assert js(table, "subject", prompt.id, last) == 0
+        assert js(table, "subject", prompt.id, last) <= nothing
         assert js(table, "subject", prompt.id, 0) > EFFECT
 
 
