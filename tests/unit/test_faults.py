@@ -182,7 +182,7 @@ def test_a_file_system_without_links(tmp_path, monkeypatch):
         pass
     monkeypatch.setattr(os, "fsync", lambda handle: link() if handle else None)
     with pytest.raises(OSError, match="no links here"):
-        _parquet._copy(tmp_path / "a", tmp_path / "b")
+        _parquet._appear(tmp_path / "a", tmp_path / "b")
     assert not (tmp_path / "b").exists()  # a half-written manifest would be one that is damaged
 
 
