@@ -15,7 +15,7 @@ def make(model, quick):
     prompts = [p for half in (split, split.dropped) for p in evenly(half, 20 if quick else 110)]
     labels = kg.evidence.labels(kg.evidence.reliance(model, prompts))
     table = kg.evidence.with_labels(kg.sweep(model, prompts, kg.information_flow()), labels)
-    made = {"labels": labels, "table": table, "pairs": kg.evidence.matched(labels)}
+    made = {"labels": labels, "table": table, "pairs": kg.evidence.pair_prompts(labels)}
     made |= {name: getattr(kg.evidence, name)(model, prompts, labels) for name in CURVES}
     layers = list(range(0, model.cfg.n_layers, 12 if quick else 4))
     return made | {

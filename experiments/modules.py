@@ -15,7 +15,7 @@ def make(model, quick):
     prompts = known_facts(model, limit)
     return {
         "patched": swept(__file__, model, limit=limit),
-        "statistics": kg.evidence.module_statistics(model, prompts, at="subject"),
+        "statistics": kg.evidence.module_statistics(model, prompts, pos="subject"),
     }
 
 

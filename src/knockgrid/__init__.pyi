@@ -40,7 +40,7 @@ from .runs.verification import verify as verify
 from .sources import corrupted_run as corrupted_run
 from .sources import donor as donor
 from .sources import fixed as fixed
-from .sources import mean as mean
+from .sources import mean_activation as mean_activation
 from .sources import noise as noise
 from .sources import swap as swap
 from .sources import zero as zero

@@ -28,7 +28,7 @@ def sources():
     return [
         kg.patch("resid_post", "subject", kg.corrupted_run(by=kg.swap()), name="swap"),
         kg.patch("resid_pre", "subject", kg.zero(), name="zero"),
-        kg.patch("mlp_out", "subject", kg.mean(), name="mean"),
+        kg.patch("mlp_out", "subject", kg.mean_activation(), name="mean"),
         kg.patch("attn_out", "last", kg.noise(1.0), name="added noise"),
         kg.patch("resid_post", at, kg.fixed(seeded(32)), name="fixed"),
         kg.patch("resid_post", at, kg.fixed(seeded(4, 32)), name="fixed per layer"),

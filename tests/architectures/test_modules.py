@@ -161,7 +161,7 @@ def slope(plain, ids, name, part, pos, h):
 def test_gradients_are_finite_differences_of_the_plain_model(family, boot, prompts, ids):
     plain, (h, within) = FAMILY[family].build().requires_grad_(False), STEP.get(family, ROUNDED)
     model, pos = boot(FAMILY[family]), 4  # <s> the tower of rome
-    table = statistics(model, prompts, at="subject_last", statistics="grad_norm")
+    table = statistics(model, prompts, pos="subject_last", statistics="grad_norm")
     found = table[table["prompt"] == "rome"].set_index(["module", "layer"]).grad_norm
     for module, (name, part) in SITES[family].items():
         for layer in range(3):
@@ -189,7 +189,7 @@ class Step(Source):
 def test_attributions_are_the_slope_of_the_exact_change(family, boot, prompts):
     model, at = boot(family), ["subject", "last"]
     size, within = STEP.get(family.name, ROUNDED)
-    table = statistics(model, prompts, at=at, source=Step(size))
+    table = statistics(model, prompts, pos=at, source=Step(size))
     once = {"executor": "reference", "progress": False}
     up, down = (
         kg.sweep(model, prompts, kg.per_module(model, at, Step(sign * size)), **once)
@@ -211,7 +211,7 @@ def test_norms_and_shifts_are_those_of_the_plain_model(llama, prompts, ids):
     plain(ids)
     plain(ids + torch.eye(9, dtype=int)[4])  # after "rome", "lima" in the list of words
     source = kg.corrupted_run(by=kg.swap())
-    table = statistics(llama, prompts, at="subject", layers=[1], source=source)
+    table = statistics(llama, prompts, pos="subject", layers=[1], source=source)
     table = table[table["prompt"] == "rome"].set_index("module")
     for module, (clean, other) in kept.items():
         a, b = clean[0, 2:5], other[0, 2:5]
@@ -243,7 +243,7 @@ def test_a_prompt_without_a_source_keeps_what_needs_none(llama, prompts):
 def test_rows_are_those_of_a_sweep_and_layers_and_modules_keep_their_order(llama, prompts):
     modules = ["mlp. down", "attn. q"]
     prompts = [prompts[0].replace(text=f"{prompts[0].text} old city", id="long"), *prompts]
-    table = statistics(llama, prompts, modules=modules, layers=[2, 0], at="subject")
+    table = statistics(llama, prompts, modules=modules, layers=[2, 0], pos="subject")
     rows = kg.per_module(llama, "subject", modules=modules)
     swept = kg.sweep(llama, prompts, rows, layers=[2, 0], progress=False)
     same = ["prompt", "group", "intervention", "layer", "layers", "module", "token", "token_text"]
@@ -307,7 +307,7 @@ def test_a_second_checkpoint(boot, prompts):
         ({"statistics": "act_nrm"}, "did you mean 'act_norm'"),
         ({"statistics": ["weight_change"]}, "give compare_to="),
         ({"statistics": []}, "no statistics given"),
-        ({"at": "sbject"}, "unknown position"),
+        ({"pos": "sbject"}, "unknown position"),
     ],
 )
 def test_bad_input_says_what_is_allowed(llama, prompts, boot, options, says):
@@ -362,7 +362,7 @@ def test_a_module_that_no_gradient_reaches_is_refused_by_name(llama, prompts):
 
 def test_rank_agreement(llama, prompts):
     swept = kg.sweep(llama, prompts, kg.per_module(llama, "subject"), progress=False)
-    table = statistics(llama, prompts, at="subject")
+    table = statistics(llama, prompts, pos="subject")
     mine, exact = (
         kg.grid(*pair, "layer", "module").to_numpy().ravel()
         for pair in ((table, "attribution_size"), (swept, "js"))

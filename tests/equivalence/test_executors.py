@@ -36,7 +36,7 @@ CASES = {
     "window": lambda p: kg.patch("resid_post", "subject", kg.zero(), window=3),
     "alpha": lambda p: kg.patch("resid_post", "subject", alpha=0.25),
     "zero": lambda p: kg.patch("mlp_out", "last", kg.zero()),
-    "mean": lambda p: kg.patch("resid_post", "subject_last", kg.mean()),
+    "mean": lambda p: kg.patch("resid_post", "subject_last", kg.mean_activation()),
     "noise": lambda p: kg.patch("resid_post", "subject", kg.noise(1.0)),
     "direction": lambda p: kg.patch("resid_post", "subject", kg.sources.random_direction()),
     "noise at rest": lambda p: elsewhere("rest"),

@@ -89,7 +89,12 @@ def different_runs(bench: Bench, times: int, kinds: int = 4) -> Line:
     line = Line("two processes begin different runs in one folder")
     lines = prompt_lines()
     others = bench.file([{**one, "id": "q" + one["id"]} for one in lines[::-1]], "other-prompts")
-    contests = [("--seed", 1), ("--prompts", others), ("--source", "mean"), ("--layers", "1")]
+    contests = [
+        ("--seed", 1),
+        ("--prompts", others),
+        ("--source", "zero"),
+        ("--layers", "1"),
+    ]
     contests = contests[:kinds]
     tables = []
     for more in contests:

@@ -60,7 +60,7 @@ def rows():
     return [
         *kg.information_flow(),
         kg.patch("resid_post", "last", swap, name="swap"),
-        kg.patch("mlp_out", "subject", kg.mean(), name="mean"),
+        kg.patch("mlp_out", "subject", kg.mean_activation(), name="mean"),
         kg.edge_patch(name="edge"),
         kg.knockout(heads=[1], window=1, name="head"),
         kg.patch("resid_post", "subject", kg.sources.ulp(), name="ulp"),

@@ -101,14 +101,17 @@ def test_absent_places_are_na_and_not_0(sweep, prompts):
     [
         ({"positions": ["subject_lost"], "n_tokens": 3}, "unknown position 'subject_lost'"),
         ({"positions": ["first_answer"]}, "give n_tokens=2 or more"),
-        ({"positions": ["-1"], "n_tokens": 3, "source": "mean"}, "taken over the prompts"),
+        (
+            {"positions": ["-1"], "n_tokens": 3, "source": "mean_activation"},
+            "taken over the prompts",
+        ),
         ({"positions": ["-1"], "n_tokens": 3, "mode": "free_run"}, "placed in the clean answer"),
         ({"positions": ["last", "last"]}, "each once"),
         ({"positions": [-1]}, "counts from the end, of the prompt or of its answer"),
     ],
 )
 def test_bad_positions(sweep, tower, options, message):
-    source = kg.mean() if options.pop("source", None) else None
+    source = kg.mean_activation() if options.pop("source", None) else None
     one, positions = kg.patch("resid_post", "last", source), options.pop("positions")
     with pytest.raises(kg.InputError, match=message):
         sweep(tower, kg.per_position(one, positions), layers=[0], **options)

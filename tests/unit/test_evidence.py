@@ -122,7 +122,7 @@ def test_everything_is_drawn_and_said(made):
     plain = card[(card["form"] == "plain") & (card["claim"] == "last: the step begins")]
     assert plain["corruption"].tolist() == [
         *("noise(3.0)", "swap()"),
-        *("noise(1.0)", "noise(5.0)", "mean()", "zero()"),
+        *("noise(1.0)", "noise(5.0)", "mean_activation()", "zero()"),
     ]
     words = (folder / "out" / "report.md").read_text("utf-8")
     for title in ("Prompts", "More than what?", "More than the nulls?", "survives", "Left out"):

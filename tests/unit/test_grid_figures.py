@@ -220,7 +220,7 @@ def test_side_by_side_shares_a_scale_and_centres_the_difference():
 def test_an_interval_holds_the_mean_and_names_its_clusters():
     made = group(0.0, tuple(f"p{i}" for i in range(12)))
     made["js"] /= 20  # a JS divergence is at most ln 2, where intervals end
-    low, high = kg.stats.bounds(made)
+    low, high = kg.stats.interval_ends(made)
     mean = kg.grid(made).loc["last"].to_numpy()
     assert (low.js.to_numpy() < mean).all()
     assert (mean < high.js.to_numpy()).all()
@@ -233,12 +233,12 @@ def test_an_interval_holds_the_mean_and_names_its_clusters():
         "upper end (95 %, 12 prompts)",
     ]
     with pytest.raises(kg.InputError, match="two prompts or more"):
-        kg.stats.bounds(group(0.0, ("rome",)))
+        kg.stats.interval_ends(group(0.0, ("rome",)))
 
 
 def test_without_six_clusters_the_interval_shows_the_extreme_ones():
     few = group(0.0)
-    low, high = kg.stats.bounds(few)
+    low, high = kg.stats.interval_ends(few)
     assert low.js.isna().all()
     assert (high.status == "NA: only 2 prompts: no interval, which needs 6").all()
     whole = kg.figures.with_interval(few)
@@ -290,4 +290,4 @@ def test_contrasts_use_what_a_grid_shows():
     other = [{**row, "js": js} for row, js in zip(rows, (0.1, 2.7), strict=True)]
     np.testing.assert_allclose(kg.stats.difference(build(rows, {}), build(other, {})).js, 0.0)
     with pytest.raises(kg.InputError, match="infinite in some cells"):
-        kg.stats.bounds(group(0.0).assign(js=[0.1, np.inf, 0.3, 0.1, 0.2, 0.3]))
+        kg.stats.interval_ends(group(0.0).assign(js=[0.1, np.inf, 0.3, 0.1, 0.2, 0.3]))

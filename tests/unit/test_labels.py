@@ -227,7 +227,7 @@ def test_pairs_are_those_of_brute_force(seed):
         ]
         kept = [gap for gap in gaps if gap <= 0.8]
         best = max(best, (len(kept), -sum(kept)))
-    pairs = kg.evidence.matched(frame, caliper=0.8)
+    pairs = kg.evidence.pair_prompts(frame, caliper=0.8)
     assert (len(pairs), -pairs.distance.sum()) == pytest.approx(best)
     assert (pairs.distance <= 0.8).all()
     by = frame.set_index("prompt")
@@ -251,7 +251,7 @@ def test_more_pairs_come_before_nearer_ones():
     import knockgrid as kg
 
     frame = labelled([0, 1, 1.1, 2.1], ["FA-low", "FA-low", "UH", "UH"], "x")
-    pairs = kg.evidence.matched(frame, between=("FA", "UH"), caliper=2.0)
+    pairs = kg.evidence.pair_prompts(frame, between=("FA", "UH"), caliper=2.0)
     assert pairs[["prompt_FA", "prompt_UH"]].values.tolist() == [["p0", "p2"], ["p1", "p3"]]
 
 
@@ -260,7 +260,7 @@ def test_nothing_to_pair_is_an_empty_frame_that_can_be_kept(tmp_path):
 
     frame = labelled([0, 9], ["FA-low", "AH"], ["x", "y"])
     frame.attrs = {"knockgrid": {}}
-    pairs = kg.evidence.matched(frame)
+    pairs = kg.evidence.pair_prompts(frame)
     assert list(pairs.columns) == [
         *("prompt_FA", "prompt_AH", "relation", "entropy_FA", "entropy_AH", "distance")
     ]
@@ -288,7 +288,7 @@ def test_matching_refuses(options, words):
 
     frame = labelled([0, 1], ["FA-low", "AH"], "x").assign(other=[1.0, np.nan])
     with pytest.raises(kg.InputError, match=words):
-        kg.evidence.matched(frame, **options)
+        kg.evidence.pair_prompts(frame, **options)
 
 
 def test_reliance_is_drawn_point_by_point(frame, tmp_path):

@@ -101,7 +101,7 @@ def test_other_tables_say_it_too(said, prompts):
         return kg.evidence.module_statistics(model, prompts, source=source, **options)
 
     swap = kg.corrupted_run(by=kg.swap())
-    table, (text,) = said(prompts, swap, module_statistics, at="last", layers=[0])
+    table, (text,) = said(prompts, swap, module_statistics, pos="last", layers=[0])
     lost = table[table.status != "ok"]
     assert lost.prompt.nunique() == 1
     assert f"{len(lost) // lost.intervention.nunique()} of " in text

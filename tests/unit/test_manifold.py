@@ -226,7 +226,7 @@ def test_an_edge_patch_is_read_at_its_query(towns, report):
 def test_the_sample_is_keyed_by_id_and_all_prompts_are_the_reference(towns, report):
     import knockgrid as kg
 
-    row = kg.patch("resid_post", "last", kg.mean())
+    row = kg.patch("resid_post", "last", kg.mean_activation())
     table = report(towns, row, layers=[1], n_prompts=3)
     said = table.attrs["knockgrid"]
     assert (len(said["sample"]), said["n_reference"]) == (3, 6)

@@ -93,7 +93,7 @@ LIKE = {
     "noise": lambda kg: kg.corrupted_run(),
     "swap": lambda kg: kg.corrupted_run(by=kg.swap()),
     "added": lambda kg: kg.noise(2.0),
-    "mean": lambda kg: kg.mean(),
+    "mean": lambda kg: kg.mean_activation(),
     "zero": lambda kg: kg.zero(),
 }
 

@@ -141,7 +141,7 @@ def in_shards(happens):
 
 
 def run(model, towns, out, engine="single", **more):
-    rows = [*kg.information_flow(), kg.patch("mlp_out", "last", kg.mean(), name="mean")]
+    rows = [*kg.information_flow(), kg.patch("mlp_out", "last", kg.mean_activation(), name="mean")]
     return kg.sweep(
         model, towns, rows, out=out, batch=BATCH, engine=engine, progress=False, **PLAIN, **more
     )

@@ -39,7 +39,7 @@ def rows():
     return [
         kg.knockout(),
         kg.patch("resid_post", "subject"),
-        kg.patch("mlp_out", "last", kg.mean()),
+        kg.patch("mlp_out", "last", kg.mean_activation()),
     ]
 
 

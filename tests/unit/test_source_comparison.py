@@ -43,18 +43,22 @@ def test_ranks_agree_while_a_step_becomes_a_ramp():
     rank = metadata_of(found)["rank"]["last"]
     assert rank == pytest.approx(spearmanr(STEP, RAMP)[0])
     assert 0.9 < rank < 1.0
-    said = kg.stats.survives(found).set_index("claim")
+    said = kg.stats.surviving_claims(found).set_index("claim")
     assert said["survives"].to_dict() == {"onset": True, "rise_width": False, "peak": True}
     assert said.loc["rise_width", "words"] == (
         "last rise_width: does not survive, 0.8 (swap()) to 4.0 (noise())"
     )
     assert said.loc["peak", "words"] == "last peak: survives, 6 under 2 sources"
-    assert not kg.stats.survives(found, tolerance=0.1).set_index("claim").loc["onset", "survives"]
+    assert (
+        not kg.stats.surviving_claims(found, tolerance=0.1)
+        .set_index("claim")
+        .loc["onset", "survives"]
+    )
 
 
 def test_a_source_without_a_step_is_named():
     table = table_of({"last swap": STEP, "last zero": np.ones(7)})
-    said = kg.stats.survives(kg.stats.source_comparison(table)).set_index("claim")
+    said = kg.stats.surviving_claims(kg.stats.source_comparison(table)).set_index("claim")
     assert not said.loc["onset", "survives"]
     assert said.loc["onset", "words"] == "last onset: does not survive, there is none under zero()"
 
@@ -64,6 +68,6 @@ def test_refusals():
         kg.stats.source_comparison(table_of({"last swap": STEP, "subject swap": STEP}))
     found = kg.stats.source_comparison(table_of({"last swap": STEP, "last noise": RAMP}))
     with pytest.raises(kg.InputError, match="tolerance -1"):
-        kg.stats.survives(found, tolerance=-1)
+        kg.stats.surviving_claims(found, tolerance=-1)
     with pytest.raises(kg.InputError, match="no frame of source_comparison"):
-        kg.stats.survives(pd.DataFrame({"row": ["last"]}))
+        kg.stats.surviving_claims(pd.DataFrame({"row": ["last"]}))

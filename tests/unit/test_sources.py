@@ -50,7 +50,7 @@ def test_mean_over_the_prompt_set(put, prompts, outputs, at):
         "subject_last": {name: found[-1:] for name, found in SUBJECT.items()},
         "last": {"france": (5,), "italy": (5,), "tower": (9,)},
     }[at]
-    found = put(prompts, "resid_post", at, kg.mean())
+    found = put(prompts, "resid_post", at, kg.mean_activation())
     every = torch.cat([outputs(p.text)[:, list(where[p.id])] for p in prompts], dim=1)
     assert every.shape == (4, sum(map(len, where.values())), 32)
     for prompt in prompts:
@@ -251,9 +251,15 @@ def test_a_fixed_vector_that_does_not_fit_its_place(act_name, shape, said, like,
 
 
 def test_labels():
-    sources = (kg.zero(), kg.mean(), kg.noise(), kg.noise(1, "vocabulary"), kg.corrupted_run())
+    sources = (
+        kg.zero(),
+        kg.mean_activation(),
+        kg.noise(),
+        kg.noise(1, "vocabulary"),
+        kg.corrupted_run(),
+    )
     assert [source.label for source in sources] == [
-        *("zero()", "mean()", "noise(3.0)", "noise(1.0, scale_from='vocabulary')"),
+        *("zero()", "mean_activation()", "noise(3.0)", "noise(1.0, scale_from='vocabulary')"),
         "corrupted_run(noise(3.0))",
     ]
     assert kg.corrupted_run(by=kg.swap()).label == "corrupted_run(swap())"

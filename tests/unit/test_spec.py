@@ -25,7 +25,7 @@ SOURCES = {
     "swap": kg.corrupted_run(by=kg.swap()),
     "noise elsewhere": kg.corrupted_run(by=kg.noise(2.0, "vocabulary", pos=["bos", "rest"])),
     "zero": kg.zero(),
-    "mean": kg.mean(),
+    "mean": kg.mean_activation(),
     "noise": kg.noise(1.0),
     "ulp": kg.sources.ulp(),
     "direction": kg.sources.random_direction(kg.zero()),

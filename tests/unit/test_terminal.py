@@ -63,7 +63,7 @@ class TestCompletion:
         assert lists["row"] == spec.ROWS
         assert lists["engine"] == spec.ENGINES
         assert set(lists["format"]) == set(store.FORMATS)
-        assert set(lists["source"]) > {"noise:1", "noise", "swap", "zero", "mean"}
+        assert set(lists["source"]) > {"noise:1", "noise", "swap", "zero", "mean_activation"}
         assert "donor" not in lists["source"]  # it needs a prompt
         assert {*spec.allowed("executor"), "free_run"} == {"auto", *executors.__all__}
         assert set(_layers.RULES) < set(lists["window"])

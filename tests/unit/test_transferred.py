@@ -103,7 +103,7 @@ def told(rows, moved=None, **metadata):
 def test_verdicts(share, verdict):
     import knockgrid as kg
 
-    found = kg.evidence.transferred(told([run_at(share)]))
+    found = kg.evidence.judge_transfer(told([run_at(share)]))
     assert found.verdict.tolist() == [verdict]
     assert found[f"n_{verdict}"].tolist() == found.n_prompts.tolist() == [1]
     assert found.share[0] == pytest.approx(share[0])
@@ -117,7 +117,7 @@ def test_the_share_is_a_ratio_of_means_and_prompts_count_by_themselves():
         run_at((1.0, 0.0), 0.6), run_at((0.2, 0.9), 0.1, prompt="b"),
         {"prompt": "c", "intervention": "last", "layer": 0, "js": 0.7},
     ]  # fmt: skip
-    one = kg.evidence.transferred(told(rows, moved)).iloc[0]
+    one = kg.evidence.judge_transfer(told(rows, moved)).iloc[0]
     assert one.share == pytest.approx((0.6 + 0.02) / 0.7)
     assert one.js == pytest.approx(0.31)
     assert one.js_to_source == pytest.approx(0.045)
@@ -134,7 +134,7 @@ def test_cells_without_a_source_run_or_without_a_corruption_are_named():
         {"prompt": "a", "intervention": "edge", "layer": 0, "status": "NA: no edge", "js": 0.2},
         run_at((0.0, 0.0), name="still"),
     ]
-    found = kg.evidence.transferred(told(rows, {"a": {"still": 0.0}})).set_index("intervention")
+    found = kg.evidence.judge_transfer(told(rows, {"a": {"still": 0.0}})).set_index("intervention")
     assert found.verdict.isna().all()
     assert found.share.isna().all()
     assert found.status.to_dict() == {
@@ -152,7 +152,7 @@ def test_later_tokens_are_left_alone_and_members_of_a_family_stay_apart():
         run_at((1.0, 0.0), head=0, token=0), run_at((0.0, 1.0), head=1, token=0),
         run_at((0.0, 1.0), head=0, token=1), run_at((0.0, 1.0), layer=1, head=0, token=0),
     ]  # fmt: skip
-    found = kg.evidence.transferred(told(rows))
+    found = kg.evidence.judge_transfer(told(rows))
     assert found[["layer", "head", "verdict"]].values.tolist() == [
         [0, 0, "transferred"], [0, 1, "neither"], [1, 0, "neither"],
     ]  # fmt: skip
@@ -167,7 +167,7 @@ def test_a_real_sweep_begins_with_nothing_and_ends_transferred(sweep, prompts):
         kg.knockout(),
     ]
     table = sweep(prompts, rows, layers=[0, 3], unit="bits")
-    found = kg.evidence.transferred(table).set_index(["intervention", "layer"])
+    found = kg.evidence.judge_transfer(table).set_index(["intervention", "layer"])
     end = found.loc["last", 3]
     assert end.share == pytest.approx(1, abs=1e-6)
     assert (end.verdict, end.n_transferred, end.n_prompts) == ("transferred", 2, 2)
@@ -183,11 +183,11 @@ def test_tables_that_cannot_tell():
 
     table = told([run_at((1.0, 0.0), token=1)])
     with pytest.raises(InputError, match="no rows of token 0"):
-        kg.evidence.transferred(table)
+        kg.evidence.judge_transfer(table)
     with pytest.raises(InputError, match="direction 'denoising'"):
-        kg.evidence.transferred(told([run_at((1.0, 0.0))], direction="denoising"))
+        kg.evidence.judge_transfer(told([run_at((1.0, 0.0))], direction="denoising"))
     with pytest.raises(InputError, match="no column 'js_to_source'"):
-        kg.evidence.transferred(table.drop(columns="js_to_source"))
+        kg.evidence.judge_transfer(table.drop(columns="js_to_source"))
     table.attrs = {}
     with pytest.raises(InputError, match="lost its side table"):
-        kg.evidence.transferred(table)
+        kg.evidence.judge_transfer(table)

@@ -57,7 +57,7 @@ def made(tmp_path_factory, tiny_tokenizer):
     tiny_tokenizer.save_pretrained(folder / "model")
     lines = "\n".join(json.dumps({**line, "swap": SWAPS[line["id"]]}) for line in LINES)
     (folder / "prompts.jsonl").write_text(lines)
-    sources = [word for name in ("noise", "swap", "mean") for word in ("--source", name)]
+    sources = [word for name in ("noise", "swap", "mean_activation") for word in ("--source", name)]
     given = ("--model", folder / "model", "--prompts", folder / "prompts.jsonl", *sources)
     assert command("sweep", *given, "--set", "samples=2", "--out", folder / "run") == 0
     free = ("--n-tokens", 3, "--mode", "free_run", "--out", folder / "free")

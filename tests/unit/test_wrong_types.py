@@ -20,6 +20,7 @@ from words import word_tokenizer
 family = next(one for one in DENSE if one.name == "Llama")
 model, plain, n = bridge(family, word_tokenizer()), family.build(), np.int64
 p = kg.Prompt("in the river of oslo people speak the", spans={{"subject": "river of oslo"}})
+mean = "mean_activation()"
 k, r = kg.knockout(window=1), kg.patch("resid_post", "subject", kg.zero())
 
 
@@ -34,8 +35,8 @@ def same(one, other):
 taken = [
     lambda: same(sweep(model, p, kg.knockout(heads=1, window=n(1))),
                  sweep(model, p, kg.knockout(heads=[1], window=1))),
-    lambda: same(sweep(model, p, kg.patch("z", n(3), kg.mean(), heads=n(1))),
-                 sweep(model, p, kg.patch("z", 3, kg.mean(), heads=[1]))),
+    lambda: same(sweep(model, p, kg.patch("z", n(3), kg.mean_activation(), heads=n(1))),
+                 sweep(model, p, kg.patch("z", 3, kg.mean_activation(), heads=[1]))),
     lambda: same(sweep(model, p, kg.edge_patch(n(-1), np.array([2, 3]), heads=np.array([0]))),
                  sweep(model, p, kg.edge_patch(-1, [2, 3], heads=[0]))),
     lambda: same(sweep(model, p, kg.per_window(k, np.array([1, 3])), layers=n(1), n_tokens=n(2)),
@@ -71,10 +72,10 @@ refused = {{
     "metric 3|js": lambda: sweep(model, p, k, metrics=3),
     "out is 3|folder": lambda: sweep(model, p, k, out=3),
     "the text 'zero'|write zero(),": lambda: kg.patch("z", "last", "zero"),
-    "the text 'mean()'|write mean(),": lambda: kg.patch("z", "last", "mean()"),
+    "the text 'mean_activation()'|write mean_activation(),": lambda: kg.patch("z", "last", mean),
     "the text 'noise(2.0)'|write noise(2.0),": lambda: kg.patch("z", "last", "noise(2.0)"),
     "'zero'|write zero(),": lambda: kg.edge_patch(source="zero"),
-    "'mean()'|write mean(),": lambda: kg.edge_patch(source="mean()"),
+    "'mean_activation()'|write mean_activation(),": lambda: kg.edge_patch(source=mean),
     "'noise(2.0)'|write noise(2.0),": lambda: kg.edge_patch(source="noise(2.0)"),
     "alphas are 0.5|list": lambda: kg.per_alpha(r, 0.5),
     "windows are 3|list": lambda: kg.per_window(k, 3),

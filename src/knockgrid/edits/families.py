@@ -79,7 +79,7 @@ def per_head(intervention: Headed, heads: int | Sequence[int]) -> list[Headed]:
 
 def per_module(
     model: str | TransformerBridge,
-    at: At = "all",
+    pos: At = "all",
     source: Source | None = None,
     modules: Sequence[str] | None = None,
 ) -> list[Patch]:
@@ -100,7 +100,7 @@ def per_module(
     """
     acts = module_acts(load(model), None if modules is None else list(modules))
     return [
-        replace(patch(act_name, at, source, name=f"{label}@{at}", label=label), module=label)
+        replace(patch(act_name, pos, source, name=f"{label}@{pos}", label=label), module=label)
         for label, act_name in acts.items()
     ]
 

@@ -4,7 +4,7 @@ from .probes import label_probe as label_probe
 from .labels import labels as labels
 from .label_curves import last_similarity as last_similarity
 from .manifold import off_manifold as off_manifold
-from .matched import matched as matched
+from .matched import pair_prompts as pair_prompts
 from .module_statistics import module_statistics as module_statistics
 from .noise_floor import noise_floor as noise_floor
 from .noise_floor import with_noise_floor as with_noise_floor
@@ -16,5 +16,5 @@ from .subject_attention import subject_attention as subject_attention
 from .label_curves import subject_norm as subject_norm
 from .label_curves import norm_ratio as norm_ratio
 from .labels import threshold_sensitivity as threshold_sensitivity
-from .transferred import transferred as transferred
+from .transferred import judge_transfer as judge_transfer
 from .labels import with_labels as with_labels

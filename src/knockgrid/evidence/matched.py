@@ -1,4 +1,4 @@
-"""matched: pairs of prompts from two labels that agree in relation and entropy."""
+"""pair_prompts: pairs of prompts from two labels that agree in relation and entropy."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ SIDES = {
 }
 
 
-def matched(
+def pair_prompts(
     frame: pd.DataFrame,
     on: Sequence[str] = ("relation", "entropy"),
     between: Sequence[str] = ("FA", "AH"),
@@ -32,7 +32,7 @@ def matched(
         ...     "correct": [True, True, False, False], "reliance": [0.5, 0.3, 0.45, 0.6],
         ...     "entropy": [1.0, 2.0, 2.1, 9.0],
         ... })
-        >>> pairs = matched(frame)
+        >>> pairs = pair_prompts(frame)
         >>> pairs[["prompt_FA", "prompt_AH"]].values.tolist()
         [['b', 'c']]
         >>> pairs.attrs["knockgrid"]["unmatched"]

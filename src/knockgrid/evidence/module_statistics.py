@@ -60,7 +60,7 @@ def module_statistics(
     *,
     layers: str | int | Sequence[int] = "all",
     modules: str | Sequence[str] | None = None,
-    at: At = "all",
+    pos: At = "all",
     source: Source | None = None,
     statistics: str | Sequence[str] = ALL,
     compare_to: str | Path | TransformerBridge | None = None,
@@ -72,14 +72,14 @@ def module_statistics(
     Example:
         >>> import knockgrid as kg
         >>> prompt = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"})
-        >>> table = kg.evidence.module_statistics("demo", prompt, layers=[0, 29], at="last")
+        >>> table = kg.evidence.module_statistics("demo", prompt, layers=[0, 29], pos="last")
         >>> kg.grid(table, "act_norm", rows="layer", columns="module").shape
         (2, 7)
         >>> bool((table.attribution_size == table.attribution.abs()).all())
         True
 
     One row per prompt, module and layer, and one column per statistic that is asked for. Tokens are
-    those of `at`, the output of a module is what `per_module` patches, heads flattened:
+    those of `pos`, the output of a module is what `per_module` patches, heads flattened:
 
     - `act_norm`: mean over the tokens of the output's L2 norm in the clean run (activation units);
     - `act_shift`: ‖source - clean‖ / ‖clean‖ over the tokens (fraction);
@@ -110,7 +110,7 @@ def module_statistics(
     other = None if compare_to is None else load(compare_to)
     wanted = _wanted(statistics, other is not None)
     source = source if FROM_SOURCE & set(wanted) else zero()  # zero() needs no run of its own
-    rows = per_module(model, at, source, [modules] if isinstance(modules, str) else modules)
+    rows = per_module(model, pos, source, [modules] if isinstance(modules, str) else modules)
     ready, settings = checked(model, prompts, rows, layers, prepend_bos, seed=seed)
     settings = with_statistics(model, ready, settings)
     if other is not None:
@@ -129,7 +129,7 @@ def module_statistics(
         **about(model, settings),
         "statistics": {name: STATISTICS[name] for name in wanted},
         "source": rows[0].source.label if FROM_SOURCE & set(wanted) else None,
-        "at": at if isinstance(at, str | int) else list(at),
+        "pos": pos if isinstance(pos, str | int) else list(pos),
         "module_order": [row.module for row in rows],
         "compare_to": None if other is None else describe(other),
         "versions": versions(),

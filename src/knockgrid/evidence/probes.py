@@ -148,7 +148,7 @@ def label_probe(
     Source: Cheang et al. 2025 (arXiv 2510.09033).
 
     Limit: where the sides have other relations, a probe that reads the relation does as well; give
-    the prompts of `matched` pairs to compare within relations.
+    the prompts of `pair_prompts` pairs to compare within relations.
     """
     need_sklearn()
     check_sides(between)

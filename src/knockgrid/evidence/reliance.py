@@ -78,7 +78,7 @@ def reliance(
     Source: Cheang et al. 2025 (arXiv 2510.09033), whose labels rest on it.
 
     Limits: reliance follows the entropy of the output (a sure prediction can move further), so
-    compare at equal entropy, with `matched`; and it is related to the Subj. row of a sweep by
+    compare at equal entropy, with `pair_prompts`; and it is related to the Subj. row of a sweep by
     construction where little stands between subject and last token.
     """
     model = load(model)

@@ -1,4 +1,4 @@
-"""transferred: did an edit bring the corrupted run along, or only break the clean one?"""
+"""judge_transfer: did an edit bring the corrupted run along, or only break the clean one?"""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ VERDICTS = ("transferred", "broken", "neither")
 MEASURED = ("js", "js_to_source", "js_corrupted")
 
 
-def transferred(table: pd.DataFrame) -> pd.DataFrame:
+def judge_transfer(table: pd.DataFrame) -> pd.DataFrame:
     """Per cell, how far the edited run is from the clean and the corrupted one, and a verdict.
 
     Example:
@@ -25,7 +25,7 @@ def transferred(table: pd.DataFrame) -> pd.DataFrame:
         ...     for layer, js, to_source in [(0, 0.0, 0.4), (20, 0.3, 0.3), (29, 0.4, 0.0)]
         ... ]
         >>> side = {"id": "rome", "js_corrupted": {"last": 0.4}}
-        >>> transferred(build(rows, {"prompts": [side]}))[["layer", "share", "verdict"]].values
+        >>> judge_transfer(build(rows, {"prompts": [side]}))[["layer", "share", "verdict"]].values
         array([[0, 0.0, 'neither'],
                [20, 0.7499999999999999, 'broken'],
                [29, 1.0, 'transferred']], dtype=object)
@@ -40,8 +40,7 @@ def transferred(table: pd.DataFrame) -> pd.DataFrame:
     The verdict is "broken" where the edited run is far from both others, that is both `js` and
     `js_to_source` are at least half of `js_corrupted`; else "transferred" where it is nearer to the
     corrupted run than to the clean one, else "neither". A cell without a source run (knockouts,
-    `zero()`, `mean()`, ...) has nothing that could have been transferred: its verdict is NA, and it
-    is compared to nothing else.
+    `zero()`, ...) has nothing that could have been transferred: its verdict is NA.
 
     Raises:
         InputError: a table without these columns or its side table, or of direction "denoising".

@@ -19,7 +19,7 @@ from knockgrid.figures.panels import (
 )
 from knockgrid.figures.words import plain
 from knockgrid.stats.clusters import clusters
-from knockgrid.stats.contrast import bounds, difference
+from knockgrid.stats.contrast import difference, interval_ends
 from knockgrid.stats.mean_interval import per_cluster
 from knockgrid.table.by_prompt import CELL
 from knockgrid.table.table import build, metadata_of
@@ -85,11 +85,11 @@ def with_interval(
     in its place.
 
     Raises:
-        InputError: as `bounds` and `figure`.
+        InputError: as `interval_ends` and `figure`.
 
     Limit: each end holds for its own cell, not for all cells at once.
     """
-    low, high = bounds(table, metric, level, seed)
+    low, high = interval_ends(table, metric, level, seed)
     groups = clusters(table)
     names = [f"{end} end ({100 * level:g} %, {groups.words})" for end in ("lower", "upper")]
     if groups.too_few:

@@ -32,14 +32,14 @@ from knockgrid.runs.job import LABEL_ORDER, load_model
 from knockgrid.runs.run_folder import FIGURES, LABELS
 from knockgrid.runs.running import run
 from knockgrid.spec import Spec, rows_as_data
-from knockgrid.stats import exceeds, exceeds_in_words, survives
+from knockgrid.stats import exceeds, exceeds_in_words, surviving_claims
 from knockgrid.stats.source_comparison import source_comparison
 from knockgrid.table.parquet import read_table, whole_file, write_table
 from knockgrid.table.table import metadata_of
 from knockgrid.table.treatments import only_prompts, only_rows, treatments
 
 TEMPLATE = "It is a well-known fact: {}"
-SOURCES = ("noise:1", "noise", "noise:5", "swap", "mean", "zero")
+SOURCES = ("noise:1", "noise", "noise:5", "swap", "mean_activation", "zero")
 CARD, WORDS = "claims.parquet", "report.md"
 LEAST = 12
 """Known prompts of a form: with fewer, neither half could have six clusters."""
@@ -162,7 +162,7 @@ def survival(sources: pd.DataFrame) -> list[str]:
     """Claim by claim, and what a rank correlation would have said."""
     compared = source_comparison(sources)
     ranks = metadata_of(compared)["rank"]
-    return list(survives(compared)["words"]) + [
+    return list(surviving_claims(compared)["words"]) + [
         f"{row}: rank correlations of the curves are {value:.2f} or more"
         for row, value in ranks.items()
         if value == value

@@ -121,7 +121,10 @@ def _source(label: str, manifest: Mapping[str, Any]) -> tuple[str, Sequence[str]
             "same token positions and whose answer differs",
             ["zhang2023"],
         )
-    plain = {"zero()": "zeros", "mean()": "its mean over the prompt set at the same position name"}
+    plain = {
+        "zero()": "zeros",
+        "mean_activation()": "its mean over the prompt set at the same position name",
+    }
     return plain.get(label, f"the value of {label}"), []
 
 

@@ -1,5 +1,5 @@
 from .constants import fixed as fixed
-from .constants import mean as mean
+from .constants import mean_activation as mean_activation
 from .constants import zero as zero
 from .other_run import corrupted_run as corrupted_run
 from .other_run import donor as donor

@@ -31,14 +31,14 @@ class Zero(Source):
 
 @final
 @dataclass(frozen=True)
-class Mean(Source):
-    """The frozen value behind `mean()`."""
+class MeanActivation(Source):
+    """The frozen value behind `mean_activation()`."""
 
     needs_statistics: ClassVar[bool] = True
 
     @property
     def label(self) -> str:
-        return "mean()"
+        return "mean_activation()"
 
     def value(self, where: Where) -> Tensor:
         assert where.mean is not None
@@ -111,17 +111,17 @@ def zero() -> Zero:
     return Zero()
 
 
-def mean() -> Mean:
+def mean_activation() -> MeanActivation:
     """Replace an activation by its mean over the prompt set at the same position name.
 
     Example:
         >>> import knockgrid as kg
-        >>> kg.patch("resid_post", "subject_last", kg.mean()).source.label
-        'mean()'
+        >>> kg.patch("resid_post", "subject_last", kg.mean_activation()).source.label
+        'mean_activation()'
 
     The mean is taken over all tokens of the place, once over all prompts of the sweep.
     """
-    return Mean()
+    return MeanActivation()
 
 
 def fixed(vectors: Tensor | Mapping[int, Tensor]) -> Fixed:

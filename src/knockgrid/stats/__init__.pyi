@@ -1,7 +1,7 @@
 from .cluster_mass import cluster_mass as cluster_mass
 from .clusters import clusters as clusters
 from .compare import compare as compare
-from .contrast import bounds as bounds
+from .contrast import interval_ends as interval_ends
 from .contrast import difference as difference
 from .contrast import redundancy as redundancy
 from .exceeds import exceeds as exceeds
@@ -12,4 +12,4 @@ from .onset import onset as onset
 from .peak import peak as peak
 from .rank_agreement import rank_agreement as rank_agreement
 from .source_comparison import source_comparison as source_comparison
-from .source_comparison import survives as survives
+from .source_comparison import surviving_claims as surviving_claims

@@ -54,7 +54,7 @@ def difference(one: pd.DataFrame, other: pd.DataFrame, metric: str = "js") -> pd
     return build(rows, {**metadata_of(one), "paired": paired})
 
 
-def bounds(
+def interval_ends(
     table: pd.DataFrame, metric: str = "js", level: float = 0.95, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Tables with the lower and upper end of every cell's interval, which knows the clusters.
@@ -62,7 +62,7 @@ def bounds(
     Example:
         >>> row = {"intervention": "last", "layer": 0}
         >>> rows = [{**row, "prompt": f"{p}", "js": p / 30} for p in range(12)]
-        >>> low, high = bounds(build(rows, {}))
+        >>> low, high = interval_ends(build(rows, {}))
         >>> low.js.round(2).tolist(), high.js.round(2).tolist()
         ([0.11], [0.26])
 

@@ -35,7 +35,7 @@ def source_comparison(
 
     One line per row and source: `maximum` in the metric's unit; `onset`, `offset`, `rise_width`
     and `fall_width` in layers, as `onset` defines them, with its intervals; `peak`, the layer of
-    the largest mean; `note`. What survives is for `survives` to say.
+    the largest mean; `note`. What survives is for `surviving_claims` to say.
 
     Raises:
         InputError: a table whose rows have fewer than two sources, and as `onset`.
@@ -80,13 +80,13 @@ def _ranks(table: pd.DataFrame, metric: str) -> dict[str, float]:
     return found
 
 
-def survives(comparison: pd.DataFrame, tolerance: float = 1.0) -> pd.DataFrame:
+def surviving_claims(comparison: pd.DataFrame, tolerance: float = 1.0) -> pd.DataFrame:
     """Claim by claim, whether it is the same under all sources.
 
     Example:
         >>> lines = {"row": "last", "source": ["noise", "swap"], "onset": [18.0, 22.5]}
         >>> rest = {"offset": None, "rise_width": [6.0, 1.0], "fall_width": None, "peak": 29}
-        >>> for words in survives(pd.DataFrame({**lines, **rest})).words:
+        >>> for words in surviving_claims(pd.DataFrame({**lines, **rest})).words:
         ...     print(words)
         last onset: does not survive, 18.0 (noise) to 22.5 (swap)
         last rise_width: does not survive, 1.0 (swap) to 6.0 (noise)
