@@ -103,19 +103,3 @@ def check_counts(least: int = 1, **counts: int) -> None:
     for name, value in counts.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise InputError(f"{name} is {value!r}; give a whole number of at least {least}")
-
-
-def whole_number(name: str, value: object) -> int:
-    """An integer as Python's own: NumPy's has a different repr, by which keys are hashed."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        raise InputError(f"{name} is {value!r}; give a whole number")
-    return index(value)
-
-
-def yes_or_no(name: str, value: object) -> bool | None:
-    """A boolean as Python's own, or None; text is refused, as "no" would count as True."""
-    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
-        return bool(value)
-    if value is None:
-        return None
-    raise InputError(f"{name} is {value!r}; give True, False or None")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from knockgrid.display.drawers import exported
-from knockgrid.errors import InputError, as_int, shown, unknown, whole_number, yes_or_no
+from knockgrid.errors import InputError, as_int, shown, unknown
 
 METRICS = ("js", "kl", "kl_reverse", "tv", "logp_clean", "rank_clean", "logp_answer", "rank_answer")
 BOUNDS = ("max_rows", "max_memory", "threads")
@@ -157,8 +157,12 @@ class Spec:
             if isinstance(value, Iterator):
                 value = list(value)
             object.__setattr__(self, one.name, as_int(value) if _counts(one) else value)
-        object.__setattr__(self, "seed", whole_number("seed", self.seed))
-        object.__setattr__(self, "prepend_bos", yes_or_no("prepend_bos", self.prepend_bos))
+        if type(self.seed) is not int:
+            raise InputError(f"seed is {self.seed!r}; give a whole number")
+        if type(self.prepend_bos).__name__ in ("bool_", "bool"):  # NumPy's have a repr of their own
+            object.__setattr__(self, "prepend_bos", bool(self.prepend_bos))
+        elif self.prepend_bos is not None:  # "no" would count as True
+            raise InputError(f"prepend_bos is {self.prepend_bos!r}; give True, False or None")
 
     def but(self, **changes: Any) -> Spec:
         """The same with some fields changed."""

@@ -5,6 +5,7 @@ import warnings
 from contextlib import contextmanager
 
 import hostile
+import pytest
 from counted import target
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,13 +44,18 @@ def sound(prompt: Prompt, partner: bool = True) -> None:
         text.encode("utf-8")
     assert prompt.text
     for start, end in prompt.spans.values():
-        assert type(start) is int
-        assert type(end) is int
+        assert type(start) is type(end) is int
         assert 0 <= start < end <= len(prompt.text)
     if prompt.swap is not None:
         assert partner, "partners of partners are not followed"
         assert prompt.swap.id != prompt.id
         sound(prompt.swap, partner=False)
+
+
+def all_sound(prompts: list[Prompt]) -> None:
+    for prompt in prompts:
+        sound(prompt)
+    assert len({prompt.id for prompt in prompts}) == len(prompts), "two prompts share an id"
 
 
 def read(folder, name: str, content: bytes, **options) -> None:
@@ -62,31 +68,38 @@ def read(folder, name: str, content: bytes, **options) -> None:
         told(error)
     else:
         assert prompts
-        assert len({prompt.id for prompt in prompts}) == len(prompts)
-        for prompt in prompts:
-            sound(prompt)
+        all_sound(prompts)
     assert not hostile.Planted.called
 
 
-@given(
-    st.one_of(
-        hostile.joined(hostile.JSON), hostile.damaged([t.encode() for t in hostile.SOUND_JSONL])
-    )
-)
-@target("JSONL files", 22_000)
-def test_jsonl(folder, content):
-    read(folder, "p.jsonl", content)
+ARRAYS = [b"[" + text.encode().replace(b"\n", b",\n") + b"]" for text in SOUND]
+CSVS = hostile.joined(hostile.CSV)
+FILES = {
+    "JSONL files": (
+        *(22_000, "p.jsonl"),
+        hostile.joined(hostile.JSON) | hostile.damaged([text.encode() for text in SOUND]),
+    ),
+    "JSON files": (
+        *(6_000, "p.json"),
+        hostile.joined([*hostile.JSON, b"[", b"]", b'{"rows": [', b", "]) | hostile.damaged(ARRAYS),
+    ),
+    "TSV files": (2_000, "p.tsv", CSVS.map(lambda content: content.replace(b",", b"\t"))),
+    "CSV files": (18_000, "p.csv", CSVS | CSVS.map(b"text,subject\n".__add__)),
+    "Parquet files, damaged": (6_000, "p.parquet", hostile.damaged(hostile.SOUND_PARQUET)),
+    "Parquet files, any schema": (2_000, "p.parquet", hostile.wrong_schema()),
+}
 
 
-@given(
-    st.one_of(
-        hostile.joined([*hostile.JSON, b"[", b"]", b'{"rows": [', b", "]),
-        hostile.damaged([b"[" + t.encode().replace(b"\n", b",\n") + b"]" for t in SOUND]),
-    )
-)
-@target("JSON files", 6_000)
-def test_json(folder, content):
-    read(folder, "p.json", content)
+@pytest.mark.parametrize("kind", FILES)
+def test_files_of_prompts(folder, kind):
+    inputs, name, contents = FILES[kind]
+
+    @given(contents)
+    @target(kind, inputs)
+    def check(content):
+        read(folder, name, content)
+
+    check()
 
 
 COLUMNS = st.dictionaries(
@@ -110,30 +123,6 @@ def test_columns_and_template(folder, rows, columns, template):
     read(folder, "p.jsonl", lines.encode(), columns=columns, template=template)
 
 
-@given(hostile.joined(hostile.CSV))
-@target("TSV files", 2_000)
-def test_tsv(folder, content):
-    read(folder, "p.tsv", content.replace(b",", b"\t"))
-
-
-@given(hostile.joined(hostile.CSV) | hostile.joined(hostile.CSV).map(b"text,subject\n".__add__))
-@target("CSV files", 18_000)
-def test_csv(folder, content):
-    read(folder, "p.csv", content)
-
-
-@given(hostile.damaged(hostile.SOUND_PARQUET))
-@target("Parquet files, damaged", 6_000)
-def test_parquet(folder, content):
-    read(folder, "p.parquet", content)
-
-
-@given(hostile.wrong_schema())
-@target("Parquet files, any schema", 2_000)
-def test_parquet_of_any_schema(folder, content):
-    read(folder, "p.parquet", content)
-
-
 @given(st.lists(hostile.row(), min_size=1, max_size=3))
 @target("rows, any values", 8_000)
 def test_rows(rows):
@@ -143,9 +132,7 @@ def test_rows(rows):
     except InputError as error:
         told(error)
     else:
-        for prompt in prompts:
-            sound(prompt)
-        assert len({prompt.id for prompt in prompts}) == len(prompts), "two prompts share an id"
+        all_sound(prompts)
 
 
 JSON_VALUES = st.recursive(
@@ -162,8 +149,10 @@ def test_rows_in_a_file(folder, rows, plain):
     read(folder, "p.jsonl", lines.encode("utf-8", "surrogatepass"))
 
 
-def settings_of(folder, name: str, content: bytes) -> None:
-    path = folder / name
+@given(hostile.joined(hostile.YAML))
+@target("YAML settings", 10_000)
+def test_yaml(folder, content):
+    path = folder / "s.yaml"
     path.write_bytes(content)
     try:
         config = read_spec(path, {})
@@ -173,9 +162,3 @@ def settings_of(folder, name: str, content: bytes) -> None:
         assert json.loads(json.dumps(config.plain())) == config.plain()
         config.digest()
     assert not hostile.Planted.called
-
-
-@given(hostile.joined(hostile.YAML))
-@target("YAML settings", 10_000)
-def test_yaml(folder, content):
-    settings_of(folder, "s.yaml", content)

@@ -55,13 +55,14 @@ ROWS = {
 }
 
 
+FLAT = [one for some in ROWS.values() for one in (some if isinstance(some, list) else [some])]
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_edits_come_back_from_their_data(name):
-    several = ROWS[name] if isinstance(ROWS[name], list) else [ROWS[name]]
-    for one in several:
-        data = as_data(one)
-        for way in (json.dumps, yaml.safe_dump):
-            back = (json.loads if way is json.dumps else yaml.safe_load)(way(data))
+    for one in ROWS[name] if isinstance(ROWS[name], list) else [ROWS[name]]:
+        for dump, load in ((json.dumps, json.loads), (yaml.safe_dump, yaml.safe_load)):
+            back = load(dump(as_data(one)))
             made = from_data(back, known=[VECTOR, VECTOR + 1])
             assert digest_of(made) == digest_of(one), back
             assert (type(made), made.name, made.label) == (type(one), one.name, one.label)
@@ -75,8 +76,7 @@ def kinds_in(data):
 
 
 def test_every_kind_of_the_drawers_is_covered():
-    flat = [one for some in ROWS.values() for one in (some if isinstance(some, list) else [some])]
-    seen = {kind for one in flat for kind in kinds_in(as_data(one))}
+    seen = {kind for one in FLAT for kind in kinds_in(as_data(one))}
     assert set(sources.__all__) <= seen
     families = {name for name in edits.__all__ if name.startswith("per_")} | set(FAMILIES)
     assert set(edits.__all__) - families <= seen
@@ -110,12 +110,10 @@ def test_data_that_describe_nothing_are_refused(data, says):
 
 
 def test_everything_inside_an_edit_enters_its_digest():
-    flat = [one for some in ROWS.values() for one in (some if isinstance(some, list) else [some])]
-    same = [replace(one, name="same", label="same") for one in flat]
-    digests = [digest_of(one) for one in same]
+    digests = [digest_of(replace(one, name="same", label="same")) for one in FLAT]
     twins = {digest for digest in digests if digests.count(digest) > 1}
     # rows that differ in their name only: noise at layer windows, and members that repeat a kind
-    assert len(twins) <= 4, [one for one, d in zip(flat, digests, strict=True) if d in twins]
+    assert len(twins) <= 4, [one for one, d in zip(FLAT, digests, strict=True) if d in twins]
     assert digest_of(lambda x: 1) != digest_of(lambda x: 2)
     for dtype in (torch.float32, torch.bfloat16, torch.bool):
         one = torch.tensor([[0, 1], [0, 1]]).to(dtype)
@@ -145,10 +143,9 @@ def test_a_study_file_says_what_flags_say(tmp_path, capsys):
     spec = read_spec(path)
     assert (spec.layers, spec.samples, spec.known, spec.seed) == ((0, 2, 3, 4), 2, True, 4)
     assert spec.interventions == rows_as_data(sources=["noise:1", "swap"], windows=[1])
-    again = tmp_path / "again.yaml"
-    again.write_text(as_yaml(spec))
-    assert read_spec(again).digest() == spec.digest() != Spec().digest()
     assert read_spec(path, {"seed": 5}).seed == 5
+    path.write_text(as_yaml(spec))
+    assert read_spec(path).digest() == spec.digest() != Spec().digest()
 
 
 def test_a_study_file_gives_what_python_gives(tiny_llama, prompts, tmp_path):

@@ -70,10 +70,7 @@ class _NoBars:
 
 def visible() -> bool:
     """Whether standard error is a terminal or the page of a notebook."""
-    return in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
-
-
-def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
     ipython = sys.modules.get("IPython")
-    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+    if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
+        return True
+    return sys.stderr is not None and sys.stderr.isatty()
