@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
 import knockgrid as kg
-from knockgrid.evidence.module_weights import PARTS, weight_of
+from knockgrid.evidence.module_statistics import PARTS, weight_of
 from knockgrid.host.bridge import hook_name
 from knockgrid.host.modules import modules_of
 from knockgrid.passes.run import run_hooked

@@ -204,7 +204,7 @@ def test_norms_of_the_subject_and_their_ratios(tiny_llama, prompts, frame, outpu
         kg.evidence.norm_ratio(table[table.group == "AH"])
     with pytest.raises(kg.InputError, match="no prompt is AH or UH"):
         kg.evidence.norm_ratio(table[table.group == "FA-low"])
-    with pytest.raises(kg.InputError, match="no table of subject_norm"):
+    with pytest.raises(kg.InputError, match="no column 'subject_norm'; give"):
         kg.evidence.norm_ratio(table.drop(columns="subject_norm"))
 
 

@@ -368,7 +368,7 @@ def test_what_is_no_share_of_a_movement_is_refused():
         kg.evidence.readable_not_used(probes, sweep_table(MOVED, direction="denoising"))
     with pytest.raises(kg.InputError, match="is 0.0, which nothing can be a share of"):
         kg.evidence.readable_not_used(probes, sweep_table({key: [0.0] for key in MOVED}))
-    with pytest.raises(kg.InputError, match="no table of probe_auc"):
+    with pytest.raises(kg.InputError, match="no column 'auc'; give a table of probe_auc"):
         kg.evidence.readable_not_used(sweep_table(MOVED), sweep_table(MOVED))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from knockgrid.errors import InputError, unknown
+from knockgrid.evidence.refusals import need_columns
 from knockgrid.table.table import KEY, metadata_of
 
 LABELS = ("FA-high", "FA-low", "AH", "UH")
@@ -111,7 +112,8 @@ def with_labels(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     """A sweep's table with the labels of its prompts in the column `group`, a panel for each.
 
     Example:
-        >>> from knockgrid.table.table import build
+        >>> from knockgrid.evidence.refusals import need_columns
+    from knockgrid.table.table import build
         >>> given = {"prompt": list("abcd"), "correct": [True] * 2 + [False] * 2, "entropy": 1.0}
         >>> frame = pd.DataFrame({**given, "relation": "city", "reliance": [0.5, 0.3, 0.45, 0.1]})
         >>> rows = [{"prompt": p, "intervention": "last", "layer": 0, "js": 0.1} for p in "abcd"]
@@ -166,9 +168,8 @@ def threshold_of(frame: pd.DataFrame, threshold: str | float) -> float:
         if len(known) < 2:
             have = "is 1" if len(known) == 1 else "are none"
             raise InputError(
-                f"threshold {threshold!r} needs at least two correct prompts with a reliance, and "
-                f"there {have} among {len(frame)}; add prompts that the model knows, or give a "
-                "number"
+                f"threshold {threshold!r} needs two correct prompts with a reliance, and there "
+                f"{have} among {len(frame)}; add prompts that the model knows, or give a number"
             )
         return float(known.mean() if threshold == "mean_fa" else known.median())
     if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number):
@@ -190,9 +191,7 @@ def _check_inside(frame: pd.DataFrame, values: Sequence[float]) -> None:
 
 def check_reliance(frame: pd.DataFrame) -> None:
     """Refuse a frame that `reliance` has not made."""
-    missing = [name for name in COLUMNS if name not in frame]
-    if missing:
-        raise InputError(f"this is no frame of reliance: it has no column {missing[0]!r}")
+    need_columns(frame, COLUMNS, "reliance()")
     if frame.empty:
         raise InputError("the frame has no prompts; give at least one to reliance")
     twice = frame.loc[frame["prompt"].duplicated(), "prompt"]
@@ -209,5 +208,4 @@ def check_reliance(frame: pd.DataFrame) -> None:
 def check_labelled(frame: pd.DataFrame) -> None:
     """Refuse a frame without labels."""
     check_reliance(frame)
-    if "label" not in frame:
-        raise InputError("the frame has no column 'label'; make it with labels(frame)")
+    need_columns(frame, ["label"], "labels()")
