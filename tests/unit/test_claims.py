@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import knockgrid as kg
+from knockgrid.evidence.claims import averaged
 from knockgrid.stats.halves import halves
 from knockgrid.table.table import build
 
@@ -249,8 +250,6 @@ def test_centroids_are_layers(planted):
 
 
 def test_an_average_over_layers_pairs_its_cells():
-    from knockgrid.evidence.claims import averaged
-
     rows = [
         {"prompt": "p", "intervention": "a", "layer": i, "js": js}
         for i, js in enumerate([0.1, 0.9])

@@ -7,6 +7,8 @@ import pytest
 
 import knockgrid as kg
 from knockgrid.cli import app as cli
+from knockgrid.engine.answers import outputs
+from knockgrid.passes.prepared import prepare
 from knockgrid.prompts.matching import is_answer
 from knockgrid.reports import evidence as room
 from knockgrid.runs.manifest import read_manifest
@@ -46,9 +48,6 @@ def saved(folder, tokenizer):
 
 def facts_of(model):
     """Prompts whose answer is what the model says, and as many whose answer it does not say."""
-    from knockgrid.engine.answers import outputs
-    from knockgrid.passes.prepared import prepare
-
     prompts = [
         kg.Prompt(f"{a} {PLACES[r]} is", spans={"subject": a}, answers=["x"], id=f"{r}-{a}")
         for r in range(RELATIONS)

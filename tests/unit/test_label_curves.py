@@ -5,14 +5,15 @@ import pandas as pd
 import pytest
 import torch
 
+import knockgrid as kg
+from knockgrid.evidence.subject_attention import contribution
+
 SUBJECTS = "Anna Bruno Carla Dario Elena Franco Gina Hugo".split()
 GIVEN = ["FA-high", "FA-low", "AH", "UH", "FA-high", "AH", "AH", None]
 
 
 @pytest.fixture(scope="module")
 def prompts():
-    import knockgrid as kg
-
     texts = [
         f"The city of {name} is in" if i % 2 else f"{name} is" for i, name in enumerate(SUBJECTS)
     ]
@@ -117,8 +118,6 @@ def by_hand_gpt2(model, ids, layer, keys):
 def test_what_attention_brings_is_that_of_every_head_by_hand_llama(
     tiny_llama, plain, prompts, frame, subject_tokens, ids_of
 ):
-    import knockgrid as kg
-
     table = kg.evidence.subject_attention(tiny_llama, prompts, frame)
     for prompt in prompts[:7]:
         rows = table[table.prompt == prompt.id].set_index("layer")
@@ -131,10 +130,6 @@ def test_what_attention_brings_is_that_of_every_head_by_hand_llama(
 def test_what_attention_brings_with_biases_gpt2(
     biased_gpt2, tiny_tokenizer, prompts, frame, subject_tokens
 ):
-
-    import knockgrid as kg
-    from knockgrid.evidence.subject_attention import contribution
-
     bridge = biased_gpt2
     model = plain_gpt2(bridge)
     assert model.transformer.h[0].attn.c_proj.bias.abs().min() > 0
@@ -154,9 +149,6 @@ def test_what_attention_brings_with_biases_gpt2(
 
 
 def test_attention_that_is_no_weighted_sum_is_refused(tiny_llama, prompts, frame):
-    import knockgrid as kg
-    from knockgrid.evidence.subject_attention import contribution
-
     ids = torch.tensor([tiny_llama.tokenizer(prompts[0].text)["input_ids"]])
     _, cache = tiny_llama.run_with_cache(ids)
     acts = {(n, 1): cache[n, 1][0] for n in ("pattern", "v", "z")}
@@ -167,8 +159,6 @@ def test_attention_that_is_no_weighted_sum_is_refused(tiny_llama, prompts, frame
 
 
 def test_norms_of_the_subject_and_their_ratios(tiny_llama, prompts, frame, outputs, subject_tokens):
-    import knockgrid as kg
-
     table = kg.evidence.subject_norm(tiny_llama, prompts, frame, layers=[3, 1])
     expected = {
         (p.id, layer): float(outputs(p.text)[layer, subject_tokens(p)].norm(dim=1).mean())
@@ -211,8 +201,6 @@ def test_norms_of_the_subject_and_their_ratios(tiny_llama, prompts, frame, outpu
 def test_similarity_is_the_mean_over_pairs_and_na_for_one_alone(
     tiny_llama, prompts, frame, outputs
 ):
-    import knockgrid as kg
-
     table = kg.evidence.last_similarity(tiny_llama, prompts, frame, layers=[0, 2])
     for layer in (0, 2):
         here = table[table.layer == layer]
@@ -236,8 +224,6 @@ def test_similarity_is_the_mean_over_pairs_and_na_for_one_alone(
 
 @pytest.mark.parametrize("name", ["subject_norm", "subject_attention", "last_similarity"])
 def test_curves_refuse(tiny_llama, prompts, frame, name):
-    import knockgrid as kg
-
     curve = getattr(kg.evidence, name)
     with pytest.raises(kg.InputError, match="no column 'label'"):
         curve(tiny_llama, prompts, frame.drop(columns="label"))
@@ -251,8 +237,6 @@ def test_curves_refuse(tiny_llama, prompts, frame, name):
 
 def test_the_probe_of_right_against_wrong_is_that_of_error_detection(tiny_llama, prompts, frame):
     """With FA against wrong it is `probe_auc`, judged by the same labels."""
-    import knockgrid as kg
-
     right = set(frame.prompt[frame.correct])
     few = {"layers": [3, 0], "seeds": 2, "folds": 2, "progress": False}
     found = kg.evidence.label_probe(tiny_llama, prompts[:7], frame, **few)

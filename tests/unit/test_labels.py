@@ -7,6 +7,10 @@ import pandas as pd
 import pytest
 from scipy.stats import f_oneway, spearmanr
 
+import knockgrid as kg
+from knockgrid.evidence.diagnostics import icc
+from knockgrid.table.table import build
+
 
 @pytest.fixture
 def frame():
@@ -28,8 +32,6 @@ def frame():
 @pytest.fixture
 def table():
     """A sweep's table of the eight prompts and one more, in another order."""
-    from knockgrid.table.table import build
-
     return build(
         [
             {"prompt": p, "intervention": row, "layer": layer, "js": 0.01 * ord(p) + layer}
@@ -42,8 +44,6 @@ def table():
 
 
 def test_labels_at_the_mean_of_the_facts(frame):
-    import knockgrid as kg
-
     made = kg.evidence.labels(frame)
     assert made.label.tolist()[:7] == ["FA-high", "FA-low", "FA-low", "FA-low", "AH", "UH", "UH"]
     assert pd.isna(made.label[7])
@@ -58,8 +58,6 @@ def test_labels_at_the_mean_of_the_facts(frame):
 
 
 def test_other_thresholds(frame):
-    import knockgrid as kg
-
     frame.loc[0, "reliance"] = 0.9
     assert kg.evidence.labels(frame).attrs["knockgrid"]["threshold"] == pytest.approx(0.4)
     assert kg.evidence.labels(frame, "median_fa").attrs["knockgrid"]["threshold"] == pytest.approx(
@@ -71,8 +69,6 @@ def test_other_thresholds(frame):
 
 
 def test_a_nan_without_a_note_gets_one(frame):
-    import knockgrid as kg
-
     made = kg.evidence.labels(frame.drop(columns="note"))
     assert made.attrs["knockgrid"]["unlabelled"] == {"h": "reliance is NaN"}
     assert made.note.isna().sum() == 7
@@ -97,15 +93,11 @@ def test_a_nan_without_a_note_gets_one(frame):
     ],
 )
 def test_bad_input(frame, change, threshold, words):
-    import knockgrid as kg
-
     with pytest.raises(kg.InputError, match=words):
         kg.evidence.labels(change(frame), threshold)
 
 
 def test_sensitivity_counts_what_labels_would(frame):
-    import knockgrid as kg
-
     found = kg.evidence.threshold_sensitivity(frame)
     default = kg.evidence.labels(frame).label
     assert len(found) == 61
@@ -126,8 +118,6 @@ def test_sensitivity_counts_what_labels_would(frame):
 
 
 def test_a_table_gets_panels_in_the_order_of_the_labels(frame, table):
-    import knockgrid as kg
-
     made = kg.evidence.with_labels(table, kg.evidence.labels(frame))
     assert dict(zip(made.prompt, made.group, strict=True)) == {
         **{"a": "FA-high", "b": "FA-low", "c": "FA-low", "d": "FA-low"},
@@ -152,8 +142,6 @@ def test_a_table_gets_panels_in_the_order_of_the_labels(frame, table):
 
 
 def test_diagnostics_by_other_means(frame, table):
-    import knockgrid as kg
-
     found = kg.evidence.diagnostics(frame, table).set_index(["what", "among"])
     assert found.value["share below mean_fa", "FA"] == 0.75
     assert found.n["share below mean_fa", "FA"] == 4
@@ -181,8 +169,6 @@ def test_diagnostics_by_other_means(frame, table):
 
 
 def test_icc_of_unequal_groups_finds_the_simulated_share():
-    from knockgrid.evidence.diagnostics import icc
-
     draw = np.random.default_rng(0)
     groups = np.repeat(np.arange(400), draw.integers(2, 9, 400))
     values = 2 * draw.normal(size=400)[groups] + draw.normal(size=len(groups))
@@ -210,8 +196,6 @@ def labelled(entropy, label, relation):
 @pytest.mark.parametrize("seed", range(8))
 def test_pairs_are_those_of_brute_force(seed):
     """The most pairs first, then the smallest sum of distances, over every way to pair."""
-    import knockgrid as kg
-
     draw = np.random.default_rng(seed)
     label = ["FA-high"] * 2 + ["FA-low"] * 2 + ["AH"] * 5 + ["UH"] * 2
     relation = draw.choice(["x", "y"], len(label))
@@ -248,16 +232,12 @@ def test_pairs_are_those_of_brute_force(seed):
 
 
 def test_more_pairs_come_before_nearer_ones():
-    import knockgrid as kg
-
     frame = labelled([0, 1, 1.1, 2.1], ["FA-low", "FA-low", "UH", "UH"], "x")
     pairs = kg.evidence.matched(frame, between=("FA", "UH"), caliper=2.0)
     assert pairs[["prompt_FA", "prompt_UH"]].values.tolist() == [["p0", "p2"], ["p1", "p3"]]
 
 
 def test_nothing_to_pair_is_an_empty_frame_that_can_be_kept(tmp_path):
-    import knockgrid as kg
-
     frame = labelled([0, 9], ["FA-low", "AH"], ["x", "y"])
     frame.attrs = {"knockgrid": {}}
     pairs = kg.evidence.matched(frame)
@@ -284,16 +264,12 @@ def test_nothing_to_pair_is_an_empty_frame_that_can_be_kept(tmp_path):
     ],
 )
 def test_matching_refuses(options, words):
-    import knockgrid as kg
-
     frame = labelled([0, 1], ["FA-low", "AH"], "x").assign(other=[1.0, np.nan])
     with pytest.raises(kg.InputError, match=words):
         kg.evidence.matched(frame, **options)
 
 
 def test_reliance_is_drawn_point_by_point(frame, tmp_path):
-    import knockgrid as kg
-
     ax = kg.figures.reliance_plot(kg.evidence.labels(frame))
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names == ["y (2 + 1)", "x (2 + 2)", "all (4 + 3)"]  # the smallest mean on top
@@ -318,8 +294,6 @@ def test_reliance_is_drawn_point_by_point(frame, tmp_path):
 
 
 def test_the_threshold_curve_shows_the_counts(frame, tmp_path):
-    import knockgrid as kg
-
     found = kg.evidence.threshold_sensitivity(frame)
     ax = kg.figures.threshold_curve(found)
     lines = {line.get_label(): line for line in ax.lines}

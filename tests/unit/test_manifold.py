@@ -6,6 +6,11 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.stats import entropy
 
+import knockgrid as kg
+from knockgrid.errors import InputError
+from knockgrid.evidence import manifold
+from knockgrid.evidence.natural import Natural
+
 SUBJECTS = ("France", "Italy", "the Eiffel Tower", "Brazil", "Rome", "the Colosseum")
 N = {"tiny_llama": 4, "tiny_gpt2": 3}
 
@@ -13,8 +18,6 @@ N = {"tiny_llama": 4, "tiny_gpt2": 3}
 @pytest.fixture(scope="module")
 def towns():
     """Six prompts, subjects of several lengths; the first two are swap partners."""
-    import knockgrid as kg
-
     made = [
         kg.Prompt(f"The city of {s} is in", spans={"subject": s}, id=s, relation="r")
         for s in SUBJECTS
@@ -82,7 +85,6 @@ def attention_by_hand(attentions, layers):
 @pytest.fixture
 def report(tiny_llama):
     """`kg.evidence.off_manifold` on the tiny Llama, silently."""
-    import knockgrid as kg
 
     def run(prompts, rows, model=tiny_llama, **options):
         return kg.evidence.off_manifold(model, prompts, rows, progress=False, **options)
@@ -91,16 +93,12 @@ def report(tiny_llama):
 
 
 def prepared(bridge, prompt):
-    import knockgrid as kg
-
     ids = torch.tensor([bridge.tokenizer(prompt.text)["input_ids"]])
     return ids, list(kg.token_positions(prompt, "subject", bridge))
 
 
 @pytest.mark.parametrize("layer", [0, 1])
 def test_patches_against_a_plain_model(family, towns, report, layer):
-    import knockgrid as kg
-
     bridge, model, blocks = family
     value = torch.randn(32, generator=torch.Generator().manual_seed(3)).double()
     rows = [
@@ -136,8 +134,6 @@ def test_patches_against_a_plain_model(family, towns, report, layer):
 
 def test_a_knockout_against_a_plain_model(family, towns, report, tiny_llama):
     """Blocked from layer 1 on: the state at the last layer, and rows over layers 1 and above."""
-    import knockgrid as kg
-
     bridge, model, blocks = family
     row = kg.knockout("last", "bos", window="from", name="sink")
     table = report(towns, [row], model=bridge, layers=[0, 1]).set_index(["prompt", "layer"])
@@ -168,8 +164,6 @@ def test_a_knockout_against_a_plain_model(family, towns, report, tiny_llama):
 
 
 def test_planted_states(towns, report):
-    import knockgrid as kg
-
     far = kg.fixed({layer: torch.full((32,), 1e3) for layer in range(4)})
     rows = [
         kg.patch("resid_post", "last", kg.zero(), name="clean", alpha=0.0),
@@ -190,8 +184,6 @@ def test_planted_states(towns, report):
 
 
 def test_windows_end_at_their_highest_layer_and_heads_are_compared_alone(towns, report):
-    import knockgrid as kg
-
     z = {layer: torch.zeros(4, 8) for layer in range(4)}
     rows = [
         kg.patch("resid_post", "last", kg.zero(), window=3, name="window"),
@@ -213,8 +205,6 @@ def test_windows_end_at_their_highest_layer_and_heads_are_compared_alone(towns, 
 
 
 def test_an_edge_patch_is_read_at_its_query(towns, report):
-    import knockgrid as kg
-
     rows = [kg.edge_patch(source=kg.corrupted_run()), kg.knockout(window=1, heads=[])]
     table = report(towns, rows, layers=[1]).set_index("intervention")
     edge, idle = (table.loc[row.name] for row in rows)
@@ -224,8 +214,6 @@ def test_an_edge_patch_is_read_at_its_query(towns, report):
 
 
 def test_the_sample_is_keyed_by_id_and_all_prompts_are_the_reference(towns, report):
-    import knockgrid as kg
-
     row = kg.patch("resid_post", "last", kg.mean())
     table = report(towns, row, layers=[1], n_prompts=3)
     said = table.attrs["knockgrid"]
@@ -244,8 +232,6 @@ def test_the_sample_is_keyed_by_id_and_all_prompts_are_the_reference(towns, repo
 
 
 def test_another_reference(towns, report):
-    import knockgrid as kg
-
     row = kg.patch("resid_post", "subject_last", kg.zero(), alpha=0.0)
     named = report(towns[:2], row, layers=[1], reference=towns[1:])
     assert named.n_natural.tolist() == [5, 4]
@@ -261,8 +247,6 @@ def test_another_reference(towns, report):
 def test_prompts_without_a_partner_are_named_and_edges_that_cannot_be_seen_are_na(
     towns, report, tmp_path
 ):
-    import knockgrid as kg
-
     rows = [
         kg.patch("resid_post", "subject", kg.corrupted_run(by=kg.swap()), name="swap"),
         kg.knockout("subject_last", "last", name="backward"),
@@ -280,8 +264,6 @@ def test_prompts_without_a_partner_are_named_and_edges_that_cannot_be_seen_are_n
 
 
 def test_a_swap_partner_is_no_neighbour_of_its_own_state(towns, report):
-    import knockgrid as kg
-
     swap = kg.patch("resid_post", "last", kg.corrupted_run(by=kg.swap()))
     pair = [towns[0], towns[4].replace(swap=towns[0])]
     table = report([*pair, *towns[1:4], towns[5]], swap, layers=[1], n_prompts=6)
@@ -290,8 +272,6 @@ def test_a_swap_partner_is_no_neighbour_of_its_own_state(towns, report):
 
 
 def test_a_heatmap_names_the_statistic(towns, report):
-    import knockgrid as kg
-
     table = report(towns, kg.information_flow(), layers=[0, 1], n_prompts=2)
     ax = kg.layer_heatmap(table, metric="nn_percentile")
     words = [axis.get_ylabel() + axis.get_xlabel() for axis in ax.figure.axes]
@@ -299,9 +279,6 @@ def test_a_heatmap_names_the_statistic(towns, report):
 
 
 def test_a_bridge_without_pattern_says_so(towns, report, monkeypatch):
-    import knockgrid as kg
-    from knockgrid.evidence import manifold
-
     rows = kg.patch("resid_post", "last", kg.zero())
     note = manifold.note
     monkeypatch.setattr(manifold, "note", lambda *_, **__: None)
@@ -316,8 +293,6 @@ def test_a_bridge_without_pattern_says_so(towns, report, monkeypatch):
 
 
 def natural(states, texts, distance="standardised"):
-    from knockgrid.evidence.natural import Natural
-
     return Natural(torch.as_tensor(states, dtype=torch.float32), texts, distance)
 
 
@@ -374,9 +349,6 @@ def test_numbers_that_are_not_finite_are_named():
 
 
 def test_bad_input(towns, report):
-    import knockgrid as kg
-    from knockgrid.errors import InputError
-
     row = kg.patch("resid_post", "last", kg.zero())
     with pytest.raises(InputError, match="unknown distance 'cosine'"):
         report(towns, row, distance="cosine")

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+import knockgrid as kg
 from knockgrid.errors import InputError
 from knockgrid.evidence import with_noise_floor
+from knockgrid.evidence.noise_floor import floor_of_nulls
 from knockgrid.figures import layer_curve, layer_heatmap, token_heatmap
 from knockgrid.stats import exceeds, exceeds_in_words
 from knockgrid.stats.exceeds import ranges
@@ -137,8 +139,6 @@ def test_the_table_given_is_not_changed():
 
 def test_the_floor_is_the_quantile_of_ulp_edits(tiny_gpt2, prompts):
     """Against a sweep of the very edits, quantiles by NumPy."""
-    import knockgrid as kg
-
     rows = [kg.patch("resid_post", "last", name="a"), kg.knockout(window=3, name="b")]
     options = {"layers": [2, 1], "progress": False}
     floor = kg.evidence.noise_floor(
@@ -189,8 +189,6 @@ def test_the_floor_is_the_quantile_of_ulp_edits(tiny_gpt2, prompts):
     ],
 )
 def test_a_floor_that_cannot_be_measured(tiny_llama, prompts, options, match):
-    import knockgrid as kg
-
     with pytest.raises(InputError, match=match):
         kg.evidence.noise_floor(tiny_llama, prompts, **options)
 
@@ -307,8 +305,6 @@ def test_ranges():
 
 
 def test_a_real_sweep_says_where(sweep, prompts):
-    import knockgrid as kg
-
     made = kg.stats.exceeds(sweep(prompts, [*kg.information_flow(), *kg.contrasts()]))
     assert set(made.treatment) == {"subject", "attention", "last"}
     assert made.groupby(["treatment", "contrast"]).ngroups == 10
@@ -321,8 +317,6 @@ def test_a_real_sweep_says_where(sweep, prompts):
 
 
 def test_the_floor_is_a_high_percentile_of_the_ulp_rows_alone():
-    from knockgrid.evidence.noise_floor import floor_of_nulls
-
     values = np.linspace(1e-12, 9e-12, 50)
     described = [
         {"name": "subject | ulp", "source": "ulp()", "role": "null", "of": "subject"},

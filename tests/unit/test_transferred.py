@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 from scipy.special import rel_entr, softmax
 
+import knockgrid as kg
+from knockgrid.errors import InputError
+from knockgrid.table.table import build
+
 NAMES = ["kl_between", "kl_within_answers", "kl_within_rest"]
 
 
@@ -21,8 +25,6 @@ def parts(clean, intervened, tokens):
 @pytest.fixture(scope="module")
 def tables(tiny_llama):
     """A sweep with and without the three measures: aliases, an answer too few, a later token."""
-    import knockgrid as kg
-
     towers = [
         kg.Prompt("The Eiffel Tower is in", spans={"subject": "Eiffel"}, answers=("Rome", "Paris")),
         kg.Prompt("The Colosseum is in", spans={"subject": "Colosseum"}, id="none"),
@@ -34,8 +36,6 @@ def tables(tiny_llama):
 
 
 def test_a_sweep_measures_all_aliases(tables, tiny_llama, telling):
-    import knockgrid as kg
-
     towers, table, names = tables
     tokens = [tiny_llama.tokenizer(f" {a}", add_special_tokens=False)["input_ids"][0]
               for a in towers[0].answers]  # fmt: skip
@@ -56,8 +56,6 @@ def test_a_sweep_measures_all_aliases(tables, tiny_llama, telling):
 
 
 def test_columns_come_only_when_asked_for_and_make_a_grid(tables, tiny_llama):
-    import knockgrid as kg
-
     towers, table, _ = tables
     assert not set(NAMES) & set(kg.sweep(tiny_llama, towers[0], kg.knockout(), layers=0,
                                          progress=False).columns)  # fmt: skip
@@ -79,8 +77,6 @@ def run_at(share, far=0.4, prompt="a", name="last", layer=0, **more):
 
 
 def told(rows, moved=None, **metadata):
-    from knockgrid.table.table import build
-
     moved = moved or {"a": {"last": 0.4}, "b": {"last": 0.4}}
     sides = [{"id": one, "js_corrupted": far} for one, far in moved.items()]
     return build(rows, {"unit": "nats", "prompts": sides, **metadata})
@@ -101,8 +97,6 @@ def told(rows, moved=None, **metadata):
     ],
 )
 def test_verdicts(share, verdict):
-    import knockgrid as kg
-
     found = kg.evidence.transferred(told([run_at(share)]))
     assert found.verdict.tolist() == [verdict]
     assert found[f"n_{verdict}"].tolist() == found.n_prompts.tolist() == [1]
@@ -110,8 +104,6 @@ def test_verdicts(share, verdict):
 
 
 def test_the_share_is_a_ratio_of_means_and_prompts_count_by_themselves():
-    import knockgrid as kg
-
     moved = {"a": {"last": 0.6}, "b": {"last": 0.1}, "c": {}}
     rows = [
         run_at((1.0, 0.0), 0.6), run_at((0.2, 0.9), 0.1, prompt="b"),
@@ -127,8 +119,6 @@ def test_the_share_is_a_ratio_of_means_and_prompts_count_by_themselves():
 
 
 def test_cells_without_a_source_run_or_without_a_corruption_are_named():
-    import knockgrid as kg
-
     rows = [
         {"prompt": "a", "intervention": "attention", "layer": 0, "js": 0.3},
         {"prompt": "a", "intervention": "edge", "layer": 0, "status": "NA: no edge", "js": 0.2},
@@ -146,8 +136,6 @@ def test_cells_without_a_source_run_or_without_a_corruption_are_named():
 
 
 def test_later_tokens_are_left_alone_and_members_of_a_family_stay_apart():
-    import knockgrid as kg
-
     rows = [
         run_at((1.0, 0.0), head=0, token=0), run_at((0.0, 1.0), head=1, token=0),
         run_at((0.0, 1.0), head=0, token=1), run_at((0.0, 1.0), layer=1, head=0, token=0),
@@ -159,8 +147,6 @@ def test_later_tokens_are_left_alone_and_members_of_a_family_stay_apart():
 
 
 def test_a_real_sweep_begins_with_nothing_and_ends_transferred(sweep, prompts):
-    import knockgrid as kg
-
     rows = [
         kg.patch("resid_post", "last", kg.corrupted_run(by=kg.swap()), name="last"),
         kg.patch("resid_post", "last", kg.zero(), name="zero"),
@@ -178,9 +164,6 @@ def test_a_real_sweep_begins_with_nothing_and_ends_transferred(sweep, prompts):
 
 
 def test_tables_that_cannot_tell():
-    import knockgrid as kg
-    from knockgrid.errors import InputError
-
     table = told([run_at((1.0, 0.0), token=1)])
     with pytest.raises(InputError, match="no rows of token 0"):
         kg.evidence.transferred(table)

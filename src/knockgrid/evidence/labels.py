@@ -112,8 +112,7 @@ def with_labels(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     """A sweep's table with the labels of its prompts in the column `group`, a panel for each.
 
     Example:
-        >>> from knockgrid.evidence.refusals import need_columns
-    from knockgrid.table.table import build
+        >>> from knockgrid.table.table import build
         >>> given = {"prompt": list("abcd"), "correct": [True] * 2 + [False] * 2, "entropy": 1.0}
         >>> frame = pd.DataFrame({**given, "relation": "city", "reliance": [0.5, 0.3, 0.45, 0.1]})
         >>> rows = [{"prompt": p, "intervention": "last", "layer": 0, "js": 0.1} for p in "abcd"]
