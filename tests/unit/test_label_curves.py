@@ -51,14 +51,6 @@ def subject_tokens(tiny_tokenizer):
     return run
 
 
-def plain_gpt2(bridge):
-    wrapped = bridge.original_model
-    model = type(wrapped)(wrapped.config).to(torch.float64).eval()
-    found = {n.replace("_original_component.", ""): v for n, v in wrapped.state_dict().items()}
-    model.load_state_dict({name: found[name] for name in model.state_dict()})
-    return model.requires_grad_(False)
-
-
 @pytest.fixture
 def biased_gpt2(tiny_gpt2):
     """The tiny GPT-2 with biases that are not 0, so that one in the wrong place shows."""
@@ -128,15 +120,15 @@ def test_what_attention_brings_is_that_of_every_head_by_hand_llama(
 
 
 def test_what_attention_brings_with_biases_gpt2(
-    biased_gpt2, tiny_tokenizer, prompts, frame, subject_tokens
+    biased_gpt2, plain_of, ids_of, prompts, frame, subject_tokens
 ):
     bridge = biased_gpt2
-    model = plain_gpt2(bridge)
+    model = plain_of(bridge)
     assert model.transformer.h[0].attn.c_proj.bias.abs().min() > 0
     table = kg.evidence.subject_attention(bridge, prompts, frame, layers=[2, 0])
     assert table.attrs["knockgrid"]["layer_order"] == [2, 0]
     for prompt in prompts[:7]:
-        ids = torch.tensor([tiny_tokenizer(prompt.text)["input_ids"]])
+        ids = ids_of(prompt.text)
         rows = table[table.prompt == prompt.id].set_index("layer")
         for layer in (2, 0):
             expected = by_hand_gpt2(model, ids, layer, subject_tokens(prompt)).norm()

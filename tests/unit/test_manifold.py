@@ -12,7 +12,6 @@ from knockgrid.evidence import manifold
 from knockgrid.evidence.natural import Natural
 
 SUBJECTS = ("France", "Italy", "the Eiffel Tower", "Brazil", "Rome", "the Colosseum")
-N = {"tiny_llama": 4, "tiny_gpt2": 3}
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +24,13 @@ def towns():
     return [made[0].replace(swap=made[4]), *made[1:]]
 
 
-@pytest.fixture(scope="module", params=list(N))
-def family(request):
+@pytest.fixture(scope="module", params=["tiny_llama", "tiny_gpt2"])
+def family(request, plain_of):
     """A bridge, and a plain Hugging Face model with its weights."""
     bridge = request.getfixturevalue(request.param)
-    wrapped = bridge.original_model
-    model = type(wrapped)(wrapped.config).to(torch.float64).eval()
-    found = {
-        name.replace("_original_component.", ""): value
-        for name, value in wrapped.state_dict().items()
-    }
-    model.load_state_dict({name: found[name] for name in model.state_dict()})
+    model = plain_of(bridge)
     blocks = model.model.layers if hasattr(model, "model") else model.transformer.h
-    return bridge, model.requires_grad_(False), blocks
+    return bridge, model, blocks
 
 
 def carry_out(model, blocks, ids, edit=None):
@@ -296,30 +289,35 @@ def natural(states, texts, distance="standardised"):
     return Natural(torch.as_tensor(states, dtype=torch.float32), texts, distance)
 
 
-def test_a_massive_dimension_does_not_hide_the_others():
+@pytest.fixture
+def cloud():
+    """A function: 40 normal states, one dimension scaled, and the first one moved in another."""
+    draw = np.random.default_rng(0)
+
+    def made(n_dims, scaled, by, moved, to, distance="standardised"):
+        states = draw.normal(size=(40, n_dims))
+        states[:, scaled] *= by
+        odd = torch.as_tensor(states[:1].copy(), dtype=torch.float32)
+        found = [odd.clone() for _ in to]
+        for one, value in zip(found, to, strict=True):
+            one[0, moved] += value
+        some = natural(states, list(map(str, range(40))), distance)
+        return [some.compare(one, "0").nn_percentile for one in found]
+
+    return made
+
+
+def test_a_massive_dimension_does_not_hide_the_others(cloud):
     """Ten units away in a quiet dimension, beside one that varies by thousands."""
-    draw = np.random.default_rng(0)
-    states = draw.normal(size=(40, 6))
-    states[:, 0] *= 5000
-    texts = [str(i) for i in range(40)]
-    odd = torch.as_tensor(states[:1].copy(), dtype=torch.float32)
-    odd[0, 3] += 10
-    assert natural(states, texts).compare(odd, "0").nn_percentile == 100
-    assert natural(states, texts, "euclidean").compare(odd, "0").nn_percentile < 100
+    assert cloud(6, 0, 5000, 3, [10]) == [100]
+    assert cloud(6, 0, 5000, 3, [10], "euclidean")[0] < 100
 
 
-def test_nearly_dead_dimensions_do_not_count_more_than_a_tenth_of_the_median():
-    draw = np.random.default_rng(0)
-    states = draw.normal(size=(40, 5))
-    states[:, 1] *= 1e-4
-    texts = [str(i) for i in range(40)]
-    odd = torch.as_tensor(states[:1].copy(), dtype=torch.float32)
-    near, far = odd.clone(), odd.clone()
-    near[0, 1], far[0, 1] = 0.01, 10.0  # a hundred and a hundred thousand of its own units
-    made = natural(states, texts)
-    same = made.compare(odd, "0").nn_percentile
-    assert made.compare(near, "0").nn_percentile == pytest.approx(same, abs=10)
-    assert made.compare(far, "0").nn_percentile == 100
+def test_nearly_dead_dimensions_do_not_count_more_than_a_tenth_of_the_median(cloud):
+    """A hundred and a hundred thousand of its own units away."""
+    same, near, far = cloud(5, 1, 1e-4, 1, [0, 0.01, 10])
+    assert near == pytest.approx(same, abs=10)
+    assert far == 100
 
 
 def test_states_that_are_all_the_same_put_an_equal_one_in_the_middle():
@@ -348,15 +346,17 @@ def test_numbers_that_are_not_finite_are_named():
     assert found == "the natural state of 'c' is not finite"
 
 
-def test_bad_input(towns, report):
-    row = kg.patch("resid_post", "last", kg.zero())
-    with pytest.raises(InputError, match="unknown distance 'cosine'"):
-        report(towns, row, distance="cosine")
-    for bad in (0, -1, True):
-        with pytest.raises(InputError, match="n_prompts is"):
-            report(towns, row, n_prompts=bad)
-    with pytest.raises(InputError, match="layer 9 is out of range"):
-        report(towns, row, layers=[9])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"distance": "cosine"}, "unknown distance 'cosine'"),
+        *(({"n_prompts": bad}, "n_prompts is") for bad in (0, -1, True)),
+        ({"layers": [9]}, "layer 9 is out of range"),
+    ],
+)
+def test_bad_input(towns, report, options, words):
+    with pytest.raises(InputError, match=words):
+        report(towns, kg.patch("resid_post", "last", kg.zero()), **options)
     swap = kg.patch("resid_post", "subject", kg.corrupted_run(by=kg.swap()))
     with pytest.raises(InputError, match="swap"):
         report(towns[1:3], swap, layers=[1])
