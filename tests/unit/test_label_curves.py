@@ -14,27 +14,18 @@ GIVEN = ["FA-high", "FA-low", "AH", "UH", "FA-high", "AH", "AH", None]
 
 @pytest.fixture(scope="module")
 def prompts():
-    texts = [
-        f"The city of {name} is in" if i % 2 else f"{name} is" for i, name in enumerate(SUBJECTS)
-    ]
+    forms = ("{} is", "The city of {} is in")
     return [
-        kg.Prompt(text, spans={"subject": name}, answers=["x"], id=name)
-        for name, text in zip(SUBJECTS, texts, strict=True)
+        kg.Prompt(forms[i % 2].format(name), spans={"subject": name}, answers=["x"], id=name)
+        for i, name in enumerate(SUBJECTS)
     ]
 
 
 @pytest.fixture(scope="module")
 def frame():
-    made = pd.DataFrame(
-        {
-            "prompt": SUBJECTS,
-            "relation": "r",
-            "correct": [str(one).startswith("FA") for one in GIVEN],
-            "reliance": np.linspace(0.1, 0.4, len(GIVEN)),
-            "entropy": 1.0,
-            "label": GIVEN,
-        }
-    )
+    correct = [str(one).startswith("FA") for one in GIVEN]
+    given = {"prompt": SUBJECTS, "relation": "r", "correct": correct, "entropy": 1.0}
+    made = pd.DataFrame({**given, "reliance": np.linspace(0.1, 0.4, len(GIVEN)), "label": GIVEN})
     made.attrs = {"knockgrid": {"threshold": 0.2}}
     return made
 
@@ -166,9 +157,8 @@ def test_norms_of_the_subject_and_their_ratios(tiny_llama, prompts, frame, outpu
     assert said["counts"] == {"FA-high": 2, "FA-low": 1, "AH": 3, "UH": 1}
     assert said["unlabelled"] == ["Hugo"]
     assert said["threshold"] == 0.2
-    lines = [
-        text.get_text() for text in kg.layer_curve(table, "subject_norm").get_legend().get_texts()
-    ]
+    legend = kg.layer_curve(table, "subject_norm").get_legend()
+    lines = [text.get_text() for text in legend.get_texts()]
     assert lines == [*("FA-high (n = 2)", "FA-low (n = 1)", "AH (n = 3)", "UH (n = 1)")]
     ratio = kg.evidence.norm_ratio(table)
     assert ratio.intervention.unique().tolist() == ["AH/FA", "UH/FA"]
@@ -182,12 +172,13 @@ def test_norms_of_the_subject_and_their_ratios(tiny_llama, prompts, frame, outpu
     legend = kg.layer_curve(ratio, "norm_ratio").get_legend()
     names = [text.get_text() for text in legend.get_texts()]
     assert names == ["AH/FA (n = 3)", "UH/FA (n = 1)"]
-    with pytest.raises(kg.InputError, match="no prompt is FA-high or FA-low"):
-        kg.evidence.norm_ratio(table[table.group == "AH"])
-    with pytest.raises(kg.InputError, match="no prompt is AH or UH"):
-        kg.evidence.norm_ratio(table[table.group == "FA-low"])
-    with pytest.raises(kg.InputError, match="no column 'subject_norm'; give"):
-        kg.evidence.norm_ratio(table.drop(columns="subject_norm"))
+    for wrong, words in (
+        (table[table.group == "AH"], "no prompt is FA-high or FA-low"),
+        (table[table.group == "FA-low"], "no prompt is AH or UH"),
+        (table.drop(columns="subject_norm"), "no column 'subject_norm'; give"),
+    ):
+        with pytest.raises(kg.InputError, match=words):
+            kg.evidence.norm_ratio(wrong)
 
 
 def test_similarity_is_the_mean_over_pairs_and_na_for_one_alone(
@@ -231,18 +222,17 @@ def test_the_probe_of_right_against_wrong_is_that_of_error_detection(tiny_llama,
     """With FA against wrong it is `probe_auc`, judged by the same labels."""
     right = set(frame.prompt[frame.correct])
     few = {"layers": [3, 0], "seeds": 2, "folds": 2, "progress": False}
-    found = kg.evidence.label_probe(tiny_llama, prompts[:7], frame, **few)
-    other = kg.evidence.probe_auc(
-        tiny_llama,
-        prompts[:7],
-        ["last", "subject"],
-        n_tokens=1,
-        judge=lambda prompt, text: prompt.id in right,
-        **few,
-    )
-    pd.testing.assert_series_equal(found.auc, other.auc)
-    pd.testing.assert_series_equal(found.auc_shuffled, other.auc_shuffled)
-    assert found.position.tolist() == other.position.tolist()
+
+    def probe(some, *between):
+        sides = {"between": between} if between else {}
+        return kg.evidence.label_probe(tiny_llama, some, frame, **sides, **few)
+
+    found = probe(prompts[:7])
+    judged = {"n_tokens": 1, "judge": lambda prompt, text: prompt.id in right}
+    places = ["last", "subject"]
+    other = kg.evidence.probe_auc(tiny_llama, prompts[:7], places, **judged, **few)
+    same = ["auc", "auc_shuffled", "position"]
+    pd.testing.assert_frame_equal(found[same], other[same])
     # how a seed splits the prompts is scikit-learn's, and a fold of one class gives no value
     seeds = found.loc[found.auc.notna(), "prompt"].nunique()
     assert seeds
@@ -250,12 +240,11 @@ def test_the_probe_of_right_against_wrong_is_that_of_error_detection(tiny_llama,
     assert kg.position_heatmap(found, "auc").get_title() == f"n = {seeds} seed{s}"
     said = found.attrs["knockgrid"]
     assert (said["n_positive"], said["n_negative"]) == (4, 3)
-    narrow = kg.evidence.label_probe(tiny_llama, prompts, frame, between=("FA", "AH"), **few)
+    narrow = probe(prompts, "FA", "AH")
     assert (narrow.n_prompts.unique(), narrow.n_incorrect.unique()) == ([6], [3])
     assert narrow.attrs["knockgrid"]["statistics"]["auc"] == "AUC (AH = positive, FA = negative)"
-    one = kg.evidence.label_probe(tiny_llama, prompts, frame, between=("FA-low", "UH"), **few)
-    assert one.status.str.startswith("NA: ").all()
+    assert probe(prompts, "FA-low", "UH").status.str.startswith("NA: ").all()
     with pytest.raises(kg.InputError, match="no prompt is 'UH' or 'FA-low'"):
-        kg.evidence.label_probe(tiny_llama, [prompts[0]], frame, between=("UH", "FA-low"), **few)
+        probe(prompts[:1], "UH", "FA-low")
     with pytest.raises(kg.InputError, match="share prompts"):
-        kg.evidence.label_probe(tiny_llama, prompts, frame, between=("FA", "FA-low"), **few)
+        probe(prompts, "FA", "FA-low")

@@ -59,13 +59,12 @@ def test_labels_at_the_mean_of_the_facts(frame):
 
 def test_other_thresholds(frame):
     frame.loc[0, "reliance"] = 0.9
-    assert kg.evidence.labels(frame).attrs["knockgrid"]["threshold"] == pytest.approx(0.4)
-    assert kg.evidence.labels(frame, "median_fa").attrs["knockgrid"]["threshold"] == pytest.approx(
-        0.3
-    )
-    made = kg.evidence.labels(frame, 0.05)
-    assert made.attrs["knockgrid"]["counts"] == {"FA-high": 4, "FA-low": 0, "AH": 2, "UH": 1}
-    assert made.attrs["knockgrid"]["threshold_rule"] == "number"
+    for rule, value in (("mean_fa", 0.4), ("median_fa", 0.3)):
+        said = kg.evidence.labels(frame, rule).attrs["knockgrid"]
+        assert said["threshold"] == pytest.approx(value)
+    said = kg.evidence.labels(frame, 0.05).attrs["knockgrid"]
+    assert said["counts"] == {"FA-high": 4, "FA-low": 0, "AH": 2, "UH": 1}
+    assert said["threshold_rule"] == "number"
 
 
 def test_a_nan_without_a_note_gets_one(frame):
@@ -127,12 +126,8 @@ def test_a_table_gets_panels_in_the_order_of_the_labels(frame, table):
     assert said["unlabelled"] == {"h": "why not", "z": "not among the labelled prompts"}
     assert said["threshold"] == pytest.approx(0.3)
     titles = [ax.get_title() for ax in kg.panels(made).axes if ax.get_title()]
-    assert titles == [
-        "FA-high (n = 1 prompt)",
-        "FA-low (n = 3 prompts)",
-        "AH (n = 1 prompt)",
-        "UH (n = 2 prompts)",
-        "no label (n = 2 prompts)",
+    assert [title.split(" prompt")[0] for title in titles] == [
+        *("FA-high (n = 1", "FA-low (n = 3", "AH (n = 1", "UH (n = 2", "no label (n = 2")
     ]
     assert table.group.isna().all()
     with pytest.raises(kg.InputError, match="has no column 'label'"):
@@ -142,30 +137,24 @@ def test_a_table_gets_panels_in_the_order_of_the_labels(frame, table):
 
 
 def test_diagnostics_by_other_means(frame, table):
-    found = kg.evidence.diagnostics(frame, table).set_index(["what", "among"])
-    assert found.value["share below mean_fa", "FA"] == 0.75
-    assert found.n["share below mean_fa", "FA"] == 4
-    right, wrong = frame[:4], frame[4:7]
-    for among, part in (("FA", right), ("wrong", wrong), ("all", frame[:7])):
-        rho = spearmanr(part.reliance, part.entropy).statistic
-        assert found.value["spearman with entropy", among] == pytest.approx(rho)
-        assert found.n["spearman with entropy", among] == len(part)
-        rho = spearmanr(part.reliance, part.prompt.map(ord)).statistic
-        assert found.value["spearman with Subj.", among] == pytest.approx(rho)
+    def told(*given):
+        return kg.evidence.diagnostics(*given).set_index(["what", "among"])
+
+    found = told(frame, table)
+    assert found.loc["share below mean_fa", "FA"].tolist() == [0.75, 4]
+    for among, part in (("FA", frame[:4]), ("wrong", frame[4:7]), ("all", frame[:7])):
+        for what, other in (("entropy", part.entropy), ("Subj.", part.prompt.map(ord))):
+            rho = spearmanr(part.reliance, other).statistic
+            expected = pytest.approx([rho, len(part)])
+            assert found.loc[f"spearman with {what}", among].tolist() == expected
     f = f_oneway([0.5, 0.1], [0.3, 0.3]).statistic
     assert found.value["icc of relation", "FA"] == pytest.approx((f - 1) / (f + 1))
-    holed = frame.assign(reliance=frame.reliance.where(frame.prompt != "b"))
-    share = (
-        kg.evidence.diagnostics(holed)
-        .set_index(["what", "among"])
-        .loc[("share below mean_fa", "FA")]
-    )
-    assert share.tolist() == pytest.approx([2 / 3, 3])
-    same = kg.evidence.diagnostics(frame.assign(reliance=0.2)).set_index(["what", "among"])
-    assert np.isnan(same.value["spearman with entropy", "all"])
-    assert np.isnan(same.value["icc of relation", "all"])
+    holed = told(frame.assign(reliance=frame.reliance.where(frame.prompt != "b")))
+    assert holed.loc["share below mean_fa", "FA"].tolist() == pytest.approx([2 / 3, 3])
+    same = told(frame.assign(reliance=0.2)).value
+    assert np.isnan([same["spearman with entropy", "all"], same["icc of relation", "all"]]).all()
     with pytest.raises(kg.InputError, match="no row 'subject'"):
-        kg.evidence.diagnostics(frame, table[table.intervention == "last"])
+        told(frame, table[table.intervention == "last"])
 
 
 def test_icc_of_unequal_groups_finds_the_simulated_share():
@@ -241,9 +230,8 @@ def test_nothing_to_pair_is_an_empty_frame_that_can_be_kept(tmp_path):
     frame = labelled([0, 9], ["FA-low", "AH"], ["x", "y"])
     frame.attrs = {"knockgrid": {}}
     pairs = kg.evidence.matched(frame)
-    assert list(pairs.columns) == [
-        *("prompt_FA", "prompt_AH", "relation", "entropy_FA", "entropy_AH", "distance")
-    ]
+    sides = ("prompt_FA", "prompt_AH", "relation", "entropy_FA", "entropy_AH", "distance")
+    assert list(pairs.columns) == list(sides)
     said = pairs.attrs["knockgrid"]
     assert said["unmatched"] == {"FA": ["p0"], "AH": ["p1"]}
     assert said["smd_after"] == {"entropy": None}
@@ -301,9 +289,7 @@ def test_the_threshold_curve_shows_the_counts(frame, tmp_path):
         np.testing.assert_array_equal(lines[name].get_ydata(), found[name])
         np.testing.assert_array_equal(lines[name].get_xdata(), found.threshold)
     marked = {line.get_gid(): line.get_xdata()[0] for line in ax.lines if line.get_gid()}
-    assert {name: marked[name] for name in ("mean_fa", "median_fa")} == pytest.approx(
-        {"mean_fa": 0.3, "median_fa": 0.3}
-    )
+    assert [marked["mean_fa"], marked["median_fa"]] == pytest.approx([0.3, 0.3])
     assert ax.get_title() == "n = 4 correct + 3 wrong"
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Threshold on reliance (nats)", "Prompts")
     kg.save(ax, tmp_path / "threshold")

@@ -74,13 +74,12 @@ def test_a_place_that_shows_the_label_is_read_and_one_before_it_is_not(probed, f
 
 
 def test_the_table_has_a_row_per_seed_position_and_layer_and_a_grid(probed, tmp_path):
-    table = probed(positions=["phrase_last", "last_q"])
+    table, again = (probed(positions=["phrase_last", "last_q"]) for _ in range(2))
     assert len(table) == 2 * 2 * 2
     assert table.prompt.unique().tolist() == ["seed 0", "seed 1"]
     grid = kg.grid(table, "auc", rows="layer", columns="position")
     assert (list(grid.index), list(grid.columns)) == ([3, 0], ["phrase_last", "last_q"])
     assert (table.status == "ok").all()
-    again = probed(positions=["phrase_last", "last_q"])
     assert again.equals(table)
     kg.runs.write_table(table, tmp_path / "probes.parquet")
     kept = kg.runs.read_table(tmp_path / "probes.parquet")
@@ -195,24 +194,14 @@ def test_groups_are_subjects_in_any_case_and_prompts_without_one_are_alone():
     assert oof.subject_groups([rome, plain, small, plain.replace(id="b")]).tolist() == [0, 1, 0, 2]
 
 
-def test_a_class_needs_as_many_subjects_as_there_are_folds():
+def test_a_class_needs_as_many_subjects_as_there_are_folds_and_a_fold_both_classes():
     incorrect = np.array([True] * 6 + [False] * 6)
     groups = np.array([0, 0, 0, 1, 1, 2, *range(3, 9)])
     assert oof.too_few(incorrect, groups, 3) is None
     assert oof.too_few(incorrect, groups, 4).startswith("3 subjects with incorrect answers")
     assert oof.too_few(~incorrect, groups, 4).startswith("3 subjects with correct answers")
-
-
-def test_a_fold_that_lacks_a_class_gives_no_number():
-    incorrect = np.array([True, True, False, False, False, False])
-    groups = np.array([0, 0, 1, 1, 2, 2])
+    incorrect, groups = np.array([True] * 2 + [False] * 4), np.array([0, 0, 1, 1, 2, 2])
     assert oof.out_of_fold(np.ones((6, 1)), incorrect, groups, 2, 0) is None
-
-
-@pytest.mark.parametrize(("part", "words"), [(slice(12), "right"), (slice(12, None), "wrong")])
-def test_one_class_is_refused(probed, facts, part, words):
-    with pytest.raises(kg.InputError, match=f"every prompt was answered {words}, so there is noth"):
-        probed(facts[part])
 
 
 @pytest.mark.parametrize(
@@ -226,20 +215,21 @@ def test_one_class_is_refused(probed, facts, part, words):
         ({"positions": ["first_answer"], "n_tokens": 1}, "give n_tokens=2 or more"),
         ({"layers": [4]}, "layer 4 is out of range"),
         ({"act_name": "resid_past"}, "did you mean"),
-        ({"prompts": []}, "the prompt set is empty"),
+        ({"prompts": slice(0)}, "the prompt set is empty"),
+        ({"prompts": slice(12)}, "every prompt was answered right, so there is nothing"),
+        ({"prompts": slice(12, None)}, "every prompt was answered wrong, so there is nothing"),
     ],
 )
-def test_bad_input_is_refused(probed, options, words):
+def test_bad_input_is_refused(probed, facts, options, words):
+    if "prompts" in options:
+        options = {"prompts": facts[options["prompts"]]}
     with pytest.raises(kg.InputError, match=words):
         probed(**options)
 
 
-def test_a_prompt_without_answers_is_refused(probed, facts):
+def test_what_it_cannot_do_without_is_named(probed, facts, monkeypatch):
     with pytest.raises(kg.InputError, match="has no answers, so it is neither right nor wrong"):
         probed([*facts, facts[0].replace(answers=[], id="none")])
-
-
-def test_without_scikit_learn_it_says_what_to_install(probed, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(kg.InputError, match=r'pip install "knockgrid\[probes\]"'):
         probed()
@@ -271,17 +261,16 @@ def test_intervals_are_t_intervals_over_seeds():
 
 
 def test_a_single_seed_has_no_interval_and_bounds_stay_shares():
-    single = kg.evidence.auc_interval(probe_table({("-1", 7): [0.7]})).iloc[0]
+    single, wide = (
+        kg.evidence.auc_interval(probe_table({("-1", 7): aucs})).iloc[0]
+        for aucs in ([0.7], [0.1, 0.9])
+    )
     assert single["mean"] == 0.7
     assert np.isnan([single.low, single.high]).all()
-    wide = kg.evidence.auc_interval(probe_table({("-1", 7): [0.1, 0.9]})).iloc[0]
     assert (wide.low, wide.high) == (0, 1)
-
-
-@pytest.mark.parametrize("level", [0.0, 1.0, 95])
-def test_a_level_that_is_no_share_is_refused(level):
-    with pytest.raises(kg.InputError, match="give a share between 0 and 1"):
-        kg.evidence.auc_interval(probe_table({("-1", 7): [0.7]}), level=level)
+    for level in (0.0, 1.0, 95):
+        with pytest.raises(kg.InputError, match="give a share between 0 and 1"):
+            kg.evidence.auc_interval(probe_table({("-1", 7): [0.7]}), level=level)
 
 
 def sweep_table(values, **metadata):
@@ -317,16 +306,23 @@ def test_other_axes_are_refused(cell, words):
         kg.evidence.readable_not_used(more, sweep_table(MOVED))
 
 
-def test_what_is_no_share_of_a_movement_is_refused():
-    probes = probe_table(AUCS)
-    with pytest.raises(kg.InputError, match="unknown divergence 'rank_clean'"):
-        kg.evidence.readable_not_used(probes, sweep_table(MOVED), "rank_clean")
-    with pytest.raises(kg.InputError, match="denoising"):
-        kg.evidence.readable_not_used(probes, sweep_table(MOVED, direction="denoising"))
-    with pytest.raises(kg.InputError, match="is 0.0, which nothing can be a share of"):
-        kg.evidence.readable_not_used(probes, sweep_table({key: [0.0] for key in MOVED}))
-    with pytest.raises(kg.InputError, match="no column 'auc'; give a table of probe_auc"):
-        kg.evidence.readable_not_used(sweep_table(MOVED), sweep_table(MOVED))
+@pytest.mark.parametrize(
+    ("probed", "moved", "metric", "words"),
+    [
+        (probe_table(AUCS), sweep_table(MOVED), "rank_clean", "unknown divergence 'rank_clean'"),
+        (probe_table(AUCS), sweep_table(MOVED, direction="denoising"), "js", "denoising"),
+        (
+            probe_table(AUCS),
+            sweep_table(dict.fromkeys(MOVED, [0.0])),
+            "js",
+            "is 0.0, which nothing",
+        ),
+        (sweep_table(MOVED), sweep_table(MOVED), "js", "'auc'; give a table of probe_auc"),
+    ],
+)
+def test_what_is_no_share_of_a_movement_is_refused(probed, moved, metric, words):
+    with pytest.raises(kg.InputError, match=words):
+        kg.evidence.readable_not_used(probed, moved, metric)
 
 
 def test_probes_and_a_sweep_of_the_same_places_meet(probed, facts, sweep):
