@@ -1,14 +1,18 @@
 """Modules of a block: what they are, their statistics, and patches of each one's output."""
 
+import dataclasses
 import importlib
 
 import pandas as pd
 import pytest
 import torch
 from agree import assert_agree, compare
+from families import bridge
 from mixtures import FAMILIES
+from scipy.stats import spearmanr
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
+from words import WORDS, word_tokenizer
 
 import knockgrid as kg
 from knockgrid.evidence.module_statistics import PARTS, weight_of
@@ -19,15 +23,10 @@ from knockgrid.sources.source import Source
 
 FAMILY = {family.name: family for family in FAMILIES}
 ATTENTION = ["attn. q", "attn. k", "attn. v", "attn. o"]
-DENSE, GATED = ["mlp. up", "mlp. down"], ["mlp. up", "mlp. down", "mlp. gate"]
+DENSE = [*ATTENTION, "mlp. up", "mlp. down"]
 HAS = {
-    "GPT-2": ATTENTION + DENSE,
-    "GPT-NeoX, Pythia": ATTENTION + DENSE,
-    "Falcon (rotary)": ATTENTION + DENSE,
-    "Falcon (ALiBi)": ATTENTION + DENSE,
-    "Llama": ATTENTION + GATED,
-    "Phi-3": ATTENTION + GATED,
-    "Gemma 2": ATTENTION + GATED,
+    **dict.fromkeys(["GPT-2", "GPT-NeoX, Pythia", "Falcon (rotary)", "Falcon (ALiBi)"], DENSE),
+    **dict.fromkeys(["Llama", "Phi-3", "Gemma 2"], [*DENSE, "mlp. gate"]),
     "Mixtral": [*ATTENTION, "mlp. down"],
 }
 some = pytest.mark.parametrize("family", [FAMILY[name] for name in HAS], ids=list(HAS))
@@ -42,11 +41,6 @@ def statistics(model, prompts, **options):
     return kg.evidence.module_statistics(model, prompts, **options)
 
 
-@some
-def test_every_block_has_these_modules(family, boot):
-    assert list(modules_of(boot(family))) == HAS[family.name]
-
-
 def projected(model, module, layer):
     """What a module's projection was given and put out, and the projection, by its output's hook.
 
@@ -54,14 +48,12 @@ def projected(model, module, layer):
     """
     end = {"attn. o": "attn.o.hook_out", "mlp. down": "mlp.out.hook_out"}.get(module)
     out = f"blocks.{layer}.{end}" if end else hook_name(model, modules_of(model)[module], layer)
-    part, seen = out.removesuffix(".hook_out"), {}
-    hooks = [
-        (f"{part}.{which}", lambda act, hook, which=which: seen.__setitem__(which, act))
-        for which in ("hook_in", "hook_out")
-    ]
+    part, seen = out.removesuffix(".hook_out"), []
+    names = (f"{part}.hook_in", f"{part}.hook_out")
+    hooks = [(name, lambda act, hook: seen.append(act)) for name in names]
     with torch.no_grad():
         run_hooked(model, torch.tensor([[1, 5, 9, 30, 7]]), hooks)
-    given, made = (seen[which].reshape(1, 5, -1) for which in ("hook_in", "hook_out"))
+    given, made = (act.reshape(1, 5, -1) for act in seen)
     return given, made, model.get_submodule(part)
 
 
@@ -89,9 +81,8 @@ def test_joint_projections_are_split_where_the_model_splits_them(boot, prompts):
         ("Phi-3", "model.layers.1.self_attn.qkv_proj", ATTENTION[:3]),
         ("Phi-3", "model.layers.1.mlp.gate_up_proj", ["mlp. up", "mlp. gate"]),
     ):
-        table = statistics(
-            boot(FAMILY[name]), prompts, layers=[1], modules=modules, statistics="weight_norm"
-        )
+        few = {"layers": [1], "modules": modules, "statistics": "weight_norm"}
+        table = statistics(boot(FAMILY[name]), prompts, **few)
         whole = FAMILY[name].build().get_submodule(joint).weight.square().sum().item()
         squares = table.weight_norm[table["prompt"] == "rome"] ** 2
         assert len(squares) == len(modules)
@@ -110,24 +101,23 @@ def test_a_mixture_has_no_single_matrix_to_weigh_but_all_other_numbers(boot, pro
     assert weights.columns[weights.isna().any()].tolist() == ["mlp. down"]
 
 
+GPT2 = {
+    "attn. q": ("attn.c_attn", slice(0, 32)),
+    "attn. k": ("attn.c_attn", slice(32, 64)),
+    "attn. v": ("attn.c_attn", slice(64, 96)),
+    "attn. o": ("attn.c_proj", slice(0, 32)),
+    "mlp. up": ("mlp.c_fc", slice(0, 128)),
+    "mlp. down": ("mlp.c_proj", slice(0, 32)),
+}
+LLAMA = {
+    **{f"attn. {p}": (f"self_attn.{p}_proj", slice(0, 16 if p in "kv" else 32)) for p in "qkvo"},
+    **{f"mlp. {p}": (f"mlp.{p}_proj", slice(0, 48)) for p in ("up", "gate")},
+    "mlp. down": ("mlp.down_proj", slice(0, 32)),
+}
+BLOCKS = (("GPT-2", "transformer.h", GPT2), ("Llama", "model.layers", LLAMA))
 SITES = {  # of plain models, with the part of the output that is the module's
-    "GPT-2": {
-        "attn. q": ("transformer.h.{}.attn.c_attn", slice(0, 32)),
-        "attn. k": ("transformer.h.{}.attn.c_attn", slice(32, 64)),
-        "attn. v": ("transformer.h.{}.attn.c_attn", slice(64, 96)),
-        "attn. o": ("transformer.h.{}.attn.c_proj", slice(0, 32)),
-        "mlp. up": ("transformer.h.{}.mlp.c_fc", slice(0, 128)),
-        "mlp. down": ("transformer.h.{}.mlp.c_proj", slice(0, 32)),
-    },
-    "Llama": {
-        "attn. q": ("model.layers.{}.self_attn.q_proj", slice(0, 32)),
-        "attn. k": ("model.layers.{}.self_attn.k_proj", slice(0, 16)),
-        "attn. v": ("model.layers.{}.self_attn.v_proj", slice(0, 16)),
-        "attn. o": ("model.layers.{}.self_attn.o_proj", slice(0, 32)),
-        "mlp. up": ("model.layers.{}.mlp.up_proj", slice(0, 48)),
-        "mlp. down": ("model.layers.{}.mlp.down_proj", slice(0, 32)),
-        "mlp. gate": ("model.layers.{}.mlp.gate_proj", slice(0, 48)),
-    },
+    family: {module: (f"{blocks}.{{}}.{name}", part) for module, (name, part) in own.items()}
+    for family, blocks, own in BLOCKS
 }
 # Step of a finite difference, and what to expect of it: the norms and softmaxes of Llama and most
 # others are float32 inside, whatever the dtype of the model.
@@ -138,8 +128,6 @@ STEP = {"GPT-2": (1e-5, 1e-7), "GPT-NeoX, Pythia": (1e-3, 1e-5), "Falcon (rotary
 @pytest.fixture(scope="module")
 def ids():
     """The first prompt, as `WORDS` counts."""
-    from words import WORDS
-
     text = "the tower of rome is located in the"
     return torch.tensor([[1, *(4 + WORDS.index(word) for word in text.split())]])
 
@@ -195,14 +183,9 @@ def test_attributions_are_the_slope_of_the_exact_change(family, boot, prompts):
     model, at = boot(family), ["subject", "last"]
     size, within = STEP.get(family.name, ROUNDED)
     table = statistics(model, prompts, at=at, source=Step(size))
+    how = {"executor": "reference", "progress": False}
     up, down = (
-        kg.sweep(
-            model,
-            prompts,
-            kg.per_module(model, at, Step(sign * size)),
-            executor="reference",
-            progress=False,
-        )
+        kg.sweep(model, prompts, kg.per_module(model, at, Step(sign * size)), **how)
         for sign in (1, -1)
     )
     assert list(up.intervention) == list(table.intervention)
@@ -219,9 +202,9 @@ def test_norms_and_shifts_are_those_of_the_plain_model(llama, prompts, ids):
         part = plain.get_submodule(name.format(1))
         part.register_forward_hook(lambda _, __, out, m=module: kept.setdefault(m, []).append(out))
     plain(ids)
-    lima = ids.clone()
-    lima[0, 4] += 1  # after "rome", "lima" in the list of words
-    plain(lima)
+    ids = ids.clone()
+    ids[0, 4] += 1  # after "rome", "lima" in the list of words
+    plain(ids)
     source = kg.corrupted_run(by=kg.swap())
     table = statistics(llama, prompts, at="subject", layers=[1], source=source)
     table = table[table["prompt"] == "rome"].set_index("module")
@@ -290,22 +273,14 @@ def test_only_what_is_asked_for_is_computed(llama, prompts, monkeypatch):
 
 
 def test_a_second_checkpoint(boot, prompts):
-    import dataclasses
-
-    from families import bridge
-    from words import word_tokenizer
-
     family = dataclasses.replace(FAMILY["Phi-3"], name="Phi-3, tuned")
     tuned = family.build()
-    with torch.no_grad():
-        weight = tuned.get_submodule("model.layers.1.mlp.gate_up_proj").weight
-        gate, up = weight.chunk(2)  # in the order in which Phi-3 keeps them
-        up *= 1.25
+    with torch.no_grad():  # gate, then up, in the order in which Phi-3 keeps them
+        tuned.get_submodule("model.layers.1.mlp.gate_up_proj").weight.chunk(2)[1].mul_(1.25)
     object.__setattr__(family, "build", lambda: tuned)
     other = bridge(family, word_tokenizer())
-    table = statistics(
-        boot(FAMILY["Phi-3"]), prompts, compare_to=other, statistics=["weight_change"]
-    )
+    change = {"compare_to": other, "statistics": ["weight_change"]}
+    table = statistics(boot(FAMILY["Phi-3"]), prompts, **change)
     wide = kg.grid(table, "weight_change", "layer", "module")
     assert wide.loc[1, "mlp. up"] == pytest.approx(0.25)
     wide.loc[1, "mlp. up"] = 0
@@ -318,45 +293,45 @@ def test_a_second_checkpoint(boot, prompts):
         statistics(other, prompts, compare_to=few)
 
 
-def test_bad_input_says_what_is_allowed(llama, prompts, boot):
-    with pytest.raises(kg.InputError, match=r"unknown module of .*'mlp\. upp'.*attn\. q, attn\. k"):
-        statistics(llama, prompts, modules=["mlp. upp"])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"modules": ["mlp. upp"]}, r"unknown module of .*'mlp\. upp'.*attn\. q, attn\. k"),
+        ({"statistics": "act_nrm"}, "did you mean 'act_norm'"),
+        ({"statistics": ["weight_change"]}, "give compare_to="),
+        ({"statistics": []}, "no statistics given"),
+        ({"at": "sbject"}, "unknown position"),
+    ],
+)
+def test_bad_input_says_what_is_allowed(llama, prompts, boot, options, words):
+    with pytest.raises(kg.InputError, match=words):
+        statistics(llama, prompts, **options)
     with pytest.raises(kg.InputError, match=r"unknown module of GPT2LMHead.*'mlp\. gate'"):
         kg.per_module(boot(FAMILY["GPT-2"]), modules=["mlp. gate"])
-    with pytest.raises(kg.InputError, match="did you mean 'act_norm'"):
-        statistics(llama, prompts, statistics="act_nrm")
-    with pytest.raises(kg.InputError, match="give compare_to="):
-        statistics(llama, prompts, statistics=["weight_change"])
-    with pytest.raises(kg.InputError, match="no statistics given"):
-        statistics(llama, prompts, statistics=[])
-    with pytest.raises(kg.InputError, match="unknown position"):
-        statistics(llama, prompts, at="sbject")
 
 
 def state(model):
     points = {p for p in model.hook_dict.values() if p.fwd_hooks or p.bwd_hooks}
-    parameters = list(model.original_model.parameters())
-    return points, [(p.requires_grad, p.grad) for p in parameters], torch.is_grad_enabled()
+    grads = [(p.requires_grad, p.grad) for p in model.original_model.parameters()]
+    return points, grads, torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_hooks_and_parameters_are_left_alone_also_after_an_error(frozen, llama, prompts):
     parameters = list(llama.original_model.parameters())
     asked = [p.requires_grad for p in parameters]
-    one, last = parameters[0], llama.blocks[2].mlp
 
     def fail(part, args):
         if torch.is_grad_enabled():
             raise RuntimeError("planted")
 
     try:
-        one.requires_grad_(not frozen)
-        for p in parameters[1:]:
-            p.requires_grad_(False)
+        for i, p in enumerate(parameters):
+            p.requires_grad_(i == 0 and not frozen)
         before = state(llama)
         statistics(llama, prompts)
         assert state(llama) == before
-        handle = last.register_forward_pre_hook(fail)
+        handle = llama.blocks[2].mlp.register_forward_pre_hook(fail)
         with pytest.raises(RuntimeError, match="planted"):
             statistics(llama, prompts)
         handle.remove()
@@ -385,10 +360,7 @@ def test_rank_agreement(llama, prompts):
         kg.grid(*pair, "layer", "module").to_numpy().ravel()
         for pair in ((table, "attribution_size"), (swept, "js"))
     )
-    from numpy import corrcoef
-    from scipy.stats import rankdata
-
-    expected = corrcoef(rankdata(mine), rankdata(exact))[0, 1]
+    expected = spearmanr(mine, exact).statistic
     assert kg.stats.rank_agreement(table, swept) == pytest.approx(expected)
     assert 0.3 < expected < 1
     shuffled = swept.sample(frac=1, random_state=0)
@@ -404,10 +376,7 @@ def test_rank_agreement(llama, prompts):
 @some
 def test_patches_of_every_module_agree_with_the_reference(family, boot, prompts):
     model = boot(family)
-    fast = {"staircase": kg.executors.staircase, "rectangle": kg.executors.rectangle}[
-        family.executor
-    ]
-    at = ["subject", "last"]
+    fast, at = getattr(kg.executors, family.executor), ["subject", "last"]
     prompts = [*prompts, prompts[0].swap]  # as long and with its subject there: it shares a pass
     for source in (kg.corrupted_run(), kg.zero()):
         kinds = kg.per_module(model, at, source)

@@ -31,9 +31,8 @@ def facts():
 @pytest.fixture
 def relied(tiny_llama, facts):
     def run(prompts=facts, **options):
-        return kg.evidence.reliance(tiny_llama, prompts, progress=False, **options).set_index(
-            "prompt"
-        )
+        found = kg.evidence.reliance(tiny_llama, prompts, progress=False, **options)
+        return found.set_index("prompt")
 
     return run
 
@@ -153,23 +152,18 @@ def test_an_edge_that_no_layer_has_is_named(relied, facts, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("n", "options", "words"),
     [
-        ({"label_with": {}}, "no paraphrase for 2 prompts, first 'start'"),
-        ({"layer": 9}, "layer 9 is out of range"),
-        ({"n_tokens": 0}, "n_tokens is 0"),
+        (2, {"label_with": {}}, "no paraphrase for 2 prompts, first 'start'"),
+        (2, {"layer": 9}, "layer 9 is out of range"),
+        (2, {"n_tokens": 0}, "n_tokens is 0"),
+        (0, {}, "prompt set is empty"),
     ],
 )
-def test_bad_input(relied, facts, options, words):
+def test_bad_input(relied, facts, n, options, words):
     with pytest.raises(kg.InputError, match=words):
-        relied(facts[:2], **options)
-
-
-def test_more_bad_input(relied, facts):
-    extra = {"start": facts[0], "rome": facts[0]}
+        relied(facts[:n], **options)
     with pytest.raises(kg.InputError, match="a paraphrase for 'rome', which is no prompt here"):
-        relied(facts[:1], label_with=extra)
+        relied(facts[:1], label_with=dict.fromkeys(["start", "rome"], facts[0]))
     with pytest.raises(kg.InputError, match="'start' has no answers"):
         relied([facts[0].replace(answers=[])])
-    with pytest.raises(kg.InputError, match="prompt set is empty"):
-        relied([])

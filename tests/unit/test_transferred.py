@@ -5,7 +5,6 @@ import pytest
 from scipy.special import rel_entr, softmax
 
 import knockgrid as kg
-from knockgrid.errors import InputError
 from knockgrid.table.table import build
 
 NAMES = ["kl_between", "kl_within_answers", "kl_within_rest"]
@@ -110,10 +109,8 @@ def test_the_share_is_a_ratio_of_means_and_prompts_count_by_themselves():
         {"prompt": "c", "intervention": "last", "layer": 0, "js": 0.7},
     ]  # fmt: skip
     one = kg.evidence.transferred(told(rows, moved)).iloc[0]
-    assert one.share == pytest.approx((0.6 + 0.02) / 0.7)
-    assert one.js == pytest.approx(0.31)
-    assert one.js_to_source == pytest.approx(0.045)
-    assert one.js_corrupted == pytest.approx(0.35)
+    means = [one.share, one.js, one.js_to_source, one.js_corrupted]
+    assert means == pytest.approx([(0.6 + 0.02) / 0.7, 0.31, 0.045, 0.35])
     assert (one.n_prompts, one.n_transferred, one.n_neither, one.n_broken) == (2, 1, 1, 0)
     assert (one.verdict, one.left_out, one.status) == ("transferred", "c", "ok")
 
@@ -164,13 +161,14 @@ def test_a_real_sweep_begins_with_nothing_and_ends_transferred(sweep, prompts):
 
 
 def test_tables_that_cannot_tell():
-    table = told([run_at((1.0, 0.0), token=1)])
-    with pytest.raises(InputError, match="no rows of token 0"):
-        kg.evidence.transferred(table)
-    with pytest.raises(InputError, match="direction 'denoising'"):
-        kg.evidence.transferred(told([run_at((1.0, 0.0))], direction="denoising"))
-    with pytest.raises(InputError, match="no column 'js_to_source'"):
-        kg.evidence.transferred(table.drop(columns="js_to_source"))
-    table.attrs = {}
-    with pytest.raises(InputError, match="lost its side table"):
-        kg.evidence.transferred(table)
+    later = told([run_at((1.0, 0.0), token=1)])
+    bare = later.copy()
+    bare.attrs = {}
+    for table, words in (
+        (later, "no rows of token 0"),
+        (told([run_at((1.0, 0.0))], direction="denoising"), "direction is 'denoising'"),
+        (later.drop(columns="js_to_source"), "no column 'js_to_source'"),
+        (bare, "lost its side table"),
+    ):
+        with pytest.raises(kg.InputError, match=words):
+            kg.evidence.transferred(table)
