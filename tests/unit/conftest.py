@@ -74,14 +74,26 @@ def sweep(tiny_llama):
 
 
 @pytest.fixture(scope="session")
-def plain(tiny_llama):
+def plain_of():
+    """Plain Hugging Face models with the weights of bridges."""
+
+    def unwrapped(bridge):
+        wrapped = bridge.original_model
+        model = type(wrapped)(wrapped.config).to(torch.float64).eval()
+        found = {
+            name.replace("_original_component.", ""): value
+            for name, value in wrapped.state_dict().items()
+        }
+        model.load_state_dict({name: found[name] for name in model.state_dict()})
+        return model.requires_grad_(False)
+
+    return unwrapped
+
+
+@pytest.fixture(scope="session")
+def plain(tiny_llama, plain_of):
     """A plain Hugging Face model with the weights of the tiny Llama."""
-    wrapped = tiny_llama.original_model
-    model = type(wrapped)(wrapped.config).to(torch.float64).eval()
-    weights = wrapped.state_dict().items()
-    found = {name.replace("_original_component.", ""): value for name, value in weights}
-    model.load_state_dict({name: found[name] for name in model.state_dict()})
-    return model.requires_grad_(False)
+    return plain_of(tiny_llama)
 
 
 @pytest.fixture

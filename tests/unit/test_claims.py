@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import knockgrid as kg
+from knockgrid.evidence.claims import averaged
 from knockgrid.stats.halves import halves
 from knockgrid.table.table import build
 
@@ -18,18 +19,15 @@ LABELS = {"subject | rest": "Subj. | relation tokens"}
 def table_of(curves, relations=8, per=6, spread=0.1, odd=None):
     """Prompts of several relations; `odd` gives every second prompt of a relation other curves."""
     rng = np.random.default_rng(0)
-    described = [
-        {
-            "name": name,
-            "row": name.split(" ")[0],
-            "corruption": None if name.startswith("attention") else "swap()",
-            "source": None if name.startswith("attention") else "corrupted_run(swap())",
-            "window": 5 if name.startswith("attention") else 1,
-            "role": "contrast" if "|" in name else "treatment",
-            "of": name.split(" | ")[0] if "|" in name else None,
-        }
-        for name in curves
-    ]
+    described = []
+    for name in curves:
+        one = {"name": name, "row": name.split(" ")[0], "role": "treatment", "of": None}
+        one |= {"corruption": "swap()", "source": "corrupted_run(swap())", "window": 1}
+        if name.startswith("attention"):
+            one |= {"corruption": None, "source": None, "window": 5}
+        if "|" in name:
+            one |= {"role": "contrast", "of": name.split(" | ")[0]}
+        described.append(one)
     sides = [
         {"id": f"r{r}-{i}", "relation": f"r{r}", "subject": f"s{r}-{i}"}
         for r in range(relations)
@@ -48,7 +46,14 @@ def table_of(curves, relations=8, per=6, spread=0.1, odd=None):
     return build(rows, {**metadata, "intervention_order": list(curves)})
 
 
+def found_in(*given, **options):
+    """The claims of one table."""
+    table = table_of(*given, **options) if isinstance(given[0], dict) else given[0]
+    return kg.evidence.claims({"plain": table})
+
+
 PLANTED = {"subject": STEP, "attention": BUMP, "last": RISE}
+WITH_REST = {**PLANTED, "subject | rest": 0.5 * STEP[::-1]}
 
 
 def outcome(frame, claim):
@@ -58,40 +63,35 @@ def outcome(frame, claim):
 
 @pytest.fixture(scope="module")
 def planted():
-    curves = {**PLANTED, "subject | rest": 0.5 * STEP[::-1]}
-    return table_of(curves)
+    return table_of(WITH_REST)
 
 
 def test_planted_claims_hold_at_their_layers(planted):
-    found = kg.evidence.claims({"plain": planted})
-    ends = outcome(found, "subject: the step ends")
-    assert (ends["outcome"], ends["value"], ends["confirmed"]) == ("held", "5.5", "5.5")
-    assert ends["corruption"] == "swap()"
-    sharp = outcome(found, "last: the step is sharp")
-    assert (sharp["outcome"], sharp["value"]) == ("held", "0.8 wide")
-    begins = outcome(found, "last: the step begins")
-    assert (begins["outcome"], begins["value"]) == ("held", "5.5")
-    peak = outcome(found, "attention: the peak")
-    assert (peak["outcome"], peak["value"], peak["confirmed"]) == ("held", "5", "5")
-    assert peak["window"] == "5"
-    assert pd.isna(peak["corruption"])
-    order = outcome(found, "subject, attention, last")
-    assert (order["outcome"], order["note"]) == ("held", "in 100 % of resamples")
-    more = outcome(found, "subject exceeds relation tokens")
-    assert (more["outcome"], more["value"]) == ("held", "at 0–5")
-    assert float(more["confirmed"]) > 0.1
+    found = found_in(planted)
+    for claim, value, more in (
+        ("subject: the step ends", "5.5", {"confirmed": "5.5", "corruption": "swap()"}),
+        ("last: the step is sharp", "0.8 wide", {}),
+        ("last: the step begins", "5.5", {}),
+        ("attention: the peak", "5", {"confirmed": "5", "window": "5"}),
+        ("subject, attention, last", None, {"note": "in 100 % of resamples"}),
+        ("subject exceeds relation tokens", "at 0–5", {}),
+    ):
+        line = outcome(found, claim)
+        expected = {"outcome": "held", "value": value or line["value"], **more}
+        assert {name: line[name] for name in expected} == expected
+    assert pd.isna(outcome(found, "attention: the peak")["corruption"])
+    assert float(outcome(found, "subject exceeds relation tokens")["confirmed"]) > 0.1
 
 
 def test_what_only_one_half_shows_fails(planted):
-    one, other = halves(planted)
+    _, other = halves(planted)
     changed = {
         "subject": np.roll(STEP, -3) * np.r_[np.ones(7), np.zeros(3)],  # ends three layers earlier
         "attention": np.roll(BUMP, 3),
         "last": np.roll(RISE, 2) * np.r_[np.zeros(8), 1, 1],
         "subject | rest": STEP * 1.5,
     }
-    curves = {**PLANTED, "subject | rest": 0.5 * STEP[::-1]}
-    found = kg.evidence.claims({"plain": table_of(curves, odd=(set(other["prompt"]), changed))})
+    found = found_in(WITH_REST, odd=(set(other["prompt"]), changed))
     for claim in (
         "subject: the step ends",
         "attention: the peak",
@@ -105,20 +105,18 @@ def test_what_only_one_half_shows_fails(planted):
 def test_a_step_that_is_a_ramp_on_the_other_half_is_not_sharp(planted):
     _, other = halves(planted)
     ramp = {"last": np.linspace(0, 1, LAYERS)}
-    found = kg.evidence.claims({"x": table_of(PLANTED, odd=(set(other["prompt"]), ramp))})
+    found = found_in(PLANTED, odd=(set(other["prompt"]), ramp))
     line = outcome(found, "last: the step is sharp")
     assert (line["outcome"], line["value"]) == ("failed", "0.8 wide")
     assert float(line["confirmed"].split()[0]) > 7
 
 
 def test_a_wrong_order_is_not_found_and_a_turned_one_fails(planted):
-    turned = {**PLANTED, "last": STEP * 1.01, "subject": RISE}
-    assert outcome(kg.evidence.claims({"x": table_of(turned)}), "subject, attention, last")[
-        "outcome"
-    ] == ("not found")
-    _, other = halves(planted)
     changed = {"last": STEP * 1.01, "subject": RISE}
-    found = kg.evidence.claims({"x": table_of(PLANTED, odd=(set(other["prompt"]), changed))})
+    line = outcome(found_in({**PLANTED, **changed}), "subject, attention, last")
+    assert line["outcome"] == "not found"
+    _, other = halves(planted)
+    found = found_in(PLANTED, odd=(set(other["prompt"]), changed))
     line = outcome(found, "subject, attention, last")
     assert (line["outcome"], line["note"]) == ("failed", "in 0 % of resamples")
 
@@ -126,7 +124,7 @@ def test_a_wrong_order_is_not_found_and_a_turned_one_fails(planted):
 def test_flat_rows_make_no_claim():
     ramp = np.linspace(1, 0, LAYERS)
     flat = {**PLANTED, "subject": ramp, "last": np.ones(LAYERS), "subject | rest": ramp * 2}
-    found = kg.evidence.claims({"plain": table_of(flat)})
+    found = found_in(flat)
     assert outcome(found, "last: the step begins")["outcome"] == "not found"
     assert outcome(found, "subject exceeds relation tokens")["value"] == "at no layer"
     assert outcome(found, "subject: the step is sharp")["value"] == "7.3 wide"
@@ -134,13 +132,9 @@ def test_flat_rows_make_no_claim():
 
 
 def test_few_relations_decide_nothing():
-    curves = {**PLANTED, "subject | rest": 0.5 * STEP[::-1]}
-    found = kg.evidence.claims({"plain": table_of(curves, relations=3, per=8)})
-    for claim in (
-        "attention: the peak",
-        "subject, attention, last",
-        "subject exceeds relation tokens",
-    ):
+    found = found_in(WITH_REST, relations=3, per=8)
+    exceeds = "subject exceeds relation tokens"
+    for claim in ("attention: the peak", "subject, attention, last", exceeds):
         line = outcome(found, claim)
         assert line["outcome"] == "undecided", claim
         assert "3 relations" in line["note"] or "3 clusters" in line["note"]
@@ -152,13 +146,6 @@ def test_every_form_and_window_is_a_line_of_its_own(planted):
     peaks = found[found["claim"] == "attention: the peak"]
     assert peaks["form"].tolist() == ["plain", "plain", "chat"]
     assert len(found[found["claim"] == "subject, attention, last"]) == 3
-
-
-def test_a_contrast_that_no_prompt_has_is_no_claim(planted):
-    gone = planted[planted["intervention"] != "subject | rest"]
-    gone.attrs = planted.attrs
-    found = kg.evidence.claims({"plain": gone})
-    assert not found["claim"].str.contains("exceeds").any()
 
 
 def test_refusals(planted):
@@ -212,45 +199,38 @@ def test_an_order_is_one_of_the_same_prompts():
     alone = {f"r{r}-{i}" for r in range(8) for i in range(3)}
     early = {"attention": np.roll(BUMP, -5)}
     table = table_of(PLANTED, odd=(alone, early))
-    paired = kg.evidence.claims({"x": without(table, ["subject", "last"], alone)})
+    paired = found_in(without(table, ["subject", "last"], alone))
     line = outcome(paired, "subject, attention, last")
     assert line["outcome"] == "held"
     assert float(line["value"].split(" < ")[1]) > 4.8  # that of all prompts would be 3
 
 
 def test_prompts_without_a_contrast_leave_the_pair(planted):
-    some = without(planted, ["subject | rest"], ["r0-0", "r3-2"])
-    line = outcome(kg.evidence.claims({"x": some}), "subject exceeds relation tokens")
+    claim, rest = "subject exceeds relation tokens", ["subject | rest"]
+    line = outcome(found_in(without(planted, rest, ["r0-0", "r3-2"])), claim)
     assert (line["outcome"], line["value"]) == ("held", "at 0–5")
-    one, _ = halves(planted)
-    half = without(planted, ["subject | rest"], set(one["prompt"]))
-    assert not kg.evidence.claims({"x": half})["claim"].str.contains("exceeds").any()
-    _, other = halves(planted)
-    half = without(planted, ["subject | rest"], set(other["prompt"]))
-    line = outcome(kg.evidence.claims({"x": half}), "subject exceeds relation tokens")
+    one, other = halves(planted)
+    for lacking in (one["prompt"], planted["prompt"]):  # no claim, where the first half has none
+        found = found_in(without(planted, rest, lacking))
+        assert not found["claim"].str.contains("exceeds").any()
+    line = outcome(found_in(without(planted, rest, other["prompt"])), claim)
     assert (line["outcome"], line["note"]) == ("undecided", "no prompt has them all on this half")
 
 
 def test_rows_that_no_prompt_has_are_no_claims():
-    described = {**PLANTED, "last noise": RISE}
-    gone = without(
-        table_of(described), ["last noise"], [f"r{r}-{i}" for r in range(8) for i in range(6)]
-    )
-    assert (
-        kg.evidence.claims({"x": gone})["claim"].str.startswith("last: the step begins").sum() == 1
-    )
+    table = table_of({**PLANTED, "last noise": RISE})
+    found = found_in(without(table, ["last noise"], table["prompt"]))["claim"]
+    assert found.str.startswith("last: the step begins").sum() == 1
 
 
 def test_centroids_are_layers(planted):
     sparse = planted.assign(layer=planted["layer"] * 3)
     sparse.attrs = planted.attrs
-    line = outcome(kg.evidence.claims({"x": sparse}), "subject, attention, last")
+    line = outcome(found_in(sparse), "subject, attention, last")
     assert [round(float(one)) for one in line["value"].split(" < ")] == [8, 15, 22]
 
 
 def test_an_average_over_layers_pairs_its_cells():
-    from knockgrid.evidence.claims import averaged
-
     rows = [
         {"prompt": "p", "intervention": "a", "layer": i, "js": js}
         for i, js in enumerate([0.1, 0.9])

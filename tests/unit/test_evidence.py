@@ -4,9 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from shell import command
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import knockgrid as kg
-from knockgrid.cli import app as cli
+from knockgrid.engine.answers import outputs
+from knockgrid.passes.prepared import prepare
 from knockgrid.prompts.matching import is_answer
 from knockgrid.reports import evidence as room
 from knockgrid.runs.manifest import read_manifest
@@ -18,37 +22,8 @@ RELATIONS, PER = 7, 6
 PLACES = "France Italy Brazil Paris Rome Tower city official language capital".split()
 
 
-def command(*arguments):
-    """The exit code of one command."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["knockgrid", *map(str, arguments)])
-        try:
-            cli.main()
-        except SystemExit as done:
-            return int(done.code or 0)
-    return 0
-
-
-def saved(folder, tokenizer):
-    """A random tiny model in a folder."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), num_attention_heads=4, initializer_range=0.3, **sizes
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 def facts_of(model):
     """Prompts whose answer is what the model says, and as many whose answer it does not say."""
-    from knockgrid.engine.answers import outputs
-    from knockgrid.passes.prepared import prepare
-
     prompts = [
         kg.Prompt(f"{a} {PLACES[r]} is", spans={"subject": a}, answers=["x"], id=f"{r}-{a}")
         for r in range(RELATIONS)
@@ -74,7 +49,12 @@ def facts_of(model):
 def made(tmp_path_factory, tiny_tokenizer):
     """An evidence folder of a tiny model, and what was printed."""
     folder = tmp_path_factory.mktemp("evidence")
-    model = saved(folder / "model", tiny_tokenizer)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
+    sizes |= {"vocab_size": len(tiny_tokenizer), "num_attention_heads": 4}
+    torch.manual_seed(0)
+    model = folder / "model"
+    LlamaForCausalLM(LlamaConfig(**sizes, initializer_range=0.3)).save_pretrained(model)
+    tiny_tokenizer.save_pretrained(model)
     lines = facts_of(kg.load(model))
     (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
     arguments = ("--model", model, "--prompts", folder / "prompts.jsonl", "--limit", 20)
@@ -93,37 +73,28 @@ def test_every_run_is_an_ordinary_one_that_holds(made):
     table = kg.open_run(folder / "out" / "main")
     assert set(table["group"].dropna()) == {"FA-high", "FA-low", "AH", "UH"}
     roles = [one["role"] for one in metadata_of(table)["interventions"]]
-    assert {role: roles.count(role) for role in set(roles)} == {
-        "treatment": 6,
-        "contrast": 10,
-        "null": roles.count("null"),
-    }
-    assert roles.count("null") >= 5
+    assert (roles.count("treatment"), roles.count("contrast")) == (6, 10)
+    assert len(roles) - 16 == roles.count("null") >= 5
     assert metadata_of(table)["noise_floor"]["js"]["overall"] > 0
     assert not kg.open_run(folder / "out" / "no_bos").attrs["knockgrid"]["prepend_bos"]
-    some = read_manifest(folder / "out" / "template")
-    assert some["selection"]["unknown_kept"] == 0
-    assert metadata_of(kg.open_run(folder / "out" / "template"))["prompts"][0]["text"].startswith(
-        "It is a well-known fact: "
-    )
+    assert read_manifest(folder / "out" / "template")["selection"]["unknown_kept"] == 0
+    first = metadata_of(kg.open_run(folder / "out" / "template"))["prompts"][0]
+    assert first["text"].startswith("It is a well-known fact: ")
 
 
 def test_everything_is_drawn_and_said(made):
     folder, _ = made
-    drawn = {path.name for path in (folder / "out" / "figures").glob("*.png")}
-    assert drawn == {
-        *("layer_heatmap_noise_js.png", "layer_heatmap_swap_js.png"),
-        *("layer_curve_noise_js.png", "layer_curve_swap_js.png"),
-        *("contrast_curves_js.png", "scaled_curves_js.png", "claims_card.png"),
-        *("reliance.png", "threshold.png"),
+    drawn = {path.stem for path in (folder / "out" / "figures").glob("*.png")}
+    by_source = {
+        f"layer_{kind}_{of}_js" for kind in ("heatmap", "curve") for of in ("noise", "swap")
     }
+    others = {"contrast_curves_js", "scaled_curves_js", "claims_card", "reliance", "threshold"}
+    assert drawn == by_source | others
     card = read_table(folder / "out" / "claims.parquet")
     assert {"plain", "no BOS", "template"} == set(card["form"])
     plain = card[(card["form"] == "plain") & (card["claim"] == "last: the step begins")]
-    assert plain["corruption"].tolist() == [
-        *("noise(3.0)", "swap()"),
-        *("noise(1.0)", "noise(5.0)", "mean_activation()", "zero()"),
-    ]
+    sources = ["noise(3.0)", "swap()", "noise(1.0)", "noise(5.0)", "mean_activation()", "zero()"]
+    assert plain["corruption"].tolist() == sources
     words = (folder / "out" / "report.md").read_text("utf-8")
     for title in ("Prompts", "More than what?", "More than the nulls?", "survives", "Left out"):
         assert title in words
@@ -161,16 +132,9 @@ def test_claims_are_about_the_prompts_that_the_model_knows(made):
 
 def test_labels_of_another_form_are_measured_there(made, tmp_path):
     folder, arguments = made
-    more = (
-        "--known",
-        "--set",
-        "labels=true",
-        "--set",
-        "label_form='Well: {}'",
-        "--out",
-        tmp_path / "run",
-    )
-    assert command("sweep", *arguments[:6], "--set", "unknown=12", *more) == 0
+    settings = ("labels=true", "label_form='Well: {}'", "unknown=12")
+    more = [word for one in settings for word in ("--set", one)]
+    assert command("sweep", *arguments[:6], "--known", *more, "--out", tmp_path / "run") == 0
     frame = read_table(tmp_path / "run" / "labels.parquet")
     assert frame["measured_on"].str.startswith("Well: ").all()
     assert not frame["text"].str.startswith("Well: ").any()
@@ -226,14 +190,15 @@ def test_a_visible_floor_is_a_line_and_an_invisible_one_is_not():
 
 
 def test_contrast_curves_refuse_what_they_cannot_draw():
-    with pytest.raises(kg.InputError, match="unknown group 'AH'"):
-        kg.figures.contrast_curves(table_of(), by="group", order=["AH"])
-    with pytest.raises(kg.InputError, match="unknown column 'grp'"):
-        kg.figures.contrast_curves(table_of(), by="grp")
     plain = table_of()
     plain.attrs["knockgrid"]["interventions"] = []
-    with pytest.raises(kg.InputError, match="the table has no contrasts"):
-        kg.figures.contrast_curves(plain)
+    for table, options, words in (
+        (table_of(), {"by": "group", "order": ["AH"]}, "unknown group 'AH'"),
+        (table_of(), {"by": "grp"}, "unknown column 'grp'"),
+        (plain, {}, "the table has no contrasts"),
+    ):
+        with pytest.raises(kg.InputError, match=words):
+            kg.figures.contrast_curves(table, **options)
 
 
 def test_groups_of_ones_own_are_no_labels():

@@ -5,35 +5,27 @@ import pandas as pd
 import pytest
 import torch
 
+import knockgrid as kg
+from knockgrid.evidence.subject_attention import contribution
+
 SUBJECTS = "Anna Bruno Carla Dario Elena Franco Gina Hugo".split()
 GIVEN = ["FA-high", "FA-low", "AH", "UH", "FA-high", "AH", "AH", None]
 
 
 @pytest.fixture(scope="module")
 def prompts():
-    import knockgrid as kg
-
-    texts = [
-        f"The city of {name} is in" if i % 2 else f"{name} is" for i, name in enumerate(SUBJECTS)
-    ]
+    forms = ("{} is", "The city of {} is in")
     return [
-        kg.Prompt(text, spans={"subject": name}, answers=["x"], id=name)
-        for name, text in zip(SUBJECTS, texts, strict=True)
+        kg.Prompt(forms[i % 2].format(name), spans={"subject": name}, answers=["x"], id=name)
+        for i, name in enumerate(SUBJECTS)
     ]
 
 
 @pytest.fixture(scope="module")
 def frame():
-    made = pd.DataFrame(
-        {
-            "prompt": SUBJECTS,
-            "relation": "r",
-            "correct": [str(one).startswith("FA") for one in GIVEN],
-            "reliance": np.linspace(0.1, 0.4, len(GIVEN)),
-            "entropy": 1.0,
-            "label": GIVEN,
-        }
-    )
+    correct = [str(one).startswith("FA") for one in GIVEN]
+    given = {"prompt": SUBJECTS, "relation": "r", "correct": correct, "entropy": 1.0}
+    made = pd.DataFrame({**given, "reliance": np.linspace(0.1, 0.4, len(GIVEN)), "label": GIVEN})
     made.attrs = {"knockgrid": {"threshold": 0.2}}
     return made
 
@@ -48,14 +40,6 @@ def subject_tokens(tiny_tokenizer):
         return [i for i, (a, b) in enumerate(offsets) if a < end and b > start]
 
     return run
-
-
-def plain_gpt2(bridge):
-    wrapped = bridge.original_model
-    model = type(wrapped)(wrapped.config).to(torch.float64).eval()
-    found = {n.replace("_original_component.", ""): v for n, v in wrapped.state_dict().items()}
-    model.load_state_dict({name: found[name] for name in model.state_dict()})
-    return model.requires_grad_(False)
 
 
 @pytest.fixture
@@ -117,8 +101,6 @@ def by_hand_gpt2(model, ids, layer, keys):
 def test_what_attention_brings_is_that_of_every_head_by_hand_llama(
     tiny_llama, plain, prompts, frame, subject_tokens, ids_of
 ):
-    import knockgrid as kg
-
     table = kg.evidence.subject_attention(tiny_llama, prompts, frame)
     for prompt in prompts[:7]:
         rows = table[table.prompt == prompt.id].set_index("layer")
@@ -129,19 +111,15 @@ def test_what_attention_brings_is_that_of_every_head_by_hand_llama(
 
 
 def test_what_attention_brings_with_biases_gpt2(
-    biased_gpt2, tiny_tokenizer, prompts, frame, subject_tokens
+    biased_gpt2, plain_of, ids_of, prompts, frame, subject_tokens
 ):
-
-    import knockgrid as kg
-    from knockgrid.evidence.subject_attention import contribution
-
     bridge = biased_gpt2
-    model = plain_gpt2(bridge)
+    model = plain_of(bridge)
     assert model.transformer.h[0].attn.c_proj.bias.abs().min() > 0
     table = kg.evidence.subject_attention(bridge, prompts, frame, layers=[2, 0])
     assert table.attrs["knockgrid"]["layer_order"] == [2, 0]
     for prompt in prompts[:7]:
-        ids = torch.tensor([tiny_tokenizer(prompt.text)["input_ids"]])
+        ids = ids_of(prompt.text)
         rows = table[table.prompt == prompt.id].set_index("layer")
         for layer in (2, 0):
             expected = by_hand_gpt2(model, ids, layer, subject_tokens(prompt)).norm()
@@ -154,9 +132,6 @@ def test_what_attention_brings_with_biases_gpt2(
 
 
 def test_attention_that_is_no_weighted_sum_is_refused(tiny_llama, prompts, frame):
-    import knockgrid as kg
-    from knockgrid.evidence.subject_attention import contribution
-
     ids = torch.tensor([tiny_llama.tokenizer(prompts[0].text)["input_ids"]])
     _, cache = tiny_llama.run_with_cache(ids)
     acts = {(n, 1): cache[n, 1][0] for n in ("pattern", "v", "z")}
@@ -167,8 +142,6 @@ def test_attention_that_is_no_weighted_sum_is_refused(tiny_llama, prompts, frame
 
 
 def test_norms_of_the_subject_and_their_ratios(tiny_llama, prompts, frame, outputs, subject_tokens):
-    import knockgrid as kg
-
     table = kg.evidence.subject_norm(tiny_llama, prompts, frame, layers=[3, 1])
     expected = {
         (p.id, layer): float(outputs(p.text)[layer, subject_tokens(p)].norm(dim=1).mean())
@@ -184,9 +157,8 @@ def test_norms_of_the_subject_and_their_ratios(tiny_llama, prompts, frame, outpu
     assert said["counts"] == {"FA-high": 2, "FA-low": 1, "AH": 3, "UH": 1}
     assert said["unlabelled"] == ["Hugo"]
     assert said["threshold"] == 0.2
-    lines = [
-        text.get_text() for text in kg.layer_curve(table, "subject_norm").get_legend().get_texts()
-    ]
+    legend = kg.layer_curve(table, "subject_norm").get_legend()
+    lines = [text.get_text() for text in legend.get_texts()]
     assert lines == [*("FA-high (n = 2)", "FA-low (n = 1)", "AH (n = 3)", "UH (n = 1)")]
     ratio = kg.evidence.norm_ratio(table)
     assert ratio.intervention.unique().tolist() == ["AH/FA", "UH/FA"]
@@ -200,19 +172,18 @@ def test_norms_of_the_subject_and_their_ratios(tiny_llama, prompts, frame, outpu
     legend = kg.layer_curve(ratio, "norm_ratio").get_legend()
     names = [text.get_text() for text in legend.get_texts()]
     assert names == ["AH/FA (n = 3)", "UH/FA (n = 1)"]
-    with pytest.raises(kg.InputError, match="no prompt is FA-high or FA-low"):
-        kg.evidence.norm_ratio(table[table.group == "AH"])
-    with pytest.raises(kg.InputError, match="no prompt is AH or UH"):
-        kg.evidence.norm_ratio(table[table.group == "FA-low"])
-    with pytest.raises(kg.InputError, match="no table of subject_norm"):
-        kg.evidence.norm_ratio(table.drop(columns="subject_norm"))
+    for wrong, words in (
+        (table[table.group == "AH"], "no prompt is FA-high or FA-low"),
+        (table[table.group == "FA-low"], "no prompt is AH or UH"),
+        (table.drop(columns="subject_norm"), "no column 'subject_norm'; give"),
+    ):
+        with pytest.raises(kg.InputError, match=words):
+            kg.evidence.norm_ratio(wrong)
 
 
 def test_similarity_is_the_mean_over_pairs_and_na_for_one_alone(
     tiny_llama, prompts, frame, outputs
 ):
-    import knockgrid as kg
-
     table = kg.evidence.last_similarity(tiny_llama, prompts, frame, layers=[0, 2])
     for layer in (0, 2):
         here = table[table.layer == layer]
@@ -236,8 +207,6 @@ def test_similarity_is_the_mean_over_pairs_and_na_for_one_alone(
 
 @pytest.mark.parametrize("name", ["subject_norm", "subject_attention", "last_similarity"])
 def test_curves_refuse(tiny_llama, prompts, frame, name):
-    import knockgrid as kg
-
     curve = getattr(kg.evidence, name)
     with pytest.raises(kg.InputError, match="no column 'label'"):
         curve(tiny_llama, prompts, frame.drop(columns="label"))
@@ -251,22 +220,19 @@ def test_curves_refuse(tiny_llama, prompts, frame, name):
 
 def test_the_probe_of_right_against_wrong_is_that_of_error_detection(tiny_llama, prompts, frame):
     """With FA against wrong it is `probe_auc`, judged by the same labels."""
-    import knockgrid as kg
-
     right = set(frame.prompt[frame.correct])
     few = {"layers": [3, 0], "seeds": 2, "folds": 2, "progress": False}
-    found = kg.evidence.label_probe(tiny_llama, prompts[:7], frame, **few)
-    other = kg.evidence.probe_auc(
-        tiny_llama,
-        prompts[:7],
-        ["last", "subject"],
-        n_tokens=1,
-        judge=lambda prompt, text: prompt.id in right,
-        **few,
-    )
-    pd.testing.assert_series_equal(found.auc, other.auc)
-    pd.testing.assert_series_equal(found.auc_shuffled, other.auc_shuffled)
-    assert found.position.tolist() == other.position.tolist()
+
+    def probe(some, *between):
+        sides = {"between": between} if between else {}
+        return kg.evidence.label_probe(tiny_llama, some, frame, **sides, **few)
+
+    found = probe(prompts[:7])
+    judged = {"n_tokens": 1, "judge": lambda prompt, text: prompt.id in right}
+    places = ["last", "subject"]
+    other = kg.evidence.probe_auc(tiny_llama, prompts[:7], places, **judged, **few)
+    same = ["auc", "auc_shuffled", "position"]
+    pd.testing.assert_frame_equal(found[same], other[same])
     # how a seed splits the prompts is scikit-learn's, and a fold of one class gives no value
     seeds = found.loc[found.auc.notna(), "prompt"].nunique()
     assert seeds
@@ -274,12 +240,11 @@ def test_the_probe_of_right_against_wrong_is_that_of_error_detection(tiny_llama,
     assert kg.position_heatmap(found, "auc").get_title() == f"n = {seeds} seed{s}"
     said = found.attrs["knockgrid"]
     assert (said["n_positive"], said["n_negative"]) == (4, 3)
-    narrow = kg.evidence.label_probe(tiny_llama, prompts, frame, between=("FA", "AH"), **few)
+    narrow = probe(prompts, "FA", "AH")
     assert (narrow.n_prompts.unique(), narrow.n_incorrect.unique()) == ([6], [3])
     assert narrow.attrs["knockgrid"]["statistics"]["auc"] == "AUC (AH = positive, FA = negative)"
-    one = kg.evidence.label_probe(tiny_llama, prompts, frame, between=("FA-low", "UH"), **few)
-    assert one.status.str.startswith("NA: ").all()
+    assert probe(prompts, "FA-low", "UH").status.str.startswith("NA: ").all()
     with pytest.raises(kg.InputError, match="no prompt is 'UH' or 'FA-low'"):
-        kg.evidence.label_probe(tiny_llama, [prompts[0]], frame, between=("UH", "FA-low"), **few)
+        probe(prompts[:1], "UH", "FA-low")
     with pytest.raises(kg.InputError, match="share prompts"):
-        kg.evidence.label_probe(tiny_llama, prompts, frame, between=("FA", "FA-low"), **few)
+        probe(prompts, "FA", "FA-low")

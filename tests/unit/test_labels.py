@@ -7,6 +7,10 @@ import pandas as pd
 import pytest
 from scipy.stats import f_oneway, spearmanr
 
+import knockgrid as kg
+from knockgrid.evidence.diagnostics import icc
+from knockgrid.table.table import build
+
 
 @pytest.fixture
 def frame():
@@ -28,8 +32,6 @@ def frame():
 @pytest.fixture
 def table():
     """A sweep's table of the eight prompts and one more, in another order."""
-    from knockgrid.table.table import build
-
     return build(
         [
             {"prompt": p, "intervention": row, "layer": layer, "js": 0.01 * ord(p) + layer}
@@ -42,8 +44,6 @@ def table():
 
 
 def test_labels_at_the_mean_of_the_facts(frame):
-    import knockgrid as kg
-
     made = kg.evidence.labels(frame)
     assert made.label.tolist()[:7] == ["FA-high", "FA-low", "FA-low", "FA-low", "AH", "UH", "UH"]
     assert pd.isna(made.label[7])
@@ -58,21 +58,16 @@ def test_labels_at_the_mean_of_the_facts(frame):
 
 
 def test_other_thresholds(frame):
-    import knockgrid as kg
-
     frame.loc[0, "reliance"] = 0.9
-    assert kg.evidence.labels(frame).attrs["knockgrid"]["threshold"] == pytest.approx(0.4)
-    assert kg.evidence.labels(frame, "median_fa").attrs["knockgrid"]["threshold"] == pytest.approx(
-        0.3
-    )
-    made = kg.evidence.labels(frame, 0.05)
-    assert made.attrs["knockgrid"]["counts"] == {"FA-high": 4, "FA-low": 0, "AH": 2, "UH": 1}
-    assert made.attrs["knockgrid"]["threshold_rule"] == "number"
+    for rule, value in (("mean_fa", 0.4), ("median_fa", 0.3)):
+        said = kg.evidence.labels(frame, rule).attrs["knockgrid"]
+        assert said["threshold"] == pytest.approx(value)
+    said = kg.evidence.labels(frame, 0.05).attrs["knockgrid"]
+    assert said["counts"] == {"FA-high": 4, "FA-low": 0, "AH": 2, "UH": 1}
+    assert said["threshold_rule"] == "number"
 
 
 def test_a_nan_without_a_note_gets_one(frame):
-    import knockgrid as kg
-
     made = kg.evidence.labels(frame.drop(columns="note"))
     assert made.attrs["knockgrid"]["unlabelled"] == {"h": "reliance is NaN"}
     assert made.note.isna().sum() == 7
@@ -97,15 +92,11 @@ def test_a_nan_without_a_note_gets_one(frame):
     ],
 )
 def test_bad_input(frame, change, threshold, words):
-    import knockgrid as kg
-
     with pytest.raises(kg.InputError, match=words):
         kg.evidence.labels(change(frame), threshold)
 
 
 def test_sensitivity_counts_what_labels_would(frame):
-    import knockgrid as kg
-
     found = kg.evidence.threshold_sensitivity(frame)
     default = kg.evidence.labels(frame).label
     assert len(found) == 61
@@ -126,8 +117,6 @@ def test_sensitivity_counts_what_labels_would(frame):
 
 
 def test_a_table_gets_panels_in_the_order_of_the_labels(frame, table):
-    import knockgrid as kg
-
     made = kg.evidence.with_labels(table, kg.evidence.labels(frame))
     assert dict(zip(made.prompt, made.group, strict=True)) == {
         **{"a": "FA-high", "b": "FA-low", "c": "FA-low", "d": "FA-low"},
@@ -137,12 +126,8 @@ def test_a_table_gets_panels_in_the_order_of_the_labels(frame, table):
     assert said["unlabelled"] == {"h": "why not", "z": "not among the labelled prompts"}
     assert said["threshold"] == pytest.approx(0.3)
     titles = [ax.get_title() for ax in kg.panels(made).axes if ax.get_title()]
-    assert titles == [
-        "FA-high (n = 1 prompt)",
-        "FA-low (n = 3 prompts)",
-        "AH (n = 1 prompt)",
-        "UH (n = 2 prompts)",
-        "no label (n = 2 prompts)",
+    assert [title.split(" prompt")[0] for title in titles] == [
+        *("FA-high (n = 1", "FA-low (n = 3", "AH (n = 1", "UH (n = 2", "no label (n = 2")
     ]
     assert table.group.isna().all()
     with pytest.raises(kg.InputError, match="has no column 'label'"):
@@ -152,37 +137,27 @@ def test_a_table_gets_panels_in_the_order_of_the_labels(frame, table):
 
 
 def test_diagnostics_by_other_means(frame, table):
-    import knockgrid as kg
+    def told(*given):
+        return kg.evidence.diagnostics(*given).set_index(["what", "among"])
 
-    found = kg.evidence.diagnostics(frame, table).set_index(["what", "among"])
-    assert found.value["share below mean_fa", "FA"] == 0.75
-    assert found.n["share below mean_fa", "FA"] == 4
-    right, wrong = frame[:4], frame[4:7]
-    for among, part in (("FA", right), ("wrong", wrong), ("all", frame[:7])):
-        rho = spearmanr(part.reliance, part.entropy).statistic
-        assert found.value["spearman with entropy", among] == pytest.approx(rho)
-        assert found.n["spearman with entropy", among] == len(part)
-        rho = spearmanr(part.reliance, part.prompt.map(ord)).statistic
-        assert found.value["spearman with Subj.", among] == pytest.approx(rho)
+    found = told(frame, table)
+    assert found.loc["share below mean_fa", "FA"].tolist() == [0.75, 4]
+    for among, part in (("FA", frame[:4]), ("wrong", frame[4:7]), ("all", frame[:7])):
+        for what, other in (("entropy", part.entropy), ("Subj.", part.prompt.map(ord))):
+            rho = spearmanr(part.reliance, other).statistic
+            expected = pytest.approx([rho, len(part)])
+            assert found.loc[f"spearman with {what}", among].tolist() == expected
     f = f_oneway([0.5, 0.1], [0.3, 0.3]).statistic
     assert found.value["icc of relation", "FA"] == pytest.approx((f - 1) / (f + 1))
-    holed = frame.assign(reliance=frame.reliance.where(frame.prompt != "b"))
-    share = (
-        kg.evidence.diagnostics(holed)
-        .set_index(["what", "among"])
-        .loc[("share below mean_fa", "FA")]
-    )
-    assert share.tolist() == pytest.approx([2 / 3, 3])
-    same = kg.evidence.diagnostics(frame.assign(reliance=0.2)).set_index(["what", "among"])
-    assert np.isnan(same.value["spearman with entropy", "all"])
-    assert np.isnan(same.value["icc of relation", "all"])
+    holed = told(frame.assign(reliance=frame.reliance.where(frame.prompt != "b")))
+    assert holed.loc["share below mean_fa", "FA"].tolist() == pytest.approx([2 / 3, 3])
+    same = told(frame.assign(reliance=0.2)).value
+    assert np.isnan([same["spearman with entropy", "all"], same["icc of relation", "all"]]).all()
     with pytest.raises(kg.InputError, match="no row 'subject'"):
-        kg.evidence.diagnostics(frame, table[table.intervention == "last"])
+        told(frame, table[table.intervention == "last"])
 
 
 def test_icc_of_unequal_groups_finds_the_simulated_share():
-    from knockgrid.evidence.diagnostics import icc
-
     draw = np.random.default_rng(0)
     groups = np.repeat(np.arange(400), draw.integers(2, 9, 400))
     values = 2 * draw.normal(size=400)[groups] + draw.normal(size=len(groups))
@@ -210,8 +185,6 @@ def labelled(entropy, label, relation):
 @pytest.mark.parametrize("seed", range(8))
 def test_pairs_are_those_of_brute_force(seed):
     """The most pairs first, then the smallest sum of distances, over every way to pair."""
-    import knockgrid as kg
-
     draw = np.random.default_rng(seed)
     label = ["FA-high"] * 2 + ["FA-low"] * 2 + ["AH"] * 5 + ["UH"] * 2
     relation = draw.choice(["x", "y"], len(label))
@@ -248,22 +221,17 @@ def test_pairs_are_those_of_brute_force(seed):
 
 
 def test_more_pairs_come_before_nearer_ones():
-    import knockgrid as kg
-
     frame = labelled([0, 1, 1.1, 2.1], ["FA-low", "FA-low", "UH", "UH"], "x")
     pairs = kg.evidence.pair_prompts(frame, between=("FA", "UH"), caliper=2.0)
     assert pairs[["prompt_FA", "prompt_UH"]].values.tolist() == [["p0", "p2"], ["p1", "p3"]]
 
 
 def test_nothing_to_pair_is_an_empty_frame_that_can_be_kept(tmp_path):
-    import knockgrid as kg
-
     frame = labelled([0, 9], ["FA-low", "AH"], ["x", "y"])
     frame.attrs = {"knockgrid": {}}
     pairs = kg.evidence.pair_prompts(frame)
-    assert list(pairs.columns) == [
-        *("prompt_FA", "prompt_AH", "relation", "entropy_FA", "entropy_AH", "distance")
-    ]
+    sides = ("prompt_FA", "prompt_AH", "relation", "entropy_FA", "entropy_AH", "distance")
+    assert list(pairs.columns) == list(sides)
     said = pairs.attrs["knockgrid"]
     assert said["unmatched"] == {"FA": ["p0"], "AH": ["p1"]}
     assert said["smd_after"] == {"entropy": None}
@@ -284,16 +252,12 @@ def test_nothing_to_pair_is_an_empty_frame_that_can_be_kept(tmp_path):
     ],
 )
 def test_matching_refuses(options, words):
-    import knockgrid as kg
-
     frame = labelled([0, 1], ["FA-low", "AH"], "x").assign(other=[1.0, np.nan])
     with pytest.raises(kg.InputError, match=words):
         kg.evidence.pair_prompts(frame, **options)
 
 
 def test_reliance_is_drawn_point_by_point(frame, tmp_path):
-    import knockgrid as kg
-
     ax = kg.figures.reliance_plot(kg.evidence.labels(frame))
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names == ["y (2 + 1)", "x (2 + 2)", "all (4 + 3)"]  # the smallest mean on top
@@ -318,8 +282,6 @@ def test_reliance_is_drawn_point_by_point(frame, tmp_path):
 
 
 def test_the_threshold_curve_shows_the_counts(frame, tmp_path):
-    import knockgrid as kg
-
     found = kg.evidence.threshold_sensitivity(frame)
     ax = kg.figures.threshold_curve(found)
     lines = {line.get_label(): line for line in ax.lines}
@@ -327,9 +289,7 @@ def test_the_threshold_curve_shows_the_counts(frame, tmp_path):
         np.testing.assert_array_equal(lines[name].get_ydata(), found[name])
         np.testing.assert_array_equal(lines[name].get_xdata(), found.threshold)
     marked = {line.get_gid(): line.get_xdata()[0] for line in ax.lines if line.get_gid()}
-    assert {name: marked[name] for name in ("mean_fa", "median_fa")} == pytest.approx(
-        {"mean_fa": 0.3, "median_fa": 0.3}
-    )
+    assert [marked["mean_fa"], marked["median_fa"]] == pytest.approx([0.3, 0.3])
     assert ax.get_title() == "n = 4 correct + 3 wrong"
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Threshold on reliance (nats)", "Prompts")
     kg.save(ax, tmp_path / "threshold")

@@ -6,15 +6,17 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.stats import entropy
 
+import knockgrid as kg
+from knockgrid.errors import InputError
+from knockgrid.evidence import manifold
+from knockgrid.evidence.natural import Natural
+
 SUBJECTS = ("France", "Italy", "the Eiffel Tower", "Brazil", "Rome", "the Colosseum")
-N = {"tiny_llama": 4, "tiny_gpt2": 3}
 
 
 @pytest.fixture(scope="module")
 def towns():
     """Six prompts, subjects of several lengths; the first two are swap partners."""
-    import knockgrid as kg
-
     made = [
         kg.Prompt(f"The city of {s} is in", spans={"subject": s}, id=s, relation="r")
         for s in SUBJECTS
@@ -22,19 +24,13 @@ def towns():
     return [made[0].replace(swap=made[4]), *made[1:]]
 
 
-@pytest.fixture(scope="module", params=list(N))
-def family(request):
+@pytest.fixture(scope="module", params=["tiny_llama", "tiny_gpt2"])
+def family(request, plain_of):
     """A bridge, and a plain Hugging Face model with its weights."""
     bridge = request.getfixturevalue(request.param)
-    wrapped = bridge.original_model
-    model = type(wrapped)(wrapped.config).to(torch.float64).eval()
-    found = {
-        name.replace("_original_component.", ""): value
-        for name, value in wrapped.state_dict().items()
-    }
-    model.load_state_dict({name: found[name] for name in model.state_dict()})
+    model = plain_of(bridge)
     blocks = model.model.layers if hasattr(model, "model") else model.transformer.h
-    return bridge, model.requires_grad_(False), blocks
+    return bridge, model, blocks
 
 
 def carry_out(model, blocks, ids, edit=None):
@@ -82,7 +78,6 @@ def attention_by_hand(attentions, layers):
 @pytest.fixture
 def report(tiny_llama):
     """`kg.evidence.off_manifold` on the tiny Llama, silently."""
-    import knockgrid as kg
 
     def run(prompts, rows, model=tiny_llama, **options):
         return kg.evidence.off_manifold(model, prompts, rows, progress=False, **options)
@@ -91,16 +86,12 @@ def report(tiny_llama):
 
 
 def prepared(bridge, prompt):
-    import knockgrid as kg
-
     ids = torch.tensor([bridge.tokenizer(prompt.text)["input_ids"]])
     return ids, list(kg.token_positions(prompt, "subject", bridge))
 
 
 @pytest.mark.parametrize("layer", [0, 1])
 def test_patches_against_a_plain_model(family, towns, report, layer):
-    import knockgrid as kg
-
     bridge, model, blocks = family
     value = torch.randn(32, generator=torch.Generator().manual_seed(3)).double()
     rows = [
@@ -136,8 +127,6 @@ def test_patches_against_a_plain_model(family, towns, report, layer):
 
 def test_a_knockout_against_a_plain_model(family, towns, report, tiny_llama):
     """Blocked from layer 1 on: the state at the last layer, and rows over layers 1 and above."""
-    import knockgrid as kg
-
     bridge, model, blocks = family
     row = kg.knockout("last", "bos", window="from", name="sink")
     table = report(towns, [row], model=bridge, layers=[0, 1]).set_index(["prompt", "layer"])
@@ -168,8 +157,6 @@ def test_a_knockout_against_a_plain_model(family, towns, report, tiny_llama):
 
 
 def test_planted_states(towns, report):
-    import knockgrid as kg
-
     far = kg.fixed({layer: torch.full((32,), 1e3) for layer in range(4)})
     rows = [
         kg.patch("resid_post", "last", kg.zero(), name="clean", alpha=0.0),
@@ -190,8 +177,6 @@ def test_planted_states(towns, report):
 
 
 def test_windows_end_at_their_highest_layer_and_heads_are_compared_alone(towns, report):
-    import knockgrid as kg
-
     z = {layer: torch.zeros(4, 8) for layer in range(4)}
     rows = [
         kg.patch("resid_post", "last", kg.zero(), window=3, name="window"),
@@ -213,8 +198,6 @@ def test_windows_end_at_their_highest_layer_and_heads_are_compared_alone(towns, 
 
 
 def test_an_edge_patch_is_read_at_its_query(towns, report):
-    import knockgrid as kg
-
     rows = [kg.edge_patch(source=kg.corrupted_run()), kg.knockout(window=1, heads=[])]
     table = report(towns, rows, layers=[1]).set_index("intervention")
     edge, idle = (table.loc[row.name] for row in rows)
@@ -224,8 +207,6 @@ def test_an_edge_patch_is_read_at_its_query(towns, report):
 
 
 def test_the_sample_is_keyed_by_id_and_all_prompts_are_the_reference(towns, report):
-    import knockgrid as kg
-
     row = kg.patch("resid_post", "last", kg.mean_activation())
     table = report(towns, row, layers=[1], n_prompts=3)
     said = table.attrs["knockgrid"]
@@ -244,8 +225,6 @@ def test_the_sample_is_keyed_by_id_and_all_prompts_are_the_reference(towns, repo
 
 
 def test_another_reference(towns, report):
-    import knockgrid as kg
-
     row = kg.patch("resid_post", "subject_last", kg.zero(), alpha=0.0)
     named = report(towns[:2], row, layers=[1], reference=towns[1:])
     assert named.n_natural.tolist() == [5, 4]
@@ -261,8 +240,6 @@ def test_another_reference(towns, report):
 def test_prompts_without_a_partner_are_named_and_edges_that_cannot_be_seen_are_na(
     towns, report, tmp_path
 ):
-    import knockgrid as kg
-
     rows = [
         kg.patch("resid_post", "subject", kg.corrupted_run(by=kg.swap()), name="swap"),
         kg.knockout("subject_last", "last", name="backward"),
@@ -280,8 +257,6 @@ def test_prompts_without_a_partner_are_named_and_edges_that_cannot_be_seen_are_n
 
 
 def test_a_swap_partner_is_no_neighbour_of_its_own_state(towns, report):
-    import knockgrid as kg
-
     swap = kg.patch("resid_post", "last", kg.corrupted_run(by=kg.swap()))
     pair = [towns[0], towns[4].replace(swap=towns[0])]
     table = report([*pair, *towns[1:4], towns[5]], swap, layers=[1], n_prompts=6)
@@ -290,8 +265,6 @@ def test_a_swap_partner_is_no_neighbour_of_its_own_state(towns, report):
 
 
 def test_a_heatmap_names_the_statistic(towns, report):
-    import knockgrid as kg
-
     table = report(towns, kg.information_flow(), layers=[0, 1], n_prompts=2)
     ax = kg.layer_heatmap(table, metric="nn_percentile")
     words = [axis.get_ylabel() + axis.get_xlabel() for axis in ax.figure.axes]
@@ -299,9 +272,6 @@ def test_a_heatmap_names_the_statistic(towns, report):
 
 
 def test_a_bridge_without_pattern_says_so(towns, report, monkeypatch):
-    import knockgrid as kg
-    from knockgrid.evidence import manifold
-
     rows = kg.patch("resid_post", "last", kg.zero())
     note = manifold.note
     monkeypatch.setattr(manifold, "note", lambda *_, **__: None)
@@ -316,35 +286,38 @@ def test_a_bridge_without_pattern_says_so(towns, report, monkeypatch):
 
 
 def natural(states, texts, distance="standardised"):
-    from knockgrid.evidence.natural import Natural
-
     return Natural(torch.as_tensor(states, dtype=torch.float32), texts, distance)
 
 
-def test_a_massive_dimension_does_not_hide_the_others():
+@pytest.fixture
+def cloud():
+    """A function: 40 normal states, one dimension scaled, and the first one moved in another."""
+    draw = np.random.default_rng(0)
+
+    def made(n_dims, scaled, by, moved, to, distance="standardised"):
+        states = draw.normal(size=(40, n_dims))
+        states[:, scaled] *= by
+        odd = torch.as_tensor(states[:1].copy(), dtype=torch.float32)
+        found = [odd.clone() for _ in to]
+        for one, value in zip(found, to, strict=True):
+            one[0, moved] += value
+        some = natural(states, list(map(str, range(40))), distance)
+        return [some.compare(one, "0").nn_percentile for one in found]
+
+    return made
+
+
+def test_a_massive_dimension_does_not_hide_the_others(cloud):
     """Ten units away in a quiet dimension, beside one that varies by thousands."""
-    draw = np.random.default_rng(0)
-    states = draw.normal(size=(40, 6))
-    states[:, 0] *= 5000
-    texts = [str(i) for i in range(40)]
-    odd = torch.as_tensor(states[:1].copy(), dtype=torch.float32)
-    odd[0, 3] += 10
-    assert natural(states, texts).compare(odd, "0").nn_percentile == 100
-    assert natural(states, texts, "euclidean").compare(odd, "0").nn_percentile < 100
+    assert cloud(6, 0, 5000, 3, [10]) == [100]
+    assert cloud(6, 0, 5000, 3, [10], "euclidean")[0] < 100
 
 
-def test_nearly_dead_dimensions_do_not_count_more_than_a_tenth_of_the_median():
-    draw = np.random.default_rng(0)
-    states = draw.normal(size=(40, 5))
-    states[:, 1] *= 1e-4
-    texts = [str(i) for i in range(40)]
-    odd = torch.as_tensor(states[:1].copy(), dtype=torch.float32)
-    near, far = odd.clone(), odd.clone()
-    near[0, 1], far[0, 1] = 0.01, 10.0  # a hundred and a hundred thousand of its own units
-    made = natural(states, texts)
-    same = made.compare(odd, "0").nn_percentile
-    assert made.compare(near, "0").nn_percentile == pytest.approx(same, abs=10)
-    assert made.compare(far, "0").nn_percentile == 100
+def test_nearly_dead_dimensions_do_not_count_more_than_a_tenth_of_the_median(cloud):
+    """A hundred and a hundred thousand of its own units away."""
+    same, near, far = cloud(5, 1, 1e-4, 1, [0, 0.01, 10])
+    assert near == pytest.approx(same, abs=10)
+    assert far == 100
 
 
 def test_states_that_are_all_the_same_put_an_equal_one_in_the_middle():
@@ -373,18 +346,17 @@ def test_numbers_that_are_not_finite_are_named():
     assert found == "the natural state of 'c' is not finite"
 
 
-def test_bad_input(towns, report):
-    import knockgrid as kg
-    from knockgrid.errors import InputError
-
-    row = kg.patch("resid_post", "last", kg.zero())
-    with pytest.raises(InputError, match="unknown distance 'cosine'"):
-        report(towns, row, distance="cosine")
-    for bad in (0, -1, True):
-        with pytest.raises(InputError, match="n_prompts is"):
-            report(towns, row, n_prompts=bad)
-    with pytest.raises(InputError, match="layer 9 is out of range"):
-        report(towns, row, layers=[9])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"distance": "cosine"}, "unknown distance 'cosine'"),
+        *(({"n_prompts": bad}, "n_prompts is") for bad in (0, -1, True)),
+        ({"layers": [9]}, "layer 9 is out of range"),
+    ],
+)
+def test_bad_input(towns, report, options, words):
+    with pytest.raises(InputError, match=words):
+        report(towns, kg.patch("resid_post", "last", kg.zero()), **options)
     swap = kg.patch("resid_post", "subject", kg.corrupted_run(by=kg.swap()))
     with pytest.raises(InputError, match="swap"):
         report(towns[1:3], swap, layers=[1])

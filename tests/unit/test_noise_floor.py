@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+import knockgrid as kg
 from knockgrid.errors import InputError
 from knockgrid.evidence import with_noise_floor
+from knockgrid.evidence.noise_floor import floor_of_nulls
 from knockgrid.figures import layer_curve, layer_heatmap, token_heatmap
 from knockgrid.stats import exceeds, exceeds_in_words
 from knockgrid.table.summary import ranges
@@ -18,15 +20,10 @@ NAMES = ("subject", "attention")
 
 def table(names=NAMES, layers=range(4), prompts=3, **metadata):
     rows = [
-        {
-            "prompt": f"p{p}",
-            "intervention": name,
-            "layer": layer,
-            "js": 0.1 * (1 + n) + 0.01 * layer + 0.001 * p,
-        }
+        {"prompt": f"p{p}", "intervention": name, "layer": layer, "js": n / 10 + i / 100 + p / 1000}
         for p in range(prompts)
-        for n, name in enumerate(names)
-        for layer in layers
+        for n, name in enumerate(names, start=1)
+        for i, layer in enumerate(layers)
     ]
     return build(rows, {"unit": "nats", "layer_order": list(layers), **metadata})
 
@@ -52,13 +49,12 @@ def test_a_floor_for_each_row_and_layer():
     ax = layer_heatmap(made)
     assert places(ax) == [(0, 0), (1, 1)]
     assert notes(ax) == ["below the noise floor (0.3 to 0.5)"]
-    above = with_noise_floor(table(), {"js": {"overall": 9.0, "cells": {}}})
-    assert len(places(layer_heatmap(above))) == 8
-    nothing = with_noise_floor(table(), {"js": {"cells": {"subject": {"0": 9.0}}}})
-    assert places(layer_heatmap(nothing)) == [(0, 0)]
-    assert (
-        places(layer_heatmap(with_noise_floor(table(), {"js": {"cells": {"x": {"0": 9.0}}}}))) == []
-    )
+    for floor, n in (
+        ({"overall": 9.0, "cells": {}}, 8),
+        ({"cells": {"subject": {"0": 9.0}}}, 1),
+        ({"cells": {"x": {"0": 9.0}}}, 0),
+    ):
+        assert len(places(layer_heatmap(with_noise_floor(table(), {"js": floor})))) == n
 
 
 def test_a_floor_keeps_the_colour_and_is_not_the_hatch_of_what_is_missing():
@@ -137,8 +133,6 @@ def test_the_table_given_is_not_changed():
 
 def test_the_floor_is_the_quantile_of_ulp_edits(tiny_gpt2, prompts):
     """Against a sweep of the very edits, quantiles by NumPy."""
-    import knockgrid as kg
-
     rows = [kg.patch("resid_post", "last", name="a"), kg.knockout(window=3, name="b")]
     options = {"layers": [2, 1], "progress": False}
     floor = kg.evidence.noise_floor(
@@ -154,13 +148,8 @@ def test_the_floor_is_the_quantile_of_ulp_edits(tiny_gpt2, prompts):
     json = metadata_of(floor)["noise_floor"]
     assert set(json) == {"tv", "js"}
     assert json["tv"]["overall"] == pytest.approx(np.quantile(every, 0.7), rel=1e-12)
-    assert floor[["intervention", "layer"]].to_numpy().tolist() == [
-        ["a", 2],
-        ["a", 1],
-        ["b", 2],
-        ["b", 1],
-    ]
-    assert floor.n.tolist() == [6] * 4
+    places = [[name, layer, 6] for name in "ab" for layer in (2, 1)]
+    assert floor[["intervention", "layer", "n"]].to_numpy().tolist() == places
     for name, layer in itertools.product("ab", (2, 1)):
         some = [one.tv[(one.intervention == name) & (one.layer == layer)] for one in found]
         expected = np.quantile(np.concatenate(some), 0.7)
@@ -189,8 +178,6 @@ def test_the_floor_is_the_quantile_of_ulp_edits(tiny_gpt2, prompts):
     ],
 )
 def test_a_floor_that_cannot_be_measured(tiny_llama, prompts, options, match):
-    import knockgrid as kg
-
     with pytest.raises(InputError, match=match):
         kg.evidence.noise_floor(tiny_llama, prompts, **options)
 
@@ -240,15 +227,15 @@ def test_the_verdict_of_every_layer():
 
 
 def test_fewer_than_six_relations_decide_nothing():
-    made = exceeds(compared({0: UP, 1: EQUAL}, ["a", "b", "c", "d", "e", "a", "b", "c"]))
+    five = list("abcdeabc")
+    made = exceeds(compared({0: UP, 1: EQUAL}, five))
     assert set(made.exceeds) == {"undecided"}
     assert exceeds_in_words(made) == [
         "Subj. exceeds rest nowhere; undecided at 0–1 (8 prompts, 5 relations: fewer than 6 decide "
         "nothing)"
     ]
     assert set(exceeds(compared({0: UP}, list("abcdefab"))).exceeds) == {"yes"}
-    few = compared({0: UP}, ["a", "b", "c", "d", "e", "a", "b", "c"])
-    assert set(exceeds(few, alpha=0.2).exceeds) == {"undecided"}
+    assert set(exceeds(compared({0: UP}, five), alpha=0.2).exceeds) == {"undecided"}
     mine = {f"p{i}": i % 5 for i in range(8)}
     assert set(exceeds(compared({0: UP}), by=mine).exceeds) == {"undecided"}
 
@@ -297,23 +284,16 @@ def test_what_cannot_be_compared_is_refused():
 
 
 def test_ranges():
-    assert [ranges(layers) for layers in ([], [3], [5, 4], [0, 2, 4], [0, 1, 2, 9])] == [
-        "",
-        "3",
-        "4–5",
-        "0, 2, 4",
-        "0–2, 9",
-    ]
+    expected = {"": [], "3": [3], "4–5": [5, 4], "0, 2, 4": [0, 2, 4], "0–2, 9": [0, 1, 2, 9]}
+    assert {ranges(layers): layers for layers in expected.values()} == expected
 
 
 def test_a_real_sweep_says_where(sweep, prompts):
-    import knockgrid as kg
-
-    made = kg.stats.exceeds(sweep(prompts, [*kg.information_flow(), *kg.contrasts()]))
+    table = sweep(prompts, [*kg.information_flow(), *kg.contrasts()])
+    made = exceeds(table)
     assert set(made.treatment) == {"subject", "attention", "last"}
     assert made.groupby(["treatment", "contrast"]).ngroups == 10
     assert set(made.exceeds) == {"undecided"}
-    table = sweep(prompts, [*kg.information_flow(), *kg.contrasts()])
     means = grid(table).loc
     row = made[(made.contrast == "subject | rest") & (made.layer == 2)]
     expected = means["subject", 2] - means["subject | rest", 2]
@@ -321,8 +301,6 @@ def test_a_real_sweep_says_where(sweep, prompts):
 
 
 def test_the_floor_is_a_high_percentile_of_the_ulp_rows_alone():
-    from knockgrid.evidence.noise_floor import floor_of_nulls
-
     values = np.linspace(1e-12, 9e-12, 50)
     described = [
         {"name": "subject | ulp", "source": "ulp()", "role": "null", "of": "subject"},
@@ -335,10 +313,8 @@ def test_the_floor_is_a_high_percentile_of_the_ulp_rows_alone():
         for i, js in enumerate(values if one["name"].endswith("ulp") else values + 1)
     ]
     found = floor_of_nulls(build(rows, {"unit": "nats", "interventions": described}))
-    assert found[["intervention", "layer", "n"]].to_numpy().tolist() == [
-        ["subject", 0, 50],
-        ["subject", 1, 50],
-    ]
+    columns = found[["intervention", "layer", "n"]].to_numpy().tolist()
+    assert columns == [["subject", 0, 50], ["subject", 1, 50]]
     np.testing.assert_allclose(found.js, np.quantile(values, 0.99) + [0, 1e-12])
     half = floor_of_nulls(build(rows, {"unit": "nats", "interventions": described}), 0.5)
     np.testing.assert_allclose(half.js, np.median(values) + [0, 1e-12])

@@ -1,12 +1,16 @@
 """Nulls and contrasts: what they put where, against plain hooks; each alone on every executor."""
 
-import json
-import subprocess
-import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+
+import knockgrid as kg
+from knockgrid.passes.edit import formula
+from knockgrid.prompts import same_answer
+from knockgrid.sources.pushes import Ulp, to_neighbour
+from knockgrid.sources.source import Where
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 NUMPY = {torch.float64: np.float64, torch.float32: np.float32, torch.float16: np.float16}
@@ -33,34 +37,21 @@ def neighbours(values, up):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("way", [True, False])
-def test_a_ulp_leads_to_the_neighbouring_number(dtype, way):
-    from knockgrid.passes.edit import formula
-    from knockgrid.sources.pushes import to_neighbour
-
+def test_a_ulp_leads_to_the_neighbouring_finite_number(dtype):
     values = awkward(dtype)
-    up = torch.full(values.shape, way)
-    step = to_neighbour(values, up)
-    assert step.dtype == dtype
-    moved = formula(values, step, add=True)
-    assert torch.equal(moved, neighbours(values, up))
-    assert ((moved > values) == up).all()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_number_without_a_finite_neighbour_stays(dtype):
-    from knockgrid.sources.pushes import to_neighbour
-
+    for way in (True, False):
+        up = torch.full(values.shape, way)
+        step = to_neighbour(values, up)
+        assert step.dtype == dtype
+        moved = formula(values, step, add=True)
+        assert torch.equal(moved, neighbours(values, up))
+        assert ((moved > values) == up).all()
     largest = torch.tensor([torch.finfo(dtype).max, -torch.finfo(dtype).max], dtype=dtype)
-    stays = to_neighbour(largest, torch.tensor([True, False]))
-    assert stays.tolist() == [0.0, 0.0]
+    assert to_neighbour(largest, torch.tensor([True, False])).tolist() == [0.0, 0.0]
     assert (to_neighbour(largest, torch.tensor([False, True])) != 0).all()
 
 
 def test_the_signs_of_ulps_are_drawn_by_their_key():
-    from knockgrid.sources.pushes import Ulp
-    from knockgrid.sources.source import Where
-
     def step(**changes):
         given = {"act_name": "resid_post", "layer": 0, "base": torch.ones(40, 50)}
         return Ulp().value(Where(**{**given, "key": (0, "a", "ulp()", 0), **changes}))
@@ -75,8 +66,6 @@ def test_the_signs_of_ulps_are_drawn_by_their_key():
 
 
 def test_ulps_are_added_to_the_pass_s_own_activation(sweep, telling, prompts, outputs):
-    import knockgrid as kg
-
     row = kg.patch("resid_post", "subject", kg.sources.ulp(), name="p")
     sweep(prompts, row, executor=telling)
     for prompt in prompts:
@@ -89,20 +78,18 @@ def test_ulps_are_added_to_the_pass_s_own_activation(sweep, telling, prompts, ou
         assert {-1.0, 1.0} == set(edit.value.sign().flatten().tolist())
 
 
-LIKE = {
-    "noise": lambda kg: kg.corrupted_run(),
-    "swap": lambda kg: kg.corrupted_run(by=kg.swap()),
-    "added": lambda kg: kg.noise(2.0),
-    "mean": lambda kg: kg.mean_activation(),
-    "zero": lambda kg: kg.zero(),
-}
-
-
-@pytest.mark.parametrize("name", LIKE)
-def test_a_random_direction_goes_as_far_as_its_source(sweep, telling, prompts, outputs, name):
-    import knockgrid as kg
-
-    source = LIKE[name](kg)
+@pytest.mark.parametrize(
+    "source",
+    [
+        kg.corrupted_run(),
+        kg.corrupted_run(by=kg.swap()),
+        kg.noise(2.0),
+        kg.mean_activation(),
+        kg.zero(),
+    ],
+    ids=lambda source: source.label,
+)
+def test_a_random_direction_goes_as_far_as_its_source(sweep, telling, prompts, outputs, source):
     rows = [
         kg.patch("resid_post", "subject", source, name="it"),
         kg.patch("resid_post", "subject", kg.sources.random_direction(source), name="p"),
@@ -120,16 +107,13 @@ def test_a_random_direction_goes_as_far_as_its_source(sweep, telling, prompts, o
             torch.testing.assert_close(mine.value.norm(dim=-1), moved.norm(dim=-1))
             cosine = torch.cosine_similarity(mine.value, moved, dim=-1)
             assert (cosine.abs() < 0.75).all()
-    directions = torch.stack(
-        [telling.edits[p.id, "p", i, 0][0].value[-1] for p in some for i in range(4)]
-    )
-    alike = torch.nn.functional.normalize(directions) @ torch.nn.functional.normalize(directions).T
+    drawn = [telling.edits[p.id, "p", i, 0][0].value[-1] for p in some for i in range(4)]
+    directions = torch.nn.functional.normalize(torch.stack(drawn))
+    alike = directions @ directions.T
     assert (alike - torch.eye(8)).abs().max() < 0.75
 
 
 def test_a_random_direction_of_heads_is_matched_head_by_head(sweep, telling, prompts):
-    import knockgrid as kg
-
     rows = [
         kg.patch("z", "last", kg.zero(), heads=[2], name="it"),
         kg.patch("z", "last", kg.sources.random_direction(kg.zero()), heads=[2], name="p"),
@@ -141,8 +125,6 @@ def test_a_random_direction_of_heads_is_matched_head_by_head(sweep, telling, pro
 
 
 def test_a_prompt_that_the_source_lacks_is_dropped_from_its_random_direction(sweep, prompts):
-    import knockgrid as kg
-
     source = kg.sources.random_direction(kg.corrupted_run(by=kg.swap()))
     table = sweep(prompts, [kg.patch("resid_post", "subject", source, name="p")], layers=[0])
     assert set(table.prompt) == {"france", "italy"}
@@ -153,8 +135,6 @@ def test_a_prompt_that_the_source_lacks_is_dropped_from_its_random_direction(swe
 
 
 def fact(subject, answer, text="The city of {} is in", relation="city", **more):
-    import knockgrid as kg
-
     start = text.index("{}")
     spans = {"subject": (start, start + len(subject))}
     answers = [answer] if isinstance(answer, str) else answer
@@ -164,8 +144,6 @@ def fact(subject, answer, text="The city of {} is in", relation="city", **more):
 
 
 def test_partners_share_form_relation_and_an_answer(tiny_tokenizer):
-    from knockgrid.prompts import same_answer
-
     texts = [f"The city of {name} is in" for name in ("Rome", "Paris", "Oslo")]
     lengths = [len(tiny_tokenizer(text)["input_ids"]) for text in texts]
     assert lengths[0] == lengths[1] != lengths[2]
@@ -187,9 +165,6 @@ def test_partners_share_form_relation_and_an_answer(tiny_tokenizer):
 
 
 def test_partners_have_their_subject_at_the_same_tokens(tiny_tokenizer):
-    import knockgrid as kg
-    from knockgrid.prompts import same_answer
-
     one = kg.Prompt("The city of Rome is", spans={"subject": "Rome"}, answers=["x"], id="one")
     other = kg.Prompt("The city of Paris is", spans={"subject": "city"}, answers=["x"], id="other")
     assert same_answer([one, other], tiny_tokenizer) == {}
@@ -199,199 +174,40 @@ def test_partners_have_their_subject_at_the_same_tokens(tiny_tokenizer):
 
 
 def test_partners_vary(tiny_tokenizer):
-    from knockgrid.prompts import same_answer
-
     prompts = [fact(name, "x") for name in ("Rome", "Paris", "Brazil")]
     found = same_answer(prompts, tiny_tokenizer)
     assert [found[p.id].id for p in prompts] == ["Paris", "Brazil", "Rome"]
 
 
-# random tokens
-
-
-def places(text, subject, at, tokenizer, bos=True, **more):
-    import knockgrid as kg
-
-    prompt = kg.Prompt(text, spans={"subject": subject}, **more)
-    return kg.token_positions(prompt, at, tokenizer, prepend_bos=bos)
-
-
-@pytest.mark.parametrize("bos", [True, False])
-def test_random_tokens_are_as_many_and_others(tiny_tokenizer, bos):
-    text, subject = "The official language of Brazil is Portuguese.", "Brazil"
-    given = places(text, subject, "subject", tiny_tokenizer, bos)
-    every = places(text, subject, "all", tiny_tokenizer, bos)
-    allowed = set(every[int(bos) : -1]) - set(given)
-    seen = set()
-    for i in range(60):
-        at = places(text, subject, "random", tiny_tokenizer, bos, id=str(i))
-        assert len(at) == len(given)
-        assert list(at) == sorted(set(at))
-        assert set(at) <= allowed
-        assert at == places(text, subject, "random", tiny_tokenizer, bos, id=str(i))
-        seen |= set(at)
-    assert seen == allowed
-
-
-def test_random_tokens_where_there_are_fewer(tiny_tokenizer):
-    text, subject = "The Eiffel Tower is located", "Eiffel Tower is"
-    every = places(text, subject, "all", tiny_tokenizer)
-    of = places(text, subject, "subject", tiny_tokenizer)
-    expected = sorted(set(every[1:-1]) - set(of))
-    assert 0 < len(expected) < len(of)
-    assert list(places(text, subject, "random", tiny_tokenizer)) == expected
-    assert places("Rome is", "Rome", "random", tiny_tokenizer) == ()
-
-
-def test_random_tokens_are_the_same_in_another_process(tiny_tokenizer):
-    from knockgrid.prompts.positions import Tokens, resolve
-    from knockgrid.prompts.prompt import Prompt
-
-    code = """
-import json
-from knockgrid.prompts.positions import Tokens, resolve
-from knockgrid.prompts.prompt import Prompt
-text = "a b c d e f g h i j"
-tokens = Tokens(tuple(range(10)), tuple((2 * i, 2 * i + 1) for i in range(10)), 0)
-ids = ["ä", "2", "3", "4"]
-made = [Prompt(text, spans={"subject": (4, 9)}, id=i) for i in ids]
-print(json.dumps([resolve(p, tokens, "random") for p in made]))
-"""
-    runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-        for _ in range(2)
-    ]
-    first, again = (json.loads(run.stdout) for run in runs)
-    assert first == again
-    tokens = Tokens(tuple(range(10)), tuple((2 * i, 2 * i + 1) for i in range(10)), 0)
-    prompt = Prompt("a b c d e f g h i j", spans={"subject": (4, 9)}, id="ä")
-    assert first[0] == list(resolve(prompt, tokens, "random"))
-    assert len({tuple(at) for at in first}) > 1
-
-
-def test_random_tokens_of_a_partner_are_those_of_the_prompt(sweep, telling, prompts, outputs):
-    """Another id draws other tokens; a swap is exchanged index by index."""
-    import knockgrid as kg
-
-    partners = [prompts[0].replace(id=str(i)) for i in range(8)]
-    row = kg.patch("resid_post", "random", kg.corrupted_run(by=kg.swap()), name="p")
-    sweep(partners, row, executor=telling, layers=[1])
-    seen = set()
-    for prompt in partners:
-        (edit,) = telling.edits[prompt.id, "p", 1, 0]
-        expected = outputs(prompts[2].text)[1, list(edit.pos)]
-        torch.testing.assert_close(edit.value, expected, rtol=0, atol=1e-12)
-        seen.add(edit.pos)
-    assert len(seen) > 1
-
-
-def test_random_tokens_have_no_counterpart_in_another_form(sweep, prompts):
-    import knockgrid as kg
-
-    row = kg.patch("resid_post", "random", kg.donor(prompts[1]), name="p")
-    with pytest.raises(kg.InputError, match="place 'random' covers 1 tokens .* cannot be aligned"):
-        sweep(prompts[0], row)
-    # as long, its subject elsewhere
-    early = kg.Prompt("The France of capital is", spans={"subject": "France"})
-    row = kg.patch("resid_post", "random", kg.donor(early), name="p")
-    with pytest.raises(kg.InputError, match="cannot be aligned"):
-        sweep(prompts[0], row)
-
-
-# noise elsewhere
-
-
-@pytest.mark.parametrize("executor", ["reference", "staircase", "rectangle"])
-@pytest.mark.parametrize(
-    ("which", "at"),
-    [
-        *((i, at) for i in (0, 1) for at in ("rest", "random", "bos", ("bos", "subject"))),
-        (1, "between"),
-    ],
-)
-def test_a_run_that_is_corrupted_elsewhere(
-    sweep, prompts, plain, ids_of, tiny_tokenizer, scipy_js, executor, at, which
-):
-    """Patched in at every token before block 0, it is the plain model on noisy embeddings."""
-    import knockgrid as kg
-    from knockgrid.sources.source import normal
-
-    prompt = prompts[which]
-    source = kg.corrupted_run(by=kg.noise(2.0, pos=at))
-    rows = [kg.patch("resid_pre", "all", source, name="all")]
-    rows += [kg.patch("resid_post", "last", source, name="last")]
-    table = sweep([prompt, prompts[2]], rows, executor=executor, seed=4)
-    sigma = table.attrs["knockgrid"]["sigma"]["subject"]
-    embedded = plain.model.embed_tokens.weight
-    of = [ids_of(p.text)[0, list(SUBJECT[p.id])] for p in (prompt, prompts[2])]
-    assert sigma == pytest.approx(embedded[torch.cat(of)].std().item(), rel=1e-9)
-    pos = list(kg.token_positions(prompt, at, tiny_tokenizer, True))
-    drawn = normal((len(pos), 32), (4, prompt.id, "embed", 2.0, "subject", 0, at))
-    states = plain.model.embed_tokens(ids_of(prompt.text)).clone()
-    states[0, pos] += (2.0 * sigma * drawn).double()
-    clean = plain(ids_of(prompt.text)).logits[0, -1]
-    expected = scipy_js(clean, plain(inputs_embeds=states).logits[0, -1])
-    assert expected > 1e-3
-    for name, layer in (("all", 0), ("last", 3)):
-        cell = table[(table.prompt == prompt.id) & (table.intervention == name)]
-        assert float(cell.js[cell.layer == layer].iloc[0]) == pytest.approx(expected, abs=1e-7)
-
-
-def test_the_noise_of_the_subject_is_what_it_was(prompts):
-    """No place, no new label and no new draw."""
-    import knockgrid as kg
-
-    assert kg.noise(3.0).label == "noise(3.0)"
-    assert kg.noise(3.0, pos="rest").label == "noise(3.0, pos='rest')"
-    both = kg.noise(1, "vocabulary", pos=["bos", "rest"])
-    assert both.label == "noise(1.0, scale_from='vocabulary', pos=('bos', 'rest'))"
-    specs = [kg.noise(3.0, pos=at).corrupted(prompts[0]) for at in ("subject", "rest", ["rest"])]
-    assert len(set(specs)) == 3
-    assert specs[0] == kg.noise().corrupted(prompts[0])
-
-
-def test_noise_elsewhere_is_no_source_of_its_own(sweep, prompts):
-    import knockgrid as kg
-
-    row = kg.patch("resid_post", "last", kg.noise(1.0, pos="rest"), name="p")
-    with pytest.raises(kg.InputError, match="pos= names the tokens of a corrupted run"):
-        sweep(prompts, row)
-    row = kg.patch("resid_post", "last", kg.corrupted_run(by=kg.noise(pos="subjekt")), name="p")
-    with pytest.raises(kg.InputError, match="unknown position 'subjekt'; did you mean 'subject'"):
-        sweep(prompts, row)
-
-
 # the rows
+
+AT, NULLS = ("random", "rest", "bos", "last"), ("ulp", "direction", "same answer")
+ROWS = [
+    f"{of} | {what}"
+    for of, lacks in (("subject", "last"), ("attention", "direction"), ("last", "last"))
+    for what in (*AT, *NULLS)
+    if what != lacks
+]
 
 
 def test_the_contrasts_of_information_flow():
-    import knockgrid as kg
-
-    rows = kg.contrasts()
-    assert [row.name for row in rows] == [
-        *(f"subject | {at}" for at in ("random", "rest", "bos")),
-        *(f"attention | {at}" for at in ("random", "rest", "bos", "last")),
-        *(f"last | {at}" for at in ("random", "rest", "bos")),
-    ]
-    assert {row.role for row in rows} == {"contrast"}
-    assert [row.of for row in rows] == ["subject"] * 3 + ["attention"] * 4 + ["last"] * 3
-    assert [row.label for row in rows[:3]] == [
-        "Subj. | random tokens",
-        "Subj. | relation tokens",
-        "Subj. | BOS",
-    ]
-    for row, at in zip(rows[:3], ("random", "rest", "bos"), strict=True):
+    rows = {row.name: row for row in kg.contrasts()}
+    assert list(rows) == [name for name in ROWS if name.split(" | ")[1] in AT]
+    assert {row.role for row in rows.values()} == {"contrast"}
+    assert [row.of for row in rows.values()] == [name.split(" | ")[0] for name in rows]
+    for at, said in (("random", "random tokens"), ("rest", "relation tokens"), ("bos", "BOS")):
+        row = rows[f"subject | {at}"]
+        assert row.label == f"Subj. | {said}"
         assert (row.pos, row.source.by.pos) == (at, at)
         assert row.describe() | {"role": "contrast", "of": "subject"} == row.describe()
-    for row, at in zip(rows[3:7], ("random", "rest", "bos", "last"), strict=True):
-        assert (row.dest, row.src, row.window) == ("last", at, 5)
-    for row, at in zip(rows[7:], ("random", "rest", "bos"), strict=True):
+        row = rows[f"last | {at}"]
         assert (row.pos, row.source.by.pos) == ("last", at)
+    for at in AT:
+        row = rows[f"attention | {at}"]
+        assert (row.dest, row.src, row.window) == ("last", at, 5)
 
 
 def test_contrasts_keep_what_their_treatment_has():
-    import knockgrid as kg
-
     patched = kg.patch(
         "mlp_out", "subject", kg.corrupted_run(by=kg.noise(1.5)), 3, alpha=0.5, name="a"
     )
@@ -407,48 +223,33 @@ def test_contrasts_keep_what_their_treatment_has():
 
 
 def test_a_swap_has_no_contrast_at_other_tokens():
-    import knockgrid as kg
-
     rows = kg.contrasts(kg.information_flow(kg.corrupted_run(by=kg.swap())))
     assert {row.of for row in rows} == {"attention"}
     assert kg.contrasts([kg.patch("resid_post", "last", kg.zero())]) == []
 
 
 @pytest.mark.parametrize(
-    "make",
+    "row",
     [
-        lambda kg: kg.patch("resid_post", "rest"),
-        lambda kg: kg.knockout("last", "rest"),
-        lambda kg: kg.knockout("rest", "subject"),
-        lambda kg: kg.edge_patch("last", "rest"),
-        lambda kg: kg.contrasts()[0],
-        lambda kg: kg.nulls()[0],
+        kg.patch("resid_post", "rest"),
+        kg.knockout("last", "rest"),
+        kg.knockout("rest", "subject"),
+        kg.edge_patch("last", "rest"),
+        kg.contrasts()[0],
+        kg.nulls()[0],
     ],
 )
-def test_rows_without_contrasts_are_refused(make):
-    import knockgrid as kg
-
+def test_rows_without_contrasts_are_refused(row):
     with pytest.raises(kg.InputError, match="are not defined|give the treatments|not an interv"):
-        kg.contrasts([make(kg)])
-
-
-def test_nulls_refuse_what_is_no_treatment():
-    import knockgrid as kg
-
-    for row in (kg.nulls()[0], kg.contrasts()[0]):
+        kg.contrasts([row])
+    if row.role != "treatment":
         with pytest.raises(kg.InputError, match=f"is a {row.role} of 'subject'"):
             kg.nulls([row])
 
 
 def test_the_nulls_of_information_flow(prompts):
-    import knockgrid as kg
-
     rows = {row.name: row for row in kg.nulls(partners={"france": prompts[2]})}
-    assert list(rows) == [
-        *(f"subject | {what}" for what in ("ulp", "direction", "same answer")),
-        *(f"attention | {what}" for what in ("ulp", "same answer")),
-        *(f"last | {what}" for what in ("ulp", "direction", "same answer")),
-    ]
+    assert list(rows) == [name for name in ROWS if name.split(" | ")[1] in NULLS]
     assert {row.role for row in rows.values()} == {"null"}
     assert {row.of for row in rows.values()} == {"subject", "attention", "last"}
     one = rows["attention | ulp"]
@@ -459,45 +260,22 @@ def test_the_nulls_of_information_flow(prompts):
 
 
 def test_an_unknown_role_is_refused():
-    from dataclasses import replace
-
-    import knockgrid as kg
-
     with pytest.raises(kg.InputError, match="unknown role 'contrasts'; did you mean 'contrast'"):
         replace(kg.knockout(), role="contrasts")
 
 
 def test_prompts_that_lack_a_place_are_dropped_and_counted(sweep, prompts):
     """Without BOS, and where no token is left; a treatment there is refused, as ever."""
-    import knockgrid as kg
-
     short = kg.Prompt("France is", spans={"subject": "France"}, id="short")
     rows = [*kg.information_flow(), *kg.contrasts()]
     table = sweep([prompts[0], short], rows, prepend_bos=False)
     dropped = {name: set(why) for name, why in table.attrs["knockgrid"]["dropped"].items()}
     by = {"random": {"short"}, "rest": {"short"}, "bos": {"short", "france"}}
-    assert dropped == {
-        f"{of} | {at}": missing
-        for of in ("subject", "attention", "last")
-        for at, missing in by.items()
-    } | ({"attention | last": set()} if "attention | last" in dropped else {})
+    by = {name: by.get(name.split(" | ")[1]) for name in ROWS}
+    assert {name: why for name, why in dropped.items() if why} == {n: w for n, w in by.items() if w}
     assert "is empty in" in table.attrs["knockgrid"]["dropped"]["last | bos"]["france"]
     with pytest.raises(kg.InputError, match="place 'rest' is empty in prompt 'short'"):
         sweep([prompts[0], short], [kg.knockout("last", "rest")])
-
-
-def every_row(prompts):
-    import knockgrid as kg
-
-    partners = {prompts[0].id: prompts[2], prompts[2].id: prompts[0]}
-    return [*kg.contrasts(), *kg.nulls(partners=partners)]
-
-
-ROWS = [
-    *(f"subject | {at}" for at in ("random", "rest", "bos", "ulp", "direction", "same answer")),
-    *(f"attention | {at}" for at in ("random", "rest", "bos", "last", "ulp", "same answer")),
-    *(f"last | {at}" for at in ("random", "rest", "bos", "ulp", "direction", "same answer")),
-]
 
 
 class Through:
@@ -519,13 +297,12 @@ class Through:
 @pytest.mark.parametrize("tiny", ["tiny_llama", "tiny_gpt2"])
 def test_every_row_is_that_of_the_reference(sweep, prompts, request, tiny):
     """Logits of every cell: a ulp of float64 is seen in them, though in no divergence."""
-    import knockgrid as kg
-
-    model, rows, found = request.getfixturevalue(tiny), every_row(prompts), []
+    partners = {prompts[0].id: prompts[2], prompts[2].id: prompts[0]}
+    rows, found = [*kg.contrasts(), *kg.nulls(partners=partners)], []
     assert sorted(row.name for row in rows) == sorted(ROWS)
     for inner in (kg.executors.reference, kg.executors.staircase, kg.executors.rectangle):
         found.append(Through(inner))
-        sweep(prompts, rows, model=model, executor=found[-1], layers=[0, 2])
+        sweep(prompts, rows, model=request.getfixturevalue(tiny), executor=found[-1], layers=[0, 2])
     theirs, *others = (through.moved for through in found)
     for mine in others:
         for key, moved in mine.items():
@@ -542,24 +319,6 @@ def test_every_row_is_that_of_the_reference(sweep, prompts, request, tiny):
 
 
 def test_a_push_goes_as_far_as_the_rows_own_source():
-    import knockgrid as kg
-
     rows = kg.information_flow(kg.corrupted_run(by=kg.swap()))
     pushed = [one.source.label for one in kg.nulls(rows) if one.name.endswith("direction")]
     assert pushed == ["random_direction(corrupted_run(swap()))"] * 2
-
-
-def test_as_many_random_tokens_as_the_subject_has(tiny_tokenizer):
-    import knockgrid as kg
-
-    text = "The city of the Eiffel Tower in the North of France is located in the"
-    prompt = kg.Prompt(text, spans={"subject": "Eiffel Tower"})
-    subject, drawn = (
-        kg.token_positions(prompt, at, tiny_tokenizer, True) for at in ("subject", "random")
-    )
-    assert len(subject) > 1
-    assert len(drawn) == len(subject)
-    assert not set(drawn) & {0, *subject, *kg.token_positions(prompt, "last", tiny_tokenizer, True)}
-    short = kg.Prompt("Eiffel Tower is in", spans={"subject": "Eiffel Tower"})
-    few = kg.token_positions(short, "random", tiny_tokenizer, True)
-    assert 0 < len(few) < len(kg.token_positions(short, "subject", tiny_tokenizer, True))

@@ -7,6 +7,11 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu, t
 
+import knockgrid as kg
+from knockgrid.evidence import out_of_fold as oof
+from knockgrid.evidence import probes
+from knockgrid.table.table import build
+
 SUBJECTS = "Anna Bruno Carla Dario Elena Franco Gina Hugo Ines Jonas Kurt Luca".split()
 RIGHT, WRONG = "the capital of", "a language from"
 
@@ -14,7 +19,6 @@ RIGHT, WRONG = "the capital of", "a language from"
 @pytest.fixture(scope="module")
 def facts(tiny_llama, answer_in):
     """Two prompts per subject: the model is right after one phrase and wrong after the other."""
-    import knockgrid as kg
 
     def prompt(subject, phrase):
         text = f"{subject} is {phrase}"
@@ -36,7 +40,6 @@ def facts(tiny_llama, answer_in):
 @pytest.fixture
 def probed(tiny_llama, facts):
     """`kg.evidence.probe_auc` on the tiny Llama, silently, in few fits."""
-    import knockgrid as kg
 
     def run(prompts=facts, positions=("phrase_last",), **options):
         few = {"layers": [3, 0], "seeds": 2, "folds": 3, "n_tokens": 2, "progress": False}
@@ -71,15 +74,12 @@ def test_a_place_that_shows_the_label_is_read_and_one_before_it_is_not(probed, f
 
 
 def test_the_table_has_a_row_per_seed_position_and_layer_and_a_grid(probed, tmp_path):
-    import knockgrid as kg
-
-    table = probed(positions=["phrase_last", "last_q"])
+    table, again = (probed(positions=["phrase_last", "last_q"]) for _ in range(2))
     assert len(table) == 2 * 2 * 2
     assert table.prompt.unique().tolist() == ["seed 0", "seed 1"]
     grid = kg.grid(table, "auc", rows="layer", columns="position")
     assert (list(grid.index), list(grid.columns)) == ([3, 0], ["phrase_last", "last_q"])
     assert (table.status == "ok").all()
-    again = probed(positions=["phrase_last", "last_q"])
     assert again.equals(table)
     kg.runs.write_table(table, tmp_path / "probes.parquet")
     kept = kg.runs.read_table(tmp_path / "probes.parquet")
@@ -90,8 +90,6 @@ def test_the_table_has_a_row_per_seed_position_and_layer_and_a_grid(probed, tmp_
 def test_labels_are_those_of_known_also_where_an_answer_is_longer_than_the_output(
     probed, facts, tiny_llama
 ):
-    import knockgrid as kg
-
     encode = tiny_llama.tokenizer
     lengths = [len(encode(f.answers[0], add_special_tokens=False)["input_ids"]) for f in facts]
     assert 2 < max(lengths) < 20
@@ -107,9 +105,6 @@ def test_activations_are_those_of_the_model_averaged_over_a_place(
     tiny_llama, facts, monkeypatch, probed, act_name
 ):
     """Heads lie side by side in one vector."""
-    import knockgrid as kg
-    from knockgrid.evidence import probes
-
     seen, fit = [], probes.probe_at
     monkeypatch.setattr(probes, "probe_at", lambda *given: seen.append(given[0]) or fit(*given))
     probed(positions=["phrase", "first_answer"], layers=[2], act_name=act_name)
@@ -148,8 +143,6 @@ def test_a_place_that_prompts_lack_is_fitted_on_the_others(probed, facts):
 
 
 def test_scores_are_for_incorrect_and_pooled_auc_is_the_mann_whitney_statistic(planted):
-    from knockgrid.evidence import out_of_fold as oof
-
     acts, incorrect, groups = planted
     acts[:, 0] -= 7 * incorrect  # so that the classes overlap
     scores = oof.out_of_fold(acts, incorrect, groups, 5, 0)
@@ -162,8 +155,6 @@ def test_scores_are_for_incorrect_and_pooled_auc_is_the_mann_whitney_statistic(p
 
 
 def test_shuffled_labels_cannot_be_read(planted):
-    from knockgrid.evidence import out_of_fold as oof
-
     found = np.array([oof.auc_and_control(*planted, 5, seed) for seed in range(8)])
     assert (found[:, 0] > 0.95).all()
     assert abs(found[:, 1].mean() - 0.5) < 0.08
@@ -172,8 +163,6 @@ def test_shuffled_labels_cannot_be_read(planted):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_prompt_is_scored_once_and_no_subject_is_fitted_and_scored(planted, seed):
-    from knockgrid.evidence import out_of_fold as oof
-
     _, incorrect, groups = planted
     parts = oof.split(incorrect, groups, 5, seed)
     assert len(parts) == 5
@@ -189,8 +178,6 @@ def test_every_prompt_is_scored_once_and_no_subject_is_fitted_and_scored(planted
 
 def test_a_subject_learnt_by_heart_is_no_help():
     """Each subject has a direction of its own, and a label drawn for it: nothing carries over."""
-    from knockgrid.evidence import out_of_fold as oof
-
     subjects = np.arange(120) % 30
     labels = (np.random.default_rng(1).random(30) < 0.5)[subjects]
     acts = np.eye(30, dtype=np.float32)[subjects] * 5
@@ -202,38 +189,19 @@ def test_a_subject_learnt_by_heart_is_no_help():
 
 
 def test_groups_are_subjects_in_any_case_and_prompts_without_one_are_alone():
-    import knockgrid as kg
-    from knockgrid.evidence import out_of_fold as oof
-
     rome, plain = kg.Prompt("Rome is", spans={"subject": "Rome"}), kg.Prompt("It is")
     small = kg.Prompt("In rome it is", spans={"subject": "rome"})
     assert oof.subject_groups([rome, plain, small, plain.replace(id="b")]).tolist() == [0, 1, 0, 2]
 
 
-def test_a_class_needs_as_many_subjects_as_there_are_folds():
-    from knockgrid.evidence import out_of_fold as oof
-
+def test_a_class_needs_as_many_subjects_as_there_are_folds_and_a_fold_both_classes():
     incorrect = np.array([True] * 6 + [False] * 6)
     groups = np.array([0, 0, 0, 1, 1, 2, *range(3, 9)])
     assert oof.too_few(incorrect, groups, 3) is None
     assert oof.too_few(incorrect, groups, 4).startswith("3 subjects with incorrect answers")
     assert oof.too_few(~incorrect, groups, 4).startswith("3 subjects with correct answers")
-
-
-def test_a_fold_that_lacks_a_class_gives_no_number():
-    from knockgrid.evidence import out_of_fold as oof
-
-    incorrect = np.array([True, True, False, False, False, False])
-    groups = np.array([0, 0, 1, 1, 2, 2])
+    incorrect, groups = np.array([True] * 2 + [False] * 4), np.array([0, 0, 1, 1, 2, 2])
     assert oof.out_of_fold(np.ones((6, 1)), incorrect, groups, 2, 0) is None
-
-
-@pytest.mark.parametrize(("part", "words"), [(slice(12), "right"), (slice(12, None), "wrong")])
-def test_one_class_is_refused(probed, facts, part, words):
-    import knockgrid as kg
-
-    with pytest.raises(kg.InputError, match=f"every prompt was answered {words}, so there is noth"):
-        probed(facts[part])
 
 
 @pytest.mark.parametrize(
@@ -247,26 +215,21 @@ def test_one_class_is_refused(probed, facts, part, words):
         ({"positions": ["first_answer"], "n_tokens": 1}, "give n_tokens=2 or more"),
         ({"layers": [4]}, "layer 4 is out of range"),
         ({"act_name": "resid_past"}, "did you mean"),
-        ({"prompts": []}, "the prompt set is empty"),
+        ({"prompts": slice(0)}, "the prompt set is empty"),
+        ({"prompts": slice(12)}, "every prompt was answered right, so there is nothing"),
+        ({"prompts": slice(12, None)}, "every prompt was answered wrong, so there is nothing"),
     ],
 )
-def test_bad_input_is_refused(probed, options, words):
-    import knockgrid as kg
-
+def test_bad_input_is_refused(probed, facts, options, words):
+    if "prompts" in options:
+        options = {"prompts": facts[options["prompts"]]}
     with pytest.raises(kg.InputError, match=words):
         probed(**options)
 
 
-def test_a_prompt_without_answers_is_refused(probed, facts):
-    import knockgrid as kg
-
+def test_what_it_cannot_do_without_is_named(probed, facts, monkeypatch):
     with pytest.raises(kg.InputError, match="has no answers, so it is neither right nor wrong"):
         probed([*facts, facts[0].replace(answers=[], id="none")])
-
-
-def test_without_scikit_learn_it_says_what_to_install(probed, monkeypatch):
-    import knockgrid as kg
-
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(kg.InputError, match=r'pip install "knockgrid\[probes\]"'):
         probed()
@@ -274,8 +237,6 @@ def test_without_scikit_learn_it_says_what_to_install(probed, monkeypatch):
 
 def probe_table(aucs):
     """A table of probes from AUCs `{(position, layer): [per seed]}`; NaN is NA."""
-    from knockgrid.table.table import build
-
     rows = [
         {"prompt": f"seed {seed}", "intervention": "probe", "position": position, "layer": layer}
         | {"auc": auc, "auc_shuffled": auc / 2, "status": "NA: none" if auc != auc else "ok"}
@@ -286,8 +247,6 @@ def probe_table(aucs):
 
 
 def test_intervals_are_t_intervals_over_seeds():
-    import knockgrid as kg
-
     values = [0.6, 0.7, 0.65, 0.72, 0.61]
     table = probe_table({("-1", 7): values, ("-1", 0): [float("nan")] * 5})
     found = kg.evidence.auc_interval(table, level=0.9).set_index("layer")
@@ -302,27 +261,20 @@ def test_intervals_are_t_intervals_over_seeds():
 
 
 def test_a_single_seed_has_no_interval_and_bounds_stay_shares():
-    import knockgrid as kg
-
-    single = kg.evidence.auc_interval(probe_table({("-1", 7): [0.7]})).iloc[0]
+    single, wide = (
+        kg.evidence.auc_interval(probe_table({("-1", 7): aucs})).iloc[0]
+        for aucs in ([0.7], [0.1, 0.9])
+    )
     assert single["mean"] == 0.7
     assert np.isnan([single.low, single.high]).all()
-    wide = kg.evidence.auc_interval(probe_table({("-1", 7): [0.1, 0.9]})).iloc[0]
     assert (wide.low, wide.high) == (0, 1)
-
-
-@pytest.mark.parametrize("level", [0.0, 1.0, 95])
-def test_a_level_that_is_no_share_is_refused(level):
-    import knockgrid as kg
-
-    with pytest.raises(kg.InputError, match="give a share between 0 and 1"):
-        kg.evidence.auc_interval(probe_table({("-1", 7): [0.7]}), level=level)
+    for level in (0.0, 1.0, 95):
+        with pytest.raises(kg.InputError, match="give a share between 0 and 1"):
+            kg.evidence.auc_interval(probe_table({("-1", 7): [0.7]}), level=level)
 
 
 def sweep_table(values, **metadata):
     """A table of a sweep from `{(position, layer): [js per prompt]}`."""
-    from knockgrid.table.table import build
-
     rows = [
         {"prompt": str(i), "intervention": position, "position": position, "layer": layer, "js": js}
         for (position, layer), values in values.items()
@@ -336,8 +288,6 @@ MOVED = {("b", 0): [0.4, 0.2], ("b", 7): [0.1], ("a", 7): [0.0, 0.3], ("a", 0): 
 
 
 def test_readable_not_used_is_the_difference_of_two_shares():
-    import knockgrid as kg
-
     found = kg.evidence.readable_not_used(probe_table(AUCS), sweep_table(MOVED))
     assert (list(found.index), list(found.columns)) == ([7, 0], ["a", "b"])
     expected = [[0 - 0.15 / 0.3, np.nan], [0.9 - 0.03 / 0.3, 0 - 1]]
@@ -349,8 +299,6 @@ def test_readable_not_used_is_the_difference_of_two_shares():
     [(("a", 1), "probes lack the layers 1"), (("c", 0), "probes lack the positions c")],
 )
 def test_other_axes_are_refused(cell, words):
-    import knockgrid as kg
-
     with pytest.raises(kg.InputError, match=words):
         kg.evidence.readable_not_used(probe_table(AUCS), sweep_table({**MOVED, cell: [0.1]}))
     more = probe_table({**AUCS, cell: [0.6]})
@@ -358,23 +306,26 @@ def test_other_axes_are_refused(cell, words):
         kg.evidence.readable_not_used(more, sweep_table(MOVED))
 
 
-def test_what_is_no_share_of_a_movement_is_refused():
-    import knockgrid as kg
-
-    probes = probe_table(AUCS)
-    with pytest.raises(kg.InputError, match="unknown divergence 'rank_clean'"):
-        kg.evidence.readable_not_used(probes, sweep_table(MOVED), "rank_clean")
-    with pytest.raises(kg.InputError, match="denoising"):
-        kg.evidence.readable_not_used(probes, sweep_table(MOVED, direction="denoising"))
-    with pytest.raises(kg.InputError, match="is 0.0, which nothing can be a share of"):
-        kg.evidence.readable_not_used(probes, sweep_table({key: [0.0] for key in MOVED}))
-    with pytest.raises(kg.InputError, match="no table of probe_auc"):
-        kg.evidence.readable_not_used(sweep_table(MOVED), sweep_table(MOVED))
+@pytest.mark.parametrize(
+    ("probed", "moved", "metric", "words"),
+    [
+        (probe_table(AUCS), sweep_table(MOVED), "rank_clean", "unknown divergence 'rank_clean'"),
+        (probe_table(AUCS), sweep_table(MOVED, direction="denoising"), "js", "denoising"),
+        (
+            probe_table(AUCS),
+            sweep_table(dict.fromkeys(MOVED, [0.0])),
+            "js",
+            "is 0.0, which nothing",
+        ),
+        (sweep_table(MOVED), sweep_table(MOVED), "js", "'auc'; give a table of probe_auc"),
+    ],
+)
+def test_what_is_no_share_of_a_movement_is_refused(probed, moved, metric, words):
+    with pytest.raises(kg.InputError, match=words):
+        kg.evidence.readable_not_used(probed, moved, metric)
 
 
 def test_probes_and_a_sweep_of_the_same_places_meet(probed, facts, sweep):
-    import knockgrid as kg
-
     places = ["subject_last", "phrase_last"]
     moves = kg.per_position(kg.patch("resid_post", "last", kg.zero()), places)
     table = sweep(facts, moves, layers=[3, 0], n_tokens=2)

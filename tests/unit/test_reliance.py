@@ -8,11 +8,12 @@ import pytest
 import torch
 from scipy.stats import entropy as scipy_entropy
 
+import knockgrid as kg
+
 
 @pytest.fixture(scope="module")
 def facts():
     """Subjects at the start, in the middle, next to the last token, last, and missing."""
-    import knockgrid as kg
 
     def prompt(name, text, subject):
         spans = {"subject": subject} if subject else {}
@@ -29,12 +30,9 @@ def facts():
 
 @pytest.fixture
 def relied(tiny_llama, facts):
-    import knockgrid as kg
-
     def run(prompts=facts, **options):
-        return kg.evidence.reliance(tiny_llama, prompts, progress=False, **options).set_index(
-            "prompt"
-        )
+        found = kg.evidence.reliance(tiny_llama, prompts, progress=False, **options)
+        return found.set_index("prompt")
 
     return run
 
@@ -73,8 +71,6 @@ def test_the_subject_is_masked_from_all_later_queries_in_all_layers(
 
 
 def test_blocking_the_last_query_alone_is_less(relied, facts, sweep):
-    import knockgrid as kg
-
     only_last = sweep([facts[1]], kg.knockout(window=8), layers=[2]).js[0]
     assert abs(relied().loc["middle", "reliance"] - only_last) > 1e-4
 
@@ -100,8 +96,6 @@ def test_prompts_without_a_later_query_or_a_subject_are_named_not_dropped(relied
 
 
 def test_the_frame_says_what_was_asked_and_answered(relied, facts, tiny_llama, answer_in):
-    import knockgrid as kg
-
     seen = {}
 
     def judge(prompt, text):
@@ -120,8 +114,6 @@ def test_the_frame_says_what_was_asked_and_answered(relied, facts, tiny_llama, a
 
 
 def test_a_paraphrase_gives_reliance_and_the_prompt_itself_the_rest(relied, facts, masked_js):
-    import knockgrid as kg
-
     other = kg.Prompt("In France, the capital is", spans={"subject": "France"})
     plain_frame, frame = relied([facts[1]]), relied([facts[1]], label_with={"middle": other})
     np.testing.assert_allclose(frame.reliance["middle"], masked_js(other), rtol=1e-9)
@@ -134,8 +126,6 @@ def test_a_paraphrase_gives_reliance_and_the_prompt_itself_the_rest(relied, fact
 
 
 def test_another_intervention_gives_reliance(relied, facts, sweep):
-    import knockgrid as kg
-
     zero = kg.patch("resid_pre", "subject", kg.zero())
     frame = relied(facts[:4], label_with=zero, layer=1)
     table = sweep(facts[:4], zero, layers=[1])
@@ -162,27 +152,18 @@ def test_an_edge_that_no_layer_has_is_named(relied, facts, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("n", "options", "words"),
     [
-        ({"label_with": {}}, "no paraphrase for 2 prompts, first 'start'"),
-        ({"layer": 9}, "layer 9 is out of range"),
-        ({"n_tokens": 0}, "n_tokens is 0"),
+        (2, {"label_with": {}}, "no paraphrase for 2 prompts, first 'start'"),
+        (2, {"layer": 9}, "layer 9 is out of range"),
+        (2, {"n_tokens": 0}, "n_tokens is 0"),
+        (0, {}, "prompt set is empty"),
     ],
 )
-def test_bad_input(relied, facts, options, words):
-    import knockgrid as kg
-
+def test_bad_input(relied, facts, n, options, words):
     with pytest.raises(kg.InputError, match=words):
-        relied(facts[:2], **options)
-
-
-def test_more_bad_input(relied, facts):
-    import knockgrid as kg
-
-    extra = {"start": facts[0], "rome": facts[0]}
+        relied(facts[:n], **options)
     with pytest.raises(kg.InputError, match="a paraphrase for 'rome', which is no prompt here"):
-        relied(facts[:1], label_with=extra)
+        relied(facts[:1], label_with=dict.fromkeys(["start", "rome"], facts[0]))
     with pytest.raises(kg.InputError, match="'start' has no answers"):
         relied([facts[0].replace(answers=[])])
-    with pytest.raises(kg.InputError, match="prompt set is empty"):
-        relied([])

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import rel_entr, softmax
 
+import knockgrid as kg
+from knockgrid.table.table import build
+
 NAMES = ["kl_between", "kl_within_answers", "kl_within_rest"]
 
 
@@ -21,8 +24,6 @@ def parts(clean, intervened, tokens):
 @pytest.fixture(scope="module")
 def tables(tiny_llama):
     """A sweep with and without the three measures: aliases, an answer too few, a later token."""
-    import knockgrid as kg
-
     towers = [
         kg.Prompt("The Eiffel Tower is in", spans={"subject": "Eiffel"}, answers=("Rome", "Paris")),
         kg.Prompt("The Colosseum is in", spans={"subject": "Colosseum"}, id="none"),
@@ -34,8 +35,6 @@ def tables(tiny_llama):
 
 
 def test_a_sweep_measures_all_aliases(tables, tiny_llama, telling):
-    import knockgrid as kg
-
     towers, table, names = tables
     tokens = [tiny_llama.tokenizer(f" {a}", add_special_tokens=False)["input_ids"][0]
               for a in towers[0].answers]  # fmt: skip
@@ -56,8 +55,6 @@ def test_a_sweep_measures_all_aliases(tables, tiny_llama, telling):
 
 
 def test_columns_come_only_when_asked_for_and_make_a_grid(tables, tiny_llama):
-    import knockgrid as kg
-
     towers, table, _ = tables
     assert not set(NAMES) & set(kg.sweep(tiny_llama, towers[0], kg.knockout(), layers=0,
                                          progress=False).columns)  # fmt: skip
@@ -79,8 +76,6 @@ def run_at(share, far=0.4, prompt="a", name="last", layer=0, **more):
 
 
 def told(rows, moved=None, **metadata):
-    from knockgrid.table.table import build
-
     moved = moved or {"a": {"last": 0.4}, "b": {"last": 0.4}}
     sides = [{"id": one, "js_corrupted": far} for one, far in moved.items()]
     return build(rows, {"unit": "nats", "prompts": sides, **metadata})
@@ -101,8 +96,6 @@ def told(rows, moved=None, **metadata):
     ],
 )
 def test_verdicts(share, verdict):
-    import knockgrid as kg
-
     found = kg.evidence.judge_transfer(told([run_at(share)]))
     assert found.verdict.tolist() == [verdict]
     assert found[f"n_{verdict}"].tolist() == found.n_prompts.tolist() == [1]
@@ -110,25 +103,19 @@ def test_verdicts(share, verdict):
 
 
 def test_the_share_is_a_ratio_of_means_and_prompts_count_by_themselves():
-    import knockgrid as kg
-
     moved = {"a": {"last": 0.6}, "b": {"last": 0.1}, "c": {}}
     rows = [
         run_at((1.0, 0.0), 0.6), run_at((0.2, 0.9), 0.1, prompt="b"),
         {"prompt": "c", "intervention": "last", "layer": 0, "js": 0.7},
     ]  # fmt: skip
     one = kg.evidence.judge_transfer(told(rows, moved)).iloc[0]
-    assert one.share == pytest.approx((0.6 + 0.02) / 0.7)
-    assert one.js == pytest.approx(0.31)
-    assert one.js_to_source == pytest.approx(0.045)
-    assert one.js_corrupted == pytest.approx(0.35)
+    means = [one.share, one.js, one.js_to_source, one.js_corrupted]
+    assert means == pytest.approx([(0.6 + 0.02) / 0.7, 0.31, 0.045, 0.35])
     assert (one.n_prompts, one.n_transferred, one.n_neither, one.n_broken) == (2, 1, 1, 0)
     assert (one.verdict, one.left_out, one.status) == ("transferred", "c", "ok")
 
 
 def test_cells_without_a_source_run_or_without_a_corruption_are_named():
-    import knockgrid as kg
-
     rows = [
         {"prompt": "a", "intervention": "attention", "layer": 0, "js": 0.3},
         {"prompt": "a", "intervention": "edge", "layer": 0, "status": "NA: no edge", "js": 0.2},
@@ -146,8 +133,6 @@ def test_cells_without_a_source_run_or_without_a_corruption_are_named():
 
 
 def test_later_tokens_are_left_alone_and_members_of_a_family_stay_apart():
-    import knockgrid as kg
-
     rows = [
         run_at((1.0, 0.0), head=0, token=0), run_at((0.0, 1.0), head=1, token=0),
         run_at((0.0, 1.0), head=0, token=1), run_at((0.0, 1.0), layer=1, head=0, token=0),
@@ -159,8 +144,6 @@ def test_later_tokens_are_left_alone_and_members_of_a_family_stay_apart():
 
 
 def test_a_real_sweep_begins_with_nothing_and_ends_transferred(sweep, prompts):
-    import knockgrid as kg
-
     rows = [
         kg.patch("resid_post", "last", kg.corrupted_run(by=kg.swap()), name="last"),
         kg.patch("resid_post", "last", kg.zero(), name="zero"),
@@ -178,16 +161,14 @@ def test_a_real_sweep_begins_with_nothing_and_ends_transferred(sweep, prompts):
 
 
 def test_tables_that_cannot_tell():
-    import knockgrid as kg
-    from knockgrid.errors import InputError
-
-    table = told([run_at((1.0, 0.0), token=1)])
-    with pytest.raises(InputError, match="no rows of token 0"):
-        kg.evidence.judge_transfer(table)
-    with pytest.raises(InputError, match="direction 'denoising'"):
-        kg.evidence.judge_transfer(told([run_at((1.0, 0.0))], direction="denoising"))
-    with pytest.raises(InputError, match="no column 'js_to_source'"):
-        kg.evidence.judge_transfer(table.drop(columns="js_to_source"))
-    table.attrs = {}
-    with pytest.raises(InputError, match="lost its side table"):
-        kg.evidence.judge_transfer(table)
+    later = told([run_at((1.0, 0.0), token=1)])
+    bare = later.copy()
+    bare.attrs = {}
+    for table, words in (
+        (later, "no rows of token 0"),
+        (told([run_at((1.0, 0.0))], direction="denoising"), "direction is 'denoising'"),
+        (later.drop(columns="js_to_source"), "no column 'js_to_source'"),
+        (bare, "lost its side table"),
+    ):
+        with pytest.raises(kg.InputError, match=words):
+            kg.evidence.judge_transfer(table)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,6 +44,12 @@ class Halves:
         """Some rows of both halves, on the prompts that have them all."""
         return [with_all(half, names, self.metric) for half in (self.one, self.other)]
 
+    def each(self, find: Callable[..., pd.DataFrame], name: str, resamples: int) -> list[pd.Series]:
+        """What is found of one row on both halves."""
+        how: dict[str, Any] = {"seed": self.seed, "resamples": resamples}
+        rows = [only_rows(half, [name]) for half in (self.one, self.other)]
+        return [find(row, self.metric, self.by, **how).iloc[0] for row in rows]
+
 
 def claims(
     tables: Mapping[str, pd.DataFrame],
@@ -54,13 +61,9 @@ def claims(
     """Every claim of a run under every corruption, window and form, found and then confirmed.
 
     Example:
-        >>> from knockgrid.table.summary import ranges
-    from knockgrid.table.table import build
-        >>> rows = {"subject": [0.5, 0.4, 0.0], "attention": [0.0, 0.3, 0.0], "last": [0, 0.2, 0.5]}
-        >>> described = [
-        ...     {"name": n, "source": None if n == "attention" else "swap()", "window": 1}
-        ...     for n in rows
-        ... ]
+        >>> from knockgrid.table.table import build
+        >>> rows = {"subject": [0.5, 0.4, 0.0], "last": [0, 0.2, 0.5]}
+        >>> described = [{"name": name, "source": "swap()", "window": 1} for name in rows]
         >>> cells = [
         ...     {"prompt": f"{p}", "intervention": n, "layer": i, "js": js * (1 + p % 5 / 9)}
         ...     for p in range(16) for n, curve in rows.items() for i, js in enumerate(curve)
@@ -148,10 +151,7 @@ def _condition(one: Treatment) -> Line:
 
 def _crosses(made: Halves, name: str, which: str) -> Line:
     """A layer at which a curve crosses half of its maximum."""
-    lines = [
-        onset(only_rows(half, [name]), made.metric, made.by, seed=made.seed, resamples=199).iloc[0]
-        for half in (made.one, made.other)
-    ]
+    lines = made.each(onset, name, 199)
     value, other = (float(line[which]) for line in lines)
     if np.isnan(value):
         return _line("", "", "not found", str(lines[0]["note"]))
@@ -163,10 +163,7 @@ def _crosses(made: Halves, name: str, which: str) -> Line:
 
 def _is_sharp(made: Halves, name: str, which: str) -> Line:
     """From 10 to 90 % of the maximum within two layers, and not as a ramp."""
-    value, other = (
-        float(onset(only_rows(half, [name]), made.metric, made.by, resamples=1)[which].iloc[0])
-        for half in (made.one, made.other)
-    )
+    value, other = (float(line[which]) for line in made.each(onset, name, 1))
     first, second = ("" if np.isnan(one) else f"{one:.1f} wide" for one in (value, other))
     if not value <= SHARP:
         return _line(first, "", "not found")
@@ -174,10 +171,7 @@ def _is_sharp(made: Halves, name: str, which: str) -> Line:
 
 
 def _peaks(made: Halves, name: str) -> Line:
-    one, other = (
-        peak(only_rows(half, [name]), made.metric, made.by, seed=made.seed, resamples=399).iloc[0]
-        for half in (made.one, made.other)
-    )
+    one, other = made.each(peak, name, 399)
     kept, at, there = other["confidence_set"], str(one["peak"]), str(other["peak"])
     if kept is None:
         return _line(at, there, "undecided", str(other["note"]))

@@ -67,10 +67,7 @@ def _subject_row(table: pd.DataFrame) -> pd.Series:
     """The mean JS divergence of every prompt over the layers of the row `subject`."""
     rows = table[table["intervention"] == "subject"]
     if rows.empty or "js" not in rows:
-        raise InputError(
-            "the table has no row 'subject' with a JS divergence; give the sweep of "
-            "information_flow()"
-        )
+        raise InputError("the table has no row 'subject' with a JS; sweep information_flow()")
     return rows.assign(value=numbers(rows, "js")).groupby("prompt")["value"].mean()
 
 

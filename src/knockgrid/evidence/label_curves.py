@@ -14,6 +14,7 @@ from knockgrid.engine.setup import versions
 from knockgrid.errors import InputError
 from knockgrid.evidence.checked import exact
 from knockgrid.evidence.labels import LABELS, check_labelled
+from knockgrid.evidence.refusals import need_columns
 from knockgrid.host.bridge import check_ready, describe, load, n_layers
 from knockgrid.host.hooks import act_name_of
 from knockgrid.passes.prepared import batches, default_bos, ids_of, prepare
@@ -86,8 +87,7 @@ def norm_ratio(table: pd.DataFrame) -> pd.DataFrame:
     Source: Cheang et al. 2025 (arXiv 2510.09033). Limit: bands over prompts take the mean of the
     FAs as known.
     """
-    if "subject_norm" not in table:
-        raise InputError("this is no table of subject_norm: it has no column 'subject_norm'")
+    need_columns(table, ["subject_norm"], "subject_norm()")
     fa = table[table["group"].isin(["FA-high", "FA-low"])]
     if fa.empty:
         raise InputError("no prompt is FA-high or FA-low, so there is nothing to divide by")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from knockgrid.errors import InputError, unknown
+from knockgrid.evidence.refusals import need_columns
 from knockgrid.table.table import KEY, metadata_of
 
 LABELS = ("FA-high", "FA-low", "AH", "UH")
@@ -166,9 +167,8 @@ def threshold_of(frame: pd.DataFrame, threshold: str | float) -> float:
         if len(known) < 2:
             have = "is 1" if len(known) == 1 else "are none"
             raise InputError(
-                f"threshold {threshold!r} needs at least two correct prompts with a reliance, and "
-                f"there {have} among {len(frame)}; add prompts that the model knows, or give a "
-                "number"
+                f"threshold {threshold!r} needs two correct prompts with a reliance, and there "
+                f"{have} among {len(frame)}; add prompts that the model knows, or give a number"
             )
         return float(known.mean() if threshold == "mean_fa" else known.median())
     if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number):
@@ -190,9 +190,7 @@ def _check_inside(frame: pd.DataFrame, values: Sequence[float]) -> None:
 
 def check_reliance(frame: pd.DataFrame) -> None:
     """Refuse a frame that `reliance` has not made."""
-    missing = [name for name in COLUMNS if name not in frame]
-    if missing:
-        raise InputError(f"this is no frame of reliance: it has no column {missing[0]!r}")
+    need_columns(frame, COLUMNS, "reliance()")
     if frame.empty:
         raise InputError("the frame has no prompts; give at least one to reliance")
     twice = frame.loc[frame["prompt"].duplicated(), "prompt"]
@@ -209,5 +207,4 @@ def check_reliance(frame: pd.DataFrame) -> None:
 def check_labelled(frame: pd.DataFrame) -> None:
     """Refuse a frame without labels."""
     check_reliance(frame)
-    if "label" not in frame:
-        raise InputError("the frame has no column 'label'; make it with labels(frame)")
+    need_columns(frame, ["label"], "labels()")

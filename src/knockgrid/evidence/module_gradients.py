@@ -45,8 +45,7 @@ def gradients(
         if (act_name, layer) not in grads:
             raise InputError(
                 f"no gradient reaches {act_name!r} at layer {layer} of {model.cfg.architecture}; "
-                "leave that module out with modules=, or ask for statistics without gradients "
-                "('act_norm', 'act_shift', 'weight_norm')"
+                "leave that module out with modules=, or ask for statistics without gradients"
             )
     return grads
 

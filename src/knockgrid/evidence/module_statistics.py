@@ -16,13 +16,7 @@ from knockgrid.engine.setup import versions, with_statistics
 from knockgrid.errors import InputError, unknown
 from knockgrid.evidence.checked import about, bound_batches, checked, exact
 from knockgrid.evidence.module_gradients import gradients
-from knockgrid.evidence.module_weights import (
-    check_comparable,
-    weight_change,
-    weight_norm,
-    weight_of,
-)
-from knockgrid.host.bridge import describe, load
+from knockgrid.host.bridge import describe, load, n_layers
 from knockgrid.passes.answer_positions import positions_in
 from knockgrid.passes.edit import Edit, formula, taken
 from knockgrid.passes.prepared import token_texts
@@ -47,6 +41,16 @@ ALL = tuple(STATISTICS)
 FROM_SOURCE = {"act_shift", "attribution", "attribution_size"}
 FROM_GRADIENT = {"grad_norm", "attribution", "attribution_size"}
 FROM_WEIGHTS = {"weight_norm", "weight_change"}
+# The part of a block that holds the matrix. The bridge has split joint projections there.
+PARTS = {
+    "attn. q": "attn.q",
+    "attn. k": "attn.k",
+    "attn. v": "attn.v",
+    "attn. o": "attn.o",
+    "mlp. up": "mlp.in",
+    "mlp. down": "mlp.out",
+    "mlp. gate": "mlp.gate",
+}
 NO_MATRIX = "no weight_norm: this module has no single weight matrix"
 
 Row = dict[str, object]
@@ -114,7 +118,7 @@ def module_statistics(
     ready, settings = checked(model, prompts, rows, layers, prepend_bos, seed=seed)
     settings = with_statistics(model, ready, settings)
     if other is not None:
-        check_comparable(model, other)
+        _check_comparable(model, other)
     places = [(str(row.module), layer) for row in rows for layer in settings.layers]
     weights = _weights(model, other, places if FROM_WEIGHTS & set(wanted) else ())
     sites = [(row.act_name, layer) for row in rows for layer in settings.layers]
@@ -153,18 +157,51 @@ def _wanted(statistics: str | Sequence[str], compared: bool) -> list[str]:
     return [name for name in STATISTICS if name in given]
 
 
+def weight_of(model: TransformerBridge, module: str, layer: int) -> Tensor | None:
+    """A module's matrix, in the orientation the model keeps it in; None where it has no single one.
+
+    A mixture of experts has one `mlp. down` for each expert, so it has none in this sense.
+    """
+    found: torch.nn.Module | None = model.blocks[layer]
+    for name in PARTS[module].split("."):
+        found = getattr(found, "_modules", {}).get(name)
+    weight = getattr(found, "weight", None)
+    return weight.detach() if isinstance(weight, Tensor) and weight.dim() == 2 else None
+
+
 def _weights(
     model: TransformerBridge, other: TransformerBridge | None, places: Iterable[tuple[str, int]]
 ) -> Weights:
     """The statistics of every matrix there is, by module and layer."""
     found: dict[tuple[str, int], dict[str, float]] = {}
     for place in places:
-        weight = weight_of(model, *place)
+        weight, theirs = (None if one is None else weight_of(one, *place) for one in (model, other))
         if weight is not None:
-            found[place] = {"weight_norm": weight_norm(weight)}
-            if other is not None and (theirs := weight_of(other, *place)) is not None:
-                found[place]["weight_change"] = weight_change(weight, theirs)
+            norm = float(exact(weight).norm())
+            found[place] = {"weight_norm": norm}
+            if theirs is not None:
+                change = float((exact(theirs) - exact(weight)).norm())
+                found[place]["weight_change"] = change / norm
     return found
+
+
+def _check_comparable(model: TransformerBridge, other: TransformerBridge) -> None:
+    """Refuse a second checkpoint of another architecture, number of layers or shape of a matrix."""
+    for mine, theirs in zip(_shapes(model), _shapes(other), strict=False):
+        if mine != theirs:
+            raise InputError(
+                f"compare_to has {theirs}, and the model has {mine}; give two checkpoints of one "
+                "architecture, such as a model and its fine-tuned version"
+            )
+
+
+def _shapes(model: TransformerBridge) -> Iterator[str]:
+    yield f"{model.cfg.architecture} with {n_layers(model)} layers"
+    for layer in range(n_layers(model)):
+        for module in PARTS:
+            weight = weight_of(model, module, layer)
+            shape = None if weight is None else tuple(weight.shape)
+            yield f"{module} of shape {shape} at layer {layer}"
 
 
 def _rows(

@@ -169,7 +169,4 @@ def _check_floor(floor: Any, inside: bool = False) -> None:
         for part in floor.values():
             _check_floor(part, inside=True)
     elif isinstance(floor, bool) or not isinstance(floor, int | float) or not 0 <= floor < math.inf:
-        raise InputError(
-            f"the noise floor holds {floor!r}; give numbers of at least 0, or what "
-            "noise_floor() gave"
-        )
+        raise InputError(f"the noise floor holds {floor!r}; give numbers ≥ 0, or noise_floor()'s")

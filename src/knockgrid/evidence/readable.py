@@ -5,10 +5,12 @@ import pandas as pd
 from scipy.stats import t as student
 
 from knockgrid.errors import InputError, unknown
+from knockgrid.evidence.refusals import need_columns, refuse_denoising
 from knockgrid.table.measures import DISTANCES
 from knockgrid.table.table import KEY, grid, metadata_of
 
 AUCS = {"": "auc", "shuffled_": "auc_shuffled"}
+NEEDED = ("layer", "position", *AUCS.values())
 
 
 def auc_interval(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
@@ -36,7 +38,7 @@ def auc_interval(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """
     if not 0 < level < 1:
         raise InputError(f"level is {level!r}; give a share between 0 and 1, such as 0.95")
-    _check_probes(table)
+    need_columns(table, NEEDED, "probe_auc()")
     places = table.groupby(["layer", "position"], sort=False)
     seeds = places["auc"].count().rename("seeds")
     factor = student.ppf((1 + level) / 2, (seeds - 1).where(seeds > 1)) / np.sqrt(seeds)
@@ -81,14 +83,10 @@ def readable_not_used(
     Limit: the two shares are scaled differently, so their sign is a hint and no test. `used` tells
     of the whole next-token distribution, `readable` of whether the answer is wrong.
     """
-    _check_probes(probes)
+    need_columns(probes, NEEDED, "probe_auc()")
     if metric not in DISTANCES:
         raise unknown("divergence", metric, DISTANCES)
-    if metadata_of(table).get("direction") == "denoising":
-        raise InputError(
-            "the sweep went in the direction 'denoising', where a small divergence marks what is "
-            "used; sweep with direction='noising'"
-        )
+    refuse_denoising(table)
     lengths = [metadata_of(one).get("n_tokens") for one in (probes, table)]
     if None not in lengths and lengths[0] != lengths[1]:
         raise InputError(
@@ -107,12 +105,6 @@ def readable_not_used(
     difference = readable - moved.reindex_like(readable) / most
     difference.attrs = {KEY: {**metadata_of(table), **metadata_of(probes), "metric": metric}}
     return difference
-
-
-def _check_probes(table: pd.DataFrame) -> None:
-    missing = [name for name in ("layer", "position", *AUCS.values()) if name not in table]
-    if missing:
-        raise InputError(f"this is no table of probe_auc(): it has no column {missing[0]!r}")
 
 
 def _check_axes(readable: pd.DataFrame, moved: pd.DataFrame) -> None:

@@ -139,10 +139,7 @@ def reliance(
 def _paraphrases(prompts: Sequence[Prompt], given: object) -> list[Prompt]:
     """The prompts that reliance is measured on, under the ids of the originals."""
     if not isinstance(given, Mapping):
-        raise InputError(
-            f"label_with is {given!r}; give an intervention, or a mapping from prompt ids to "
-            "paraphrases"
-        )
+        raise InputError(f"label_with is {given!r}; give an intervention, or paraphrases by id")
     ids = [str(one.id) for one in prompts]
     missing = [name for name in ids if name not in given]
     if missing:

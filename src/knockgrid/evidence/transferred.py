@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from knockgrid.errors import InputError
+from knockgrid.evidence.refusals import need_columns, refuse_denoising
 from knockgrid.table.table import CELL, KEY, metadata_of, numbers
 
 FAR = 0.5  # of the way from the clean run to the corrupted one
@@ -72,20 +73,12 @@ def judge_transfer(table: pd.DataFrame) -> pd.DataFrame:
 
 def _check_sweep(table: pd.DataFrame) -> None:
     """Refuse what is no sweep towards a corrupted run."""
-    missing = [name for name in ("prompt", "token", *MEASURED[:2]) if name not in table]
-    if missing:
-        raise InputError(
-            f"the table has no column {missing[0]!r}; give a table of sweep() with the metric 'js'"
-        )
+    need_columns(table, ("prompt", "token", *MEASURED[:2]), "sweep() with the metric 'js'")
+    refuse_denoising(table)
     if not metadata_of(table).get("prompts"):
         raise InputError(
             "the table has lost its side table of prompts, which says how far each was corrupted; "
             "give it as sweep() or read_table() returned it"
-        )
-    if metadata_of(table).get("direction") == "denoising":
-        raise InputError(
-            "the sweep went in the direction 'denoising', where clean values are put into the "
-            "corrupted run; sweep with direction='noising'"
         )
     if not (table["token"].fillna(0) == 0).any():
         raise InputError("the table has no rows of token 0; keep those in the filter that made it")
