@@ -32,8 +32,9 @@ def bars(table, metric="sym", *, ax=None, limits=None, title=None):
 
 kl, back = kg.kl.formula, kg.divergences.kl_reverse.formula
 sym = kg.Divergence("sym", "Jeffreys divergence", lambda pair: kl(pair) + back(pair))
-prompt = kg.Prompt("the tower of rome is located in the", spans={"subject": "the tower of rome"})
-rows = [kg.patch("mlp_out", "last", Halved(), name="half"), SinkOff()]
-table = kg.sweep(sys.argv[1], prompt, rows, metrics=["js", sym], out="run", progress=False)
-assert kg.verify("run", known=[sym, Halved, SinkOff]).ok
-kg.save(bars(table), "bars")
+if __name__ == "__main__":
+    prompt = kg.Prompt("the tower of rome is in the", spans={"subject": "tower of rome"})
+    rows = [kg.patch("mlp_out", "last", Halved(), name="half"), SinkOff()]
+    table = kg.sweep(sys.argv[1], prompt, rows, metrics=["js", sym], out="run", progress=False)
+    assert kg.verify("run", known=[sym, Halved, SinkOff]).ok
+    kg.save(bars(table), "bars")

@@ -13,6 +13,7 @@ from test_figures import hole, mesh, table, texts, titled
 from test_grid_figures import family, probed, tokens
 
 import knockgrid as kg
+from knockgrid.cli.reproduce import read_study, studies
 from knockgrid.figures.heatmap import limits_of
 from knockgrid.table.table import build
 
@@ -24,20 +25,18 @@ def grouped(**more):
     return table(groups=GROUPS, prompts=24, **more)
 
 
-def claimed():
-    line = {"claim": "last: the step begins", "form": "plain", "corruption": "swap()"}
-    rest = {"window": None, "value": "22.5", "confirmed": "22.4", "outcome": "held"}
-    return pd.DataFrame([{**line, **rest}])
-
-
-def relied():
-    frame = {"prompt": list("abc"), "relation": list("xxy"), "correct": [True, False, False]}
-    return pd.DataFrame({**frame, "reliance": [0.5, 0.3, 0.1]})
-
-
-def sensitivity():
-    counts = {"FA-high": [3, 1], "FA-low": [0, 2], "AH": [2, 0], "UH": [0, 2]}
-    return pd.DataFrame({"threshold": [0.1, 0.3], **counts, "agreement": [0.4, 1.0]})
+CLAIM = {
+    **{"claim": "last: the step begins", "form": "plain", "corruption": "swap()", "window": None},
+    **{"value": "22.5", "confirmed": "22.4", "outcome": "held"},
+}
+RELIED = {
+    **{"prompt": list("abc"), "relation": list("xxy"), "correct": [True, False, False]},
+    **{"reliance": [0.5, 0.3, 0.1]},
+}
+SENSITIVITY = {
+    **{"threshold": [0.1, 0.3], "FA-high": [3, 1], "FA-low": [0, 2], "AH": [2, 0], "UH": [0, 2]},
+    **{"agreement": [0.4, 1.0]},
+}
 
 
 def with_contrasts():
@@ -68,8 +67,8 @@ FIGURES = {
     "head_heatmap": lambda **o: kg.head_heatmap(family("head", [3, 1]), **o),
     "dose_heatmap": lambda **o: kg.dose_heatmap(family("alpha", [0.5, 1.0]), **o),
     "layer_curve": lambda **o: kg.layer_curve(table(), **o),
-    "reliance_plot": lambda **o: kg.figures.reliance_plot(relied(), **o),
-    "threshold_curve": lambda **o: kg.figures.threshold_curve(sensitivity(), **o),
+    "reliance_plot": lambda **o: kg.figures.reliance_plot(pd.DataFrame(RELIED), **o),
+    "threshold_curve": lambda **o: kg.figures.threshold_curve(pd.DataFrame(SENSITIVITY), **o),
     "panels": lambda **o: kg.panels(grouped(), columns=2, **o),
     "side_by_side": lambda **o: kg.side_by_side(halves(), **o),
     "with_interval": lambda **o: kg.figures.with_interval(table(prompts=7), **o),
@@ -78,7 +77,7 @@ FIGURES = {
     ),
     "scaled_curves": lambda **o: kg.figures.scaled_curves(with_contrasts(), **o),
     "contrast_curves": lambda **o: kg.figures.contrast_curves(with_contrasts(), **o),
-    "claims_card": lambda **o: kg.figures.claims_card(claimed(), **o),
+    "claims_card": lambda **o: kg.figures.claims_card(pd.DataFrame([CLAIM]), **o),
 }
 
 
@@ -96,18 +95,14 @@ def test_two_groups_in_one_column(tmp_path):
     figure = kg.panels(grouped(), columns=2, figsize=COLUMN)
     (path,) = kg.save(figure, tmp_path / "flow.pdf")
     assert inches(path) == pytest.approx(COLUMN, abs=1e-9)
-    drawn = titled(figure)
-    assert len(drawn) == 2
-    assert len(figure.axes) == 3  # one colour bar
-    assert texts(drawn[0].get_yticklabels()) == ["Subj.", "Attn.", "Last."]
-    assert not drawn[1].get_ylabel()
+    first, second, _ = figure.axes  # and one colour bar
+    assert texts(first.get_yticklabels()) == ["Subj.", "Attn.", "Last."]
+    assert not second.get_ylabel()
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_has_the_size_that_was_asked_for(name, tmp_path):
-    from knockgrid import figures
-
-    assert set(FIGURES) == set(figures.__all__) - {"save", "Figure"}
+    assert set(FIGURES) == set(kg.figures.__all__) - {"save", "Figure"}
     (path,) = kg.save(FIGURES[name](figsize=(6.5, 4.25)), tmp_path / "a.pdf")
     assert inches(path) == pytest.approx((6.5, 4.25), abs=1e-9)
     for size in ((0, 1), (1, float("nan")), [1, 2, 3]):
@@ -201,12 +196,8 @@ def test_rows_and_columns_in_the_order_and_under_the_names_that_are_asked_for():
     order = {"hallucinations": "AH", "facts": "FA"}
     drawn = titled(kg.panels(grouped(), order=order, row_order=["last"]))
     assert [ax.get_title()[:2] for ax in drawn] == ["AH", "FA"]
-
-
-def test_what_is_not_shown_is_not_counted():
-    made = hole(table(), range(30), name="subject")
-    shown = kg.layer_heatmap(made, row_order=["last"])
-    assert shown.get_title() == "n = 4 prompts"
+    shown = kg.layer_heatmap(hole(table(), range(30), name="subject"), row_order=["last"])
+    assert shown.get_title() == "n = 4 prompts"  # what is not shown is not counted
     assert shown.get_legend() is None
 
 
@@ -226,6 +217,11 @@ def test_what_is_not_shown_is_not_counted():
 def test_what_is_not_there_is_refused(options, words):
     with pytest.raises(kg.InputError, match=words):
         kg.layer_heatmap(table(), **options)
+
+
+def test_groups_that_are_empty_are_refused():
+    with pytest.raises(kg.InputError, match="'group' is empty"):
+        kg.figures.contrast_curves(with_contrasts(), by="group")
 
 
 @pytest.mark.parametrize(
@@ -257,10 +253,10 @@ def test_a_colour_bar_is_off_or_has_the_label_that_is_asked_for():
 
 
 def test_a_title_can_be_left_out():
-    assert kg.layer_heatmap(table(), title="").get_title() == ""
-    assert kg.module_heatmap(family("module", ["a"]), title="").get_title() == ""
-    assert kg.layer_curve(table(), title="").get_title() == ""
-    assert not titled(kg.panels(grouped(), title=""))
+    for name in ("layer_heatmap", "module_heatmap", "layer_curve"):
+        assert FIGURES[name](title="").get_title() == ""
+    assert not titled(FIGURES["panels"](title=""))
+    assert FIGURES["probe_beside_effect"](title="A").get_suptitle() == "A"
 
 
 def test_letters_are_small_on_narrow_figures_unless_someone_has_said_how_large():
@@ -307,15 +303,10 @@ def test_two_cells_do_not_bleach_a_diverging_scale():
 
 
 def test_the_published_figure_asks_for_its_diverging_map():
-    from knockgrid.cli.reproduce import read_study, studies
-
     made = family("module", ["attn. q", "mlp. up"])
-    statistics = made.assign(
-        **dict.fromkeys(("attribution_size", "act_shift", "act_norm", "grad_norm"), made.js),
-        weight_norm=made.js,
-    )
-    modules = read_study(studies()["modules"])
-    drawn = modules.draw({"patched": made, "statistics": statistics})
+    names = ("attribution_size", "act_shift", "act_norm", "grad_norm", "weight_norm")
+    statistics = made.assign(**dict.fromkeys(names, made.js))
+    drawn = read_study(studies()["modules"]).draw({"patched": made, "statistics": statistics})
     assert {mesh(ax).cmap.name for ax in drawn.values()} == {"blue_white_orange"}
 
 

@@ -22,8 +22,7 @@ from made_runs import Made, made_run
 from knockgrid.cli.app import app
 from knockgrid.errors import InputError
 from knockgrid.reports import compared as comparing
-from knockgrid.reports import payload as numbers_room
-from knockgrid.reports import tokens as room
+from knockgrid.reports import payload as room
 from knockgrid.reports.compared import differing, shared_prompts
 from knockgrid.reports.methods import methods
 from knockgrid.reports.opened import opened
@@ -56,7 +55,7 @@ def data_of(page: Path) -> dict:
 
 
 def share_of(code):
-    """The coding of tokens.py: hundredths of a power of two below 1, where 0 is no token."""
+    """The coding of payload.py: hundredths of a power of two below 1, where 0 is no token."""
     return 2 ** ((1 - float(code)) / 100) if code else math.nan
 
 
@@ -282,7 +281,7 @@ def test_fewer_tokens_where_there_is_no_room(tmp_path, monkeypatch):
     assert 0 < found["depth"] < found["kept"] == 10
     monkeypatch.setattr(room, "FOR_TOKENS", 10)
     assert payload(run)["tops"] == {"depth": 0, "kept": 10}
-    monkeypatch.setattr(numbers_room, "FOR_NUMBERS", 700)
+    monkeypatch.setattr(room, "FOR_NUMBERS", 700)
     given = [one["values"] is not None for one in payload(run)["metrics"]]
     assert given[0]
     assert not given[-1]

@@ -3,7 +3,9 @@
 import pytest
 
 import knockgrid as kg
+from knockgrid.reports.draw import by_source
 from knockgrid.stats.halves import halves
+from knockgrid.table.floor import floor_of
 from knockgrid.table.table import build, metadata_of
 from knockgrid.table.treatments import only_prompts, only_rows, treatments
 
@@ -37,15 +39,8 @@ def table_of(values=None, sizes=(5, 4, 1)):
         for name in SOURCES
         for layer in range(3)
     ]
-    return build(
-        rows,
-        {
-            "unit": "nats",
-            "prompts": sides,
-            "interventions": described,
-            "intervention_order": list(SOURCES),
-        },
-    )
+    told = {"unit": "nats", "prompts": sides, "interventions": described}
+    return build(rows, {**told, "intervention_order": list(SOURCES)})
 
 
 def test_treatments_are_told_from_contrasts():
@@ -120,19 +115,18 @@ def test_curves_refuse_what_they_cannot_draw():
         kg.figures.scaled_curves(table_of(), rows=["lst"])
     with pytest.raises(kg.InputError, match="no row of this table has a source"):
         kg.figures.scaled_curves(only_rows(table_of(), ["attention w5"]))
+    with pytest.raises(kg.InputError, match="no row of this table has a source.*--by treatment"):
+        by_source(only_rows(table_of(), ["attention w5"]))
 
 
 def test_rows_side_by_side_keep_the_floor_of_their_own_layer():
-    from knockgrid.reports.draw import by_source as side_by_side
-    from knockgrid.table.floor import floor_of
-
     cells = {name: {"0": 0.1, "2": 0.0} for name in ("subject noise", "subject zero")}
     table = table_of()
     table.attrs["knockgrid"] |= {
         "noise_floor": {"js": {"overall": 0.5, "cells": cells}},
         "labels": {"subject noise": "Subj.", "subject zero": "Subj."},
     }
-    made = side_by_side(table)
+    made = by_source(table)
     assert list(dict.fromkeys(made["group"])) == ["noise", "zero"]
     assert set(made["intervention"]) == {"subject", "attention w5"}
     floor = floor_of(made, "js")

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
+from matplotlib.transforms import ScaledTranslation
 
 from knockgrid.errors import InputError
 
@@ -45,7 +46,7 @@ def new_figure(
         else:
             plt.close(plt.figure())
     whole = make(figsize=size, layout="constrained")
-    whole.set_label("" if figsize else FREE)
+    whole.set_label(FREE if figsize is None else "")
     return whole
 
 
@@ -164,25 +165,33 @@ def scale() -> float:
     return matplotlib.rcParams["font.size"] / matplotlib.rcParamsDefault["font.size"]
 
 
-def slot(ax: Axes) -> tuple[float, float, float, float]:
-    """The part of the figure that an Axes with its labels has: left, right, low, high."""
+def slot(ax: Axes) -> np.ndarray:
+    """The part of the figure that an Axes with its labels has: from and to, across and up."""
     spec, whole = ax.get_subplotspec(), ax.figure
-    left, right, low, high = 0.0, 1.0, 0.0, 1.0
+    found = np.array([[0.0, 1.0], [0.0, 1.0]])
     if spec is not None:
         spec = spec.get_topmost_subplotspec()
         rows, columns = spec.get_gridspec().get_geometry()
-        left, right = spec.colspan.start / columns, spec.colspan.stop / columns
-        low, high = 1 - spec.rowspan.stop / rows, 1 - spec.rowspan.start / rows
+        across, down = spec.colspan, spec.rowspan
+        found[0] = across.start / columns, across.stop / columns
+        found[1] = 1 - down.stop / rows, 1 - down.start / rows
     if isinstance(whole, SubFigure):
-        (x, y), (w, h) = np.array([whole.bbox.min, whole.bbox.size]) / root(ax).bbox.size
-        left, right, low, high = x + w * left, x + w * right, y + h * low, y + h * high
-    return left, right, low, high
+        corner, size = np.array([whole.bbox.min, whole.bbox.size]) / root(ax).bbox.size
+        found = corner[:, None] + size[:, None] * found
+    return found
 
 
 def width_of(ax: Axes) -> float:
     """Inches that an Axes with its labels has."""
-    left, right, _, _ = slot(ax)
+    left, right = slot(ax)[0]
     return (right - left) * root(ax).get_figwidth()
+
+
+def _room(ax: Axes, dimension: int) -> float:
+    """Pixels for a text that is centred on an Axes, across (0) or up (1)."""
+    low, high = slot(ax)[dimension] * root(ax).bbox.size[dimension]
+    middle = ax.bbox.min[dimension] + ax.bbox.size[dimension] / 2
+    return 2 * min(middle - low, high - middle)
 
 
 def fit(axes: Sequence[Axes]) -> None:
@@ -192,27 +201,26 @@ def fit(axes: Sequence[Axes]) -> None:
     """
     whole: Any = root(axes[0])
     free = whole.get_label() == FREE
-    beside = any(slot(ax)[:2] != (0.0, 1.0) for ax in axes)
+    beside = any(tuple(slot(ax)[0]) != (0.0, 1.0) for ax in axes)
     if whole.get_label() == BUSY or (free and not beside):
         return
     with in_place(whole):
         whole.draw_without_rendering()
         _fit_titles(axes)
-        for ax in () if free else axes:
+        if free:
+            return
+        for ax in axes:
             _fit_labels(ax)
-        for text in () if free else (whole._suptitle, whole._supxlabel, whole._supylabel):
-            if text is not None:
-                upright = int(text.get_rotation() == 90)
-                _fit(text, whole.bbox.size[upright], upright)
+        for text in filter(None, (whole._suptitle, whole._supxlabel, whole._supylabel)):
+            upright = int(text.get_rotation() == 90)
+            _fit(text, whole.bbox.size[upright], upright)
 
 
 def _fit_titles(axes: Sequence[Axes]) -> None:
     titles = [ax.title for ax in axes]
     said = [title.get_text() for title in titles]
     for ax in axes:
-        left, right = np.array(slot(ax)[:2]) * root(ax).bbox.width
-        middle = ax.bbox.x0 + ax.bbox.width / 2
-        _fit(ax.title, 2 * min(middle - left, right - middle))
+        _fit(ax.title, _room(ax, 0))
     if [title.get_text() for title in titles] != said:
         for title in titles:  # those that have room stand in lines like the others
             start, bracket, rest = title.get_text().rpartition(" (")
@@ -221,15 +229,13 @@ def _fit_titles(axes: Sequence[Axes]) -> None:
 
 
 def _fit_labels(ax: Axes) -> None:
-    low, high = np.array(slot(ax)[2:]) * root(ax).bbox.height
-    middle = ax.bbox.y0 + ax.bbox.height / 2
     for one in (ax, *bars_of(ax)):
-        _fit(one.yaxis.label, 2 * min(middle - low, high - middle), 1)
-    left, right = np.array(slot(ax)[:2]) * root(ax).bbox.width
+        _fit(one.yaxis.label, _room(ax, 1), 1)
     names = ax.get_yticklabels()
-    widest, most = max((n.get_window_extent().width for n in names), default=0.0), right - left
-    if widest > 0.45 * most:
-        ax.yaxis.set_tick_params(labelsize=_smaller(names[0], 0.45 * most / widest))
+    widest = max((n.get_window_extent().width for n in names), default=0.0)
+    most = 0.45 * width_of(ax) * root(ax).dpi
+    if widest > most:
+        ax.yaxis.set_tick_params(labelsize=_smaller(names[0], most / widest))
 
 
 def bars_of(ax: Axes) -> list[Axes]:
@@ -290,8 +296,6 @@ def below(ax: Axes, drop: float) -> Any:
 
     In inches, because the height of ticks and axis label does not grow with the Axes.
     """
-    from matplotlib.transforms import ScaledTranslation
-
     return ax.transAxes + ScaledTranslation(0, -drop * scale(), root(ax).dpi_scale_trans)
 
 

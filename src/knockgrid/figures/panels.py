@@ -44,15 +44,10 @@ def panels(
 
     Example:
         >>> from knockgrid.table.table import build
-        >>> table = build(
-        ...     [
-        ...         {"prompt": p, "group": g, "intervention": "last", "layer": layer, "js": 0.1}
-        ...         for p, g in [("rome", "FA"), ("oslo", "AH")]
-        ...         for layer in range(3)
-        ...     ],
-        ...     {"unit": "nats"},
-        ... )
-        >>> [ax.get_title() for ax in panels(table).axes if ax.get_title()]
+        >>> row = {"intervention": "last", "layer": 0, "js": 0.1}
+        >>> rows = [{**row, "prompt": p, "group": g} for p, g in [("rome", "FA"), ("oslo", "AH")]]
+        >>> figure = panels(build(rows, {"unit": "nats"}))
+        >>> [ax.get_title() for ax in figure.axes if ax.get_title()]
         ['FA (n = 1 prompt)', 'AH (n = 1 prompt)']
 
     Panels come in the order of the metadata (`group_order`, …), else in that of appearance, or in
@@ -65,7 +60,7 @@ def panels(
     Raises:
         InputError: an unknown column or value, an empty column, or what `figure` refuses.
     """
-    parts = _parts(table, by, order)
+    parts = parts_by(table, by, order)
     sketches = [figure(part, metric, ax=sketch_axes(), **options) for _, part in parts]
     if shared_scale:  # limits given by hand come back from the sketches
         options = {**options, "limits": limits_of_all(sketches)}
@@ -90,7 +85,10 @@ def panels(
     return whole
 
 
-def _parts(table: pd.DataFrame, by: str, order: Iterable | None) -> list[tuple[Any, pd.DataFrame]]:
+def parts_by(
+    table: pd.DataFrame, by: str, order: Iterable | None
+) -> list[tuple[Any, pd.DataFrame]]:
+    """The rows of every value of a column, in the order of the figure."""
     if by not in table:
         raise unknown("column", by, table.columns)
     if table[by].isna().all():

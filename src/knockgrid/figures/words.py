@@ -12,8 +12,6 @@ from knockgrid.table.table import metadata_of
 ROWS = {"subject": "Subj.", "attention": "Attn.", "last": "Last."}
 NAME, SENTENCE = 60, 200
 """Letters of a name, and of a sentence, in a figure, whose size grows with its labels."""
-RULES = {"mean_fa": "mean of correct", "median_fa": "median of correct"}
-"""How a threshold on reliance was found."""
 
 
 def plain(data: object, longest: int = NAME) -> str:

@@ -9,10 +9,10 @@ import pandas as pd
 from knockgrid.figures import side_by_side
 from knockgrid.figures.words import metric_label
 from knockgrid.reports.cells import told_metrics
+from knockgrid.reports.draw import Picture, picture
 from knockgrid.reports.opened import Opened
 from knockgrid.reports.page_text import LONGEST, headline, settings, warnings_of
 from knockgrid.reports.payload import payload
-from knockgrid.reports.pictures import Picture, picture
 
 OWN = ("started", "begun_by", "finished", "config_digest", "run_digest", "rows", "compact")
 """Entries of the section Run that differ between any two runs."""

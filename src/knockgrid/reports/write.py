@@ -15,11 +15,11 @@ from markupsafe import Markup
 from knockgrid.display.escape import html
 from knockgrid.errors import InputError, shown
 from knockgrid.reports.compared import compared
+from knockgrid.reports.draw import pictures
 from knockgrid.reports.opened import Opened, opened
 from knockgrid.reports.packing import for_script
 from knockgrid.reports.page_text import counts, headline, methods_of, settings, warnings_of
 from knockgrid.reports.payload import payload
-from knockgrid.reports.pictures import pictures
 from knockgrid.table.parquet import whole_file
 
 FILE, COMPARED = "report.html", "report_compare.html"

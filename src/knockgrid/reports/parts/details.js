@@ -122,7 +122,7 @@ function fill(list, tokens, most, mark) {
   }));
 }
 
-// the coding of tokens.py
+// the coding of payload.py
 function shareOf(code) {
   return 2 ** ((1 - code) / 100);
 }
