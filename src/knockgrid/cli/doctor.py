@@ -91,7 +91,12 @@ def examine(show: Callable[[Check], object]) -> Report:
 
 
 def anonymous(text: str) -> str:
-    """Text without the home directory and, as a part of a path, the user's name."""
+    """Text without the home directory and, as a part of a path, the user's name.
+
+    Example:
+        >>> anonymous("nothing to hide")
+        'nothing to hide'
+    """
     home = str(Path.home())
     if len(home) > 1:
         text = re.sub(rf"{re.escape(home)}(?=[/\\]|\W|$)", "~", text)
@@ -166,7 +171,12 @@ def size_of(folder: Path) -> tuple[int, bool]:
 
 
 def size(given: float) -> str:
-    """Bytes for people."""
+    """Bytes for people.
+
+    Example:
+        >>> size(1536), size(3 * 2**30)
+        ('1.5 KiB', '3.0 GiB')
+    """
     for unit in ("B", "KiB", "MiB", "GiB"):
         if given < 1024:
             return f"{given:.0f} {unit}" if unit == "B" else f"{given:.1f} {unit}"

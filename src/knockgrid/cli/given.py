@@ -58,7 +58,11 @@ def set_fields(given: Sequence[str] | None) -> dict[str, Any]:
 
 
 def engine_of(given: str, device: str | None) -> Any:
-    """The engine that a text names, with its options: `ray:workers=4,gpus=0.5`."""
+    """The engine that a text names, with its options: `ray:workers=4,gpus=0.5`.
+
+    Raises:
+        InputError: an unknown engine or option, or a value that is no number.
+    """
     name, _, options = given.partition(":")
     if name not in ENGINES:
         raise unknown("engine", name, ENGINES)

@@ -8,7 +8,12 @@ from knockgrid.errors import InputError
 
 
 def no_such_command(given: str, commands: Iterable[str]) -> InputError:
-    """The error for a command that does not exist, with the nearest one."""
+    """The error for a command that does not exist, with the nearest one.
+
+    Example:
+        >>> print(no_such_command("swep", ["demo", "sweep"]))
+        no such command 'swep'; did you mean 'sweep'? Commands: demo, sweep
+    """
     names = list(commands)
     return InputError(
         f"no such command {given!r}{did_you_mean(given, names)} Commands: {', '.join(names)}"

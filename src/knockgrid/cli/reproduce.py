@@ -49,7 +49,11 @@ def studies(where: Path | None = None) -> dict[str, Path]:
 
 
 def chosen(names: Iterable[str]) -> dict[str, Path]:
-    """The scripts asked for, by name or as files of the user's own; `all` is every bundled one."""
+    """The scripts asked for, by name or as files of the user's own; `all` is every bundled one.
+
+    Raises:
+        InputError: an unknown name, a file that is not there, or two studies of one name.
+    """
     known, found = studies(), dict[str, Path]()
     for name in names:
         asked = known if name == "all" else {Path(name).stem: known.get(name, Path(name))}
@@ -64,7 +68,11 @@ def chosen(names: Iterable[str]) -> dict[str, Path]:
 
 
 def read_study(script: Path) -> ModuleType:
-    """The study in a script, ready to run."""
+    """The study in a script, ready to run.
+
+    Raises:
+        InputError: it lacks `make` or `draw`, or needs an extra that is not installed.
+    """
     spec = importlib.util.spec_from_file_location(f"study_{script.stem}", script)
     assert spec is not None  # chosen() takes scripts alone
     assert spec.loader is not None
@@ -84,7 +92,11 @@ def read_study(script: Path) -> ModuleType:
 def reproduce(
     study: ModuleType, load: Callable[[], Any], settings: dict, own: Path
 ) -> Iterator[Path]:
-    """Make the tables of a study unless they are on disk already, and draw them from disk."""
+    """Make the tables of a study unless they are on disk already, and draw them from disk.
+
+    Raises:
+        InputError: the folder holds tables made with other settings, or cannot be written.
+    """
     from knockgrid.figures import save
     from knockgrid.table.parquet import read_table, whole_file, write_table
 
@@ -102,7 +114,11 @@ def reproduce(
 
 
 def kept(own: Path, settings: dict) -> bool:
-    """Whether the tables are on disk; their settings are written last."""
+    """Whether the tables are on disk; their settings are written last.
+
+    Raises:
+        InputError: they were made with other settings.
+    """
     path = own / SETTINGS
     if not path.is_file():
         return False
@@ -137,7 +153,11 @@ def swept(script: str | Path, model: Any, **changes: Any) -> Any:
 
 
 def known_facts(model: Any, limit: int, relations: Iterable[str] = RELATIONS) -> list[Any]:
-    """Facts that the model knows, of each relation in turn, `limit` at most."""
+    """Facts that the model knows, of each relation in turn, `limit` at most.
+
+    Raises:
+        InputError: it knows none.
+    """
     from knockgrid.runs.choose import choose_prompts
     from knockgrid.spec import Spec
 

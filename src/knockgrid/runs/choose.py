@@ -34,7 +34,11 @@ class Chosen:
 
 
 def choose_prompts(spec: Spec, model: TransformerBridge) -> Chosen:
-    """The prompts that the settings name, filtered and cut as they say."""
+    """The prompts that the settings name, filtered and cut as they say.
+
+    Raises:
+        InputError: none is left.
+    """
     found = named(spec, model.tokenizer)
     if spec.known or spec.unknown:
         check_answered(found)
@@ -61,6 +65,9 @@ def check_prompts(spec: Spec) -> None:
     """Refuse prompts that cannot be read, or are none, before a model is loaded.
 
     Those of a hub are asked for once, and later.
+
+    Raises:
+        InputError: no such file or relation, a file that cannot be read, or nothing in it.
     """
     named = isinstance(spec.prompts, str)
     if named and not spec.prompts.startswith("hf:") and not _read(spec):
@@ -82,7 +89,11 @@ def _read(spec: Spec, tokenizer: Any = None) -> list[Prompt]:
 
 
 def in_form(prompts: list[Prompt], form: str, tokenizer: Any) -> list[Prompt]:
-    """The prompts as they are, in a chat model's own turn, or behind a text."""
+    """The prompts as they are, in a chat model's own turn, or behind a text.
+
+    Raises:
+        InputError: a form that is neither "plain", "chat" nor a template.
+    """
     if form == "plain":
         return prompts
     if form == "chat":
@@ -127,7 +138,13 @@ def by_knowledge(
 
 
 def in_turn(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The first of every relation, then the second of every relation, and so on."""
+    """The first of every relation, then the second of every relation, and so on.
+
+    Example:
+        >>> some = [Prompt(f"{r} {i}", relation=r, id=f"{r}{i}") for r in "ab" for i in range(2)]
+        >>> [prompt.id for prompt in in_turn(some)]
+        ['a0', 'b0', 'a1', 'b1']
+    """
     relations: dict[str | None, list[Prompt]] = {}
     for prompt in prompts:
         relations.setdefault(prompt.relation, []).append(prompt)

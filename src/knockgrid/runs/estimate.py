@@ -116,6 +116,9 @@ def estimate(
     model is then not loaded. Without it a model of at most 2 GB in a local folder is loaded and
     timed; of any other, matrix products of its dtype are timed on this machine.
 
+    Raises:
+        InputError: settings that a sweep would refuse; a model whose config cannot be read.
+
     Limits: counts the staircase executor and free runs, not slower ones that an architecture may
     need; of a mixture of experts every expert is taken to be used.
     """

@@ -121,7 +121,11 @@ def quiet_loading(model: object) -> Iterator[None]:
 
 
 def treatments_of(spec: Spec, model: TransformerBridge | None = None) -> list[Intervention]:
-    """The interventions of a spec, without contrasts and nulls."""
+    """The interventions of a spec, without contrasts and nulls.
+
+    Raises:
+        InputError: data that describe none.
+    """
     made = (
         from_data(one, model=model) if isinstance(one, str | Mapping) else one for one in _listed(spec)
     )
@@ -129,7 +133,11 @@ def treatments_of(spec: Spec, model: TransformerBridge | None = None) -> list[In
 
 
 def check_treatments(spec: Spec) -> None:
-    """Refuse interventions that no drawer makes, before a model is loaded."""
+    """Refuse interventions that no drawer makes, before a model is loaded.
+
+    Raises:
+        InputError: data that describe none.
+    """
     now = [
         one
         for one in _listed(spec)

@@ -51,7 +51,11 @@ def hardware() -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run folder."""
+    """The manifest of a run folder.
+
+    Raises:
+        InputError: there is none, it is damaged, or it is of another version.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(f"{folder} holds no run (there is no {MANIFEST}); give a run folder")
@@ -112,6 +116,11 @@ def run_digest(manifest: Mapping[str, Any]) -> str:
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The keys under which two sets of settings differ, as JSON would hold them."""
+    """The keys under which two sets of settings differ, as JSON would hold them.
+
+    Example:
+        >>> differing({"seed": 0, "layers": [0, 1]}, {"seed": 1, "layers": (0, 1)})
+        ['seed']
+    """
     one, other = (json.loads(json.dumps(settings, sort_keys=True)) for settings in (old, new))
     return sorted(key for key in {**one, **other} if one.get(key) != other.get(key))

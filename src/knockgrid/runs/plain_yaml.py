@@ -60,7 +60,16 @@ for _name, (_pattern, _letters) in NUMBERS.items():
 
 
 def plain_yaml(text: str) -> Any:
-    r"""The value of a YAML text."""
+    r"""The value of a YAML text.
+
+    Example:
+        >>> plain_yaml("model: demo\nlayers: [0, 15]\nnoise: 3.5")
+        {'model': 'demo', 'layers': [0, 15], 'noise': 3.5}
+
+    Raises:
+        yaml.YAMLError: text that is not YAML, or holds a tag, an anchor, an alias, a key that comes
+            twice or a number of too many digits.
+    """
     try:
         return PlainLoader(text).get_single_data()
     except ValueError as error:  # Python converts no number of more than 4,300 digits

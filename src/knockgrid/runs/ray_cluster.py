@@ -30,7 +30,11 @@ class Room:
 
 
 def needs_ray() -> None:
-    """Refuse where the extra is missing."""
+    """Refuse where the extra is missing.
+
+    Raises:
+        InputError: naming it.
+    """
     if importlib.util.find_spec("ray") is None:
         raise missing_extra("the ray engine", "Ray", "ray")
 
@@ -103,7 +107,14 @@ def room(
     cpus: int | None,
     gpus: float | None,
 ) -> Room:
-    """What is asked for, and for what is not: an actor per GPU, or else per two CPUs."""
+    """What is asked for, and for what is not: an actor per GPU, or else per two CPUs.
+
+    Example:
+        >>> room([{"CPU": 16, "GPU": 4}, {"CPU": 8}], None, None, None)
+        Room(workers=4, cpus=1, gpus=1)
+        >>> room([{"CPU": 8}, {"CPU": 8}], 4, None, None)
+        Room(workers=4, cpus=4, gpus=0)
+    """
     if gpus is None:
         gpus = 1 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0
 

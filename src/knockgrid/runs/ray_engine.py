@@ -242,7 +242,12 @@ class OnRay(Engine):
             ) from None
 
     def _got(self, reference: Any) -> Any:
-        """What an actor gave back, its warnings given here."""
+        """What an actor gave back, its warnings given here.
+
+        Raises:
+            Lost: there is no answer, as the actor or its machine is gone.
+            Exception: what the actor raised.
+        """
         import ray
         from ray.exceptions import RayError, RayTaskError
 
@@ -303,6 +308,9 @@ class Line:
 
         A shard that three actors died of is recorded as failed, as prompts that raise are, and the
         others go on. If nothing was finished before that, the fault is the run's.
+
+        Raises:
+            InputError: no shard of several can be computed.
         """
         first, *others = numbers
         self.deaths[first] = self.deaths.get(first, 0) + 1
@@ -334,7 +342,12 @@ def given_up(lost: Lost) -> InputError:
 
 
 def why(error: Exception) -> str:
-    r"""Why Ray says an actor died, in one line."""
+    r"""Why Ray says an actor died, in one line.
+
+    Example:
+        >>> why(Exception("The actor died.\n\tpid: 7\nThe actor is dead because it was killed."))
+        'The actor is dead because it was killed.'
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = next((line for line in lines if "because" in line), lines[0] if lines else "no reason")
     return said.split(" Some common causes")[0][:300]

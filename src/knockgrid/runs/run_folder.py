@@ -81,11 +81,19 @@ class RunFolder:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest."""
+        """The manifest.
+
+        Raises:
+            InputError: there is none, or it cannot be read.
+        """
         return read_manifest(self.path)
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Refuse, before anything is computed, a folder that this run may not be written to."""
+        """Refuse, before anything is computed, a folder that this run may not be written to.
+
+        Raises:
+            InputError: the folder holds a run with other settings, or cannot be written.
+        """
         if self.begun:
             differ = differing(self.manifest.get("config", {}), config)
             differ = [name for name in differ if name not in (*WHERE, *BOUNDS)]
@@ -155,7 +163,11 @@ class RunFolder:
         return self.path / f".{name}.{manifest.get('begun_by')}.part"
 
     def plan(self) -> Plan:
-        """The plan of a run that was begun."""
+        """The plan of a run that was begun.
+
+        Raises:
+            InputError: its files are not those that the manifest vouches for.
+        """
         manifest = self.manifest
         files = {name: self._decided(name, manifest) for name in decided(manifest)}
         # not `splitlines`, which also cuts at separators that a prompt may hold
@@ -164,7 +176,11 @@ class RunFolder:
         return Plan([prompt_from_data(one) for one in lines], [one["shard"] for one in lines], level)
 
     def check_same(self, start: Start) -> None:
-        """Refuse to go on with what is not the run that was begun here."""
+        """Refuse to go on with what is not the run that was begun here.
+
+        Raises:
+            InputError: another model, other prompts, another executor.
+        """
         manifest, plan, computed = self.manifest, self.plan(), start.metadata
         self.check_model(computed["model"])
         told = {name: computed[name] for name in (*SETTLED, "receipt")}
@@ -198,7 +214,11 @@ class RunFolder:
             )
 
     def check_model(self, model: Mapping[str, Any]) -> None:
-        """Refuse a model that is not the one that the run was begun with."""
+        """Refuse a model that is not the one that the run was begun with.
+
+        Raises:
+            InputError: what differs, by name.
+        """
         begun = self.manifest["model"]
         differ = [k for k in (*SAME_MODEL, *SAME_PASS) if begun.get(k) != model.get(k)]
         if differ:
@@ -208,7 +228,11 @@ class RunFolder:
             )
 
     def check_data(self, data: str | None) -> None:
-        """Refuse a prompt file that has changed since the run was begun."""
+        """Refuse a prompt file that has changed since the run was begun.
+
+        Raises:
+            InputError: its digest is another one.
+        """
         if self.begun and data is not None and self.manifest.get("data") != data:
             raise InputError(
                 f"{self.path} was begun with other prompts (the file has another sha256); choose "
@@ -293,7 +317,11 @@ class RunFolder:
         return [path for path in paths if path.exists()]
 
     def abouts(self, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """What the shards that are there say of themselves."""
+        """What the shards that are there say of themselves.
+
+        Raises:
+            InputError: one of them cannot be read.
+        """
         for path in self.shards(manifest):
             with damaged_shard_said(path):
                 about = read_about(path, manifest["run_digest"])
@@ -301,7 +329,11 @@ class RunFolder:
             yield about
 
     def read(self, manifest: Mapping[str, Any]) -> Iterator[Shard]:
-        """The shards that are there, every row held against its digest."""
+        """The shards that are there, every row held against its digest.
+
+        Raises:
+            InputError: one of them is not what was written.
+        """
         columns = schema_of(manifest)
         for path in self.shards(manifest):
             with damaged_shard_said(path):
@@ -315,7 +347,11 @@ class RunFolder:
 
 
 def decided(manifest: Mapping[str, Any]) -> list[str]:
-    """The names of the files that were written before the first shard."""
+    """The names of the files that were written before the first shard.
+
+    Raises:
+        InputError: a manifest that names others, which no run has written.
+    """
     names = list(manifest["plan"]["digests"])
     strange = set(names) - {PLAN, STATISTICS, LABELS}
     if strange or not re.fullmatch(r"[0-9a-f]{8}", str(manifest.get("begun_by"))):
@@ -325,7 +361,11 @@ def decided(manifest: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def damaged_shard_said(path: Path) -> Iterator[None]:
-    """A damaged shard in one sentence."""
+    """A damaged shard in one sentence.
+
+    Raises:
+        InputError: instead of `Damaged`.
+    """
     try:
         yield
     except Damaged as reason:
@@ -335,6 +375,10 @@ def damaged_shard_said(path: Path) -> Iterator[None]:
 
 
 def check_number(about: Mapping[str, Any], number: int) -> None:
-    """Refuse a copy of another shard, whose prompts would be there twice."""
+    """Refuse a copy of another shard, whose prompts would be there twice.
+
+    Raises:
+        Damaged: it is one.
+    """
     if about["number"] != number:
         raise Damaged(f"it is shard {about['number']} under another name")

@@ -90,7 +90,11 @@ def with_floor_of_nulls(folder: RunFolder, spec: Spec, table: pd.DataFrame) -> p
 
 
 def engine_of(engine: Any, recipe: Job) -> Engine:
-    """The engine that a name or its options stand for."""
+    """The engine that a name or its options stand for.
+
+    Raises:
+        InputError: there is no such engine, or it cannot carry out this recipe.
+    """
     if engine == "single":
         return InProcess(recipe)
     from knockgrid.runs.ray_engine import RayEngine
@@ -112,6 +116,9 @@ def begin(folder: RunFolder, config: Mapping[str, Any], engine: Engine) -> None:
 
     Of several processes that begin a run at once one writes the manifest; the others go on with
     what it has written.
+
+    Raises:
+        InputError: another process has begun a run with other settings here meanwhile.
     """
     if not folder.begun:
         start = engine.start()
@@ -151,7 +158,11 @@ def resume(
 
 
 def table_of(folder: RunFolder, part: Sequence[int] = ()) -> pd.DataFrame:
-    """The table of a run, as far as it is there, if no prompt failed in it or in this part of it."""
+    """The table of a run, as far as it is there, if no prompt failed in it or in this part of it.
+
+    Raises:
+        PromptsFailed: some did.
+    """
     manifest = folder.manifest
     failed = manifest.get("failed")
     if not manifest["finished"]:

@@ -19,7 +19,15 @@ def write_set_level(level: SetLevel) -> bytes:
 
 
 def read_set_level(content: bytes, sigma: Mapping[str, float]) -> SetLevel:
-    """What `write_set_level` kept."""
+    """What `write_set_level` kept.
+
+    Example:
+        >>> import torch
+        >>> place = ("resid_post", 3, "'last'")
+        >>> level = SetLevel({"subjects": 0.5}, {place: (torch.zeros(2), torch.tensor(1.0))})
+        >>> read_set_level(write_set_level(level), {"subjects": 0.5}).statistics[place][1]
+        tensor(1.)
+    """
     tensors = load(content)
     places = [name.removeprefix("mean ") for name in tensors if name.startswith("mean ")]
     statistics = {}

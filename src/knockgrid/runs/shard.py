@@ -49,7 +49,12 @@ class Shard:
 
 
 def schema(measures: Sequence[str], layout: int = SCHEMA) -> pa.Schema:
-    """The one schema of a run's shards: all labels, then the numbers that it measures."""
+    """The one schema of a run's shards: all labels, then the numbers that it measures.
+
+    Example:
+        >>> schema(["js", "mine"]).names[-3:]
+        ['samples', 'status', 'mine']
+    """
     known = {column.name: column for column in COLUMNS}
     always = {c.name for c in COLUMNS if c.unit in LABELS and SINCE.get(c.name, 0) <= layout}
     fields = [(c.name, _arrow(c)) for c in COLUMNS if c.name in always or c.name in measures]
@@ -84,12 +89,21 @@ def pandas_of(table: pa.Table) -> pd.DataFrame:
 
 
 def file_name(number: int) -> str:
-    """The name of a shard's file."""
+    """The name of a shard's file.
+
+    Example:
+        >>> file_name(7)
+        '00007.parquet'
+    """
     return f"{number:05d}.parquet"
 
 
 def write_shard(shard: Shard, path: Path, replace: bool = True) -> None:
-    """Keep a shard, whole and on the disk or not at all."""
+    """Keep a shard, whole and on the disk or not at all.
+
+    Raises:
+        FileExistsError: without `replace`, if there is one by then.
+    """
     about = {
         **shard.about,
         "rows": len(shard.table),
@@ -113,7 +127,12 @@ def rows_writer(columns: pa.Schema, file: Any) -> pq.ParquetWriter:
 
 
 def read_about(path: Path, run: str) -> dict[str, Any]:
-    """What a shard says of itself; its footer is read, its rows are not."""
+    """What a shard says of itself; its footer is read, its rows are not.
+
+    Raises:
+        Damaged: the footer cannot be read, was changed, or belongs to another run.
+        OSError: the disk or the rights stand in the way, of which the file is innocent.
+    """
     with damage_said("its footer"), pq.ParquetFile(path) as file:
         metadata, rows = file.schema_arrow.metadata or {}, file.metadata.num_rows
     text = metadata.get(KEY.encode(), b"").decode("utf-8", "replace")
@@ -128,7 +147,12 @@ def read_about(path: Path, run: str) -> dict[str, Any]:
 
 
 def read_shard(path: Path, run: str, columns: pa.Schema | None = None) -> Shard:
-    """A shard, once every row has been held against its digest."""
+    """A shard, once every row has been held against its digest.
+
+    Raises:
+        Damaged: footer, schema or rows are not what was written.
+        OSError: the disk or the rights stand in the way, of which the file is innocent.
+    """
     about = read_about(path, run)
     with damage_said("its rows"), pq.ParquetFile(path, page_checksum_verification=True) as file:
         table = file.read().replace_schema_metadata()
@@ -144,6 +168,9 @@ def damage_said(what: str) -> Iterator[None]:
     """What pyarrow says of a damaged file.
 
     Errors of the system have a number; those of a file that makes no sense have none.
+
+    Raises:
+        Damaged: instead of these.
     """
     try:
         yield

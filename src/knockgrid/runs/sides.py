@@ -52,7 +52,11 @@ def write_sides(sides: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def read_sides(path: Path) -> list[dict[str, Any]]:
-    """The side entries that `write_sides` kept."""
+    """The side entries that `write_sides` kept.
+
+    Raises:
+        Damaged: there is no such file.
+    """
     if not path.is_file():
         raise Damaged(f"{path.name} is not there")
     with pq.ParquetFile(path, page_checksum_verification=True) as file:

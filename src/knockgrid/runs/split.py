@@ -9,8 +9,19 @@ from knockgrid.errors import InputError
 def part_of(shard: str | None, environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
     """The part of a run, `(i, n)` with i from 1 to n; (1, 1) for all of it.
 
+    Example:
+        >>> part_of("2/8"), part_of(None)
+        ((2, 8), (1, 1))
+        >>> array = {"ID": 5, "COUNT": 4, "MIN": 3, "MAX": 6, "STEP": 1}
+        >>> part_of("auto", {f"SLURM_ARRAY_TASK_{name}": str(n) for name, n in array.items()})
+        (3, 4)
+
     With `"auto"` it comes from a SLURM array, the tasks of a SLURM step, torchrun, or an array
     whose tasks start several processes.
+
+    Raises:
+        InputError: not `i/n`; or `"auto"` where none of them has set its variables, or where they
+            do not say which part this is.
     """
     if shard is None:
         return 1, 1
@@ -86,6 +97,10 @@ def _of_array(environment: Mapping[str, str]) -> tuple[int, int] | None:
 def local_device(shard: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
     """The accelerator of this process among those that its node shows it; None to leave it open.
 
+    Example:
+        >>> local_device(None) is None
+        True
+
     Where a scheduler shows every process one accelerator only, there is nothing to choose.
     """
     import torch
@@ -98,5 +113,10 @@ def local_device(shard: str | None, environment: Mapping[str, str] = os.environ)
 
 
 def mine(numbers: int, part: tuple[int, int]) -> range:
-    """The shards of a part: every n-th one, so that all parts get prompts of all lengths."""
+    """The shards of a part: every n-th one, so that all parts get prompts of all lengths.
+
+    Example:
+        >>> list(mine(5, (2, 3)))
+        [1, 4]
+    """
     return range(part[0] - 1, numbers, part[1])

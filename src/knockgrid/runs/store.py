@@ -154,7 +154,11 @@ def with_older(rows: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
 
 @contextmanager
 def damage_refused(run: RunFolder) -> Iterator[None]:
-    """A file that cannot be read, in one sentence."""
+    """A file that cannot be read, in one sentence.
+
+    Raises:
+        InputError: instead of what pyarrow says.
+    """
     try:
         with damage_said("a file"):
             yield
@@ -169,6 +173,9 @@ def check_footers(run: RunFolder, manifest: Mapping[str, Any]) -> None:
     """Refuse a footer that is not the one that was written when the run ended.
 
     Shards of a run with failed prompts may have been repaired since.
+
+    Raises:
+        InputError: there is one.
     """
     stamped = {} if manifest.get("failed") else manifest.get("digests", {}).get("footers", {})
     with damage_refused(run):
@@ -181,6 +188,9 @@ def check_shards(run: RunFolder, manifest: Mapping[str, Any]) -> None:
     """Refuse files that are not this run's, or have other columns, which would read as missing.
 
     Of every file the footer is read, not the rows.
+
+    Raises:
+        InputError: there is one.
     """
     for _ in () if manifest.get("compact") else run.abouts(manifest):
         continue

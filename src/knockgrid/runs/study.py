@@ -38,7 +38,11 @@ def read_spec(path: Path | None = None, flags: Mapping[str, Any] | None = None) 
 
 
 def checked(values: Mapping[Any, Any]) -> Spec:
-    """A spec of plain values, every one of which fits its field."""
+    """A spec of plain values, every one of which fits its field.
+
+    Raises:
+        InputError: a field that does not exist, or a value that does not fit.
+    """
     for name, value in values.items():
         if name not in FIELDS:
             raise unknown("setting", name, FIELDS)
@@ -71,7 +75,11 @@ def _model() -> Any:
 
 
 def check_form(name: str, given: Any) -> None:
-    """Refuse a form that is neither one of those that exist nor a template."""
+    """Refuse a form that is neither one of those that exist nor a template.
+
+    Raises:
+        InputError: it is neither.
+    """
     if isinstance(given, str) and given not in FORMS and "{}" not in given:
         raise unknown(name, given, (*FORMS, "a text that ends with {}"))
 
@@ -141,7 +149,11 @@ def _row(prompt: Prompt | Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def spec_of(folder: Path, manifest: Mapping[str, Any]) -> Spec:
-    """The spec in a manifest."""
+    """The spec in a manifest.
+
+    Raises:
+        InputError: fields that this version does not know, or that were damaged.
+    """
     config = manifest["config"]
     strange = [name for name in config if name not in FIELDS]
     lacks = [name for name in FIELDS if name not in config]

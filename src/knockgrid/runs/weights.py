@@ -43,7 +43,11 @@ def of_model(model: TransformerBridge) -> Shape:
 
 
 def of_config(model: str, revision: str | None, dtype: torch.dtype) -> Shape:
-    """The shape that a config gives: the model is built without memory for its weights."""
+    """The shape that a config gives: the model is built without memory for its weights.
+
+    Raises:
+        InputError: there is no config, or not one of a language model.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:

@@ -72,7 +72,12 @@ class Work:
         }
 
     def carry_out(self, number: int, done: Callable[[int], Any] = lambda n: None) -> Shard:
-        """Compute a shard."""
+        """Compute a shard.
+
+        Raises:
+            Exception: what every one of several prompts raised before any prompt of the run was
+                finished, as then the fault is the run's.
+        """
         batch = self.batches[number]
         failed: dict[str, str] = {}
         found = self._found(batch, failed, done)
@@ -159,5 +164,10 @@ def lost_shard(
 
 
 def said(error: Exception) -> str:
-    """An error in one line."""
+    """An error in one line.
+
+    Example:
+        >>> said(ValueError("no  way"))
+        'ValueError: no way'
+    """
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:LONGEST]
