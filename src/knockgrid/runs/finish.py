@@ -18,10 +18,9 @@ IN_HAND = 600
 
 
 def finish(folder: RunFolder) -> None:
-    """Write the side table, and the manifest that vouches for every file of the run.
+    """Write the side table, and the manifest that vouches for every file of the run, unless it does.
 
-    Any process may do it, and a second one writes the same but for the time. Where the manifest
-    already vouches for what is there, nothing is written.
+    Any process may do it, and a second one writes the same but for the time.
     """
     manifest = folder.manifest
     remove_leftovers(folder.path, folder.path / SHARDS)
@@ -30,7 +29,9 @@ def finish(folder: RunFolder) -> None:
     abouts = list(folder.abouts(manifest))
     whole = merged(abouts)
     write_sides(sides_of(folder, abouts), folder.path / SIDES)
-    write_texts(folder, abouts)
+    if texts := texts_of(abouts):
+        with whole_file(folder.path / TEXTS) as file:
+            file.write(json.dumps(texts, ensure_ascii=False, sort_keys=True).encode("utf-8"))
     footers = {f"{SHARDS}/{path.name}": footer_digest(path) for path in folder.shards()}
     digests = {"files": files_of(folder), "footers": footers}
     folder.update(**whole, finished=now(), digests=digests)
@@ -57,14 +58,6 @@ def sides_of(folder: RunFolder, abouts: Iterable[Mapping[str, Any]]) -> list[dic
     order = {one.id: i for i, one in enumerate(folder.plan().prompts)}
     sides = (side for one in abouts for side in one["sides"])
     return sorted(sides, key=lambda side: order[side["id"]])
-
-
-def write_texts(folder: RunFolder, abouts: Iterable[Mapping[str, Any]]) -> None:
-    """Keep the texts of the tokens that rows name, where they name any."""
-    texts = texts_of(abouts)
-    if texts:
-        with whole_file(folder.path / TEXTS) as file:
-            file.write(json.dumps(texts, ensure_ascii=False, sort_keys=True).encode("utf-8"))
 
 
 def texts_of(abouts: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -4,35 +4,24 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
-from knockgrid.engine.setup import Setup
+from knockgrid.runs.job import Job
 from knockgrid.runs.run_folder import Plan
 from knockgrid.runs.shard import Shard
 from knockgrid.runs.start import Start, start_of
 from knockgrid.runs.work import Work
 
 
-@runtime_checkable
-class Recipe(Protocol):
-    """From what was asked to a sweep that is set up; it may be carried out far from here."""
-
-    def start(self) -> Start:
-        """Choose, check, measure: everything that a run begins with."""
-        ...
-
-    def set_up(self, plan: Plan) -> Setup:
-        """The same sweep, of a run that was begun."""
-        ...
+Done = Callable[[int], Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
     """A run that was begun, as an engine must know it.
 
-    `check` refuses what is not this run, once it is set up; `stopping` says that no shard should be
-    begun any more; `wanted` shards are missing, and `proven` says that others are there.
+    `check` refuses another run, once it is set up; `stopping` says to begin no more shards;
+    `wanted` of them are missing, and others are there if it is `proven`.
     """
 
     plan: Plan
@@ -63,13 +52,9 @@ class Task:
 class Engine(AbstractContextManager["Engine"], Protocol):
     """Sets a run up and computes its shards, in any order; what it holds ends with the context."""
 
-    def start(self) -> Start:
-        """What the run begins with."""
-        ...
+    def start(self) -> Start: ...
 
-    def shards(
-        self, task: Task, numbers: Iterable[int], done: Callable[[int], Any]
-    ) -> Iterator[Shard]:
+    def shards(self, task: Task, numbers: Iterable[int], done: Done) -> Iterator[Shard]:
         """Compute shards, and tell of cells that are done."""
         ...
 
@@ -78,23 +63,15 @@ class Engine(AbstractContextManager["Engine"], Protocol):
 class InProcess(Engine):
     """One shard after the other, here."""
 
-    recipe: Recipe
+    job: Job
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
+    def __exit__(self, *_: object) -> None: ...
 
     def start(self) -> Start:
-        return self.recipe.start()
+        return self.job.start()
 
-    def shards(
-        self, task: Task, numbers: Iterable[int], done: Callable[[int], Any]
-    ) -> Iterator[Shard]:
-        setup = self.recipe.set_up(task.plan)
+    def shards(self, task: Task, numbers: Iterable[int], done: Done) -> Iterator[Shard]:
+        setup = self.job.set_up(task.plan)
         task.check(start_of(setup))
         work = Work(setup, task.config, task.run, task.proven)
         for number in numbers:

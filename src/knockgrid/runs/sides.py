@@ -42,21 +42,15 @@ AS_JSON = ("spans", "js_corrupted", "swap")
 
 def write_sides(sides: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Keep side entries as Parquet."""
-    rows = [
-        {**side, **{name: json.dumps(side[name], ensure_ascii=False) for name in AS_JSON}}
-        for side in sides
-    ]
+    nested = [{n: json.dumps(side[n], ensure_ascii=False) for n in AS_JSON} for side in sides]
+    rows = [{**side, **texts} for side, texts in zip(sides, nested, strict=True)]
     table = pa.Table.from_pylist(rows, schema=COLUMNS)
     with whole_file(path) as file, rows_writer(COLUMNS, file) as writer:
         writer.write_table(table)
 
 
 def read_sides(path: Path) -> list[dict[str, Any]]:
-    """The side entries that `write_sides` kept.
-
-    Raises:
-        Damaged: there is no such file.
-    """
+    """The side entries that `write_sides` kept."""
     if not path.is_file():
         raise Damaged(f"{path.name} is not there")
     with pq.ParquetFile(path, page_checksum_verification=True) as file:

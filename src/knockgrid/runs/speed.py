@@ -56,16 +56,15 @@ def measured(model: TransformerBridge) -> Speed:
     """The speed of a loaded model, from a short and a long pass."""
     shape, device = of_model(model), input_device(model)
     sizes = shape.sizes
+    products = 2 * shape.block * sizes.n_layers + 2 * sizes.d_model * sizes.d_vocab
 
     def passing(rows: int, length: int) -> Callable[[], Any]:
         ids = torch.full((rows, length), 1).to(device)
         return lambda: model(ids)
 
     short, long = _least(passing(1, 1)), _least(passing(16, 16))
-    more = 255 * (2 * shape.block * sizes.n_layers + 2 * sizes.d_model * sizes.d_vocab)
-    flops = more / max(1e-9, long - short)
-    own = (2 * shape.block * sizes.n_layers + 2 * sizes.d_model * sizes.d_vocab) / flops
-    call = max(0.0, short - own) / sizes.n_layers + BLOCK_CALL / 2
+    flops = 255 * products / max(1e-9, long - short)
+    call = max(0.0, short - products / flops) / sizes.n_layers + BLOCK_CALL / 2
     dtype = next(model.original_model.parameters()).dtype
     return Speed(flops, call, per_row(sizes.d_vocab, dtype, device), device.type, "here")
 
@@ -74,26 +73,15 @@ def supposed(shape: Shape, dtype: torch.dtype) -> Speed:
     """The speed of a model that is not loaded, from matrix products of its dtype here."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     best = matmul_flops(dtype, device)
-    return Speed(
-        best * EFFICIENCY,
-        BLOCK_CALL,
-        per_row(shape.sizes.d_vocab, dtype, device),
-        device.type,
-        "here",
-        f"{EFFICIENCY:.0%} of the {best / 1e12:.2g} TFLOP/s that matrix products reach here",
-    )
+    row = per_row(shape.sizes.d_vocab, dtype, device)
+    said = f"{EFFICIENCY:.0%} of the {best / 1e12:.2g} TFLOP/s that matrix products reach here"
+    return Speed(best * EFFICIENCY, BLOCK_CALL, row, device.type, "here", said)
 
 
 def stated(tera: float) -> Speed:
     """The speed of a device that is somewhere else."""
-    return Speed(
-        tera * 1e12 * STATED,
-        BLOCK_CALL,
-        2e-5,
-        "cuda",
-        "there",
-        f"{STATED:.0%} of the {tera:g} TFLOP/s that were given",
-    )
+    said = f"{STATED:.0%} of the {tera:g} TFLOP/s that were given"
+    return Speed(tera * 1e12 * STATED, BLOCK_CALL, 2e-5, "cuda", "there", said)
 
 
 def matmul_flops(dtype: torch.dtype, device: torch.device, rows: int = 256) -> float:

@@ -1,6 +1,5 @@
 """verify: would this run come out again? Digests, settings and some cells, computed anew."""
 
-import json
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,19 +11,19 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.edits.data import from_data
-from knockgrid.errors import InputError
+from knockgrid.engine.setup import Checked, versions
+from knockgrid.errors import InputError, check_counts
 from knockgrid.host.bridge import describe
-from knockgrid.engine.setup import versions
-from knockgrid.table.measures import MEASURES, Measure, measure_of
-from knockgrid.table.table import metadata_of, metrics
 from knockgrid.runs.digests import file_digest, row_digests
-from knockgrid.runs.manifest import DECIDED, run_digest
 from knockgrid.runs.job import load_model
-from knockgrid.runs.recompute import Recomputation, recomputation
-from knockgrid.runs.study import spec_of
-from knockgrid.spec import digest
+from knockgrid.runs.manifest import DECIDED, run_digest
+from knockgrid.runs.recompute import rows_anew, set_up_anew
 from knockgrid.runs.run_folder import SAME_MODEL, SAME_PASS, SHARDS, RunFolder
 from knockgrid.runs.store import read_run, scan_run
+from knockgrid.runs.study import spec_of
+from knockgrid.spec import digest
+from knockgrid.table.measures import Measure, measure_of
+from knockgrid.table.table import metadata_of, metrics
 
 PLACE = ("head", "module", "position", "alpha", "token")
 SUSPECTS = 3
@@ -71,9 +70,9 @@ def verify(
             full pass each; where rows do not fit their digest, all cells of that intervention are.
         seed: of the draw of cells.
 
-    Checked are the digests of all files and of all rows, that manifest and table tell
-    the same, the digests of weights and tokenizer, the standard deviations and means that were
-    taken over the prompt set, and the cells. Other package versions are a note, not a mismatch.
+    Checked are the digests of all files and rows, that manifest and table tell the same, the model
+    and its tokenizer, what was taken over the prompt set (standard deviations, means), and the
+    cells. Other package versions are a note, not a mismatch.
 
     Raises:
         InputError: no run, or one whose manifest cannot be read.
@@ -81,24 +80,24 @@ def verify(
     Limit: digests tell a change, not who made it; whoever can write the folder can stamp it anew,
     and then only the recomputed cells speak.
     """
+    check_counts(cells=cells)
     folder, found = Path(folder), Verification()
-    if isinstance(cells, bool) or not isinstance(cells, int) or cells < 1:
-        raise InputError(f"cells is {cells!r}; give a whole number of at least 1")
     run = RunFolder(folder)
     manifest = run.manifest
     if not manifest.get("finished"):
         raise InputError(f"{folder} is not finished; the command that began it goes on with it")
     check_files(run, manifest, found)
-    table = read_rows(run, found)
-    if table is None:
-        return found
-    check_settings(run, manifest, table, found)
     try:
-        stamped = stamped_rows(run, manifest)
+        table = read_run(run, scan_run(run.path).schema.names)
+    except (InputError, OSError) as error:
+        found.mismatches.append(f"the table cannot be read: {error}")
+        return found
+    check_settings(manifest, table, found)
+    try:
+        suspects = check_rows(stamped_rows(run, manifest), table, found)
     except InputError as error:
         found.mismatches.append(str(error))
         return found
-    suspects = check_rows(stamped, table, found)
     spec = spec_of(folder, manifest)
     if model is None and spec.model is None:
         found.notes.append(
@@ -126,18 +125,7 @@ def check_files(run: RunFolder, manifest: Mapping[str, Any], found: Verification
     found.checked.append(f"digests of {len(stamped)} files")
 
 
-def read_rows(run: RunFolder, found: Verification) -> pd.DataFrame | None:
-    """The table, if it can be read."""
-    try:
-        return read_run(run, scan_run(run.path).schema.names)
-    except (InputError, OSError) as error:
-        found.mismatches.append(f"the table cannot be read: {error}")
-        return None
-
-
-def check_settings(
-    run: RunFolder, manifest: dict[str, Any], table: pd.DataFrame, found: Verification
-) -> None:
+def check_settings(manifest: dict[str, Any], table: pd.DataFrame, found: Verification) -> None:
     """What was decided at the beginning must be what every shard was computed under."""
     if run_digest(manifest) != manifest["run_digest"]:
         found.mismatches.append("the manifest is not what the shards were computed under")
@@ -212,51 +200,42 @@ def check_cells(
     found: Verification,
 ) -> None:
     """Some cells once more, one full pass each, and all cells of prompts that do not fit."""
-    chosen = drawn(table, cells, seed)
-    usable = table[table["status"] == "ok"]
-    for prompt, name in suspects[:SUSPECTS]:
-        rows = usable[(usable["prompt"] == prompt) & (usable["intervention"] == name)]
-        places = [(name, int(layer)) for layer in rows["layer"]]
-        chosen[prompt] = list(dict.fromkeys([*chosen.get(prompt, []), *places]))
+    usable = table.loc[table["status"] == "ok", ["prompt", "intervention", "layer"]]
+    every = list(dict.fromkeys(usable.itertuples(index=False, name=None)))
+    drawn = random.Random(seed).sample(every, min(cells, len(every)))
+    drawn += [one for rows in suspects[:SUSPECTS] for one in every if one[:2] == rows]
+    chosen: dict[str, list[tuple[str, int]]] = {}
+    for prompt, name, layer in dict.fromkeys(drawn):
+        chosen.setdefault(prompt, []).append((name, int(layer)))
     if not chosen:
         found.notes.append("no cell has a value, so none was computed anew")
         return
     layers = sorted({int(layer) for places in chosen.values() for _, layer in places})
     metadata = metadata_of(table)
     rows = [from_data(one["data"], known) for one in manifest["interventions"]]
-    sweep = recomputation(model, metadata, rows, layers, known)
+    sweep = set_up_anew(model, metadata, rows, layers, known)
     for scale, value in metadata["sigma"].items():
-        now = sweep.sweep.settings.sigma.get(scale)
+        now = sweep.settings.sigma.get(scale)
         if now is None or not math.isclose(now, value, rel_tol=1e-5):
             found.mismatches.append(f"sigma over {scale!r} is {value} in the run, {now} anew")
-    count = sum(map(len, chosen.values()))
     for prompt, places in chosen.items():
-        found.mismatches += compare(table, sweep, prompt, [(n, int(i)) for n, i in places])
+        found.mismatches += compare(table, sweep, prompt, places)
+    count = sum(map(len, chosen.values()))
     found.checked.append(f"{count} cells against the reference executor")
 
 
-def drawn(table: pd.DataFrame, cells: int, seed: int) -> dict[str, list[tuple[str, int]]]:
-    """So many cells that have a value, by prompt."""
-    usable = table.loc[table["status"] == "ok", ["prompt", "intervention", "layer"]]
-    every = list(dict.fromkeys(usable.itertuples(index=False, name=None)))
-    found: dict[str, list[tuple[str, int]]] = {}
-    for prompt, name, layer in random.Random(seed).sample(every, min(cells, len(every))):
-        found.setdefault(prompt, []).append((name, int(layer)))
-    return found
-
-
 def compare(
-    table: pd.DataFrame, sweep: Recomputation, prompt: str, places: Sequence[tuple[str, int]]
+    table: pd.DataFrame, sweep: Checked, prompt: str, places: Sequence[tuple[str, int]]
 ) -> Iterator[str]:
     """What differs between a prompt's stored cells and the same cells computed anew."""
     mine = table[(table["prompt"] == prompt) & (table["status"] == "ok")]
     stored = {_key(row): row for row in mine.to_dict("records")}
     half = str(metadata_of(table)["model"]["dtype"]) in ("bfloat16", "float16")
     missing = {key for key in stored if key[:2] in set(places)}
-    for now in sweep.rows(prompt, places):
+    for now in rows_anew(sweep, prompt, places):
         before = stored.get(_key(now))
         missing.discard(_key(now))
-        where = _where(now, sweep.sweep.spec.n_tokens)
+        where = _where(now, sweep.spec.n_tokens)
         if before is None:
             if now["status"] == "ok":
                 yield f"{where}: computed anew it has a value, the table has none"
@@ -269,7 +248,7 @@ def compare(
             if not near(measure_of(table, name), stored_value, value, half):
                 yield f"{where}: {name} is {stored_value:.6g} in the table, {value:.6g} anew"
     for row in (row for key, row in stored.items() if key in missing):
-        where = _where(row, sweep.sweep.spec.n_tokens)
+        where = _where(row, sweep.spec.n_tokens)
         yield f"{where}: the table has a value, computed anew there is none"
 
 
@@ -292,10 +271,6 @@ def _number(value: Any) -> float:
 
 def near(measure: Measure, stored: float, now: float, half: bool = False) -> bool:
     """Whether a stored number and the one computed anew differ by no more than rounding.
-
-    Example:
-        >>> near(MEASURES["js"], 0.4134, 0.4134 + 4e-6), near(MEASURES["js"], 0.4134, 0.4144)
-        (True, False)
 
     Divergences may differ by 5e-6 and 1e-4 of their size (executors agree to 5e-6 nats), those that
     are unbounded by ten times as much, ranks by one in a hundred, as tokens with nearly equal
@@ -321,8 +296,3 @@ def report(found: Verification) -> Iterator[str]:
     else:
         count = len(found.mismatches)
         yield f"the run does not hold: {count} mismatch{'es' * (count != 1)}"
-
-
-def as_json(found: Verification) -> str:
-    """A verification for scripts."""
-    return json.dumps({"ok": found.ok, **vars(found)}, ensure_ascii=False, indent=2)

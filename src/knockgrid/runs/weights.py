@@ -38,17 +38,12 @@ def worth_loading(model: str) -> bool:
 
 def of_model(model: TransformerBridge) -> Shape:
     """The shape of a loaded model."""
-    whole = model.original_model
-    sizes = sizes_of(model)
-    return _shape(whole, sizes, model.tokenizer, default_bos(model, None))
+    bos = default_bos(model, None)
+    return _shape(model.original_model, sizes_of(model), model.tokenizer, bos)
 
 
 def of_config(model: str, revision: str | None, dtype: torch.dtype) -> Shape:
-    """The shape that a config gives: the model is built without memory for its weights.
-
-    Raises:
-        InputError: there is no config, or not one of a language model.
-    """
+    """The shape that a config gives: the model is built without memory for its weights."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
