@@ -1,28 +1,21 @@
 """Misspelt: commands and options that do not exist, in the one line that every error has."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection
 from typing import Any
 
 from knockgrid.errors import InputError
 
 
-def no_such_command(given: str, commands: Iterable[str]) -> InputError:
-    """The error for a command that does not exist, with the nearest one.
-
-    Example:
-        >>> print(no_such_command("swep", ["demo", "sweep"]))
-        no such command 'swep'; did you mean 'sweep'? Commands: demo, sweep
-    """
-    names = list(commands)
-    return InputError(
-        f"no such command {given!r}{did_you_mean(given, names)} Commands: {', '.join(names)}"
-    )
+def no_such_command(given: str, commands: Collection[str]) -> InputError:
+    """The error for a command that does not exist, with the nearest one."""
+    near = did_you_mean(given, commands)
+    return InputError(f"no such command {given!r}{near} Commands: {', '.join(commands)}")
 
 
-def did_you_mean(given: str, names: Iterable[str]) -> str:
+def did_you_mean(given: str, names: Collection[str]) -> str:
     """The nearest of some names as the end of a sentence, or only its end."""
-    near = difflib.get_close_matches(given, list(names), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else "."
 
 
@@ -39,16 +32,9 @@ def usage(error: Any, asked: str = "knockgrid") -> InputError:
         said = " ".join(error.format_message().split()).rstrip(".")
         return InputError(f"{said[:1].lower()}{said[1:]}; see {command} --help")
     option = error.option_name
-    options = [] if context is None else list(options_of(context))
-    return InputError(
-        f"no such option {option!r} of {command}{did_you_mean(option, options)} "
-        f"All are in {command} --help"
-    )
-
-
-def options_of(context: Any) -> Iterator[str]:
-    """How the options of a command are written."""
-    yield from context.help_option_names
-    for one in context.command.params:
+    written = [] if context is None else [*context.help_option_names]
+    for one in [] if context is None else context.command.params:
         if one.param_type_name == "option":
-            yield from (*one.opts, *one.secondary_opts)
+            written += [*one.opts, *one.secondary_opts]
+    near = did_you_mean(option, written)
+    return InputError(f"no such option {option!r} of {command}{near} All are in {command} --help")

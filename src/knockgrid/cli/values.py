@@ -6,7 +6,7 @@ A Tab must answer at once, and the places where these lists are decided import m
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.resources import files
 from typing import get_args
 
@@ -49,23 +49,10 @@ def offered(name: str) -> Callable[[], tuple[str, ...]] | None:
 
 
 def completed(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, with values offered for each parameter that has a closed list.
-
-    A new option takes part by its name: it needs a line in `VALUES`, and nothing where it is
-    declared.
-    """
+    """The command, with values offered for each parameter that has a closed list, by its name."""
     for name, parameter in inspect.signature(command).parameters.items():
         values = offered(name)
         for info in get_args(parameter.annotation)[1:]:
             if values is not None and getattr(info, "autocompletion", True) is None:
-                info.autocompletion = completer(values)
+                info.autocompletion = values  # of which typer keeps those that fit what is typed
     return command
-
-
-def completer(values: Callable[[], tuple[str, ...]]) -> Callable[[str], Iterator[str]]:
-    """What typer calls; of the values it keeps those that begin as the word at the cursor does."""
-
-    def complete(incomplete: str) -> Iterator[str]:
-        yield from values()
-
-    return complete
