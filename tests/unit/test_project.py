@@ -332,7 +332,7 @@ PLANTED = (
     (inside_the_hosts, "passes/run.py", "from transformers import DynamicCache"),
     (inside_the_hosts, "passes/run.py", "import transformers"),
     (inside_the_hosts, "engine/run.py", "from transformer_lens.utilities import get_act_name"),
-    (inside_the_hosts, "runs/weights.py", "def f():\n    import transformer_lens.tools"),
+    (inside_the_hosts, "runs/speed.py", "def f():\n    import transformer_lens.tools"),
     (long_modules, "prompts/prompt.py", "\n" * 401),
     (names_that_say_nothing, "utils.py", ""),
     (names_that_say_nothing, "figures/_helpers.py", ""),

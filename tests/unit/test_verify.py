@@ -14,9 +14,9 @@ import torch
 from knockgrid import InputError, open_run
 from knockgrid.cli import app as cli
 from knockgrid.runs.digests import file_digest, row_digests
+from knockgrid.runs.finish import read_sides, write_sides
 from knockgrid.runs.manifest import run_digest
 from knockgrid.runs.shard import Shard, write_shard
-from knockgrid.runs.sides import read_sides, write_sides
 from knockgrid.runs.store import compact
 from knockgrid.runs.verification import near, verify
 from knockgrid.sources.source import Source

@@ -23,8 +23,15 @@ from knockgrid.runs.choose import choose_prompts, named
 from knockgrid.host.bridge import dtype_of
 from knockgrid.runs.job import FLOOR_PROMPTS, interventions_of, load_model, wants_floor
 from knockgrid.spec import Spec
-from knockgrid.runs.speed import Speed, measured, stated, supposed
-from knockgrid.runs.weights import Shape, of_config, of_model, worth_loading
+from knockgrid.runs.speed import (
+    Shape,
+    measured,
+    of_config,
+    of_model,
+    stated,
+    supposed,
+    worth_loading,
+)
 from knockgrid.engine.executors.rows import fast_rows
 
 PER_WORD = 1.3

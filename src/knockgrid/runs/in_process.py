@@ -1,17 +1,16 @@
-"""Engines: where a run is set up and its shards are computed; they never touch the run folder."""
+"""An engine sets a run up and computes its shards, here in this process; it writes nothing."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from knockgrid.runs.job import Job
 from knockgrid.runs.run_folder import Plan
 from knockgrid.runs.shard import Shard
 from knockgrid.runs.start import Start, start_of
 from knockgrid.runs.work import Work
-
 
 Done = Callable[[int], Any]
 
@@ -25,12 +24,8 @@ class Task:
     """
 
     plan: Plan
-    config: str
-    run: str
-    executor: str
-    columns: tuple[str, ...]
+    manifest: Mapping[str, Any]
     wanted: int
-    cells_of_prompt: int
     check: Callable[[Start], None]
     stopping: Callable[[], bool]
     proven: bool = False
@@ -43,36 +38,33 @@ class Task:
             found.setdefault(shard, []).append(str(prompt.id))
         return found
 
+    @property
+    def belongs(self) -> dict[str, str]:
+        """The digests of the run's settings and of all that was decided when it was begun."""
+        return {"config": self.manifest["config_digest"], "run": self.manifest["run_digest"]}
+
     def cells(self, number: int) -> int:
         """The cells of a shard."""
-        return len(self.ids[number]) * self.cells_of_prompt
+        rows, layers = self.manifest["intervention_order"], self.manifest["layer_order"]
+        return len(self.ids[number]) * len(rows) * len(layers)
 
 
-@runtime_checkable
-class Engine(AbstractContextManager["Engine"], Protocol):
-    """Sets a run up and computes its shards, in any order; what it holds ends with the context."""
+class Engine(AbstractContextManager["Engine"]):
+    """One shard after the other; what an engine holds ends with the context."""
 
-    def start(self) -> Start: ...
-
-    def shards(self, task: Task, numbers: Iterable[int], done: Done) -> Iterator[Shard]:
-        """Compute shards, and tell of cells that are done."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class InProcess(Engine):
-    """One shard after the other, here."""
-
-    job: Job
+    def __init__(self, job: Job) -> None:
+        self.job = job
 
     def __exit__(self, *_: object) -> None: ...
 
     def start(self) -> Start:
+        """What the run begins with."""
         return self.job.start()
 
     def shards(self, task: Task, numbers: Iterable[int], done: Done) -> Iterator[Shard]:
+        """Compute shards, in any order, and tell of cells that are done."""
         setup = self.job.set_up(task.plan)
         task.check(start_of(setup))
-        work = Work(setup, task.config, task.run, task.proven)
+        work = Work(setup, task.belongs, task.proven)
         for number in numbers:
             yield work.carry_out(number, done)

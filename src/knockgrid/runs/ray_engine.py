@@ -13,9 +13,9 @@ from knockgrid.runs.in_process import Done, Engine, Task
 from knockgrid.runs.job import Job
 from knockgrid.runs.ray_actor import Heard, ShardActor
 from knockgrid.runs.ray_cluster import Room, connected, needs_ray, room
-from knockgrid.runs.shard import Shard
+from knockgrid.runs.shard import Shard, schema
 from knockgrid.runs.start import Start
-from knockgrid.runs.work import lost_shard
+from knockgrid.runs.work import LONGEST, computed_by
 
 IN_FLIGHT = 2
 """Shards that an actor has at most: one in hand, and one so that it need not wait for the next."""
@@ -93,9 +93,10 @@ class OnRay(Engine):
     place, perhaps on another machine, must be set up and checked before it may compute.
     """
 
-    def __init__(self, options: RayEngine, job: Job) -> None:
+    def __init__(self, job: Job, options: RayEngine) -> None:
         needs_ray()
-        self.options, self._job = options, job
+        super().__init__(job)
+        self.options = options
         self._held = ExitStack()
         self._first: Any = None
         self._room: Room | None = None
@@ -122,7 +123,7 @@ class OnRay(Engine):
         import ray
 
         size = min(self._connect().workers, task.wanted)
-        sent = self._put((task.plan, task.config, task.run, task.proven))
+        sent = self._put((task.plan, task.belongs, task.proven))
         line = Line(iter(numbers), task)
         members = [self._member(sent, self._first if i == 0 else None) for i in range(size)]
         self._first = None
@@ -189,7 +190,7 @@ class OnRay(Engine):
         self._held.enter_context(connected(asked.address, cpus))
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self._room = room(nodes, asked.workers, asked.cpus, asked.gpus)
-        self._job_sent = self._put(self._job)
+        self._job_sent = self._put(self.job)
         self._kind = ray.remote(ShardActor)
         return self._room
 
@@ -306,13 +307,23 @@ class Line:
                 f"{DEATHS} actors died of shard {first} and none has finished any ({reason}); give "
                 "each more memory: fewer workers, or a smaller batch in another folder"
             )
-        return lost_shard(
-            self.task.ids[first],
-            {"config": self.task.config, "run": self.task.run, "number": first},
-            self.task.columns,
-            self.task.executor,
-            f"ActorDied: {DEATHS} actors died of its shard, the last one since {reason}",
-        )
+        said = f"ActorDied: {DEATHS} actors died of its shard, the last one since {reason}"
+        return lost_shard(self.task, first, said[:LONGEST])
+
+
+def lost_shard(task: Task, number: int, reason: str) -> Shard:
+    """A shard without rows, all of whose prompts failed for a reason that is not their own."""
+    prompts, manifest = task.ids[number], task.manifest
+    about = {
+        **task.belongs,
+        "number": number,
+        "prompts": prompts,
+        "sides": [],
+        "dropped": {},
+        "failed": dict.fromkeys(prompts, reason),
+        "computed": computed_by(manifest["receipt"]["executor"]),
+    }
+    return Shard(schema(manifest["plan"]["columns"]).empty_table(), about)
 
 
 def given_up(lost: Lost) -> InputError:

@@ -19,7 +19,7 @@ from knockgrid.passes.exclusive import exclusive
 from knockgrid.runs.choose import check_prompts
 from knockgrid.runs.disk import disk_errors_said
 from knockgrid.runs.finish import finish
-from knockgrid.runs.in_process import Engine, InProcess, Task
+from knockgrid.runs.in_process import Engine, Task
 from knockgrid.runs.interrupt import Stopped, asked_to_stop
 from knockgrid.runs.job import Job, data_digest, treatments_of, wants_floor
 from knockgrid.runs.manifest import SCHEMA, hardware, now
@@ -89,7 +89,7 @@ def with_floor_of_nulls(folder: RunFolder, spec: Spec, table: pd.DataFrame) -> p
 def engine_of(engine: Any, job: Job) -> Engine:
     """The engine that a name or its options stand for."""
     if engine == "single":
-        return InProcess(job)
+        return Engine(job)
     from knockgrid.runs.ray_engine import OnRay, RayEngine
 
     options = RayEngine() if engine == "ray" else engine
@@ -101,7 +101,7 @@ def engine_of(engine: Any, job: Job) -> Engine:
             "lives in this process; give its name, its folder, or a function that loads it, as "
             "functools.partial(kg.load, 'gpt2', dtype=torch.bfloat16)"
         )
-    return OnRay(options, job)
+    return OnRay(job, options)
 
 
 def begin(folder: RunFolder, config: Mapping[str, Any], engine: Engine) -> None:
@@ -176,12 +176,8 @@ def compute(
     with asked_to_stop() as asked, disk_errors_said(folder.path):
         task = Task(
             folder.plan(),
-            manifest["config_digest"],
-            manifest["run_digest"],
-            manifest["receipt"]["executor"],
-            tuple(manifest["plan"]["columns"]),
+            manifest,
             len(wanted),
-            len(manifest["intervention_order"]) * len(manifest["layer_order"]),
             folder.check_same,
             lambda: asked.number is not None,
             proven=bool(folder.shards(manifest)),

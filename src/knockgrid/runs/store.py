@@ -21,10 +21,9 @@ from knockgrid.table.parquet import whole_file
 from knockgrid.table.parquet import write_table as write_table
 from knockgrid.table.table import KEY, LISTS
 from knockgrid.runs.digests import file_digest, footer_digest
-from knockgrid.runs.finish import merged, sides_of
+from knockgrid.runs.finish import merged, read_sides, sides_of
 from knockgrid.runs.run_folder import COMPACT, SIDES, RunFolder, damage_refused
 from knockgrid.runs.shard import SINCE, Damaged, pandas_of, rows_writer, schema, schema_of
-from knockgrid.runs.sides import read_sides
 
 MERGED = ("failed", "dropped", "threads")
 """What the manifest of a run that has ended gathers from its shards."""

@@ -41,15 +41,14 @@ command tries them again"
 
 @dataclass(eq=False)
 class Work:
-    """A sweep that is set up, and the digests of its settings and of the run it belongs to.
+    """A sweep that is set up, and the digests of the run it `belongs` to.
 
     `proven` says that some prompt of the run could be finished, by whomever; what raises from then
     on is the prompt's fault and not the run's.
     """
 
     setup: Setup
-    config: str
-    run: str
+    belongs: Mapping[str, str]
     proven: bool = False
 
     @cached_property
@@ -81,8 +80,7 @@ class Work:
         frame = build(rows, {}, setup.columns) if rows else None
         said_of = {"memory": setup.memory.describe(), "threads": setup.threads.describe()}
         about = {
-            "config": self.config,
-            "run": self.run,
+            **self.belongs,
             "number": number,
             "prompts": [str(one.prompt.id) for one in batch],
             "sides": sorted(sides, key=lambda side: self.place[side["id"]]),
@@ -139,20 +137,6 @@ class Work:
 def computed_by(executor: str) -> dict[str, Any]:
     """What computes shards here."""
     return {"executor": executor, "versions": versions(), "hardware": hardware()}
-
-
-def lost_shard(
-    prompts: Sequence[str],
-    belongs: Mapping[str, Any],
-    columns: Sequence[str],
-    executor: str,
-    reason: str,
-) -> Shard:
-    """A shard without rows, all of whose prompts failed for a reason that is not their own."""
-    about = {**belongs, "prompts": list(prompts), "sides": [], "dropped": {}}
-    about |= {"failed": dict.fromkeys(prompts, reason[:LONGEST])}
-    about |= {"computed": computed_by(executor)}
-    return Shard(arrow_of(None, schema(columns)), about)
 
 
 def said(error: Exception) -> str:
