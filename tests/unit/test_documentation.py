@@ -146,8 +146,7 @@ def parsed(call):
     """What the command line says of a call, '' where it can be parsed; nothing is carried out."""
     import typer
 
-    from knockgrid.cli.app import app
-    from knockgrid.cli.misspelt import usage
+    from knockgrid.cli.app import app, usage
     from knockgrid.errors import InputError
 
     group = typer.main.get_command(app)

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 import knockgrid as kg
-from knockgrid.cli.sweeps import engine_of
+from knockgrid.cli.given import engine_of
 from knockgrid.engine.setup import SetLevel
 from knockgrid.errors import InputError
 from knockgrid.runs import ray_cluster, ray_engine, running

@@ -1,35 +1,25 @@
 """The command line. Heavy imports happen inside commands only, so that `--help` stays fast."""
 
+import difflib
 import os
 import sys
 import warnings
+from collections.abc import Collection
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from knockgrid.cli import drawing as figures
-from knockgrid.cli import looks, runs, sweeps
-from knockgrid.cli.misspelt import no_such_command, usage
+from knockgrid.cli import drawing, looks, runs, sweeps
 from knockgrid.cli.values import completed
 from knockgrid.errors import InputError
 from knockgrid.runs.disk import DISK
 
 COMMANDS = (
-    sweeps.demo,
-    sweeps.sweep,
-    figures.figure,
-    figures.reproduce,
-    figures.evidence,
-    runs.verify,
-    runs.report,
-    runs.methods,
-    runs.compact,
-    runs.export,
-    looks.check,
-    looks.facts,
-    looks.doctor,
+    *(sweeps.demo, sweeps.sweep, drawing.figure, drawing.reproduce, drawing.evidence),
+    *(runs.verify, runs.report, runs.methods, runs.compact, runs.export),
+    *(looks.check, looks.facts, looks.doctor),
 )
 # The lone \b keeps the lines of a paragraph apart
 EXIT_CODES = """\b
@@ -157,6 +147,39 @@ def outcome(error: Exception) -> tuple[int, object]:
         given = [one for one in sys.argv[1:] if one in names][:1]
         return 2, usage(error, " ".join(["knockgrid", *given]))
     raise error
+
+
+def no_such_command(given: str, commands: Collection[str]) -> InputError:
+    """The error for a command that does not exist, with the nearest one."""
+    near = did_you_mean(given, commands)
+    return InputError(f"no such command {given!r}{near} Commands: {', '.join(commands)}")
+
+
+def did_you_mean(given: str, names: Collection[str]) -> str:
+    """The nearest of some names as the end of a sentence, or only its end."""
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else "."
+
+
+def usage(error: Any, asked: str = "knockgrid") -> InputError:
+    """What the parser says of a command line, as one sentence with what to do next.
+
+    typer carries a copy of click, or needs one, depending on its version, so that errors are told
+    by what they hold and not by their class. Some do not know in which command they arose; that is
+    then what was `asked`.
+    """
+    context = getattr(error, "ctx", None)
+    command = asked if context is None else context.command_path
+    if not hasattr(error, "possibilities"):  # which only an unknown option has
+        said = " ".join(error.format_message().split()).rstrip(".")
+        return InputError(f"{said[:1].lower()}{said[1:]}; see {command} --help")
+    option = error.option_name
+    written = [] if context is None else [*context.help_option_names]
+    for one in [] if context is None else context.command.params:
+        if one.param_type_name == "option":
+            written += [*one.opts, *one.secondary_opts]
+    near = did_you_mean(option, written)
+    return InputError(f"no such option {option!r} of {command}{near} All are in {command} --help")
 
 
 def tell(said: object, *_: object, **__: object) -> None:

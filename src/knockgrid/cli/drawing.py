@@ -5,17 +5,7 @@ from typing import Annotated
 
 import typer
 
-from knockgrid.cli.given import (
-    DEMO_RELATIONS,
-    Column,
-    Device,
-    Dtype,
-    Model,
-    Relation,
-    Run,
-    layers_of,
-    pairs_of,
-)
+from knockgrid.cli import given
 from knockgrid.cli.printed import Json, printed
 from knockgrid.figures.figure import figure_names
 
@@ -23,7 +13,7 @@ REPRODUCED = Path("runs/reproduce")
 
 
 def figure(
-    run_folder: Run,
+    run_folder: given.Run,
     kind: Annotated[str, typer.Option(help=f"{', '.join(figure_names())}.")] = "layer_heatmap",
     metric: Annotated[
         str | None, typer.Option(help="A number column of the table; else the figure's own.")
@@ -47,7 +37,7 @@ def reproduce(
     studies: Annotated[
         list[str], typer.Argument(help="Names of studies, scripts of your own, or all.")
     ],
-    model: Model = "demo",
+    model: given.Model = "demo",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -56,8 +46,8 @@ def reproduce(
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few prompts and layers.")] = False,
-    dtype: Dtype = None,
-    device: Device = None,
+    dtype: given.Dtype = None,
+    device: given.Device = None,
     as_json: Json = False,
 ) -> None:
     """Make the tables of studies and draw their figures; tables on disk are drawn again."""
@@ -82,27 +72,29 @@ def reproduce(
 
 
 def evidence(
-    model: Model = "demo",
+    model: given.Model = "demo",
     prompts: Annotated[str, typer.Option(help="As for sweep.")] = "facts",
-    column: Column = None,
+    column: given.Column = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs and figures.")] = Path(
         "runs/evidence"
     ),
-    relation: Relation = None,
+    relation: given.Relation = None,
     limit: Annotated[int, typer.Option(help="Known prompts.")] = 100,
     unknown: Annotated[int, typer.Option(help="Prompts that are answered wrong.")] = 100,
     layers: Annotated[str | None, typer.Option(help="all, or 0,4,10-12.")] = None,
-    dtype: Dtype = None,
-    device: Device = None,
+    dtype: given.Dtype = None,
+    device: given.Device = None,
     as_json: Json = False,
 ) -> None:
     """Labels, contrasts, nulls, bands, noise floor and the claims card, from one command."""
     from knockgrid.runs.study import read_spec
 
-    relations = tuple(relation) if relation else DEMO_RELATIONS if prompts == "facts" else None
-    given = {"model": model, "prompts": prompts, "columns": pairs_of(column), "limit": limit}
-    given |= {"unknown": unknown, "relations": relations, "layers": layers_of(layers)}
-    spec = read_spec(None, {**given, "dtype": dtype, "device": device})
+    relations = (
+        tuple(relation) if relation else given.DEMO_RELATIONS if prompts == "facts" else None
+    )
+    fields = {"model": model, "prompts": prompts, "columns": given.pairs_of(column), "limit": limit}
+    fields |= {"unknown": unknown, "relations": relations, "layers": given.layers_of(layers)}
+    spec = read_spec(None, {**fields, "dtype": dtype, "device": device})
     from knockgrid.reports.evidence import CARD
     from knockgrid.reports.evidence import evidence as made
     from knockgrid.table.parquet import read_table

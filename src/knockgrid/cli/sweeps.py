@@ -7,15 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from knockgrid.cli.given import (
-    DEMO_RELATIONS,
-    Column,
-    Relation,
-    engine_of,
-    layers_of,
-    pairs_of,
-    set_fields,
-)
+from knockgrid.cli import given
 from knockgrid.cli.printed import Json, Printer, printed
 from knockgrid.spec import FIELDS, ROWS, rows_as_data
 
@@ -30,7 +22,7 @@ def demo(
 ) -> None:
     """Sweep a small real model over facts it knows: noise and swap, windows 5 and 1."""
     flags = {
-        "relations": DEMO_RELATIONS,
+        "relations": given.DEMO_RELATIONS,
         "known": True,
         "limit": limit,
         "interventions": rows_as_data(sources=("noise", "swap"), windows=(5, 1)),
@@ -63,8 +55,8 @@ def sweep(
     ] = None,
     *,
     out: Out = Path("runs/sweep"),
-    column: Column = None,
-    relation: Relation = None,
+    column: given.Column = None,
+    relation: given.Relation = None,
     known: Annotated[
         bool | None, typer.Option("--known/--all", help="Only prompts answered right.")
     ] = None,
@@ -98,25 +90,25 @@ def sweep(
     **flags: Any,
 ) -> None:
     """Sweep a model over prompts and draw the layer heatmap; the same command again resumes."""
-    given = {
+    fields = {
         **flags,
         "known": known,
-        "columns": pairs_of(column),
+        "columns": given.pairs_of(column),
         "relations": tuple(relation) if relation else None,
         "metrics": tuple(metric) if metric else None,
-        "layers": layers_of(layers),
-        **set_fields(more),
+        "layers": given.layers_of(layers),
+        **given.set_fields(more),
     }
     if row or source or window:
         windows = [int(one) if one.isdigit() else one for one in window or ["5"]]
-        given["interventions"] = rows_as_data(row or ROWS, source or ["noise"], windows)
+        fields["interventions"] = rows_as_data(row or ROWS, source or ["noise"], windows)
     with printed(as_json) as said:
         if print_spec:
             from knockgrid.runs.study import as_yaml, read_spec
 
-            return said.line(as_yaml(read_spec(study, given)).rstrip("\n"))
+            return said.line(as_yaml(read_spec(study, fields)).rstrip("\n"))
         by = "treatment" if source and len(source) > 1 else None
-        sweep_and_draw(said, study, given, out, shard, engine, by, dry_run, flops)
+        sweep_and_draw(said, study, fields, out, shard, engine, by, dry_run, flops)
 
 
 def sweep_and_draw(
@@ -142,7 +134,7 @@ def sweep_and_draw(
     from knockgrid.table.table import metadata_of
 
     part_of(shard)
-    chosen = engine_of(engine, spec.device)
+    chosen = given.engine_of(engine, spec.device)
     if dry_run:
         found = estimate(spec, flops)
         said.add(**vars(found), memory=found.memory)
