@@ -1,7 +1,7 @@
 """What the shell offers as values: lists that are written down, so that no heavy import is needed.
 
 A Tab must answer at once, and the places where these lists are decided import models or figures.
-`tests/unit/test_command_line.py` holds each list against its place.
+`tests/unit/test_terminal.py` holds each list against its place.
 """
 
 import inspect
