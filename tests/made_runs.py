@@ -17,10 +17,10 @@ from knockgrid.prompts.data import prompt_as_data
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.runs.digests import file_digest
 from knockgrid.runs.finish import finish
-from knockgrid.runs.manifest import SCHEMA, create_manifest, run_digest
+from knockgrid.runs.manifest import SCHEMA, run_digest, write_manifest
 from knockgrid.runs.run_folder import PLAN, SHARDS, STATISTICS, RunFolder
-from knockgrid.runs.set_level import write_set_level
 from knockgrid.runs.shard import Shard, arrow_of, schema, write_shard
+from knockgrid.runs.start import write_set_level
 from knockgrid.spec import Spec, digest
 from knockgrid.table.table import build
 
@@ -106,7 +106,7 @@ def made_run(folder: Path, made: Made | None = None) -> Made:
     (folder / PLAN).write_text(text, encoding="utf-8")
     (folder / STATISTICS).write_bytes(write_set_level(SetLevel({}, {})))
     manifest = manifest_of(made, folder, max(place) + 1)
-    create_manifest(folder, manifest)
+    write_manifest(folder, manifest, replace=False)
     wanted = range(max(place) + 1 if made.shards is None else made.shards)
     for number in wanted:
         mine = [i for i in range(made.n) if place[i] == number]

@@ -28,14 +28,15 @@ def held_before_the_manifest(wait: Callable[[], None], ready: Path) -> Callable[
     def before() -> None:
         from knockgrid.runs import run_folder
 
-        plain = run_folder.create_manifest
+        plain = run_folder.write_manifest
 
-        def create(*given):
-            ready.touch()
-            wait()
-            return plain(*given)
+        def write(*given, replace=True):
+            if not replace:
+                ready.touch()
+                wait()
+            plain(*given, replace)
 
-        run_folder.create_manifest = create
+        run_folder.write_manifest = write
 
     return before
 

@@ -3,68 +3,38 @@
 import json
 
 import pytest
-from shell import run
+from shell import LINES, run, saved, sweep
 
 from knockgrid import InputError, open_run
 from knockgrid.runs.manifest import read_manifest
 from knockgrid.runs.study import read_spec
 from knockgrid.spec import Spec
 
-LINES = [
-    {"id": "rome", "text": "The capital of Italy is", "subject": "Italy", "answers": ["Rome"]},
-    {"id": "paris", "text": "The capital of France is", "subject": "France", "answers": ["Paris"]},
-]
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_tokenizer):
-    """A saved tiny Llama and a prompt file."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    path = tmp_path_factory.mktemp("cli")
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
-    config = LlamaConfig(vocab_size=len(tiny_tokenizer), num_attention_heads=4, **sizes)
-    LlamaForCausalLM(config).save_pretrained(path / "model")
-    tiny_tokenizer.save_pretrained(path / "model")
-    lines = "\n".join(json.dumps({**line, "swap": _other(line)}) for line in LINES)
-    (path / "prompts.jsonl").write_text(lines)
-    return path
+    return saved(tmp_path_factory.mktemp("cli"), tiny_tokenizer)
 
 
-def _other(line):
-    return next(other["id"] for other in LINES if other is not line)
-
-
-def sweep(capsys, folder, out, *more):
-    arguments = ("--model", folder / "model", "--prompts", folder / "prompts.jsonl", "--out", out)
-    return run(capsys, "sweep", *arguments, *more)
-
-
-def test_a_sweep_writes_table_manifest_and_figures(capsys, folder, tmp_path):
-    code, printed, _ = sweep(capsys, folder, tmp_path / "run")
+def test_a_sweep_writes_table_manifest_and_figures(capsys, folder, tmp_path, monkeypatch):
+    """And one of them is drawn again without the model."""
+    out = tmp_path / "run"
+    code, printed, _ = sweep(capsys, folder, out)
     assert code == 0
-    table, manifest = open_run(tmp_path / "run"), read_manifest(tmp_path / "run")
-    assert len(table) == 2 * 3 * 3
+    table, manifest = open_run(out), read_manifest(out)
+    assert len(table) == manifest["rows"] == 2 * 3 * 3
     assert table["js"].max() > 0
-    assert manifest["rows"] == len(table)
     assert manifest["config"]["layers"] == "all"
     assert manifest["receipt"]["executor"] == "staircase"
     assert {"weights_digest", "dtype"} <= set(manifest["model"])
-    written = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
-    heatmap = {f"layer_heatmap_js.{suffix}" for suffix in ("svg", "pdf", "png")}
-    assert heatmap <= written
+    written = {path.name for path in (out / "figures").iterdir()}
+    assert {f"layer_heatmap_js.{suffix}" for suffix in ("svg", "pdf", "png")} <= written
     assert "manifest.json" in printed
 
-
-def test_a_figure_is_drawn_again_without_the_model(capsys, folder, tmp_path, monkeypatch):
-    sweep(capsys, folder, tmp_path / "run")
-    monkeypatch.setattr(
-        "knockgrid.host.bridge.load", lambda *_, **__: pytest.fail("the model was loaded")
-    )
-    wanted = ("--kind", "layer_curve", "--metric", "kl")
-    code, printed, _ = run(capsys, "figure", tmp_path / "run", *wanted)
+    monkeypatch.setattr("knockgrid.host.bridge.load", lambda *_, **__: pytest.fail("loaded"))
+    code, printed, _ = run(capsys, "figure", out, "--kind", "layer_curve", "--metric", "kl")
     assert code == 0
-    assert (tmp_path / "run" / "figures" / "layer_curve_kl.pdf").exists()
+    assert (out / "figures" / "layer_curve_kl.pdf").exists()
     assert "layer_curve_kl.svg" in printed
 
 
@@ -85,10 +55,8 @@ def test_a_study_is_reproduced_by_name(capsys, tmp_path):
 
 
 def test_sources_side_by_side(capsys, folder, tmp_path):
-    code, _, _ = sweep(
-        capsys, folder, tmp_path / "run", "--source", "noise", "--source", "zero", "--window", 1
-    )
-    assert code == 0
+    more = ("--source", "noise", "--source", "zero", "--window", 1)
+    assert sweep(capsys, folder, tmp_path / "run", *more)[0] == 0
     names = set(open_run(tmp_path / "run")["intervention"])
     assert names == {"subject noise", "subject zero", "attention", "last noise", "last zero"}
 
@@ -156,18 +124,10 @@ def test_another_run_is_not_overwritten(capsys, folder, tmp_path):
     assert shard.read_bytes() == before
 
 
-def test_a_folder_without_a_run(capsys, tmp_path):
-    code, _, complained = run(capsys, "figure", tmp_path)
-    assert code == 2
-    assert "holds no run" in complained
-
-
 def test_check_tries_every_kind(capsys, folder):
     code, printed, _ = run(capsys, "check", folder / "model")
     assert code == 0
-    assert "patch resid_post" in printed
-    assert "knockout" in printed
-    assert "edge_patch" in printed
+    assert all(kind in printed for kind in ("patch resid_post", "knockout", "edge_patch"))
     assert "refused" not in printed
 
 
@@ -192,14 +152,12 @@ def test_facts_are_listed_and_printed(capsys):
 
 def test_a_prompt_file_that_has_changed_is_refused(capsys, folder, tmp_path):
     """The plan would go on with the old prompts, and say nothing of the new ones."""
-    prompts = tmp_path / "prompts.jsonl"
-    cities = ("Rome", "Oslo")
-    lines = [json.dumps({"text": f"{city} is in", "subject": city}) for city in cities]
+    prompts, more = tmp_path / "prompts.jsonl", ("--layers", "0", "--prompts")
+    lines = [json.dumps({"text": f"{city} is in", "subject": city}) for city in ("Rome", "Oslo")]
     prompts.write_text(lines[0])
-    arguments = ("sweep", "--model", folder / "model", "--prompts", prompts, "--layers", "0")
-    assert run(capsys, *arguments, "--out", tmp_path / "run")[0] == 0
+    assert sweep(capsys, folder, tmp_path / "run", *more, prompts)[0] == 0
     prompts.write_text("\n".join(lines))
-    code, _, complained = run(capsys, *arguments, "--out", tmp_path / "run")
+    code, _, complained = sweep(capsys, folder, tmp_path / "run", *more, prompts)
     assert code == 2
     assert "was begun with other prompts (the file has another sha256)" in complained
     assert len(open_run(tmp_path / "run")["prompt"].unique()) == 1
@@ -207,18 +165,15 @@ def test_a_prompt_file_that_has_changed_is_refused(capsys, folder, tmp_path):
 
 def test_prompts_that_took_no_part_in_a_row_are_told(capsys, folder, tmp_path):
     """A swap needs a partner of equal length; without one a row would be missing without a word."""
-    lines = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
+    lines = [{**LINES[0], "swap": "paris"}, {**LINES[1], "swap": "rome"}]
     long = "Bosnia and Herzegovina"
     other = {"id": "x", "text": f"The capital of {long} is", "subject": long, "swap": "rome"}
     paths = {"some": [*lines, other], "none": [{**lines[0], "swap": "x"}, other]}
-    said = {}
+    said, more = {}, ("--source", "swap", "--no-noise-floor", "--prompts")
     for name, of in paths.items():
-        (tmp_path / name).write_text("\n".join(map(json.dumps, of)))
-        (tmp_path / name).rename(tmp_path / f"{name}.jsonl")
-        code, _, said[name] = run(
-            *(capsys, "sweep", "--model", folder / "model", "--source", "swap", "--no-noise-floor"),
-            *("--prompts", tmp_path / f"{name}.jsonl", "--out", tmp_path / name),
-        )
+        prompts = tmp_path / f"{name}.jsonl"
+        prompts.write_text("\n".join(map(json.dumps, of)))
+        code, _, said[name] = sweep(capsys, folder, tmp_path / name, *more, prompts)
         assert code == 0
     assert "knockgrid: rows 'subject', 'last': 1 of 3 prompts took no part (" in said["some"]
     assert "rows 'subject', 'last' skipped: no usable prompt among 2 (" in said["none"]

@@ -167,18 +167,18 @@ class TestPlantedFaults:
         assert "not writable" in dict(doctor.caches())["demo model"]
         model = tmp_path / "cache" / "SmolLM2-135M-Instruct"
         model.mkdir(parents=True)
-        (model / "model.safetensors").write_bytes(b"x" * 2048)
+        (model / "model.safetensors").write_bytes(b"x" * 2000)
         assert cache_and_room()[0].ok  # it need not be written again
-        assert "2.0 KiB" in dict(doctor.caches())["demo model"]
+        assert "2.0 kB" in dict(doctor.caches())["demo model"]
 
     def test_a_full_disk(self, monkeypatch, tmp_path):
         monkeypatch.setenv("KNOCKGRID_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(
-            "shutil.disk_usage", lambda path: SimpleNamespace(total=9, used=9, free=3 * 2**20)
+            "shutil.disk_usage", lambda path: SimpleNamespace(total=9, used=9, free=3 * 10**6)
         )
         _, one = cache_and_room()
         assert not one.ok
-        assert one.advice.startswith("3.0 MiB are free, 2.0 GiB are needed")
+        assert one.advice.startswith("3.0 MB are free, 2.0 GB are needed")
 
 
 class TestPrivacy:

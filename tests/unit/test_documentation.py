@@ -17,8 +17,7 @@ import typer
 from markdown_it import MarkdownIt  # rich brings it
 
 import knockgrid as kg
-from knockgrid.cli.app import app
-from knockgrid.cli.misspelt import usage
+from knockgrid.cli.app import app, usage
 from knockgrid.cli.reproduce import studies
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 import knockgrid as kg
-from knockgrid.cli.sweeps import engine_of
+from knockgrid.cli.given import engine_of
 from knockgrid.engine.setup import SetLevel
 from knockgrid.errors import InputError
 from knockgrid.runs import ray_cluster, ray_engine, running
@@ -499,7 +499,9 @@ def line(numbers, wanted=5, stopping=lambda: False):
     """Shards in a line, of a run of nine prompts with a shard each."""
     prompts = [kg.Prompt("Rome is", spans={"subject": "Rome"}, id=f"p{i}") for i in range(9)]
     plan = Plan(prompts, range(9), SetLevel({}, {}))
-    task = Task(plan, "c", "r", "staircase", ("js",), wanted, 1, lambda start: None, stopping)
+    manifest = {"config_digest": "c", "run_digest": "r", "receipt": {"executor": "staircase"}}
+    manifest["plan"] = {"columns": ["js"]}
+    task = Task(plan, manifest, wanted, lambda start: None, stopping)
     return Line(iter(numbers), task)
 
 

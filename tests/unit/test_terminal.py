@@ -1,4 +1,4 @@
-"""What a terminal shows: completion, colours, widths, and progress bars."""
+"""What a terminal sees: completion, colours, widths, bars."""
 
 import inspect
 import io
@@ -10,16 +10,17 @@ import types
 from pathlib import Path
 
 import pytest
-from shell import run
+from shell import run, saved, sweep
 
 from knockgrid import spec
 from knockgrid.cli import app as cli
-from knockgrid.cli import values
-from knockgrid.display import terminal
+from knockgrid.cli import check_model, values
+from knockgrid.display import progress, terminal
+from knockgrid.edits import knockout, patch
 from knockgrid.engine import executors
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = Path(sys.executable).with_name("knockgrid")
+SOURCE = str(Path(cli.__file__).parents[2])
 
 
 @pytest.fixture(autouse=True)
@@ -28,18 +29,21 @@ def plain_terminal(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def shell(shell_name, line, **more):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_tokenizer):
+    return saved(tmp_path_factory.mktemp("terminal"), tiny_tokenizer)
+
+
+def shell(shell_name, line):
     """What a shell is offered for a line, with the cursor at its end; and the processor seconds."""
-    words = line.split(" ")
     given = {
         "_KNOCKGRID_COMPLETE": f"complete_{shell_name}",
         "COMP_WORDS": line,
-        "COMP_CWORD": str(len(words) - 1),
+        "COMP_CWORD": str(line.count(" ")),
         "_TYPER_COMPLETE_ARGS": line,
         "_TYPER_COMPLETE_FISH_ACTION": "get-args",
         "PATH": str(SCRIPT.parent),
-        "PYTHONPATH": str(Path(cli.__file__).parents[2]),
-        **more,
+        "PYTHONPATH": SOURCE,
     }
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([str(SCRIPT)], env=given, capture_output=True, text=True, check=False)
@@ -52,6 +56,7 @@ class TestCompletion:
     def test_each_list_is_that_of_its_place(self):
         from knockgrid.edits import layers as _layers
         from knockgrid.engine import checks as _checks
+        from knockgrid.prompts import facts
         from knockgrid.runs import store, study
 
         lists = values.VALUES
@@ -69,15 +74,11 @@ class TestCompletion:
         assert set(_layers.RULES) < set(lists["window"])
         relations = values.relations()
         assert len(relations) == 34
-
-        from knockgrid.prompts import facts
-
         assert relations == tuple(dict.fromkeys(p.relation for p in facts()))
+        names = {name for c in cli.COMMANDS for name in inspect.signature(c).parameters}
+        assert set(lists) <= names  # each belongs to an option
 
-    @pytest.mark.parametrize(
-        "option",
-        ["mode", "more", "form", "source", "window", "layers"],
-    )
+    @pytest.mark.parametrize("option", ["mode", "more", "form", "source", "window", "layers"])
     def test_a_sweep_takes_each_value(self, tiny_llama, prompts, option):
         """A value that is offered is one that the tool takes."""
         from knockgrid.engine.setup import set_up
@@ -95,31 +96,27 @@ class TestCompletion:
             rows = rows_as_data(**({words[option]: [given]} if option in words else {}))
             own = {option: given} if option not in (*words, "more") else {}
             own |= dict([value.split("=")]) if option == "more" else {}
-            spec = Spec(interventions=rows, metrics=["js"], **own)
-            rows = [one for one in treatments_of(spec) if one.source or "denoising" not in value]
-            set_up(tiny_llama, prompts[:1], rows, spec)
+            made = Spec(interventions=rows, metrics=["js"], **own)
+            rows = [one for one in treatments_of(made) if one.source or "denoising" not in value]
+            set_up(tiny_llama, prompts[:1], rows, made)
 
-    def test_every_list_belongs_to_an_option(self):
-        names = {name for c in cli.COMMANDS for name in inspect.signature(c).parameters}
-        assert set(values.VALUES) <= names
-
-    def test_bash(self):
-        commands = shell("bash", "knockgrid ")[0].split()
-        assert set(commands) == {command.__name__ for command in cli.COMMANDS}
-        assert shell("bash", "knockgrid sw")[0].split() == ["sweep"]
-        options = shell("bash", "knockgrid sweep --so")[0].split()
-        assert options == ["--source"]
-        assert shell("bash", "knockgrid sweep --source s")[0].split() == ["swap"]
-        assert shell("bash", "knockgrid sweep --row ")[0].split() == [
-            "subject",
-            "attention",
-            "last",
-        ]
-        assert shell("bash", "knockgrid facts --relation country_l")[0].split() == [
-            "country_language"
-        ]
-        assert shell("bash", "knockgrid reproduce paths err")[0].split() == ["error_detection"]
+    def test_bash_is_offered_commands(self):
+        assert set(shell("bash", "knockgrid ")[0].split()) == {c.__name__ for c in cli.COMMANDS}
         assert "--help" in shell("bash", "knockgrid swep --")[0].split()  # and no error
+
+    @pytest.mark.parametrize(
+        ("line", "offered"),
+        [
+            ("sw", "sweep"),
+            ("sweep --so", "--source"),
+            ("sweep --source s", "swap"),
+            ("sweep --row ", "subject attention last"),
+            ("facts --relation country_l", "country_language"),
+            ("reproduce paths err", "error_detection"),
+        ],
+    )
+    def test_bash(self, line, offered):
+        assert shell("bash", f"knockgrid {line}")[0].split() == offered.split()
 
     def test_zsh_and_fish(self):
         zsh = shell("zsh", "knockgrid sweep --mode ")[0]
@@ -138,15 +135,9 @@ class TestCompletion:
             "COMP_WORDS=(knockgrid sweep --mode '') COMP_CWORD=3\n"
             '_knockgrid_completion knockgrid\necho "${COMPREPLY[@]}"\n'
         )
-        source = str(Path(cli.__file__).parents[2])
-        path = f"{SCRIPT.parent}:/usr/local/bin:/usr/bin:/bin"
-        done = subprocess.run(
-            ["bash", "--norc", "-c", script],
-            env={"PATH": path, "PYTHONPATH": source},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        env = {"PATH": f"{SCRIPT.parent}:/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": SOURCE}
+        command = ["bash", "--norc", "-c", script]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         registered, offered = done.stdout.splitlines()
         assert "-F _knockgrid_completion knockgrid" in registered
         assert offered == "prompt_only persistent free_run"
@@ -160,8 +151,7 @@ class TestCompletion:
             "values.relations()\n"
             "assert not {'torch', 'pandas', 'pydantic', 'matplotlib'} & set(sys.modules)"
         )
-        source = str(Path(cli.__file__).parents[2])
-        subprocess.run([sys.executable, "-c", loaded], env={"PYTHONPATH": source}, check=True)
+        subprocess.run([sys.executable, "-c", loaded], env={"PYTHONPATH": SOURCE}, check=True)
 
 
 class Terminal(io.StringIO):
@@ -173,7 +163,7 @@ class Terminal(io.StringIO):
         return self.is_one
 
 
-class TestTerminal:
+class TestColoursAndWidth:
     @pytest.mark.parametrize(
         ("isatty", "env", "wanted"),
         [
@@ -193,13 +183,26 @@ class TestTerminal:
             monkeypatch.setenv(name, value)
         assert terminal.colours(Terminal(isatty)) is wanted
 
+    def test_colours_of_a_command(self, capsys, folder, monkeypatch):
+        kinds = [knockout(window=1), patch("attn_outt", "subject")]
+        monkeypatch.setattr(check_model, "kinds", lambda: kinds)
+        _, plain, _ = run(capsys, "check", folder / "model")
+        assert "\x1b" not in plain
+        _, first, second = plain.splitlines()
+        assert first.index("staircase") == second.index("refused")  # aligned
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        _, coloured, _ = run(capsys, "check", folder / "model")
+        assert "\x1b[32mstaircase\x1b[0m" in coloured
+        assert "\x1b[31mrefused\x1b[0m" in coloured
+        assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert run(capsys, "check", folder / "model")[1] == plain
+
     def test_width(self, monkeypatch):
         assert terminal.width() is None  # a pipe
-        monkeypatch.setenv("COLUMNS", "44")
-        assert terminal.width() == 44
-        for bad in ("", "0", "wide", "-3"):
-            monkeypatch.setenv("COLUMNS", bad)
-            assert terminal.width() is None
+        for given, wanted in {"44": 44, "": None, "0": None, "wide": None, "-3": None}.items():
+            monkeypatch.setenv("COLUMNS", given)
+            assert terminal.width() == wanted
 
     @pytest.mark.parametrize("columns", [1, 20, 40, 60, 200])
     def test_lines_fit_and_no_word_is_broken(self, monkeypatch, columns):
@@ -215,35 +218,36 @@ class TestTerminal:
     def test_the_list_of_facts_fits_a_narrow_terminal(self, capsys, monkeypatch):
         _, wide, _ = run(capsys, "facts")
         assert len(wide.splitlines()) == 35
-        starts = {line.index("  ", 8) for line in wide.splitlines()[:-1] if line[7] != " "}
         assert len({re.match(r" *\d+  \w+ +", line).end() for line in wide.splitlines()[:-1]}) == 1
-        assert starts
         monkeypatch.setenv("COLUMNS", "40")
         _, narrow, _ = run(capsys, "facts")
         assert max(map(len, narrow.splitlines())) <= 40
         assert narrow.split() == wide.split()
 
+    def test_written_paths_stand_alone(self, capsys, folder, tmp_path, monkeypatch):
+        monkeypatch.setattr("knockgrid.reports.draw.draw", lambda *_, **__: [])
+        monkeypatch.setenv("COLUMNS", "40")
+        _, printed, _ = sweep(capsys, folder, tmp_path / "a run", "--layers", 0)
+        assert str(tmp_path / "a run" / "manifest.json") in printed.splitlines()
+
 
 class TestProgress:
-    def test_where_it_is_shown(self, monkeypatch):
-        from knockgrid.display import progress as _progress
-
-        def shown(progress=True):
-            with _progress.bar(3, " cells", "sweep", progress) as bar:
-                return not bar.disable and bar.delay == 0
-
-        monkeypatch.setattr("sys.stderr", Terminal(False))
-        assert not shown()
-        monkeypatch.setattr("sys.stderr", Terminal(True))
-        assert shown()
-        assert not shown(progress=False)
-        monkeypatch.setattr("sys.stderr", Terminal(False))
-        kernel = types.SimpleNamespace(get_ipython=lambda: types.SimpleNamespace(kernel=1))
-        monkeypatch.setitem(sys.modules, "IPython", kernel)
-        assert shown()
-        console = types.SimpleNamespace(get_ipython=lambda: types.SimpleNamespace())
-        monkeypatch.setitem(sys.modules, "IPython", console)
-        assert not shown()
+    @pytest.mark.parametrize(
+        ("isatty", "shell", "asked", "wanted"),
+        [
+            (False, None, True, False),
+            (True, None, True, True),
+            (True, None, False, False),
+            (False, types.SimpleNamespace(kernel=1), True, True),  # a notebook
+            (False, types.SimpleNamespace(), True, False),
+        ],
+    )
+    def test_where_it_is_shown(self, monkeypatch, isatty, shell, asked, wanted):
+        monkeypatch.setattr("sys.stderr", Terminal(isatty))
+        ipython = types.SimpleNamespace(get_ipython=lambda: shell)
+        monkeypatch.setitem(sys.modules, "IPython", ipython)
+        with progress.bar(3, " cells", "sweep", asked) as bar:
+            assert (not bar.disable and bar.delay == 0) is wanted
 
     def test_a_sweep_shows_it_on_standard_error(self, tiny_llama, prompts, monkeypatch, capsys):
         import knockgrid as kg
@@ -257,12 +261,10 @@ class TestProgress:
 
     def test_a_batch_job_shows_a_line_a_minute(self, monkeypatch):
         """Nothing in the first minute, and no carriage returns."""
-        from knockgrid.display import progress as _progress
-
         clock = types.SimpleNamespace(now=0.0)
         stream = Terminal(False)
         monkeypatch.setattr("sys.stderr", stream)
-        with _progress.bar(398, " cells", "sweep", True) as bar:
+        with progress.bar(398, " cells", "sweep", True) as bar:
             bar._time = lambda: clock.now
             bar.start_t = bar.last_print_t = 0.0
             for second in range(1, 200):
@@ -277,7 +279,19 @@ class TestProgress:
         ]
         assert "\r" not in stream.getvalue()
 
-    def test_a_notebook_without_widgets_is_not_warned(self):
+    @pytest.mark.parametrize(
+        ("lines", "warned"),
+        [
+            ("import tqdm.auto", True),
+            ("import knockgrid, tqdm.auto", False),
+            (
+                "import knockgrid.display.progress as p\n"
+                "with p.bar(2, ' cells', 'sweep', True) as bar: bar.update(2)",
+                False,
+            ),
+        ],
+    )
+    def test_a_notebook_without_widgets_is_not_warned(self, lines, warned):
         """tqdm warns once, when it is first imported in a notebook that has no `ipywidgets`."""
         kernel = (
             "import sys, types\n"
@@ -287,42 +301,31 @@ class TestProgress:
             "sys.modules['ipykernel.zmqshell'] = types.ModuleType('ipykernel.zmqshell')\n"
             "sys.modules['ipywidgets'] = None\n"
         )
-        source = str(Path(cli.__file__).parents[2])
+        command, env = [sys.executable, "-c", kernel + lines], {"PYTHONPATH": SOURCE}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        assert ("IProgress" in done.stderr) is warned
 
-        def warned(*lines):
-            code = kernel + "\n".join(lines)
-            command = [sys.executable, "-c", code]
-            env = {"PYTHONPATH": source}
-            done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-            return "IProgress" in done.stderr
-
-        assert warned("import tqdm.auto")
-        assert not warned("import knockgrid", "import tqdm.auto")
-        assert not warned(
-            "import knockgrid.display.progress as p",
-            "with p.bar(2, ' cells', 'sweep', True) as bar: bar.update(2)",
-        )
-
-    def test_loading_the_demo_model_shows_no_bar(self, monkeypatch):
+    @pytest.mark.parametrize(
+        ("isatty", "model", "before", "inside"),
+        [
+            (True, "demo", True, False),
+            (True, "gpt2", True, True),
+            (False, "gpt2", True, False),
+            (True, "demo", False, False),
+        ],
+    )
+    def test_loading_the_demo_model_shows_no_bar(self, monkeypatch, isatty, model, before, inside):
         from transformers.utils import logging
 
         from knockgrid.runs.job import quiet_loading
 
-        before = logging.is_progress_bar_enabled()
+        switch = {True: logging.enable_progress_bar, False: logging.disable_progress_bar}
+        kept = logging.is_progress_bar_enabled()
+        monkeypatch.setattr("sys.stderr", Terminal(isatty))
         try:
-            for isatty, model, wanted in (
-                (True, "demo", False),
-                (True, "gpt2", True),
-                (False, "gpt2", False),
-            ):
-                logging.enable_progress_bar()
-                monkeypatch.setattr("sys.stderr", Terminal(isatty))
-                with quiet_loading(model):
-                    assert logging.is_progress_bar_enabled() is wanted
-                assert logging.is_progress_bar_enabled()
-            logging.disable_progress_bar()
-            with quiet_loading("demo"):
-                pass
-            assert not logging.is_progress_bar_enabled()
+            switch[before]()
+            with quiet_loading(model):
+                assert logging.is_progress_bar_enabled() is inside
+            assert logging.is_progress_bar_enabled() is before
         finally:
-            (logging.enable_progress_bar if before else logging.disable_progress_bar)()
+            switch[kept]()

@@ -11,9 +11,9 @@ import torch
 import knockgrid as kg
 from knockgrid.engine.top_tokens import top_tokens
 from knockgrid.errors import InputError
+from knockgrid.runs.finish import read_sides
 from knockgrid.runs.run_folder import RunFolder
 from knockgrid.runs.shard import Damaged, Shard, read_shard, write_shard
-from knockgrid.runs.sides import read_sides
 from knockgrid.runs.store import compact, export
 from knockgrid.runs.verification import verify
 

@@ -3,65 +3,37 @@
 import json
 import shutil
 from dataclasses import dataclass
-from importlib import import_module
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from shell import code_of, saved, sweep_of
 
+import knockgrid as kg
 from knockgrid import InputError, open_run
-from knockgrid.cli import app as cli
+from knockgrid.host import bridge
+from knockgrid.runs import verification as room
 from knockgrid.runs.digests import file_digest, row_digests
+from knockgrid.runs.finish import read_sides, write_sides
 from knockgrid.runs.manifest import run_digest
 from knockgrid.runs.shard import Shard, write_shard
-from knockgrid.runs.sides import read_sides, write_sides
 from knockgrid.runs.store import compact
 from knockgrid.runs.verification import near, verify
 from knockgrid.sources.source import Source
 from knockgrid.table.measures import MEASURES
 
-room = import_module("knockgrid.runs.verification")
-
-LINES = [
-    {"id": "rome", "text": "The capital of Italy is", "subject": "Italy", "answers": ["Rome"]},
-    {"id": "paris", "text": "The capital of France is", "subject": "France", "answers": ["Paris"]},
-]
-SWAPS = {"rome": "paris", "paris": "rome"}
-
-
-def command(*arguments):
-    """The exit code of one command."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["knockgrid", *map(str, arguments)])
-        try:
-            cli.main()
-        except SystemExit as done:
-            return int(done.code or 0)
-    return 0
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, tiny_tokenizer):
     """A saved tiny model, and a run of it with every kind of source and a sample of noise."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("verify")
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
-    config = LlamaConfig(
-        vocab_size=len(tiny_tokenizer), num_attention_heads=4, initializer_range=0.3, **sizes
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder / "model")
-    tiny_tokenizer.save_pretrained(folder / "model")
-    lines = "\n".join(json.dumps({**line, "swap": SWAPS[line["id"]]}) for line in LINES)
-    (folder / "prompts.jsonl").write_text(lines)
+    folder = saved(tmp_path_factory.mktemp("verify"), tiny_tokenizer, initializer_range=0.3)
     sources = [word for name in ("noise", "swap", "mean_activation") for word in ("--source", name)]
-    given = ("--model", folder / "model", "--prompts", folder / "prompts.jsonl", *sources)
-    assert command("sweep", *given, "--set", "samples=2", "--out", folder / "run") == 0
+    given = sweep_of(folder, *sources, "--set", "samples=2", "--out", folder / "run")
+    assert code_of(*given) == 0
     free = ("--n-tokens", 3, "--mode", "free_run", "--out", folder / "free")
-    assert command("sweep", *given[:4], *free) == 0
+    assert code_of(*sweep_of(folder, *free)) == 0
     return folder
 
 
@@ -72,6 +44,15 @@ def run(made, tmp_path):
 
 
 SHARD = "shards/00000.parquet"
+
+
+def added(metric, rows="layer >= 0"):
+    """A change of one number in some rows."""
+
+    def change(frame):
+        frame.loc[frame.query(rows).index, metric] += 1e-3
+
+    return change
 
 
 def rewritten(folder, change):
@@ -85,9 +66,13 @@ def rewritten(folder, change):
     pq.write_table(again.replace_schema_metadata(arrow.schema.metadata), path)
 
 
+def manifest_of(folder):
+    return json.loads((folder / "manifest.json").read_text())
+
+
 def stamped_anew(folder, **changes):
     """A shard and a manifest that vouch for what was changed, as a careful forger would write."""
-    manifest = {**json.loads((folder / "manifest.json").read_text()), **changes}
+    manifest = {**manifest_of(folder), **changes}
     manifest["run_digest"] = run_digest(manifest)
     with pq.ParquetFile(folder / SHARD) as file:
         table = file.read()
@@ -99,34 +84,36 @@ def stamped_anew(folder, **changes):
 
 
 def edited(folder, **changes):
-    path = folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    (folder / "manifest.json").write_text(json.dumps({**manifest_of(folder), **changes}))
+
+
+def holds(folder, **options):
+    """What was checked of a run, in which nothing was found wrong."""
+    found = verify(folder, **options)
+    assert found.ok, found.mismatches
+    return found
 
 
 def test_a_fresh_run_holds(run, capsys):
-    assert command("verify", run, "--cells", 40) == 0
+    assert code_of("verify", run, "--cells", 40) == 0
     said = capsys.readouterr().out
     assert "rows of 2 prompts under 14 digests" in said
     assert "40 cells against the reference executor" in said
     assert "MISMATCH" not in said
+    compact(run)
+    assert "rows of 2 prompts under 14 digests" in holds(run, cells=20).checked
 
 
 def test_a_fresh_free_run_holds(made):
-    found = verify(made / "free", cells=18)
-    assert found.ok, found.mismatches
-    assert "18 cells against the reference executor" in found.checked
+    assert "18 cells against the reference executor" in holds(made / "free", cells=18).checked
 
 
 @pytest.mark.parametrize("metric", ["js", "kl", "logp_answer"])
 def test_one_changed_number_is_named_by_its_place(run, capsys, metric):
-    def change(frame):
-        at = frame.index[
-            (frame.prompt == "paris") & (frame.intervention == "subject swap") & (frame.layer == 1)
-        ]
-        frame.loc[at, metric] += 1e-3
-
-    rewritten(run, change)
-    assert command("verify", run, "--cells", 1) == 1
+    rewritten(
+        run, added(metric, "prompt == 'paris' and intervention == 'subject swap' and layer == 1")
+    )
+    assert code_of("verify", run, "--cells", 1) == 1
     said = capsys.readouterr().out
     assert f"MISMATCH: {SHARD} is not the file that was written" in said
     assert "the rows of prompt 'paris', intervention 'subject swap' are not those" in said
@@ -138,10 +125,7 @@ def test_one_changed_number_is_named_by_its_place(run, capsys, metric):
 
 
 def test_numbers_that_were_stamped_anew_are_found_by_their_cells(run):
-    def change(frame):
-        frame["js"] += 1e-3
-
-    rewritten(run, change)
+    rewritten(run, added("js"))
     stamped_anew(run)
     found = verify(run, cells=3)
     assert [line for line in found.mismatches if ": js is" in line]
@@ -149,33 +133,22 @@ def test_numbers_that_were_stamped_anew_are_found_by_their_cells(run):
 
 
 def test_many_changed_rows_are_counted_and_not_all_listed(run, monkeypatch):
-    monkeypatch.setattr("knockgrid.runs.verification.NAMED", 3)
-
-    def change(frame):
-        frame["kl"] += 1e-3
-
-    rewritten(run, change)
+    monkeypatch.setattr(room, "NAMED", 3)
+    rewritten(run, added("kl"))
     found = verify(run, cells=1)
     assert len([line for line in found.mismatches if "are not those" in line]) == 3
     assert "and those of 11 more prompts and interventions" in found.mismatches
 
 
 def test_another_model_is_named_and_no_cell_is_compared(run, made):
-    import knockgrid as kg
-
     model = kg.load(made / "model")
     weight = next(p for n, p in model.original_model.named_parameters() if "mlp" in n)
     with torch.no_grad():
         weight.mul_(1.0001)
     found = verify(run, model=model)
-    assert len(found.mismatches) == 1
-    assert "another one: weights_digest" in found.mismatches[0]
+    (mismatch,) = found.mismatches
+    assert "another one: weights_digest" in mismatch
     assert not [line for line in found.checked if "cells against" in line]
-
-
-def test_a_model_in_another_dtype_is_another_model(run, made):
-    import knockgrid as kg
-
     found = verify(run, model=kg.load(made / "model", dtype=torch.bfloat16))
     assert any("dtype is bfloat16, in the run float32" in line for line in found.mismatches)
 
@@ -188,7 +161,7 @@ def test_a_manifest_that_does_not_fit_its_table(run):
 
 
 def test_settings_that_were_changed_afterwards(run):
-    manifest = json.loads((run / "manifest.json").read_text())
+    manifest = manifest_of(run)
     rows = json.loads(json.dumps(manifest["interventions"]))
     row = next(row for row in rows if row["name"] == "subject noise")
     row["data"]["source"] = {"kind": "corrupted_run", "by": {"kind": "noise", "k": 2.0}}
@@ -199,7 +172,7 @@ def test_settings_that_were_changed_afterwards(run):
 
 
 def test_sigma_is_computed_anew(run):
-    manifest = json.loads((run / "manifest.json").read_text())
+    manifest = manifest_of(run)
     stamped_anew(run, sigma={"subject": manifest["sigma"]["subject"] * 1.01})
     found = verify(run, cells=1)
     assert len(found.mismatches) == 1
@@ -243,13 +216,6 @@ def test_rows_of_another_shard(run):
     assert any("it is shard 7 under another name" in line for line in found.mismatches)
 
 
-def test_a_compact_run_holds_too(run):
-    compact(run)
-    found = verify(run, cells=20)
-    assert found.ok, found.mismatches
-    assert "rows of 2 prompts under 14 digests" in found.checked
-
-
 @dataclass(frozen=True)
 class Halved(Source):
     """A source of the user's own."""
@@ -265,8 +231,6 @@ class Halved(Source):
 
 
 def test_a_run_from_python_is_recomputed(tiny_llama, tmp_path):
-    import knockgrid as kg
-
     prompt = kg.Prompt("Rome is in", spans={"subject": "Rome"}, id="rome")
     vector = torch.linspace(-1, 1, 32, dtype=torch.float64)
     rows = [
@@ -276,17 +240,13 @@ def test_a_run_from_python_is_recomputed(tiny_llama, tmp_path):
         kg.patch("mlp_out", "subject", Halved(0.25)),
     ]
     kg.sweep(tiny_llama, prompt, rows, out=tmp_path / "run", progress=False)
-    blind = verify(tmp_path / "run")
-    assert blind.ok, blind.mismatches
-    assert ["verify(model=)" in note for note in blind.notes] == [True]
+    assert ["verify(model=)" in note for note in holds(tmp_path / "run").notes] == [True]
     for known, lacks in (((), "fixed"), ((vector,), "Halved")):
-        with pytest.raises(kg.InputError, match=f"took part.*known=.*|{lacks}"):
+        with pytest.raises(InputError, match=f"took part.*known=.*|{lacks}"):
             verify(tmp_path / "run", model=tiny_llama, known=known)
     whole = {"model": tiny_llama, "known": [vector, Halved], "cells": 15}
-    found = verify(tmp_path / "run", **whole)
-    assert found.ok, found.mismatches
-    assert "15 cells against the reference executor" in found.checked
-    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert "15 cells against the reference executor" in holds(tmp_path / "run", **whole).checked
+    manifest = manifest_of(tmp_path / "run")
     own = manifest["config"]["interventions"][-1]["source"]
     assert (own["kind"], own["share"]) == ("Halved", 0.25)
     edited(tmp_path / "run", seed=3)
@@ -294,31 +254,26 @@ def test_a_run_from_python_is_recomputed(tiny_llama, tmp_path):
 
 
 def test_a_model_that_load_made_is_loaded_again(tiny_llama, tmp_path, monkeypatch):
-    import knockgrid as kg
-    from knockgrid.host import bridge
-
     prompt = kg.Prompt("Rome is in", spans={"subject": "Rome"}, id="rome")
     named = {"model": "somewhere/tiny", "dtype": "float64", "revision": None}
     monkeypatch.setitem(bridge._LOADED_FROM, tiny_llama, named)
     kg.sweep(tiny_llama, prompt, kg.knockout(), out=tmp_path / "run", progress=False)
     asked = []
     monkeypatch.setattr(room, "load_model", lambda spec: asked.append(spec) or tiny_llama)
-    found = verify(tmp_path / "run", cells=2)
-    assert found.ok, found.mismatches
+    holds(tmp_path / "run", cells=2)
     assert (asked[0].model, asked[0].dtype) == ("somewhere/tiny", "float64")
 
 
 def test_other_versions_are_a_note(run):
-    manifest = json.loads((run / "manifest.json").read_text())
+    manifest = manifest_of(run)
     stamped_anew(run, versions={**manifest["versions"], "torch": "0.1"})
-    found = verify(run, cells=1)
-    assert found.ok, found.mismatches
+    found = holds(run, cells=1)
     assert any(line.startswith("torch was 0.1 and is") for line in found.notes)
 
 
 def test_json_for_scripts(run, capsys):
     edited(run, seed=5)
-    assert command("verify", run, "--cells", 1, "--json") == 1
+    assert code_of("verify", run, "--cells", 1, "--json") == 1
     said = json.loads(capsys.readouterr().out)
     assert said["ok"] is False
     assert said["mismatches"] == ["the manifest is not what the shards were computed under"]
@@ -372,7 +327,7 @@ def test_near(name, stored, now, half, same):
 
 
 def test_damaged_folders_are_named(run, tmp_path):
-    manifest = json.loads((run / "manifest.json").read_text())
+    manifest = manifest_of(run)
     edited(run, config={**manifest["config"], "limit": -1})
     with pytest.raises(InputError, match="settings in the manifest of .* cannot be read"):
         verify(run)

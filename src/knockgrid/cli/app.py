@@ -1,35 +1,25 @@
 """The command line. Heavy imports happen inside commands only, so that `--help` stays fast."""
 
+import difflib
 import os
 import sys
 import warnings
+from collections.abc import Collection
 from importlib.metadata import version
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from knockgrid.cli import drawing as figures
-from knockgrid.cli import looks, runs, sweeps
-from knockgrid.cli.misspelt import no_such_command, usage
+from knockgrid.cli import drawing, looks, runs, sweeps
 from knockgrid.cli.values import completed
 from knockgrid.errors import InputError
 from knockgrid.runs.disk import DISK
 
 COMMANDS = (
-    sweeps.demo,
-    sweeps.sweep,
-    figures.figure,
-    figures.reproduce,
-    figures.evidence,
-    runs.verify,
-    runs.report,
-    runs.methods,
-    runs.compact,
-    runs.export,
-    looks.check,
-    looks.facts,
-    looks.doctor,
+    *(sweeps.demo, sweeps.sweep, drawing.figure, drawing.reproduce, drawing.evidence),
+    *(runs.verify, runs.report, runs.methods, runs.compact, runs.export),
+    *(looks.check, looks.facts, looks.doctor),
 )
 # The lone \b keeps the lines of a paragraph apart
 EXIT_CODES = """\b
@@ -44,8 +34,6 @@ Exit codes:
 
 What went wrong is one line on standard error. With --json standard output is one JSON document.
 """
-
-
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """Threads that wait leave the processor to others: GNU's OpenMP, and Intel's and LLVM's."""
 CLOSED_PIPE = 141
@@ -118,17 +106,8 @@ def whole(
     """Take what stands before the command; the help is the app's."""
 
 
-def asked() -> str:
-    """The command that was given, as it is called."""
-    names = [str(command.__name__) for command in COMMANDS]
-    return " ".join(["knockgrid", *[one for one in sys.argv[1:] if one in names][:1]])
-
-
 def wait_passively() -> None:
-    """Let OpenMP's threads sleep while they wait, unless the user has said how they wait.
-
-    They read it when torch is loaded; after that it is too late.
-    """
+    """Let OpenMP's threads sleep while they wait, unless the user said how; torch reads it once."""
     said = {*WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY"} & os.environ.keys()
     if not said and "torch" not in sys.modules:
         os.environ.update(WAITING)
@@ -139,40 +118,73 @@ def main() -> None:
     wait_passively()
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = told
+            warnings.showwarning = tell
             # not standalone: errors of usage are said here, as all others are
             code = app(prog_name="knockgrid", standalone_mode=False)
-    except InputError as error:
-        leave(2, error)
-    except Ended as error:
-        leave(error.code, error)
-    except OSError as error:
-        if error.errno not in DISK:
-            raise
-        leave(2, f"{error.filename or 'a file'} cannot be read or written ({error.strerror})")
     except Exception as error:
-        if type(error).__name__ in CODES:
-            leave(CODES[type(error).__name__], error)
-        said = getattr(error, "format_message", None)
-        if said is None:  # no error of usage
-            raise
-        if type(error).__name__ == "NoArgsIsHelpError":
-            typer.echo(said(), err=True)
-            sys.exit(2)
-        leave(2, usage(error, asked()))
+        code, said = outcome(error)
+        tell(said)
     if code:
         sys.exit(code)
 
 
-def leave(code: int, said: object) -> NoReturn:
-    """End the process with one line on standard error."""
+def outcome(error: Exception) -> tuple[int, object]:
+    """The exit code of an error, and what to say; an error of the program is raised again."""
+    name = type(error).__name__
+    if isinstance(error, InputError):
+        return 2, error
+    if isinstance(error, Ended):
+        return error.code, error
+    if isinstance(error, OSError) and error.errno in DISK:
+        return 2, f"{error.filename or 'a file'} cannot be read or written ({error.strerror})"
+    if name in CODES:
+        return CODES[name], error
+    if name == "NoArgsIsHelpError":
+        typer.echo(error.format_message(), err=True)  # type: ignore[attr-defined]
+        sys.exit(2)
+    if hasattr(error, "format_message"):
+        names = [command.__name__ for command in COMMANDS]
+        given = [one for one in sys.argv[1:] if one in names][:1]
+        return 2, usage(error, " ".join(["knockgrid", *given]))
+    raise error
+
+
+def no_such_command(given: str, commands: Collection[str]) -> InputError:
+    """The error for a command that does not exist, with the nearest one."""
+    near = did_you_mean(given, commands)
+    return InputError(f"no such command {given!r}{near} Commands: {', '.join(commands)}")
+
+
+def did_you_mean(given: str, names: Collection[str]) -> str:
+    """The nearest of some names as the end of a sentence, or only its end."""
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else "."
+
+
+def usage(error: Any, asked: str = "knockgrid") -> InputError:
+    """What the parser says of a command line, as one sentence with what to do next.
+
+    typer carries a copy of click, or needs one, depending on its version, so that errors are told
+    by what they hold and not by their class. Some do not know in which command they arose; that is
+    then what was `asked`.
+    """
+    context = getattr(error, "ctx", None)
+    command = asked if context is None else context.command_path
+    if not hasattr(error, "possibilities"):  # which only an unknown option has
+        said = " ".join(error.format_message().split()).rstrip(".")
+        return InputError(f"{said[:1].lower()}{said[1:]}; see {command} --help")
+    option = error.option_name
+    written = [] if context is None else [*context.help_option_names]
+    for one in [] if context is None else context.command.params:
+        if one.param_type_name == "option":
+            written += [*one.opts, *one.secondary_opts]
+    near = did_you_mean(option, written)
+    return InputError(f"no such option {option!r} of {command}{near} All are in {command} --help")
+
+
+def tell(said: object, *_: object, **__: object) -> None:
+    """An error, or a warning without its place in the code, as one line on standard error."""
     print(f"knockgrid: {' '.join(str(said).split())}", file=sys.stderr)
-    sys.exit(code)
-
-
-def told(message: Warning | str, *_: object, **__: object) -> None:
-    """A warning as one line on standard error, without the place in the code that gave it."""
-    print(f"knockgrid: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 if __name__ == "__main__":

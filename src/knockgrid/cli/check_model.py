@@ -26,10 +26,7 @@ def kinds() -> list[Intervention]:
 
 @dataclass(frozen=True)
 class Checked:
-    """One kind of edit on a model: the executor that may be used, or why the kind is refused.
-
-    `slow` says why it is not the staircase and what would help.
-    """
+    """The executor that a kind of edit may use, and why it is a slow one; or why it is refused."""
 
     kind: str
     executor: str | None = None
@@ -50,7 +47,6 @@ def checked(model: TransformerBridge) -> Iterator[Checked]:
             continue
         receipt = table.attrs["knockgrid"]["receipt"]
         last = receipt["tried"][-1].get("kinds", {}).get(one.kind, {})
-        found = (w.message for w in said)
-        slow = next((w.plain for w in found if isinstance(w, FallbackWarning)), None)
+        slow = [w.message.plain for w in said if isinstance(w.message, FallbackWarning)]
         apart = float(last.get("max_difference", 0.0))
-        yield Checked(one.kind, receipt["executor"], apart, slow=slow)
+        yield Checked(one.kind, receipt["executor"], apart, slow=slow[0] if slow else None)

@@ -21,6 +21,7 @@ from huggingface_hub import constants
 from packaging.requirements import Requirement
 
 from knockgrid.cli.self_test import Check, self_test
+from knockgrid.engine.memory import in_words
 from knockgrid.host.demo import NAME, cache_folder
 
 PACKAGES = (
@@ -40,7 +41,7 @@ SHOWN = re.compile(r"0|1|\d{1,9}|true|false|yes|no|on|off|auto|[\d,]{1,40}|agg|s
 FOLDERS = ("KNOCKGRID_CACHE", "HF_HOME", "HF_HUB_CACHE")
 AT_MOST = 2.0
 """Seconds for adding up a cache, which may hold a hundred thousand files."""
-NEEDED = 2 * 2**30
+NEEDED = 2 * 10**9
 """Free bytes for the demo model, its wheel and a few runs."""
 
 
@@ -48,7 +49,7 @@ NEEDED = 2 * 2**30
 class Report:
     """What was found, by section, and the checks."""
 
-    sections: dict[str, dict[str, str]] = field(default_factory=dict)
+    sections: dict[str, dict[str, str]]
     checks: list[Check] = field(default_factory=list)
 
     @property
@@ -64,17 +65,13 @@ class Report:
         """A block for an issue."""
         lines = ["### knockgrid doctor", ""]
         for title, entries in self.sections.items():
-            lines += [f"**{title}**", ""]
-            lines += [f"- {name}: {_code(value)}" for name, value in entries.items()] + [""]
+            # a value in backticks ends at no backtick of its own
+            told = [f"- {name}: `{value.replace('`', chr(39))}`" for name, value in entries.items()]
+            lines += [f"**{title}**", "", *told, ""]
         lines += ["**checks**", ""]
         for one in self.checks:
             lines.append(f"- [x] {one.name}" if one.ok else f"- [ ] {one.name} – {one.advice}")
         return "\n".join(lines)
-
-
-def _code(value: str) -> str:
-    """A value in backticks, which end at no backtick of its own."""
-    return f"`{value.replace('`', chr(39))}`"
 
 
 def examine(show: Callable[[Check], object]) -> Report:
@@ -91,20 +88,15 @@ def examine(show: Callable[[Check], object]) -> Report:
 
 
 def anonymous(text: str) -> str:
-    """Text without the home directory and, as a part of a path, the user's name.
-
-    Example:
-        >>> anonymous("nothing to hide")
-        'nothing to hide'
-    """
-    home = str(Path.home())
+    """Text without the home directory and, as a part of a path, the user's name."""
+    home, end = str(Path.home()), r"(?=[/\\]|\W|$)"
     if len(home) > 1:
-        text = re.sub(rf"{re.escape(home)}(?=[/\\]|\W|$)", "~", text)
+        text = re.sub(f"{re.escape(home)}{end}", "~", text)
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a user without a name, as in some containers
         return text
-    return re.sub(rf"(?<=[/\\]){re.escape(user)}(?=[/\\]|\W|$)", "~", text)
+    return re.sub(rf"(?<=[/\\]){re.escape(user)}{end}", "~", text)
 
 
 def versions() -> dict[str, str]:
@@ -130,11 +122,11 @@ def devices() -> dict[str, str]:
     found = {
         "processors": str(os.cpu_count()),
         "threads of torch": str(torch.get_num_threads()),
-        "memory": f"{size(memory.available)} of {size(memory.total)} free",
+        "memory": f"{in_words(memory.available)} of {in_words(memory.total)} free",
     }
     for i in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(i)
-        found[f"cuda:{i}"] = f"{about.name}, {size(about.total_memory)}"
+        found[f"cuda:{i}"] = f"{about.name}, {in_words(about.total_memory)}"
     if torch.backends.mps.is_available():
         found["mps"] = "there"
     return found
@@ -145,17 +137,18 @@ def caches() -> Iterator[tuple[str, str]]:
     folders = {"demo model": cache_folder() / NAME, "Hugging Face": Path(constants.HF_HUB_CACHE)}
     for name, folder in folders.items():
         used, whole = size_of(folder)
-        there = f"{'' if whole else 'more than '}{size(used)}"
+        there = f"{'' if whole else 'more than '}{in_words(used)}"
         there = there if folder.exists() else "not there yet"
-        rights = "writable" if os.access(existing(folder), os.W_OK) else "not writable"
-        free = size(shutil.disk_usage(existing(folder)).free)
-        yield name, anonymous(f"{folder}: {there}, {rights}, {free} free")
+        writable, free = room_of(folder)
+        rights = "writable" if writable else "not writable"
+        yield name, anonymous(f"{folder}: {there}, {rights}, {in_words(free)} free")
 
 
-def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+def room_of(folder: Path) -> tuple[bool, int]:
+    """Whether a folder, or the nearest one above it, can be written; and the free bytes."""
     folder = folder.absolute()
-    return next(one for one in (folder, *folder.parents) if one.exists())
+    existing = next(one for one in (folder, *folder.parents) if one.exists())
+    return os.access(existing, os.W_OK), shutil.disk_usage(existing).free
 
 
 def size_of(folder: Path) -> tuple[int, bool]:
@@ -164,24 +157,8 @@ def size_of(folder: Path) -> tuple[int, bool]:
     for parent, _, names in os.walk(folder):
         if time.monotonic() > until:
             return total, False
-        for name in names:
-            about = os.stat(os.path.join(parent, name), follow_symlinks=False)
-            total += about.st_size
+        total += sum(os.lstat(os.path.join(parent, name)).st_size for name in names)
     return total, True
-
-
-def size(given: float) -> str:
-    """Bytes for people.
-
-    Example:
-        >>> size(1536), size(3 * 2**30)
-        ('1.5 KiB', '3.0 GiB')
-    """
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if given < 1024:
-            return f"{given:.0f} {unit}" if unit == "B" else f"{given:.1f} {unit}"
-        given /= 1024
-    return f"{given:.1f} TiB"
 
 
 def environment() -> Iterator[tuple[str, str]]:
@@ -198,8 +175,7 @@ def environment() -> Iterator[tuple[str, str]]:
 def requirements() -> Iterator[Check]:
     """Whether the packages are those that this version was written for."""
     wrong, lacking = [], []
-    for line in requires("knockgrid") or ():
-        one = Requirement(line)
+    for one in map(Requirement, requires("knockgrid") or ()):
         if one.marker is not None and not one.marker.evaluate({"extra": ""}):
             continue
         found = _version(one.name)
@@ -214,12 +190,11 @@ def place_of_the_demo() -> Iterator[Check]:
     """Whether the demo model is there, or could be put there and fits with a few runs."""
     folder = cache_folder()
     there = (folder / NAME / "model.safetensors").exists()
-    ok = there or os.access(existing(folder), os.W_OK)
+    writable, free = room_of(folder)
     advice = f"{folder} cannot be written to; set KNOCKGRID_CACHE to a folder of your own"
+    ok = there or writable
     yield Check("the demo model is there, or can be", ok, "" if ok else advice)
-    free = shutil.disk_usage(existing(folder)).free
+    told = f"{in_words(free)} are free, {in_words(NEEDED)} are needed"
     ok = there or free >= NEEDED
-    advice = (
-        f"{size(free)} are free, {size(NEEDED)} are needed; set KNOCKGRID_CACHE to another disk"
-    )
+    advice = f"{told}; set KNOCKGRID_CACHE to another disk"
     yield Check("there is room for the demo model", ok, "" if ok else advice)

@@ -1,11 +1,11 @@
 """Commands that draw: figure, reproduce, evidence."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from knockgrid.cli.given import DEMO_RELATIONS, layers_of, pairs_of
+from knockgrid.cli import given
 from knockgrid.cli.printed import Json, printed
 from knockgrid.figures.figure import figure_names
 
@@ -13,7 +13,7 @@ REPRODUCED = Path("runs/reproduce")
 
 
 def figure(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run_folder: given.Run,
     kind: Annotated[str, typer.Option(help=f"{', '.join(figure_names())}.")] = "layer_heatmap",
     metric: Annotated[
         str | None, typer.Option(help="A number column of the table; else the figure's own.")
@@ -37,7 +37,7 @@ def reproduce(
     studies: Annotated[
         list[str], typer.Argument(help="Names of studies, scripts of your own, or all.")
     ],
-    model: Annotated[str, typer.Option(help="demo, a folder, or a hub name.")] = "demo",
+    model: given.Model = "demo",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -46,8 +46,8 @@ def reproduce(
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few prompts and layers.")] = False,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
+    dtype: given.Dtype = None,
+    device: given.Device = None,
     as_json: Json = False,
 ) -> None:
     """Make the tables of studies and draw their figures; tables on disk are drawn again."""
@@ -72,43 +72,36 @@ def reproduce(
 
 
 def evidence(
-    model: Annotated[str, typer.Option(help="demo, a folder, or a hub name.")] = "demo",
+    model: given.Model = "demo",
     prompts: Annotated[str, typer.Option(help="As for sweep.")] = "facts",
-    column: Annotated[
-        list[str] | None, typer.Option(help="What a column of the file is: attribute=answers.")
-    ] = None,
+    column: given.Column = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs and figures.")] = Path(
         "runs/evidence"
     ),
-    relation: Annotated[list[str] | None, typer.Option(help="Keep these relations.")] = None,
+    relation: given.Relation = None,
     limit: Annotated[int, typer.Option(help="Known prompts.")] = 100,
     unknown: Annotated[int, typer.Option(help="Prompts that are answered wrong.")] = 100,
     layers: Annotated[str | None, typer.Option(help="all, or 0,4,10-12.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
+    dtype: given.Dtype = None,
+    device: given.Device = None,
     as_json: Json = False,
 ) -> None:
     """Labels, contrasts, nulls, bands, noise floor and the claims card, from one command."""
     from knockgrid.runs.study import read_spec
 
-    relations = tuple(relation) if relation else DEMO_RELATIONS if prompts == "facts" else None
-    same = {"model": model, "prompts": prompts, "limit": limit, "unknown": unknown}
-    same["columns"] = pairs_of(column)
-    more = {"relations": relations, "layers": layers_of(layers), "dtype": dtype, "device": device}
-    spec = read_spec(None, {**same, **more})
+    relations = (
+        tuple(relation) if relation else given.DEMO_RELATIONS if prompts == "facts" else None
+    )
+    fields = {"model": model, "prompts": prompts, "columns": given.pairs_of(column), "limit": limit}
+    fields |= {"unknown": unknown, "relations": relations, "layers": given.layers_of(layers)}
+    spec = read_spec(None, {**fields, "dtype": dtype, "device": device})
+    from knockgrid.reports.evidence import CARD
     from knockgrid.reports.evidence import evidence as made
+    from knockgrid.table.parquet import read_table
 
     with printed(as_json) as said:
         for path in made(spec, out):
             said.wrote(path)
         if as_json:
-            said.add(out=str(out), **claims_of(out))
-
-
-def claims_of(out: Path) -> dict[str, Any]:
-    """How many claims of an evidence folder came out how."""
-    from knockgrid.reports.evidence import CARD
-    from knockgrid.table.parquet import read_table
-
-    counts = read_table(out / CARD)["outcome"].value_counts()
-    return {"claims": {str(name): int(n) for name, n in counts.items()}}
+            counts = read_table(out / CARD)["outcome"].value_counts()
+            said.add(out=str(out), claims={str(name): int(n) for name, n in counts.items()})

@@ -1,24 +1,27 @@
 """What several commands are given."""
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from knockgrid.errors import InputError, shown, unknown
 from knockgrid.spec import ENGINES
 
+Model = Annotated[str, typer.Option(help="demo, a folder, or a hub name.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, ...")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Relation = Annotated[list[str] | None, typer.Option(help="Keep these relations.")]
+Column = Annotated[
+    list[str] | None, typer.Option(help="What a column of the file is: attribute=answers.")
+]
 DEMO_RELATIONS = (
-    "country_capital_city",
-    "capital_of_country",
-    "country_language",
-    "landmark_in_city",
-    "us_city_state",
-    "city_in_country",
-    "us_state_capital",
-    "company_country",
-    "dish_cuisine",
-    "person_nationality",
+    *("country_capital_city", "capital_of_country", "country_language", "landmark_in_city"),
+    *("us_city_state", "city_in_country", "us_state_capital", "company_country"),
+    *("dish_cuisine", "person_nationality"),
 )
-EXAMPLES = {"--column": "attribute=answers", "--set": "samples=5"}
 
 
 def pairs_of(given: Sequence[str] | None, flag: str = "--column") -> dict[str, str] | None:
@@ -27,9 +30,8 @@ def pairs_of(given: Sequence[str] | None, flag: str = "--column") -> dict[str, s
     for one in given or ():
         column, sign, field = one.rpartition("=") if flag == "--column" else one.partition("=")
         if not (sign and column and field):
-            raise InputError(
-                f"{flag} is {shown(one)}; write a name and its value: {EXAMPLES[flag]}"
-            )
+            example = "attribute=answers" if flag == "--column" else "samples=5"
+            raise InputError(f"{flag} is {shown(one)}; write a name and its value: {example}")
         if column in found:
             raise InputError(f"{flag} {shown(column)} is given twice; give it once")
         found[column] = field
@@ -58,11 +60,7 @@ def set_fields(given: Sequence[str] | None) -> dict[str, Any]:
 
 
 def engine_of(given: str, device: str | None) -> Any:
-    """The engine that a text names, with its options: `ray:workers=4,gpus=0.5`.
-
-    Raises:
-        InputError: an unknown engine or option, or a value that is no number.
-    """
+    """The engine that a text names, with its options: `ray:workers=4,gpus=0.5`."""
     name, _, options = given.partition(":")
     if name not in ENGINES:
         raise unknown("engine", name, ENGINES)

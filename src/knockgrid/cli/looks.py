@@ -1,9 +1,12 @@
 """Commands that look at what there is: check a model, list the facts, see to the installation."""
 
+import json
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from knockgrid.cli.given import Device, Dtype
 from knockgrid.cli.printed import Json, Printer, printed
 from knockgrid.display.terminal import coloured, hung
 
@@ -13,8 +16,8 @@ if TYPE_CHECKING:
 
 def check(
     model: Annotated[str, typer.Argument(help="demo, a folder, or a hub name.")],
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
+    dtype: Dtype = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Try every kind of edit on a model, and print which executor may be trusted with it."""
@@ -61,32 +64,25 @@ def facts(
         raise InputError("--json and --jsonl are both given; one lists relations, one prints facts")
     found = bundled(relation)
     with printed(as_json) as said:
-        (print_prompts if as_jsonl else list_relations)(said, found)
-
-
-def print_prompts(said: Printer, found: list) -> None:
-    """Prompts as lines of a prompt file."""
-    import json
-
-    for p in found:
-        row = {"id": p.id, "text": p.text, "spans": p.spans, "answers": p.answers}
-        swap = None if p.swap is None else p.swap.id
-        said.line(json.dumps({**row, "relation": p.relation, "swap": swap}, ensure_ascii=False))
+        if not as_jsonl:
+            return list_relations(said, found)
+        for p in found:
+            row = {"id": p.id, "text": p.text, "spans": p.spans, "answers": p.answers}
+            row |= {"relation": p.relation, "swap": None if p.swap is None else p.swap.id}
+            said.line(json.dumps(row, ensure_ascii=False))
 
 
 def list_relations(said: Printer, found: list) -> None:
     """Relations with their number of prompts and the first of them."""
-    from collections import Counter
-
     counts = Counter(str(p.relation) for p in found)
     first = {str(p.relation): p for p in reversed(found)}
     column = max(map(len, counts), default=0)
-    listed = []
+    said.add(facts=len(found), relations=[])
     for name, count in counts.items():
         example = f"{first[name].text} {first[name].answers[0]}"
-        listed.append({"relation": name, "facts": count, "example": example})
+        one = {"relation": name, "facts": count, "example": example}
+        said.document["relations"].append(one)
         said.line(hung(f"{count:5}  {name:{column}}  ", example))
-    said.add(facts=len(found), relations=listed)
     said.line(f"{len(found):5}  in all")
 
 
@@ -94,17 +90,15 @@ def doctor(as_json: Json = False) -> None:
     """Look at the installation, test it in a few seconds, and print a block for an issue."""
     from knockgrid.cli.doctor import examine
 
+    def show(one: "Check") -> None:
+        word, style = ("ok", "good") if one.ok else ("failed", "bad")
+        text = one.name if one.ok else f"{one.name}: {one.advice}"
+        said.line(coloured(hung(f"{word:6}  ", text), word, style))
+
     with printed(as_json) as said:
-        found = examine(lambda one: said.line(said_of(one)))
+        found = examine(show)
         said.add(**found.document())
         said.line("\nTo paste into an issue:\n")
         said.line(found.markdown())
     if not found.ok:
         raise typer.Exit(1)
-
-
-def said_of(one: "Check") -> str:
-    """A check as a line."""
-    word, style = ("ok", "good") if one.ok else ("failed", "bad")
-    said = one.name if one.ok else f"{one.name}: {one.advice}"
-    return coloured(hung(f"{word:6}  ", said), word, style)

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,15 +42,9 @@ class Printer:
 
 @contextmanager
 def printed(as_json: bool) -> Iterator[Printer]:
-    """A printer for a command's body; whatever else prints there goes to standard error.
-
-    A command that fails prints no document.
-    """
+    """A printer for a command's body; beside a document, all other prints go to standard error."""
     said = Printer(as_json)
-    if not as_json:
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
         yield said
-        return
-    with redirect_stdout(sys.stderr):
-        yield said
-    # ASCII, as not every standard output takes what a path or a prompt may hold
-    typer.echo(json.dumps(said.document, indent=2, allow_nan=False))
+    if as_json:  # ASCII, as not every standard output takes what a path or a prompt may hold
+        typer.echo(json.dumps(said.document, indent=2, allow_nan=False))

@@ -2,9 +2,9 @@
 
 A study is one script: a docstring whose first line is its title, `make(model, quick)` for its
 tables by name, `draw(tables)` for its pictures by name, `EXTRA` if it needs an extra, and
-`study(__file__)` at its end. The scripts in `experiments/` travel with the package. Heavy imports
-happen inside functions, since the shell asks here for the names of the studies. Its sweep may stand
-in a study file of the same name, for `swept(__file__, model)` and for `knockgrid sweep`.
+`study(__file__)` at its end. Heavy imports happen inside functions, since the shell asks here for
+the names of the studies. Its sweep may stand in a study file of the same name, for
+`swept(__file__, model)` and for `knockgrid sweep`.
 """
 
 import importlib.util
@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,11 +50,7 @@ def studies(where: Path | None = None) -> dict[str, Path]:
 
 
 def chosen(names: Iterable[str]) -> dict[str, Path]:
-    """The scripts asked for, by name or as files of the user's own; `all` is every bundled one.
-
-    Raises:
-        InputError: an unknown name, a file that is not there, or two studies of one name.
-    """
+    """The scripts asked for, by name or as files of the user's own; `all` is every bundled one."""
     known, found = studies(), dict[str, Path]()
     for name in names:
         asked = known if name == "all" else {Path(name).stem: known.get(name, Path(name))}
@@ -68,16 +65,11 @@ def chosen(names: Iterable[str]) -> dict[str, Path]:
 
 
 def read_study(script: Path) -> ModuleType:
-    """The study in a script, ready to run.
-
-    Raises:
-        InputError: it lacks `make` or `draw`, or needs an extra that is not installed.
-    """
-    spec = importlib.util.spec_from_file_location(f"study_{script.stem}", script)
-    assert spec is not None  # chosen() takes scripts alone
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
+    """The study in a script, ready to run."""
+    loader = SourceFileLoader(f"study_{script.stem}", str(script))
+    found = ModuleType(loader.name)
+    found.__file__ = str(script)
+    loader.exec_module(found)
     lacking = [name for name in ("make", "draw") if not callable(getattr(found, name, None))]
     if lacking:
         raise InputError(f"{script} has no {lacking[0]}(); a study defines make() and draw()")
@@ -92,11 +84,7 @@ def read_study(script: Path) -> ModuleType:
 def reproduce(
     study: ModuleType, load: Callable[[], Any], settings: dict, own: Path
 ) -> Iterator[Path]:
-    """Make the tables of a study unless they are on disk already, and draw them from disk.
-
-    Raises:
-        InputError: the folder holds tables made with other settings, or cannot be written.
-    """
+    """Make the tables of a study unless they are on disk already, and draw them from disk."""
     from knockgrid.figures import save
     from knockgrid.table.parquet import read_table, whole_file, write_table
 
@@ -114,11 +102,7 @@ def reproduce(
 
 
 def kept(own: Path, settings: dict) -> bool:
-    """Whether the tables are on disk; their settings are written last.
-
-    Raises:
-        InputError: they were made with other settings.
-    """
+    """Whether the tables are on disk, with the same settings, which are written last."""
     path = own / SETTINGS
     if not path.is_file():
         return False
@@ -128,9 +112,9 @@ def kept(own: Path, settings: dict) -> bool:
         raise InputError(f"{path} is damaged; delete it to make the tables again") from None
     differ = sorted(key for key in old | settings if old.get(key) != settings.get(key))
     if differ:
+        names = ", ".join(differ)
         raise InputError(
-            f"{own} holds tables made with other settings ({', '.join(differ)}); "
-            "choose another --out"
+            f"{own} holds tables made with other settings ({names}); choose another --out"
         )
     return True
 
@@ -153,11 +137,7 @@ def swept(script: str | Path, model: Any, **changes: Any) -> Any:
 
 
 def known_facts(model: Any, limit: int, relations: Iterable[str] = RELATIONS) -> list[Any]:
-    """Facts that the model knows, of each relation in turn, `limit` at most.
-
-    Raises:
-        InputError: it knows none.
-    """
+    """Facts that the model knows, of each relation in turn, `limit` at most."""
     from knockgrid.runs.choose import choose_prompts
     from knockgrid.spec import Spec
 
@@ -167,12 +147,9 @@ def known_facts(model: Any, limit: int, relations: Iterable[str] = RELATIONS) ->
 
 def evenly(prompts: Iterable[Any], n: int) -> list[Any]:
     """At most n prompts, drawn from their relations in turn and sorted by relation and id."""
-    by: dict[Any, list[Any]] = {}
-    for prompt in prompts:
-        by.setdefault(prompt.relation, []).append(prompt)
-    turns = [(i, own[i]) for own in by.values() for i in range(len(own))]
-    picked = [prompt for _, prompt in sorted(turns, key=lambda turn: turn[0])[:n]]
-    return sorted(picked, key=lambda prompt: (prompt.relation, prompt.id))
+    from knockgrid.runs.choose import in_turn
+
+    return sorted(in_turn(list(prompts))[:n], key=lambda prompt: (prompt.relation, prompt.id))
 
 
 def some_layers(model: Any, step: int) -> list[int]:

@@ -1,17 +1,17 @@
 """Commands on a run that is there: verify, report, methods, compact, export."""
 
-import json
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
+from knockgrid.cli.given import Run
 from knockgrid.cli.printed import Json, printed
 from knockgrid.errors import InputError
 
 
 def verify(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run_folder: Run,
     cells: Annotated[int, typer.Option(help="So many cells are computed anew.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the draw of cells.")] = 0,
     as_json: Json = False,
@@ -21,17 +21,14 @@ def verify(
 
     with printed(as_json) as said:
         found = room.verify(run_folder, cells=cells, seed=seed)
-        said.add(**json.loads(room.as_json(found)))
+        said.add(ok=found.ok, **vars(found))
         for line in room.report(found):
             said.line(line)
     if not found.ok:
         raise typer.Exit(1)
 
 
-def methods(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    as_json: Json = False,
-) -> None:
+def methods(run_folder: Run, as_json: Json = False) -> None:
     """Print the methods paragraph of a run, and the BibTeX of what it used."""
     from knockgrid.reports.methods import methods as written
 
@@ -75,7 +72,7 @@ def compact(
 
 
 def export(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run_folder: Run,
     out: Annotated[Path, typer.Option(help="File to write.")],
     format: Annotated[str, typer.Option(help="csv or jsonl.")] = "csv",
     as_json: Json = False,

@@ -67,28 +67,15 @@ class Patient:
     def plain(self) -> LlamaForCausalLM:
         """The model as `transformers` makes it; no draw of the process's generator is used up."""
         settings: dict[str, Any] = {
-            "vocab_size": 258,
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "initializer_range": 0.3,
-            "attn_implementation": "eager",
-            "bos_token_id": 0,
-            "eos_token_id": 1,
-            "pad_token_id": None,
+            **{"vocab_size": 258, "hidden_size": 16, "intermediate_size": 32},
+            **{"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1},
+            **{"initializer_range": 0.3, "attn_implementation": "eager"},
+            **{"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None},
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             made: Any = LlamaForCausalLM(LlamaConfig(**settings))
         return made.to(torch.float64).eval()
-
-    @cached_property
-    def head(self) -> tuple[Tensor, Tensor]:
-        """Copies of the weights behind the last block: of its norm, and of the unembedding."""
-        plain: Any = self.plain
-        return plain.model.norm.weight.detach().clone(), plain.lm_head.weight.detach().clone()
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -159,8 +146,9 @@ def planted(patient: Patient) -> str | None:
     """The last block's output at the last token becomes a given vector: what follows is known."""
     vector = torch.linspace(-1, 1, 16, dtype=torch.float64)
     table = patient.sweep(patch("resid_post", "last", fixed(vector)), layers=[1])
-    norm, unembed = patient.head
-    scale = (vector.pow(2).mean() + patient.plain.config.rms_norm_eps).sqrt()
+    plain: Any = patient.plain
+    norm, unembed = plain.model.norm.weight.detach(), plain.lm_head.weight.detach()
+    scale = (vector.pow(2).mean() + plain.config.rms_norm_eps).sqrt()
     after = unembed @ (vector / scale * norm)
     for prompt, js in zip(patient.prompts, table["js"], strict=True):
         ids = torch.tensor([patient.tokenizer(prompt.text)["input_ids"]])

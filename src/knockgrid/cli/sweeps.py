@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from knockgrid.cli.given import DEMO_RELATIONS, engine_of, layers_of, pairs_of, set_fields
+from knockgrid.cli import given
 from knockgrid.cli.printed import Json, Printer, printed
 from knockgrid.spec import FIELDS, ROWS, rows_as_data
 
@@ -22,7 +22,7 @@ def demo(
 ) -> None:
     """Sweep a small real model over facts it knows: noise and swap, windows 5 and 1."""
     flags = {
-        "relations": DEMO_RELATIONS,
+        "relations": given.DEMO_RELATIONS,
         "known": True,
         "limit": limit,
         "interventions": rows_as_data(sources=("noise", "swap"), windows=(5, 1)),
@@ -33,21 +33,18 @@ def demo(
 
 def flags_of(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command a flag for every field of `Spec` that has one."""
-    own = list(Signature.from_callable(command).parameters.values())
-    made = []
+    own = Signature.from_callable(command).parameters.values()
+    kept = [one for one in own if one.kind is not Parameter.VAR_KEYWORD]
     for name, one in FIELDS.items():
         if one.metadata["flag"]:
-            kinds = [kind for kind in get_args(one.metadata["kind"]) if isinstance(kind, type)]
-            kind = one.metadata["kind"] if isinstance(one.metadata["kind"], type) else None
-            kind = kind or next((k for k in kinds if k is not type(None)), str)
-            option = typer.Option(help=f"{one.metadata['help']}.")
-            annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
-            made.append(
-                Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-            )
-    kept = [one for one in own if one.kind is not Parameter.VAR_KEYWORD]
-    command.__signature__ = Signature([*kept, *made])  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in [*kept, *made]}
+            kind = one.metadata["kind"]
+            if not isinstance(kind, type):  # a union or a literal
+                kinds = [each for each in get_args(kind) if isinstance(each, type)]
+                kind = next((each for each in kinds if each is not type(None)), str)
+            option = Annotated[kind | None, typer.Option(help=f"{one.metadata['help']}.")]  # type: ignore[valid-type]
+            kept.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=option))
+    command.__signature__ = Signature(kept)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in kept}
     return command
 
 
@@ -58,10 +55,8 @@ def sweep(
     ] = None,
     *,
     out: Out = Path("runs/sweep"),
-    column: Annotated[
-        list[str] | None, typer.Option(help="What a column of the file is: attribute=answers.")
-    ] = None,
-    relation: Annotated[list[str] | None, typer.Option(help="Keep these relations.")] = None,
+    column: given.Column = None,
+    relation: given.Relation = None,
     known: Annotated[
         bool | None, typer.Option("--known/--all", help="Only prompts answered right.")
     ] = None,
@@ -95,26 +90,25 @@ def sweep(
     **flags: Any,
 ) -> None:
     """Sweep a model over prompts and draw the layer heatmap; the same command again resumes."""
-    given = {
+    fields = {
         **flags,
         "known": known,
-        "columns": pairs_of(column),
+        "columns": given.pairs_of(column),
         "relations": tuple(relation) if relation else None,
         "metrics": tuple(metric) if metric else None,
-        "layers": layers_of(layers),
-        **set_fields(more),
+        "layers": given.layers_of(layers),
+        **given.set_fields(more),
     }
     if row or source or window:
         windows = [int(one) if one.isdigit() else one for one in window or ["5"]]
-        given["interventions"] = rows_as_data(row or ROWS, source or ["noise"], windows)
+        fields["interventions"] = rows_as_data(row or ROWS, source or ["noise"], windows)
     with printed(as_json) as said:
         if print_spec:
             from knockgrid.runs.study import as_yaml, read_spec
 
-            said.line(as_yaml(read_spec(study, given)).rstrip("\n"))
-            return
+            return said.line(as_yaml(read_spec(study, fields)).rstrip("\n"))
         by = "treatment" if source and len(source) > 1 else None
-        sweep_and_draw(said, study, given, out, shard, engine, by, dry_run, flops)
+        sweep_and_draw(said, study, fields, out, shard, engine, by, dry_run, flops)
 
 
 def sweep_and_draw(
@@ -140,28 +134,22 @@ def sweep_and_draw(
     from knockgrid.table.table import metadata_of
 
     part_of(shard)
-    chosen = engine_of(engine, spec.device)
+    chosen = given.engine_of(engine, spec.device)
     if dry_run:
         found = estimate(spec, flops)
         said.add(**vars(found), memory=found.memory)
-        said.line(str(found))
-        return
+        return said.line(str(found))
     table = run(spec, out, shard=shard, engine=chosen)
     said.add(run=str(out), **counts(table))
     for line in left_out(table):
         said.note(line)
-    if "unfinished" in metadata_of(table):
-        done = metadata_of(table)["unfinished"]
-        said.line(f"{done['finished']} of {done['shards']} shards are there, others go on")
-        return
-    written = [out / "manifest.json"]
-    if spec.n_tokens == 1:
-        for kind in ("layer_heatmap", "layer_curve"):
-            written += draw(table, out, kind=kind, by=by)
-    else:
-        written += draw(table, out, kind="token_heatmap")
-    for path in written:
-        said.wrote(path)
+    if done := metadata_of(table).get("unfinished"):
+        return said.line(f"{done['finished']} of {done['shards']} shards are there, others go on")
+    said.wrote(out / "manifest.json")
+    by_layer = {"layer_heatmap": by, "layer_curve": by}
+    for kind, panels in (by_layer if spec.n_tokens == 1 else {"token_heatmap": None}).items():
+        for path in draw(table, out, kind=kind, by=panels):
+            said.wrote(path)
 
 
 def counts(table: Any) -> dict[str, Any]:

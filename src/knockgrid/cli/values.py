@@ -1,7 +1,7 @@
 """What the shell offers as values: lists that are written down, so that no heavy import is needed.
 
 A Tab must answer at once, and the places where these lists are decided import models or figures.
-`tests/unit/test_command_line.py` holds each list against its place.
+`tests/unit/test_terminal.py` holds each list against its place.
 """
 
 import ast
@@ -60,23 +60,10 @@ def offered(name: str) -> Callable[[], tuple[str, ...]] | None:
 
 
 def completed(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, with values offered for each parameter that has a closed list.
-
-    A new option takes part by its name: it needs a line in `VALUES`, and nothing where it is
-    declared.
-    """
+    """The command, with values offered for each parameter that has a closed list, by its name."""
     for name, parameter in inspect.signature(command).parameters.items():
         values = offered(name)
         for info in get_args(parameter.annotation)[1:]:
             if values is not None and getattr(info, "autocompletion", True) is None:
-                info.autocompletion = completer(values)
+                info.autocompletion = values  # of which typer keeps those that fit what is typed
     return command
-
-
-def completer(values: Callable[[], tuple[str, ...]]) -> Callable[[str], Iterator[str]]:
-    """What typer calls; of the values it keeps those that begin as the word at the cursor does."""
-
-    def complete(incomplete: str) -> Iterator[str]:
-        yield from values()
-
-    return complete

@@ -23,22 +23,14 @@ NO_PROMPT = "no prompt is left; name other prompts or relations"
 
 @dataclass(frozen=True)
 class Chosen:
-    """The prompts of a run, and how they were selected.
-
-    `selection` counts the prompts that were tried, those among them that the model knew, and those
-    of either kind that were kept; it is None where nothing was selected by knowledge.
-    """
+    """The prompts of a run, and the counts of a selection by knowledge, if there was one."""
 
     prompts: Sequence[Prompt]
     selection: dict[str, int] | None = None
 
 
 def choose_prompts(spec: Spec, model: TransformerBridge) -> Chosen:
-    """The prompts that the settings name, filtered and cut as they say.
-
-    Raises:
-        InputError: none is left.
-    """
+    """The prompts that the settings name, filtered and cut as they say."""
     found = named(spec, model.tokenizer)
     if spec.known or spec.unknown:
         check_answered(found)
@@ -65,12 +57,8 @@ def check_prompts(spec: Spec) -> None:
     """Refuse prompts that cannot be read, or are none, before a model is loaded.
 
     Those of a hub are asked for once, and later.
-
-    Raises:
-        InputError: no such file or relation, a file that cannot be read, or nothing in it.
     """
-    named = isinstance(spec.prompts, str)
-    if named and not spec.prompts.startswith("hf:") and not _read(spec):
+    if isinstance(spec.prompts, str) and not (spec.prompts.startswith("hf:") or _read(spec)):
         raise InputError(NO_PROMPT)
 
 
@@ -89,27 +77,18 @@ def _read(spec: Spec, tokenizer: Any = None) -> list[Prompt]:
 
 
 def in_form(prompts: list[Prompt], form: str, tokenizer: Any) -> list[Prompt]:
-    """The prompts as they are, in a chat model's own turn, or behind a text.
-
-    Raises:
-        InputError: a form that is neither "plain", "chat" nor a template.
-    """
+    """The prompts as they are, in a chat model's own turn, or behind a text."""
+    check_form("form", form)
     if form == "plain":
         return prompts
-    if form == "chat":
-        return datasets.in_chat(prompts, tokenizer)
-    check_form("form", form)
-    return datasets.in_chat(prompts, form)
+    return datasets.in_chat(prompts, tokenizer if form == "chat" else form)
 
 
-def by_knowledge(
-    model: TransformerBridge, prompts: Sequence[Prompt], spec: Spec
-) -> Chosen:
+def by_knowledge(model: TransformerBridge, prompts: Sequence[Prompt], spec: Spec) -> Chosen:
     """Known prompts, relation by relation in turn, until the limit, and unknown ones if asked."""
     right: list[Prompt] = []
     wrong: list[Prompt] = []
     said, odd = dict[str, str](), list[str]()
-    check_answered(prompts)
     turns, tried = in_turn([prompt for prompt in prompts if prompt.answers]), 0
     for i in range(0, len(turns), CHUNK):
         chunk = turns[i : i + CHUNK]
@@ -138,13 +117,7 @@ def by_knowledge(
 
 
 def in_turn(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The first of every relation, then the second of every relation, and so on.
-
-    Example:
-        >>> some = [Prompt(f"{r} {i}", relation=r, id=f"{r}{i}") for r in "ab" for i in range(2)]
-        >>> [prompt.id for prompt in in_turn(some)]
-        ['a0', 'b0', 'a1', 'b1']
-    """
+    """The first of every relation, then the second of every relation, and so on."""
     relations: dict[str | None, list[Prompt]] = {}
     for prompt in prompts:
         relations.setdefault(prompt.relation, []).append(prompt)

@@ -8,32 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-CHUNK = 2**20
-
 
 def file_digest(path: Path) -> str:
-    """The sha256 of a file's bytes.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = Path(folder, "empty")
-        ...     file.touch()
-        ...     file_digest(file)[:8]
-        'e3b0c442'
-    """
+    """The sha256 of a file's bytes."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(CHUNK):
+        while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
 
 
 def footer_digest(path: Path) -> str:
-    """The sha256 of a Parquet file's footer, which says where its columns lie; no row is read.
-
-    Pages carry checksums of their own, the footer has none.
-    """
+    """The sha256 of a Parquet file's footer, which, unlike its pages, carries no checksum."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - 8))
@@ -43,24 +29,12 @@ def footer_digest(path: Path) -> str:
 
 
 def bytes_digest(content: bytes) -> str:
-    """The sha256 that a file of these bytes has.
-
-    Example:
-        >>> bytes_digest(b"")[:8]
-        'e3b0c442'
-    """
+    """The sha256 that a file of these bytes has."""
     return hashlib.sha256(content).hexdigest()
 
 
 def row_digests(table: pd.DataFrame) -> dict[str, dict[str, str]]:
     """A digest per prompt and intervention, so that a changed number can be traced to its rows.
-
-    Example:
-        >>> places = {"prompt": ["rome", "oslo"], "intervention": "last"}
-        >>> before = row_digests(pd.DataFrame({**places, "js": [0.25, 0.5]}))
-        >>> after = row_digests(pd.DataFrame({**places, "js": [0.25, 0.501]}))
-        >>> [prompt for prompt in before if before[prompt] != after[prompt]]
-        ['oslo']
 
     Names, order and values of all columns enter, missing values as such; index and dtype do not.
     """

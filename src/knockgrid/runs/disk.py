@@ -16,19 +16,7 @@ DISK = (
 
 @contextmanager
 def disk_errors_said(folder: Path) -> Iterator[None]:
-    """A full or read-only disk in one sentence.
-
-    Example:
-        >>> import os
-        >>> with disk_errors_said(Path("runs/a")):
-        ...     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        Traceback (most recent call last):
-        ...
-        knockgrid.errors.InputError: runs/a could not be written (No space left on device); ...
-
-    Raises:
-        InputError: instead of the system's error.
-    """
+    """An `InputError` in one sentence instead of the system's error."""
     try:
         yield
     except OSError as error:

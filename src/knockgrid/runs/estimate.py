@@ -1,7 +1,7 @@
 """Estimate: what a sweep will cost in time, memory and disk, before it is begun.
 
-Weights are never loaded for it, but for a small model in a local folder, which is timed. All other
-models are known by their config: one without weights is built, and counted.
+A small model in a local folder is loaded and timed; of any other the config is read, and a model
+without weights is built from it and counted.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,8 +23,15 @@ from knockgrid.runs.choose import choose_prompts, named
 from knockgrid.host.bridge import dtype_of
 from knockgrid.runs.job import FLOOR_PROMPTS, interventions_of, load_model, wants_floor
 from knockgrid.spec import Spec
-from knockgrid.runs.speed import Speed, measured, stated, supposed
-from knockgrid.runs.weights import Shape, of_config, of_model, worth_loading
+from knockgrid.runs.speed import (
+    Shape,
+    measured,
+    of_config,
+    of_model,
+    stated,
+    supposed,
+    worth_loading,
+)
 from knockgrid.engine.executors.rows import fast_rows
 
 PER_WORD = 1.3
@@ -41,32 +48,6 @@ class Counted:
 
     length: int
     starts: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a sweep computes: tokens through blocks, passes, measured rows, and its largest pass.
-
-    `attended` counts (query, key) pairs. `passing` and `runs` are the bytes of the largest pass and
-    of the most runs that are held at once, `rows` the rows of the widest pass.
-    """
-
-    block_tokens: int = 0
-    attended: int = 0
-    passes: int = 0
-    measured: int = 0
-    shards: int = 0
-    passing: int = 0
-    runs: int = 0
-    rows: int = 0
-
-    def plus(self, **more: int) -> "Work":
-        """With something added; bytes and rows are those of the largest pass."""
-        found = dict(vars(self))
-        for name, value in more.items():
-            largest = name in ("passing", "runs", "rows")
-            found[name] = max(found[name], value) if largest else found[name] + value
-        return Work(**found)
 
 
 @dataclass(frozen=True)
@@ -112,19 +93,14 @@ def estimate(
 ) -> Estimate:
     """What a sweep with some settings will cost.
 
-    `flops` are those that a device reaches in one second, for a sweep that will run elsewhere; the
-    model is then not loaded. Without it a model of at most 2 GB in a local folder is loaded and
-    timed; of any other, matrix products of its dtype are timed on this machine.
-
-    Raises:
-        InputError: settings that a sweep would refuse; a model whose config cannot be read.
+    `flops` are the TFLOP/s of a device elsewhere, for which no model is loaded.
 
     Limits: counts the staircase executor and free runs, not slower ones that an architecture may
     need; of a mixture of experts every expert is taken to be used.
     """
     if flops is not None and not flops > 0:
         raise InputError(f"flops is {flops!r}; give the device's TFLOP/s, such as 100")
-    bytes_of(spec.max_memory)
+    limit = bytes_of(spec.max_memory)
     assumed: list[str] = []
     model = None
     if flops is None and worth_loading(spec.model):
@@ -134,36 +110,50 @@ def estimate(
     else:
         dtype = dtype_of(spec.dtype)
         shape = of_config(spec.model, spec.revision, dtype)
-        prompts, tokenizer = chosen(spec, shape, assumed)
+        prompts, tokenizer = chosen(spec, shape.tokenizer, assumed), shape.tokenizer
         speed = supposed(shape, dtype) if flops is None else stated(flops)
         assumed.append(speed.assumed)
     rows = interventions_of(spec, prompts if tokenizer else (), tokenizer, model)
-    counted = [count(one, rows, tokenizer, bos_of(spec, shape), spec) for one in prompts]
-    return summed_up(spec, shape, speed, rows, counted, assumed)
+    layers = layer_list(spec.layers, shape.sizes.n_layers)
+    bos = shape.bos if spec.prepend_bos is None else spec.prepend_bos
+    counted = [count(one, rows, tokenizer, bos) for one in prompts]
+    work = Work(spec, shape, speed.device, rows, layers)
+    work.add_all(counted)
+    seconds = speed.seconds(shape, work.block_tokens, work.attended, work.passes, work.measured)
+    seconds += speed.trial(shape, max(one.length for one in counted), len(rows))
+    if wants_floor(spec) and not spec.nulls:
+        seconds *= 1 + min(1.0, FLOOR_PROMPTS / len(counted))
+    cells = len(counted) * len(rows) * len(layers)
+    return Estimate(
+        prompts=len(counted),
+        cells=cells,
+        parameters=shape.parameters,
+        weights=shape.weights,
+        runs=work.runs,
+        passes=work.passing if limit is None else min(work.passing, max(0, limit - work.runs)),
+        rows=work.widest,
+        disk=on_disk(work.shards, len(counted), cells * spec.n_tokens, spec.top),
+        seconds=seconds,
+        where=speed.where,
+        assumed=tuple(assumed),
+    )
 
 
-def bos_of(spec: Spec, shape: Shape) -> bool:
-    """Whether BOS comes first."""
-    return shape.bos if spec.prepend_bos is None else spec.prepend_bos
-
-
-def chosen(spec: Spec, shape: Shape, assumed: list[str]) -> tuple[Sequence[Prompt], Any]:
-    """The prompts and the tokenizer, where there is no model to say what it knows."""
+def chosen(spec: Spec, tokenizer: Any, assumed: list[str]) -> Sequence[Prompt]:
+    """The prompts, where there is no model to say what it knows."""
     if spec.known or spec.unknown:
         assumed.append("the model knows as many of the prompts as the limit asks for")
-    if shape.tokenizer is None:
+    if tokenizer is None:
         assumed.append(f"{PER_WORD} tokens per word, as there is no tokenizer")
         spec = spec.but(form="plain")
     limit = None if spec.limit is None else spec.limit + spec.unknown
-    found = named(spec, shape.tokenizer)[:limit]
+    found = named(spec, tokenizer)[:limit]
     if not found:
         raise InputError("no prompt is left; widen relations")
-    return found, shape.tokenizer
+    return found
 
 
-def count(
-    prompt: Prompt, rows: Sequence[Intervention], tokenizer: Any, bos: bool, spec: Spec
-) -> Counted:
+def count(prompt: Prompt, rows: Sequence[Intervention], tokenizer: Any, bos: bool) -> Counted:
     """The tokens of a prompt, and where each row begins in it."""
     places = [one.edges[0] if one.edges else one.sites[0][1] for one in rows]
     if tokenizer is not None:
@@ -176,41 +166,6 @@ def count(
     return Counted(length, tuple(min(length - 1, int(share * length)) for share in shares))
 
 
-def summed_up(
-    spec: Spec,
-    shape: Shape,
-    speed: Speed,
-    rows: Sequence[Intervention],
-    counted: Sequence[Counted],
-    assumed: list[str],
-) -> Estimate:
-    """An estimate from counts and speeds."""
-    layers = layer_list(spec.layers, shape.sizes.n_layers)
-    work = work_of(spec, shape, speed.device, rows, layers, counted)
-    seconds = speed.seconds(shape, work.block_tokens, work.attended, work.passes, work.measured)
-    cells = len(counted) * len(rows) * len(layers)
-    seconds += speed.trial(shape, max(one.length for one in counted), len(rows))
-    if wants_floor(spec) and not spec.nulls:
-        seconds *= 1 + min(1.0, FLOOR_PROMPTS / len(counted))
-    disk = on_disk(work.shards, len(counted), cells * spec.n_tokens, spec.top)
-    passes, limit = work.passing, bytes_of(spec.max_memory)
-    if limit is not None:
-        passes = min(passes, max(0, limit - work.runs))
-    return Estimate(
-        len(counted),
-        cells,
-        shape.parameters,
-        shape.weights,
-        work.runs,
-        passes,
-        work.rows,
-        disk,
-        seconds,
-        speed.where,
-        tuple(assumed),
-    )
-
-
 def on_disk(shards: int, prompts: int, rows: int, top: int) -> int:
     """The bytes of a run folder."""
     tables = FOLDER + SHARD * shards + PROMPT * prompts + ROW * rows
@@ -218,80 +173,80 @@ def on_disk(shards: int, prompts: int, rows: int, top: int) -> int:
     return round(tables + tokens)
 
 
-def work_of(
-    spec: Spec,
-    shape: Shape,
-    device: str,
-    rows: Sequence[Intervention],
-    layers: Sequence[int],
-    counted: Sequence[Counted],
-) -> Work:
-    """Batch by batch, in parts of equal length as a sweep makes them."""
-    settings = replace(settings_of(spec, rows, layers, True), keep_kv=True)
-    sources = {row.source.label: row.source for row in rows if row.source is not None}
-    n_runs = sum(spec.samples if o.random else 1 for o in sources.values() if o.from_run)
-    sites = dict.fromkeys(act_name for row in rows for act_name, _ in row.sites)
-    acts = ["resid_pre", *(name for name in sites for _ in range(shape.sizes.n_layers))]
-    work = Work()
-    by_length: dict[int, list[Counted]] = {}
-    for one in counted:
-        by_length.setdefault(one.length, []).append(one)
-    for length, group in by_length.items():
-        size = max(1, min(spec.batch, 2048 // length))
-        full = length + spec.n_tokens - 1
-        need = need_of(shape.sizes, full, settings, acts, n_runs, True, device)
-        for i in range(0, len(group), size):
-            work = one_batch(work, spec, shape, device, rows, layers, group[i : i + size], need)
-    return work
+@dataclass
+class Work:
+    """What a sweep computes: tokens through blocks, passes, measured rows, and its largest pass.
 
+    `attended` counts (query, key) pairs. `passing` and `runs` are the bytes of the largest pass and
+    of the most runs that are held at once, `widest` the rows of the widest pass.
+    """
 
-def one_batch(
-    work: Work,
-    spec: Spec,
-    shape: Shape,
-    device: str,
-    rows: Sequence[Intervention],
-    layers: Sequence[int],
-    batch: Sequence[Counted],
-    need: Need,
-) -> Work:
-    """The work of one batch added: its recorded runs, then its passes by first position."""
-    depth, n, free = shape.sizes.n_layers, len(batch), spec.mode == "free_run"
-    length = batch[0].length + spec.n_tokens - 1
-    recorded = n * (1 + need.runs) * depth * length
-    work = work.plus(
-        block_tokens=recorded,
-        attended=recorded * length,
-        passes=(1 + (need.runs > 0) + spec.n_tokens - 1) * depth,
-        shards=1,
-        runs=n * need.kept,
-    )
-    groups: dict[int, list[int]] = {}
-    prompts: dict[int, set[int]] = {}
-    for number, one in enumerate(batch):
-        for row, start in zip(rows, one.starts, strict=True):
-            at = 0 if free else min(start, one.length - 1)
-            times = spec.samples if row.source is not None and row.source.random else 1
-            after = not row.edges and row.sites[0][0] == "resid_post"
-            first = [min(layer_set(row.window, layer, depth)) + after for layer in layers]
-            blocks = [depth if free else depth - each for each in first]
-            groups.setdefault(at, []).extend(blocks * times * row.n_rows)
-            prompts.setdefault(at, set()).add(number)
-    for start, blocks in groups.items():
-        suffix, others = length - start, len(prompts[start])
-        limit = spec.max_rows or fast_rows(shape.sizes, length, device)
-        total = len(blocks) + others
-        parts = ceil(total / max(LEAST, limit))
-        tokens = (sum(blocks) + others * depth) * suffix
-        wide = min(total, limit)
-        # A pass measures every token; it holds the keys and values of its prompts once more.
-        passing = wide * shape.sizes.row(length, suffix, spec.n_tokens) + others * need.cache
-        work = work.plus(
-            block_tokens=tokens,
-            attended=tokens * length,
-            passes=parts * depth * (spec.n_tokens if free else 1),
-            measured=len(blocks) * spec.n_tokens,
-            passing=passing + need.measuring,
-            rows=wide,
-        )
-    return work
+    spec: Spec
+    shape: Shape
+    device: str
+    rows: Sequence[Intervention]
+    layers: Sequence[int]
+    block_tokens: int = 0
+    attended: int = 0
+    passes: int = 0
+    measured: int = 0
+    shards: int = 0
+    passing: int = 0
+    runs: int = 0
+    widest: int = 0
+
+    def add_all(self, counted: Sequence[Counted]) -> None:
+        """Batch by batch, in parts of equal length as a sweep makes them."""
+        spec, sizes = self.spec, self.shape.sizes
+        settings = replace(settings_of(spec, self.rows, self.layers, True), keep_kv=True)
+        sources = {row.source.label: row.source for row in self.rows if row.source is not None}
+        n_runs = sum(spec.samples if o.random else 1 for o in sources.values() if o.from_run)
+        sites = dict.fromkeys(act_name for row in self.rows for act_name, _ in row.sites)
+        acts = ["resid_pre", *(name for name in sites for _ in range(sizes.n_layers))]
+        by_length: dict[int, list[Counted]] = {}
+        for one in counted:
+            by_length.setdefault(one.length, []).append(one)
+        for length, group in by_length.items():
+            size = max(1, min(spec.batch, 2048 // length))
+            full = length + spec.n_tokens - 1
+            need = need_of(sizes, full, settings, acts, n_runs, True, self.device)
+            for i in range(0, len(group), size):
+                self.add(group[i : i + size], full, need)
+
+    def add(self, batch: Sequence[Counted], length: int, need: Need) -> None:
+        """One batch: its recorded runs, then its passes by first position."""
+        spec, sizes = self.spec, self.shape.sizes
+        depth, n, free = sizes.n_layers, len(batch), spec.mode == "free_run"
+        recorded = n * (1 + need.runs) * depth * length
+        self._pass(recorded, length, (1 + (need.runs > 0) + spec.n_tokens - 1) * depth)
+        self.shards += 1
+        self.runs = max(self.runs, n * need.kept)
+        groups: dict[int, list[int]] = {}
+        prompts: dict[int, set[int]] = {}
+        for number, one in enumerate(batch):
+            for row, start in zip(self.rows, one.starts, strict=True):
+                at = 0 if free else min(start, one.length - 1)
+                times = spec.samples if row.source is not None and row.source.random else 1
+                after = not row.edges and row.sites[0][0] == "resid_post"
+                first = [min(layer_set(row.window, layer, depth)) + after for layer in self.layers]
+                blocks = [depth if free else depth - each for each in first]
+                groups.setdefault(at, []).extend(blocks * times * row.n_rows)
+                prompts.setdefault(at, set()).add(number)
+        for start, blocks in groups.items():
+            suffix, others = length - start, len(prompts[start])
+            limit = spec.max_rows or fast_rows(sizes, length, self.device)
+            total = len(blocks) + others
+            parts, wide = ceil(total / max(LEAST, limit)), min(total, limit)
+            tokens = (sum(blocks) + others * depth) * suffix
+            self._pass(tokens, length, parts * depth * (spec.n_tokens if free else 1))
+            self.measured += len(blocks) * spec.n_tokens
+            self.widest = max(self.widest, wide)
+            # A pass measures every token; it holds the keys and values of its prompts once more.
+            row_bytes = sizes.row(length, suffix, spec.n_tokens)
+            passing = wide * row_bytes + others * need.cache + need.measuring
+            self.passing = max(self.passing, passing)
+
+    def _pass(self, block_tokens: int, length: int, passes: int) -> None:
+        self.block_tokens += block_tokens
+        self.attended += block_tokens * length
+        self.passes += passes

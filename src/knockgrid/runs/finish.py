@@ -2,26 +2,55 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from knockgrid.table.parquet import whole_file
 from knockgrid.runs.digests import file_digest, footer_digest
 from knockgrid.runs.manifest import now
 from knockgrid.runs.run_folder import LABELS, PLAN, SHARDS, SIDES, STATISTICS, TEXTS, RunFolder
-from knockgrid.runs.sides import write_sides
+from knockgrid.runs.shard import Damaged, rows_writer
+from knockgrid.table.table import LISTS
 
 IN_HAND = 600
 """Seconds in which a process that lives has given a complete file its name."""
+WORDS, NUMBERS = pa.list_(pa.string()), pa.list_(pa.int64())
+COLUMNS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("spans", pa.string()),
+        ("subject", pa.string()),
+        ("relation", pa.string()),
+        ("group", pa.string()),
+        ("answers", WORDS),
+        ("separator", pa.string()),
+        ("n_prompt", pa.int64()),
+        ("subject_tokens", NUMBERS),
+        ("tokens", WORDS),
+        ("generated", WORDS),
+        ("logp_clean", pa.float64()),
+        ("logp_answer_clean", pa.float64()),
+        ("rank_answer_clean", pa.int64()),
+        ("js_corrupted", pa.string()),
+        ("swap", pa.string()),
+        ("top_tokens", pa.list_(NUMBERS)),
+        ("top_logp", pa.list_(pa.list_(pa.float64()))),
+    ]
+)
+AS_JSON = ("spans", "js_corrupted", "swap")
+"""Columns of nested values, whose keys differ from prompt to prompt."""
 
 
 def finish(folder: RunFolder) -> None:
-    """Write the side table, and the manifest that vouches for every file of the run.
+    """Write the side table, and the manifest that vouches for every file of the run, unless it does.
 
-    Any process may do it, and a second one writes the same but for the time. Where the manifest
-    already vouches for what is there, nothing is written.
+    Any process may do it, and a second one writes the same but for the time.
     """
     manifest = folder.manifest
     remove_leftovers(folder.path, folder.path / SHARDS)
@@ -30,7 +59,9 @@ def finish(folder: RunFolder) -> None:
     abouts = list(folder.abouts(manifest))
     whole = merged(abouts)
     write_sides(sides_of(folder, abouts), folder.path / SIDES)
-    write_texts(folder, abouts)
+    if texts := texts_of(abouts):
+        with whole_file(folder.path / TEXTS) as file:
+            file.write(json.dumps(texts, ensure_ascii=False, sort_keys=True).encode("utf-8"))
     footers = {f"{SHARDS}/{path.name}": footer_digest(path) for path in folder.shards()}
     digests = {"files": files_of(folder), "footers": footers}
     folder.update(**whole, finished=now(), digests=digests)
@@ -59,14 +90,6 @@ def sides_of(folder: RunFolder, abouts: Iterable[Mapping[str, Any]]) -> list[dic
     return sorted(sides, key=lambda side: order[side["id"]])
 
 
-def write_texts(folder: RunFolder, abouts: Iterable[Mapping[str, Any]]) -> None:
-    """Keep the texts of the tokens that rows name, where they name any."""
-    texts = texts_of(abouts)
-    if texts:
-        with whole_file(folder.path / TEXTS) as file:
-            file.write(json.dumps(texts, ensure_ascii=False, sort_keys=True).encode("utf-8"))
-
-
 def texts_of(abouts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The text of every token that some shards name, by its id."""
     return {id: text for about in abouts for id, text in about.get("texts", {}).items()}
@@ -88,3 +111,22 @@ def merged(abouts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             dropped.setdefault(name, {}).update(reasons)
     also = {"threads": threads} if threads else {}
     return {"rows": rows, "dropped": dropped, "failed": failed, **also}
+
+
+def write_sides(sides: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Keep side entries as Parquet."""
+    nested = [{n: json.dumps(side[n], ensure_ascii=False) for n in AS_JSON} for side in sides]
+    rows = [{**side, **texts} for side, texts in zip(sides, nested, strict=True)]
+    table = pa.Table.from_pylist(rows, schema=COLUMNS)
+    with whole_file(path) as file, rows_writer(COLUMNS, file) as writer:
+        writer.write_table(table)
+
+
+def read_sides(path: Path) -> list[dict[str, Any]]:
+    """The side entries that `write_sides` kept."""
+    if not path.is_file():
+        raise Damaged(f"{path.name} is not there")
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        rows = file.read().to_pylist()
+    whole = ({**row, **{name: json.loads(row[name]) for name in AS_JSON}} for row in rows)
+    return [{k: v for k, v in row.items() if v is not None or k not in LISTS} for row in whole]

@@ -18,8 +18,7 @@ class Stopped(KeyboardInterrupt):
 class Asked:
     """Whether a run was asked to stop, and by which signal."""
 
-    def __init__(self) -> None:
-        self.number: int | None = None
+    number: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:
@@ -29,10 +28,7 @@ class Asked:
 
 @contextmanager
 def asked_to_stop() -> Iterator[Asked]:
-    """Note the first Ctrl-C or SIGTERM instead of dying of it; handlers are put back afterwards.
-
-    In any thread but the main one signals cannot be caught, and nothing changes.
-    """
+    """Note the first Ctrl-C or SIGTERM instead of dying of it; only the main thread can."""
     asked = Asked()
     if threading.current_thread() is not threading.main_thread():
         yield asked

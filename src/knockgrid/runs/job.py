@@ -55,16 +55,15 @@ class Job:
 
     def start(self) -> Start:
         """What the run begins with: chosen prompts with their labels, groups, the noise floor."""
-        chosen = choose_prompts(self.spec, self.loaded)
+        spec, chosen = self.spec, choose_prompts(self.spec, self.loaded)
         prompts, frame = chosen.prompts, None
-        if self.spec.labels:
-            prompts, frame = labelled(prompts, self.spec, self.loaded)
-        self.setup = self._set_up(prompts, None)
-        more = {"selection": chosen.selection, "data": data_digest(self.spec)}
-        if frame is not None:
+        more = {"selection": chosen.selection, "data": data_digest(spec)}
+        if spec.labels:
+            prompts, frame = labelled(prompts, spec, self.loaded)
             more["group_order"] = list(LABEL_ORDER)
-        rows = [one for one in treatments_of(self.spec, self.model) if one.edges or one.sites]
-        if wants_floor(self.spec) and rows and not self.spec.nulls:
+        self.setup = self._set_up(prompts, None)
+        rows = [one for one in treatments_of(spec, self.model) if one.edges or one.sites]
+        if wants_floor(spec) and rows and not spec.nulls:
             more["noise_floor"] = self.floor(self.setup, rows)
         return start_of(self.setup, more, frame)
 
@@ -83,8 +82,7 @@ class Job:
         """The noise floor of some rows, over a few of the prompts."""
         prompts = [one.prompt for one in setup.ready]
         some = prompts[:: -(-len(prompts) // FLOOR_PROMPTS)]
-        options = {name: getattr(self.spec, name) for name in OPTIONS}
-        same = {name: value for name, value in options.items() if name not in ("metrics", *OF_A_FOLDER)}
+        same = {n: getattr(self.spec, n) for n in OPTIONS if n not in ("metrics", *OF_A_FOLDER)}
         made = noise_floor(setup.model, some, rows, progress=False, **same)
         return metadata_of(made)["noise_floor"]
 
@@ -95,21 +93,13 @@ def load_model(spec: Spec, place: str | None = None) -> TransformerBridge:
         return loaded(spec.model)
     device = spec.device or (place if spec.device_map is None else None)
     with quiet_loading(spec.model):
-        return loaded(
-            spec.model,
-            dtype=spec.dtype,
-            device=device,
-            revision=spec.revision,
-            device_map=spec.device_map,
-        )
+        where = {"device": device, "device_map": spec.device_map}
+        return loaded(spec.model, dtype=spec.dtype, revision=spec.revision, **where)
 
 
 @contextmanager
 def quiet_loading(model: object) -> Iterator[None]:
-    """No bar of `transformers` while the demo model is loaded, which takes a moment.
-
-    Nor where nobody sees a bar: in a file or a pipe its steps would be lines.
-    """
+    """No bar of `transformers` for the demo model, nor in a file or pipe, where steps are lines."""
     shown = logging.is_progress_bar_enabled()
     if model == "demo" or not visible():
         logging.disable_progress_bar()
@@ -121,13 +111,10 @@ def quiet_loading(model: object) -> Iterator[None]:
 
 
 def treatments_of(spec: Spec, model: TransformerBridge | None = None) -> list[Intervention]:
-    """The interventions of a spec, without contrasts and nulls.
-
-    Raises:
-        InputError: data that describe none.
-    """
+    """The interventions of a spec, without contrasts and nulls."""
     made = (
-        from_data(one, model=model) if isinstance(one, str | Mapping) else one for one in _listed(spec)
+        from_data(one, model=model) if isinstance(one, str | Mapping) else one
+        for one in _listed(spec)
     )
     return [row for one in made for row in (one if isinstance(one, list) else [one])]
 
@@ -159,8 +146,7 @@ def interventions_of(
 ) -> list[Intervention]:
     """The rows of a run: treatments, and the contrasts and nulls of the first of each row.
 
-    `prompts` and `tokenizer` are what partners with the same answer are found among; without them
-    there is no such null.
+    Nulls with a partner of the same answer need the prompts and the tokenizer.
     """
     rows = treatments_of(spec, model)
     first = list({one.row: one for one in reversed(rows)}.values())[::-1]
@@ -183,30 +169,20 @@ def data_digest(spec: Spec) -> str | None:
 
 
 def wants_floor(spec: Spec) -> bool:
-    """Whether there is a noise floor: a free run has none, nor has denoising.
-
-    The later tokens of a free run differ, and denoising edits other runs.
-    """
+    """Whether there is a noise floor; free runs differ in later tokens, denoising edits others."""
     return spec.noise_floor and spec.mode != "free_run" and spec.direction == "noising"
 
 
 def labelled(
     prompts: Sequence[Prompt], spec: Spec, model: TransformerBridge
 ) -> tuple[list[Prompt], pd.DataFrame]:
-    """The prompts with their label as the group, and the frame that the labels come from.
-
-    With `label_form` reliance is measured on the prompts in that form, so that a label is not the
-    number that is measured later.
-    """
+    """The prompts with their label as the group, and the frame that the labels come from."""
     other = None
-    if spec.label_form is not None:
+    if spec.label_form is not None:  # else a label might be the number that is measured later
         forms = in_form(list(prompts), spec.label_form, model.tokenizer)
         other = {str(p.id): q for p, q in zip(prompts, forms, strict=True)}
-    frame = labels(
-        reliance(model, prompts, label_with=other, prepend_bos=spec.prepend_bos, seed=spec.seed)
-    )
-    name = {
-        str(p): None if pd.isna(n) else str(n)
-        for p, n in zip(frame.prompt, frame.label, strict=True)
-    }
+    how = {"prepend_bos": spec.prepend_bos, "seed": spec.seed}
+    frame = labels(reliance(model, prompts, label_with=other, **how))
+    found = zip(frame.prompt, frame.label, strict=True)
+    name = {str(p): None if pd.isna(n) else str(n) for p, n in found}
     return [prompt.replace(group=name[str(prompt.id)]) for prompt in prompts], frame

@@ -22,8 +22,6 @@ DECIDED = (
     *("intervention_order", "interventions", "sigma", "model", "receipt", "versions"),
 )
 """Entries that never change after a run was begun."""
-
-
 NEEDED = {
     **dict.fromkeys(("config", "plan", "model", "receipt", "versions", "sigma"), dict),
     **dict.fromkeys(("config_digest", "run_digest", "begun_by"), str),
@@ -51,58 +49,40 @@ def hardware() -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run folder.
-
-    Raises:
-        InputError: there is none, it is damaged, or it is of another version.
-    """
+    """The manifest of a run folder; an `InputError` if it is missing, damaged, or of another layout."""
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(f"{folder} holds no run (there is no {MANIFEST}); give a run folder")
     try:
         manifest = json.loads(path.read_text("utf-8"))
     except (ValueError, OSError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({error}); run the sweep again elsewhere") from None
+        raise damaged(path, error) from None
     if not isinstance(manifest, dict):
-        raise InputError(f"{path} is damaged (it holds no settings); run the sweep again elsewhere")
+        raise damaged(path, "it holds no settings")
     schema = manifest.get("schema", 0)
     if schema not in READ:
-        found = (
-            f"{folder} has the layout {schema}, this knockgrid reads {', '.join(map(str, READ))}"
-        )
-        newer = isinstance(schema, int) and schema > SCHEMA
-        versions = manifest.get("versions")
+        newer, versions = isinstance(schema, int) and schema > SCHEMA, manifest.get("versions")
         since = versions.get("knockgrid") if isinstance(versions, dict) else "a version that is"
         raise InputError(
-            f"{found}; install knockgrid {since} or newer" if newer else f"{found}; sweep again"
+            f"{folder} has the layout {schema}, this knockgrid reads "
+            f"{', '.join(map(str, READ))}; "
+            + (f"install knockgrid {since} or newer" if newer else "sweep again")
         )
     lacks = [name for name, kind in NEEDED.items() if not isinstance(manifest.get(name), kind)]
     if lacks:
-        raise InputError(f"{path} is damaged (no {lacks[0]!r}); run the sweep again elsewhere")
+        raise damaged(path, f"no {lacks[0]!r}")
     return manifest
 
 
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Put a manifest in the place of the one that is there."""
-    with whole_file(folder / MANIFEST) as file:
-        file.write(_bytes(manifest))
+def damaged(path: Path, why: object) -> InputError:
+    """The error for a manifest that makes no sense."""
+    return InputError(f"{path} is damaged ({why}); run the sweep again elsewhere")
 
 
-def create_manifest(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    """Put a manifest where there is none; False if another process was faster.
-
-    This is the moment at which a run is begun.
-    """
-    try:
-        with whole_file(folder / MANIFEST, replace=False) as file:
-            file.write(_bytes(manifest))
-    except FileExistsError:
-        return False
-    return True
-
-
-def _bytes(manifest: Mapping[str, Any]) -> bytes:
-    return json.dumps(manifest, indent=2, ensure_ascii=False).encode("utf-8")
+def write_manifest(folder: Path, manifest: Mapping[str, Any], replace: bool = True) -> None:
+    """Put a manifest in place; without `replace`, which begins a run, only where there is none."""
+    with whole_file(folder / MANIFEST, replace) as file:
+        file.write(json.dumps(manifest, indent=2, ensure_ascii=False).encode("utf-8"))
 
 
 def run_digest(manifest: Mapping[str, Any]) -> str:
@@ -116,11 +96,6 @@ def run_digest(manifest: Mapping[str, Any]) -> str:
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The keys under which two sets of settings differ, as JSON would hold them.
-
-    Example:
-        >>> differing({"seed": 0, "layers": [0, 1]}, {"seed": 1, "layers": (0, 1)})
-        ['seed']
-    """
+    """The keys under which two sets of settings differ, as JSON would hold them."""
     one, other = (json.loads(json.dumps(settings, sort_keys=True)) for settings in (old, new))
     return sorted(key for key in {**one, **other} if one.get(key) != other.get(key))

@@ -4,9 +4,10 @@ import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from knockgrid.runs.in_process import Recipe
+from knockgrid.runs.job import Job
 from knockgrid.runs.start import start_of
 from knockgrid.runs.work import Work
 
@@ -20,33 +21,28 @@ class Heard:
 
 
 class ShardActor:
-    """Holds a recipe and, from its first call on, the model; it writes nothing.
+    """Holds a job and, from its first call on, the model; it writes nothing.
 
     It unpickles what the driver sent it through Ray, which is no less than the driver's program.
-
-    Torch gets as many threads as the actor has CPUs: Ray itself would leave it one.
     """
 
-    def __init__(self, recipe: bytes, cpus: int) -> None:
+    def __init__(self, job: bytes, cpus: int) -> None:
         import torch
 
-        torch.set_num_threads(cpus)
-        self.recipe: Recipe = pickle.loads(recipe)
+        torch.set_num_threads(cpus)  # Ray would leave it one
+        self.job: Job = pickle.loads(job)
         self.work: Work | None = None
 
     def start(self) -> Heard:
         """What a new run begins with."""
-        return heard(self.recipe.start)
+        return heard(self.job.start)
 
     def set_up(self, sent: bytes) -> Heard:
-        """Get ready for the shards of a run, and say what was set up, so that it can be checked.
-
-        `sent` is its plan and what `Work` is told of the run.
-        """
+        """Get ready for the shards of a run: its plan, and what `Work` is told; say what is set up."""
         plan, *belongs = pickle.loads(sent)
 
         def made() -> Any:
-            setup = self.recipe.set_up(plan)
+            setup = self.job.set_up(plan)
             self.work = Work(setup, *belongs)
             return start_of(setup)
 
@@ -55,8 +51,7 @@ class ShardActor:
     def carry_out(self, number: int) -> Heard:
         """Compute a shard."""
         assert self.work is not None
-        work = self.work
-        return heard(lambda: work.carry_out(number))
+        return heard(partial(self.work.carry_out, number))
 
 
 def heard(call: Callable[[], Any]) -> Heard:

@@ -30,22 +30,17 @@ class Room:
 
 
 def needs_ray() -> None:
-    """Refuse where the extra is missing.
-
-    Raises:
-        InputError: naming it.
-    """
+    """Refuse where the extra is missing."""
     if importlib.util.find_spec("ray") is None:
         raise missing_extra("the ray engine", "Ray", "ray")
 
 
 @contextmanager
 def connected(address: str | None, cpus: int | None) -> Iterator[None]:
-    """A connection to a cluster: the one in use, one with an address, or one of this machine.
+    """A connection to a cluster: the one in use, which stays, one with an address, or one of our own.
 
-    What was started or connected to here is left at the end; a connection that the caller had made
-    before stays. A cluster of this machine listens on its loopback address only and wants a token,
-    since Ray would otherwise run whatever anyone sends it.
+    A cluster of this machine listens on its loopback address only and wants a token, since Ray
+    would otherwise run whatever anyone sends it.
     """
     address = address or os.environ.get("RAY_ADDRESS")
     known = "ray" in sys.modules
@@ -62,10 +57,11 @@ def connected(address: str | None, cpus: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     here: dict[str, Any] = {
         "address": "local",
-        "num_cpus": max(cpus or 1, cpus_here()),
+        "num_cpus": max(cpus or 1, ours or 1),
         "include_dashboard": False,
         "object_store_memory": STORE,
         "_node_ip_address": "127.0.0.1",
@@ -94,27 +90,11 @@ def handlers_kept() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def cpus_here() -> int:
-    """The CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+Nodes = Sequence[Mapping[str, float]]
 
 
-def room(
-    nodes: Sequence[Mapping[str, float]],
-    workers: int | None,
-    cpus: int | None,
-    gpus: float | None,
-) -> Room:
-    """What is asked for, and for what is not: an actor per GPU, or else per two CPUs.
-
-    Example:
-        >>> room([{"CPU": 16, "GPU": 4}, {"CPU": 8}], None, None, None)
-        Room(workers=4, cpus=1, gpus=1)
-        >>> room([{"CPU": 8}, {"CPU": 8}], 4, None, None)
-        Room(workers=4, cpus=4, gpus=0)
-    """
+def room(nodes: Nodes, workers: int | None, cpus: int | None, gpus: float | None) -> Room:
+    """What is asked for, and for what is not: an actor per GPU, or else per two CPUs."""
     if gpus is None:
         gpus = 1 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0
 

@@ -2,20 +2,20 @@
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pickle import PicklingError
-from types import TracebackType
 from typing import Any
 
 from knockgrid.errors import InputError
-from knockgrid.runs.in_process import Engine, Recipe, Task
+from knockgrid.runs.in_process import Done, Engine, Task
+from knockgrid.runs.job import Job
 from knockgrid.runs.ray_actor import Heard, ShardActor
 from knockgrid.runs.ray_cluster import Room, connected, needs_ray, room
-from knockgrid.runs.shard import Shard
+from knockgrid.runs.shard import Shard, schema
 from knockgrid.runs.start import Start
-from knockgrid.runs.work import lost_shard
+from knockgrid.runs.work import LONGEST, computed_by
 
 IN_FLIGHT = 2
 """Shards that an actor has at most: one in hand, and one so that it need not wait for the next."""
@@ -61,26 +61,13 @@ class RayEngine:
                 raise InputError(f"{name} is {value}; give {least} or more")
 
     def on(self, device: str | None) -> "RayEngine":
-        """The same for a model that goes to a device: no GPU for one that stays on the CPU.
-
-        Raises:
-            InputError: a GPU by its number.
-        """
+        """The same for a model that goes to a device: no GPU for one that stays on the CPU."""
         if device is not None and ":" in device:
             raise InputError(
                 f"device is {device!r}, but an actor sees only the GPUs that Ray gives it; write "
                 "cuda or cpu, or nothing"
             )
         return replace(self, gpus=0) if device == "cpu" and self.gpus is None else self
-
-    def carrying_out(self, recipe: Recipe) -> "OnRay":
-        """The engine that carries out one recipe.
-
-        Raises:
-            InputError: the extra is missing.
-        """
-        needs_ray()
-        return OnRay(self, recipe)
 
 
 @dataclass(eq=False)
@@ -91,6 +78,13 @@ class Member:
     ready: Any = None
     in_flight: deque[tuple[int, Any]] = field(default_factory=deque)
 
+    @property
+    def awaited(self) -> list[Any]:
+        """What may come of it next."""
+        if self.ready is not None:
+            return [self.ready]
+        return [self.in_flight[0][1]] if self.in_flight else []
+
 
 class OnRay(Engine):
     """Actors that are begun when they are needed; the first also prepares a run that is new.
@@ -99,19 +93,16 @@ class OnRay(Engine):
     place, perhaps on another machine, must be set up and checked before it may compute.
     """
 
-    def __init__(self, options: RayEngine, recipe: Recipe) -> None:
-        self.options, self._recipe = options, recipe
+    def __init__(self, job: Job, options: RayEngine) -> None:
+        needs_ray()
+        super().__init__(job)
+        self.options = options
         self._held = ExitStack()
         self._first: Any = None
         self._room: Room | None = None
         self._said: set[str] = set()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._held.close()
 
     def start(self) -> Start:
@@ -128,33 +119,30 @@ class OnRay(Engine):
                 return start
         raise AssertionError("unreachable")
 
-    def shards(
-        self, task: Task, numbers: Iterable[int], done: Callable[[int], Any]
-    ) -> Iterator[Shard]:
+    def shards(self, task: Task, numbers: Iterable[int], done: Done) -> Iterator[Shard]:
         import ray
 
-        self._connect()
-        sent = self._put((task.plan, task.config, task.run, task.proven))
+        size = min(self._connect().workers, task.wanted)
+        sent = self._put((task.plan, task.belongs, task.proven))
         line = Line(iter(numbers), task)
-        size = min(self._room.workers, task.wanted) if self._room else 1
         members = [self._member(sent, self._first if i == 0 else None) for i in range(size)]
         self._first = None
         unready, waited = 0, 0
         while True:
             for member in members:
                 self._feed(member, line)
-            busy = [member.in_flight[0][1] for member in members if member.in_flight]
+            busy = any(member.in_flight for member in members)
             if not busy and (line.empty or task.stopping()):
                 return
-            coming = [member.ready for member in members if member.ready is not None]
-            ready, _ = ray.wait([*busy, *coming], num_returns=1, timeout=1)
+            awaited = [one for member in members for one in member.awaited]
+            ready, _ = ray.wait(awaited, num_returns=1, timeout=1)
             if not ready:
                 waited += not busy
                 if waited == PATIENCE:
                     self._say(UserWarning(self._no_room()))
                 continue
             waited = 0
-            member = next(m for m in members if ready[0] in (m.ready, *_first_of(m)))
+            member = next(m for m in members if ready[0] in m.awaited)
             try:
                 if ready[0] is member.ready:
                     task.check(self._got(member.ready))
@@ -192,9 +180,9 @@ class OnRay(Engine):
                 return
             member.in_flight.append((number, member.actor.carry_out.remote(number)))
 
-    def _connect(self) -> None:
+    def _connect(self) -> Room:
         if self._room is not None:
-            return
+            return self._room
         import ray
 
         asked = self.options
@@ -202,15 +190,15 @@ class OnRay(Engine):
         self._held.enter_context(connected(asked.address, cpus))
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self._room = room(nodes, asked.workers, asked.cpus, asked.gpus)
-        self._recipe_sent = self._put(self._recipe)
+        self._job_sent = self._put(self.job)
         self._kind = ray.remote(ShardActor)
+        return self._room
 
     def _actor(self) -> Any:
-        self._connect()
-        assert self._room is not None
-        place = {"num_cpus": self._room.cpus, "num_gpus": self._room.gpus}
+        room = self._connect()
+        place = {"num_cpus": room.cpus, "num_gpus": room.gpus}
         made = self._kind.options(**place, max_restarts=0, max_task_retries=0)
-        actor = made.remote(self._recipe_sent, self._room.cpus)
+        actor = made.remote(self._job_sent, room.cpus)
         self._held.callback(self._end, actor)
         return actor
 
@@ -226,8 +214,8 @@ class OnRay(Engine):
     def _put(self, value: Any) -> Any:
         """Something as bytes in the object store.
 
-        Pickled here, as Ray explains a failure by looking at every attribute, and one of a recipe
-        is the model.
+        Pickled here, as Ray explains a failure by looking at every attribute, and one of a job is
+        the model.
         """
         import ray
         from ray import cloudpickle
@@ -242,11 +230,9 @@ class OnRay(Engine):
             ) from None
 
     def _got(self, reference: Any) -> Any:
-        """What an actor gave back, its warnings given here.
+        """What an actor gave back, its warnings given here, and its errors raised.
 
-        Raises:
-            Lost: there is no answer, as the actor or its machine is gone.
-            Exception: what the actor raised.
+        Without an answer, as the actor or its machine is gone, that is `Lost`.
         """
         import ray
         from ray.exceptions import RayError, RayTaskError
@@ -273,10 +259,10 @@ class OnRay(Engine):
     def _no_room(self) -> str:
         import ray
 
-        assert self._room is not None
+        room = self._connect()
         return (
-            f"for {PATIENCE} s no actor has come up; each asks for {self._room.cpus} CPUs and "
-            f"{self._room.gpus} GPUs of a cluster with {ray.cluster_resources()}"
+            f"for {PATIENCE} s no actor has come up; each asks for {room.cpus} CPUs and "
+            f"{room.gpus} GPUs of a cluster with {ray.cluster_resources()}"
         )
 
 
@@ -307,10 +293,7 @@ class Line:
         """Take shards of an actor that died of the first of them.
 
         A shard that three actors died of is recorded as failed, as prompts that raise are, and the
-        others go on. If nothing was finished before that, the fault is the run's.
-
-        Raises:
-            InputError: no shard of several can be computed.
+        others go on. If nothing was finished before that, the fault is the run's: an `InputError`.
         """
         first, *others = numbers
         self.deaths[first] = self.deaths.get(first, 0) + 1
@@ -324,13 +307,23 @@ class Line:
                 f"{DEATHS} actors died of shard {first} and none has finished any ({reason}); give "
                 "each more memory: fewer workers, or a smaller batch in another folder"
             )
-        return lost_shard(
-            self.task.ids[first],
-            {"config": self.task.config, "run": self.task.run, "number": first},
-            self.task.columns,
-            self.task.executor,
-            f"ActorDied: {DEATHS} actors died of its shard, the last one since {reason}",
-        )
+        said = f"ActorDied: {DEATHS} actors died of its shard, the last one since {reason}"
+        return lost_shard(self.task, first, said[:LONGEST])
+
+
+def lost_shard(task: Task, number: int, reason: str) -> Shard:
+    """A shard without rows, all of whose prompts failed for a reason that is not their own."""
+    prompts, manifest = task.ids[number], task.manifest
+    about = {
+        **task.belongs,
+        "number": number,
+        "prompts": prompts,
+        "sides": [],
+        "dropped": {},
+        "failed": dict.fromkeys(prompts, reason),
+        "computed": computed_by(manifest["receipt"]["executor"]),
+    }
+    return Shard(schema(manifest["plan"]["columns"]).empty_table(), about)
 
 
 def given_up(lost: Lost) -> InputError:
@@ -342,16 +335,7 @@ def given_up(lost: Lost) -> InputError:
 
 
 def why(error: Exception) -> str:
-    r"""Why Ray says an actor died, in one line.
-
-    Example:
-        >>> why(Exception("The actor died.\n\tpid: 7\nThe actor is dead because it was killed."))
-        'The actor is dead because it was killed.'
-    """
+    """Why Ray says an actor died, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = next((line for line in lines if "because" in line), lines[0] if lines else "no reason")
     return said.split(" Some common causes")[0][:300]
-
-
-def _first_of(member: Member) -> list[Any]:
-    return [member.in_flight[0][1]] if member.in_flight else []

@@ -5,7 +5,7 @@ import os
 import re
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -20,24 +20,22 @@ from knockgrid.spec import BOUNDS, WHERE
 from knockgrid.runs.digests import bytes_digest
 from knockgrid.runs.manifest import (
     MANIFEST,
-    create_manifest,
     differing,
     read_manifest,
     run_digest,
     write_manifest,
 )
 from knockgrid.prompts.data import prompt_as_data, prompt_from_data
-from knockgrid.runs.set_level import read_set_level
 from knockgrid.runs.shard import (
     Damaged,
     Shard,
-    file_name,
+    damage_said,
     read_about,
     read_shard,
     schema_of,
     write_shard,
 )
-from knockgrid.runs.start import Start
+from knockgrid.runs.start import Start, read_set_level
 
 PLAN, STATISTICS, SHARDS = "plan.jsonl", "statistics.safetensors", "shards"
 COMPACT, SIDES, LABELS, FIGURES = "table.parquet", "prompts.parquet", "labels.parquet", "figures"
@@ -81,32 +79,26 @@ class RunFolder:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest.
-
-        Raises:
-            InputError: there is none, or it cannot be read.
-        """
+        """The manifest; an `InputError` where there is none, or it cannot be read."""
         return read_manifest(self.path)
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Refuse, before anything is computed, a folder that this run may not be written to.
-
-        Raises:
-            InputError: the folder holds a run with other settings, or cannot be written.
-        """
+        """Refuse, before anything is computed, a folder that this run may not be written to."""
         if self.begun:
             differ = differing(self.manifest.get("config", {}), config)
-            differ = [name for name in differ if name not in (*WHERE, *BOUNDS)]
-            if differ:
-                raise InputError(
-                    f"{self.path} holds a run with other settings ({', '.join(differ)}); choose "
-                    "another folder with --out"
-                )
+            self._refuse("holds a run with other settings", set(differ) - {*WHERE, *BOUNDS})
         there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
         if not there.is_dir():
             raise InputError(f"{there} is a file, not a folder; choose another --out")
         if not os.access(there, os.W_OK):
             raise InputError(f"{there} cannot be written to; choose another --out")
+
+    def _refuse(self, why: str, differ: Iterable[str], more: str = "") -> None:
+        """Refuse to go on with a run from which something differs."""
+        if names := sorted(differ):
+            raise InputError(
+                f"{self.path} {why} ({', '.join(names)}{more}); choose another folder with --out"
+            )
 
     def begin(self, manifest: Mapping[str, Any], start: Start) -> bool:
         """Write plan, statistics and manifest; False if another process has begun a run here.
@@ -121,19 +113,19 @@ class RunFolder:
         files = {PLAN: text.encode("utf-8"), STATISTICS: start.statistics}
         if start.labels is not None:
             files[LABELS] = table_bytes(start.labels)
-        digests = {name: bytes_digest(content) for name, content in files.items()}
         plan = {
             "prompts": len(lines),
             "shards": len(set(start.shards)),
             "columns": list(start.columns),
-            "digests": digests,
+            "digests": {name: bytes_digest(content) for name, content in files.items()},
         }
         whole = {**manifest, "plan": plan, "begun_by": uuid.uuid4().hex[:8]}
         try:
             for name, content in files.items():
                 with whole_file(self._unsettled(name, whole)) as file:
                     file.write(content)
-            create_manifest(self.path, {**whole, "run_digest": run_digest(whole)})
+            with suppress(FileExistsError):  # another process was faster
+                write_manifest(self.path, {**whole, "run_digest": run_digest(whole)}, replace=False)
         finally:  # what has failed may have been a flush after the manifest was there
             began = self.begun and self.manifest.get("begun_by") == whole["begun_by"]
             for name in () if began else files:
@@ -163,11 +155,7 @@ class RunFolder:
         return self.path / f".{name}.{manifest.get('begun_by')}.part"
 
     def plan(self) -> Plan:
-        """The plan of a run that was begun.
-
-        Raises:
-            InputError: its files are not those that the manifest vouches for.
-        """
+        """The plan of a run that was begun, if its files are those that the manifest vouches for."""
         manifest = self.manifest
         files = {name: self._decided(name, manifest) for name in decided(manifest)}
         # not `splitlines`, which also cuts at separators that a prompt may hold
@@ -176,23 +164,16 @@ class RunFolder:
         return Plan([prompt_from_data(one) for one in lines], [one["shard"] for one in lines], level)
 
     def check_same(self, start: Start) -> None:
-        """Refuse to go on with what is not the run that was begun here.
-
-        Raises:
-            InputError: another model, other prompts, another executor.
-        """
+        """Refuse to go on with another model, other prompts or another executor."""
         manifest, plan, computed = self.manifest, self.plan(), start.metadata
         self.check_model(computed["model"])
-        told = {name: computed[name] for name in (*SETTLED, "receipt")}
-        told["receipt"] = {"user_hooks": computed["receipt"].get("user_hooks")}
-        before = {name: manifest.get(name) for name in SETTLED}
-        before["receipt"] = {"user_hooks": manifest["receipt"].get("user_hooks")}
-        differ = differing(before, told)
-        if differ:
-            raise InputError(
-                f"{self.path} was begun with other settings ({', '.join(differ)} differ here, as "
-                "the model is set now); choose another folder with --out"
-            )
+        before, now = (
+            {name: one.get(name) for name in SETTLED}
+            | {"receipt": {"user_hooks": one["receipt"].get("user_hooks")}}
+            for one in (manifest, computed)
+        )
+        because = " differ here, as the model is set now"
+        self._refuse("was begun with other settings", differing(before, now), because)
         theirs = zip(plan.prompts, plan.shards, strict=True)
         if start.lines() != [prompt_as_data(prompt, shard=shard) for prompt, shard in theirs]:
             raise InputError(
@@ -214,25 +195,13 @@ class RunFolder:
             )
 
     def check_model(self, model: Mapping[str, Any]) -> None:
-        """Refuse a model that is not the one that the run was begun with.
-
-        Raises:
-            InputError: what differs, by name.
-        """
+        """Refuse a model that is not the one that the run was begun with."""
         begun = self.manifest["model"]
         differ = [k for k in (*SAME_MODEL, *SAME_PASS) if begun.get(k) != model.get(k)]
-        if differ:
-            raise InputError(
-                f"{self.path} was begun with another model ({', '.join(differ)} differ); choose "
-                "another folder with --out"
-            )
+        self._refuse("was begun with another model", differ, " differ")
 
     def check_data(self, data: str | None) -> None:
-        """Refuse a prompt file that has changed since the run was begun.
-
-        Raises:
-            InputError: its digest is another one.
-        """
+        """Refuse a prompt file that has changed since the run was begun."""
         if self.begun and data is not None and self.manifest.get("data") != data:
             raise InputError(
                 f"{self.path} was begun with other prompts (the file has another sha256); choose "
@@ -241,7 +210,7 @@ class RunFolder:
 
     def shard_path(self, number: int) -> Path:
         """Where a shard lies."""
-        return self.path / SHARDS / file_name(number)
+        return self.path / SHARDS / f"{number:05d}.parquet"
 
     def write(self, shard: Shard) -> None:
         """Keep a shard, unless another process has written one that is no worse.
@@ -271,7 +240,7 @@ class RunFolder:
         """
         path = self.shard_path(number)
         try:
-            failed = self._failed(path, number, manifest)
+            return "failed" if self._read(path, number, manifest).failed else "finished"
         except FileNotFoundError:
             return "missing"
         except Damaged as reason:
@@ -284,14 +253,12 @@ class RunFolder:
                 stacklevel=2,
             )
             return "missing"
-        return "failed" if failed else "finished"
 
-    def _failed(self, path: Path, number: int, manifest: Mapping[str, Any]) -> Mapping[str, str]:
-        """The prompts of a shard that have failed, once all of its rows were looked at."""
-        columns = schema_of(manifest)
-        shard = read_shard(path, manifest["run_digest"], columns)
+    def _read(self, path: Path, number: int, manifest: Mapping[str, Any]) -> Shard:
+        """A shard, once all of its rows were looked at."""
+        shard = read_shard(path, manifest["run_digest"], schema_of(manifest))
         check_number(shard.about, number)
-        return shard.failed
+        return shard
 
     def _set_aside(self, path: Path, number: int, manifest: Mapping[str, Any]) -> Path | None:
         """Give a damaged file another name; None if another process was faster.
@@ -302,7 +269,7 @@ class RunFolder:
         aside = next(name for name in names if not name.exists())
         try:
             os.rename(path, aside)
-            self._failed(aside, number, manifest)
+            self._read(aside, number, manifest)
         except FileNotFoundError:
             return None
         except Damaged:
@@ -317,28 +284,18 @@ class RunFolder:
         return [path for path in paths if path.exists()]
 
     def abouts(self, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """What the shards that are there say of themselves.
-
-        Raises:
-            InputError: one of them cannot be read.
-        """
+        """What the shards that are there say of themselves; a damaged one is an `InputError`."""
         for path in self.shards(manifest):
-            with damaged_shard_said(path):
+            with damage_refused(path):
                 about = read_about(path, manifest["run_digest"])
                 check_number(about, int(path.stem))
             yield about
 
     def read(self, manifest: Mapping[str, Any]) -> Iterator[Shard]:
-        """The shards that are there, every row held against its digest.
-
-        Raises:
-            InputError: one of them is not what was written.
-        """
-        columns = schema_of(manifest)
+        """The shards that are there, every row held against its digest, as `abouts`."""
         for path in self.shards(manifest):
-            with damaged_shard_said(path):
-                shard = read_shard(path, manifest["run_digest"], columns)
-                check_number(shard.about, int(path.stem))
+            with damage_refused(path):
+                shard = self._read(path, int(path.stem), manifest)
             yield shard
 
     def update(self, **changes: Any) -> None:
@@ -347,11 +304,7 @@ class RunFolder:
 
 
 def decided(manifest: Mapping[str, Any]) -> list[str]:
-    """The names of the files that were written before the first shard.
-
-    Raises:
-        InputError: a manifest that names others, which no run has written.
-    """
+    """The names of the files that were written before the first shard."""
     names = list(manifest["plan"]["digests"])
     strange = set(names) - {PLAN, STATISTICS, LABELS}
     if strange or not re.fullmatch(r"[0-9a-f]{8}", str(manifest.get("begun_by"))):
@@ -360,25 +313,19 @@ def decided(manifest: Mapping[str, Any]) -> list[str]:
 
 
 @contextmanager
-def damaged_shard_said(path: Path) -> Iterator[None]:
-    """A damaged shard in one sentence.
-
-    Raises:
-        InputError: instead of `Damaged`.
-    """
+def damage_refused(path: Path) -> Iterator[None]:
+    """An `InputError` in one sentence for a shard, or a file of a run, that cannot be believed."""
     try:
-        yield
+        with damage_said("a file"):
+            yield
     except Damaged as reason:
         raise InputError(
-            f"{path} is damaged ({reason}); the command that made the run computes it anew"
+            f"{path} is damaged ({reason}); the command that made the run computes anew what "
+            "cannot be read, and `knockgrid verify` names it"
         ) from None
 
 
 def check_number(about: Mapping[str, Any], number: int) -> None:
-    """Refuse a copy of another shard, whose prompts would be there twice.
-
-    Raises:
-        Damaged: it is one.
-    """
+    """Refuse a copy of another shard, whose prompts would be there twice."""
     if about["number"] != number:
         raise Damaged(f"it is shard {about['number']} under another name")

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from knockgrid.passes.exclusive import exclusive
 from knockgrid.runs.choose import check_prompts
 from knockgrid.runs.disk import disk_errors_said
 from knockgrid.runs.finish import finish
-from knockgrid.runs.in_process import Engine, InProcess, Recipe, Task
+from knockgrid.runs.in_process import Engine, Task
 from knockgrid.runs.interrupt import Stopped, asked_to_stop
 from knockgrid.runs.job import Job, check_treatments, data_digest, wants_floor
 from knockgrid.runs.manifest import SCHEMA, hardware, now
@@ -50,8 +50,8 @@ def run(
         ...
         knockgrid.errors.InputError: unknown mode 'none'. Allowed: prompt_only, persistent, free_run
 
-    What can be refused is refused before a model is loaded, and a finished run loads none. `load`
-    gives the model where several runs share one.
+    What can be refused is refused before a model is loaded, and a finished run loads none. `shard`
+    is a part such as "2/8", or "auto"; `load` gives the model where several runs share one.
 
     Raises:
         InputError: a bad spec, a folder that holds a different run, or no prompts.
@@ -66,22 +66,19 @@ def run(
         check_prompts(spec)
     elif isinstance(spec.model, TransformerBridge):
         folder.check_model(describe(spec.model))
-    with held(spec.model), engine_of(engine, Job(spec, shard, load)) as chosen:
+    given = isinstance(spec.model, TransformerBridge)  # one that is loaded here is ours anyway
+    held = exclusive(spec.model, "sweep") if given else nullcontext()
+    with held, engine_of(engine, Job(spec, shard, load)) as chosen:
         begin(folder, plain, chosen)
         table = resume(folder, part, progress, chosen)
     return with_floor_of_nulls(folder, spec, table)
 
 
-def held(model: Any) -> AbstractContextManager[Any]:
-    """A model of the caller's for this thread alone; one that is loaded here is ours anyway."""
-    return exclusive(model, "sweep") if isinstance(model, TransformerBridge) else nullcontext()
-
-
 def with_floor_of_nulls(folder: RunFolder, spec: Spec, table: pd.DataFrame) -> pd.DataFrame:
     """The table with the floor that its own nulls give, which is known only when all are there."""
     manifest = folder.manifest
-    wanted = wants_floor(spec) and spec.nulls and "noise_floor" not in manifest
-    if not wanted or not manifest["finished"]:
+    wanted = wants_floor(spec) and spec.nulls and manifest["finished"]
+    if not wanted or "noise_floor" in manifest:
         return table
     table = with_noise_floor(table, floor_of_nulls(table))
     with disk_errors_said(folder.path):
@@ -89,26 +86,22 @@ def with_floor_of_nulls(folder: RunFolder, spec: Spec, table: pd.DataFrame) -> p
     return table
 
 
-def engine_of(engine: Any, recipe: Job) -> Engine:
-    """The engine that a name or its options stand for.
-
-    Raises:
-        InputError: there is no such engine, or it cannot carry out this recipe.
-    """
+def engine_of(engine: Any, job: Job) -> Engine:
+    """The engine that a name or its options stand for."""
     if engine == "single":
-        return InProcess(recipe)
-    from knockgrid.runs.ray_engine import RayEngine
+        return Engine(job)
+    from knockgrid.runs.ray_engine import OnRay, RayEngine
 
     options = RayEngine() if engine == "ray" else engine
     if not isinstance(options, RayEngine):
         raise unknown("engine", engine, ENGINES)
-    if isinstance(recipe.spec.model, TransformerBridge):
+    if isinstance(job.spec.model, TransformerBridge):
         raise InputError(
             "engine is 'ray', whose actors load the model themselves, but model is a bridge that "
             "lives in this process; give its name, its folder, or a function that loads it, as "
             "functools.partial(kg.load, 'gpt2', dtype=torch.bfloat16)"
         )
-    return options.carrying_out(recipe)
+    return OnRay(job, options)
 
 
 def begin(folder: RunFolder, config: Mapping[str, Any], engine: Engine) -> None:
@@ -116,9 +109,6 @@ def begin(folder: RunFolder, config: Mapping[str, Any], engine: Engine) -> None:
 
     Of several processes that begin a run at once one writes the manifest; the others go on with
     what it has written.
-
-    Raises:
-        InputError: another process has begun a run with other settings here meanwhile.
     """
     if not folder.begun:
         start = engine.start()
@@ -158,11 +148,7 @@ def resume(
 
 
 def table_of(folder: RunFolder, part: Sequence[int] = ()) -> pd.DataFrame:
-    """The table of a run, as far as it is there, if no prompt failed in it or in this part of it.
-
-    Raises:
-        PromptsFailed: some did.
-    """
+    """The table of a run, as far as it is there, if no prompt failed in it or in this part of it."""
     manifest = folder.manifest
     failed = manifest.get("failed")
     if not manifest["finished"]:
@@ -170,17 +156,9 @@ def table_of(folder: RunFolder, part: Sequence[int] = ()) -> pd.DataFrame:
         failed = {id: said for one in abouts for id, said in one["failed"].items()}
     if failed:
         raise PromptsFailed(failed, folder.path)
-    return open_run(folder.path) if has_rows(folder, manifest) else nothing_yet(manifest)
-
-
-def has_rows(folder: RunFolder, manifest: Mapping[str, Any]) -> bool:
-    """Whether any shard is there; a part that has none may be the first to end."""
-    return bool(manifest.get("compact") or folder.shards(manifest))
-
-
-def nothing_yet(manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """The table of a run of which no shard is there."""
-    plan = manifest["plan"]
+    if manifest.get("compact") or folder.shards(manifest):
+        return open_run(folder.path)
+    plan = manifest["plan"]  # a part that has no shard may be the first to end
     table = pandas_of(schema(plan["columns"]).empty_table())
     table.attrs = {KEY: {"unfinished": {"shards": plan["shards"], "finished": 0}}}
     return table
@@ -198,12 +176,8 @@ def compute(
     with asked_to_stop() as asked, disk_errors_said(folder.path):
         task = Task(
             folder.plan(),
-            manifest["config_digest"],
-            manifest["run_digest"],
-            manifest["receipt"]["executor"],
-            tuple(manifest["plan"]["columns"]),
+            manifest,
             len(wanted),
-            len(manifest["intervention_order"]) * len(manifest["layer_order"]),
             folder.check_same,
             lambda: asked.number is not None,
             proven=bool(folder.shards(manifest)),
@@ -233,8 +207,7 @@ def stamps(folder: RunFolder, numbers: Iterable[int]) -> dict[int, int | None]:
 def still_missing(folder: RunFolder, before: Mapping[int, int | None]) -> Iterator[int]:
     """Shards that no other process has written meanwhile, in random order.
 
-    So two processes that carry out the same part rarely meet at the same shard, and what is there
-    of a run that has not ended is a fair sample of its prompts.
+    So two processes rarely meet at the same shard, and what is there is a fair sample of the run.
     """
     for number in random.SystemRandom().sample(list(before), len(before)):
         if stamps(folder, [number])[number] == before[number]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from knockgrid.table.parquet import coding_of, whole_file
-from knockgrid.table.table import COLUMNS, KEY, LABELS, Column, Table
+from knockgrid.table.table import COLUMNS, KEY, LABELS, Table
 from knockgrid.runs.digests import row_digests
 from knockgrid.runs.manifest import SCHEMA
 
@@ -31,12 +31,10 @@ class Damaged(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """The rows of some prompts, and `about`: what a reader must know of them.
+    """The rows of some prompts, and `about`, which `Work.carry_out` fills.
 
-    `about` holds the digests of the run's settings (`config`) and of all that was decided when it
-    was begun (`run`), the shard's `number`, the ids of its `prompts`, their side entries (`sides`),
-    those `dropped` by intervention, those that `failed` with their error, and
-    what computed it (executor, package versions, hardware).
+    It holds the digests of the run's settings (`config`) and of all that was decided when it was
+    begun (`run`), the shard's `number`, its `prompts`, and what became of them.
     """
 
     table: pa.Table
@@ -49,15 +47,11 @@ class Shard:
 
 
 def schema(measures: Sequence[str], layout: int = SCHEMA) -> pa.Schema:
-    """The one schema of a run's shards: all labels, then the numbers that it measures.
-
-    Example:
-        >>> schema(["js", "mine"]).names[-3:]
-        ['samples', 'status', 'mine']
-    """
+    """The one schema of a run's shards: all labels, then the numbers that it measures."""
     known = {column.name: column for column in COLUMNS}
     always = {c.name for c in COLUMNS if c.unit in LABELS and SINCE.get(c.name, 0) <= layout}
-    fields = [(c.name, _arrow(c)) for c in COLUMNS if c.name in always or c.name in measures]
+    kept = [c for c in COLUMNS if c.name in always or c.name in measures]
+    fields = [(c.name, ARROW.get(c.dtype, pa.float64())) for c in kept]
     fields += [(n, LIST_OF.get(n, pa.float64())) for n in measures if n not in known]
     return pa.schema(fields)
 
@@ -67,19 +61,14 @@ def schema_of(manifest: Mapping[str, Any]) -> pa.Schema:
     return schema(manifest["plan"]["columns"], manifest["schema"])
 
 
-def _arrow(column: Column) -> pa.DataType:
-    return ARROW.get(column.dtype, pa.float64())
-
-
 def arrow_of(frame: pd.DataFrame | None, columns: pa.Schema) -> pa.Table:
     """Rows in the run's schema; None for a shard in which every prompt failed."""
     if frame is None:
         return columns.empty_table()
     bare = frame.copy(deep=False)
     bare.attrs = {}
-    return pa.Table.from_pandas(
-        bare, schema=columns, preserve_index=False
-    ).replace_schema_metadata()
+    made = pa.Table.from_pandas(bare, schema=columns, preserve_index=False)
+    return made.replace_schema_metadata()
 
 
 def pandas_of(table: pa.Table) -> pd.DataFrame:
@@ -88,27 +77,10 @@ def pandas_of(table: pa.Table) -> pd.DataFrame:
     return Table(frame.astype({c.name: c.dtype for c in COLUMNS if c.name in frame}))
 
 
-def file_name(number: int) -> str:
-    """The name of a shard's file.
-
-    Example:
-        >>> file_name(7)
-        '00007.parquet'
-    """
-    return f"{number:05d}.parquet"
-
-
 def write_shard(shard: Shard, path: Path, replace: bool = True) -> None:
-    """Keep a shard, whole and on the disk or not at all.
-
-    Raises:
-        FileExistsError: without `replace`, if there is one by then.
-    """
-    about = {
-        **shard.about,
-        "rows": len(shard.table),
-        "digests": row_digests(pandas_of(shard.table)),
-    }
+    """Keep a shard, whole and on the disk or not at all, as `whole_file` does."""
+    digests = row_digests(pandas_of(shard.table))
+    about = {**shard.about, "rows": len(shard.table), "digests": digests}
     text = json.dumps(about, ensure_ascii=False)
     stamped = shard.table.replace_schema_metadata({KEY: text, DIGEST: _digest(text)})
     with whole_file(path, replace) as file:
@@ -116,7 +88,7 @@ def write_shard(shard: Shard, path: Path, replace: bool = True) -> None:
 
 
 def write_rows(table: pa.Table, file: Any) -> None:
-    """Rows as Parquet: floats split by byte, texts in dictionaries, everything under zstd."""
+    """Rows as Parquet."""
     with rows_writer(table.schema, file) as writer:
         writer.write_table(table)
 
@@ -127,12 +99,7 @@ def rows_writer(columns: pa.Schema, file: Any) -> pq.ParquetWriter:
 
 
 def read_about(path: Path, run: str) -> dict[str, Any]:
-    """What a shard says of itself; its footer is read, its rows are not.
-
-    Raises:
-        Damaged: the footer cannot be read, was changed, or belongs to another run.
-        OSError: the disk or the rights stand in the way, of which the file is innocent.
-    """
+    """What a shard says of itself; its footer is read, its rows are not."""
     with damage_said("its footer"), pq.ParquetFile(path) as file:
         metadata, rows = file.schema_arrow.metadata or {}, file.metadata.num_rows
     text = metadata.get(KEY.encode(), b"").decode("utf-8", "replace")
@@ -147,12 +114,7 @@ def read_about(path: Path, run: str) -> dict[str, Any]:
 
 
 def read_shard(path: Path, run: str, columns: pa.Schema | None = None) -> Shard:
-    """A shard, once every row has been held against its digest.
-
-    Raises:
-        Damaged: footer, schema or rows are not what was written.
-        OSError: the disk or the rights stand in the way, of which the file is innocent.
-    """
+    """A shard, once every row has been held against its digest."""
     about = read_about(path, run)
     with damage_said("its rows"), pq.ParquetFile(path, page_checksum_verification=True) as file:
         table = file.read().replace_schema_metadata()
@@ -165,24 +127,18 @@ def read_shard(path: Path, run: str, columns: pa.Schema | None = None) -> Shard:
 
 @contextmanager
 def damage_said(what: str) -> Iterator[None]:
-    """What pyarrow says of a damaged file.
+    """`Damaged` instead of what pyarrow says of a damaged file.
 
-    Errors of the system have a number; those of a file that makes no sense have none.
-
-    Raises:
-        Damaged: instead of these.
+    Errors of the system, of which the file is innocent, have a number and stay as they are.
     """
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise Damaged(f"{what} cannot be read ({_first(error)})") from None
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise Damaged(f"{what} cannot be read ({first})") from None
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

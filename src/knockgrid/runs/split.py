@@ -9,19 +9,8 @@ from knockgrid.errors import InputError
 def part_of(shard: str | None, environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
     """The part of a run, `(i, n)` with i from 1 to n; (1, 1) for all of it.
 
-    Example:
-        >>> part_of("2/8"), part_of(None)
-        ((2, 8), (1, 1))
-        >>> array = {"ID": 5, "COUNT": 4, "MIN": 3, "MAX": 6, "STEP": 1}
-        >>> part_of("auto", {f"SLURM_ARRAY_TASK_{name}": str(n) for name, n in array.items()})
-        (3, 4)
-
     With `"auto"` it comes from a SLURM array, the tasks of a SLURM step, torchrun, or an array
     whose tasks start several processes.
-
-    Raises:
-        InputError: not `i/n`; or `"auto"` where none of them has set its variables, or where they
-            do not say which part this is.
     """
     if shard is None:
         return 1, 1
@@ -40,26 +29,24 @@ def _from(environment: Mapping[str, str]) -> tuple[int, int]:
     except ValueError as error:
         raise InputError(f"the scheduler's variables cannot be read ({error})") from None
     if inner is None and outer is None:
-        if "SLURM_PROCID" in environment:
-            raise InputError(
-                "shard is 'auto', but this is one process of a SLURM job and no step of several; "
-                "start it with srun, or leave --shard out"
-            )
         raise InputError(
-            "shard is 'auto', but neither SLURM nor torchrun has set its variables here; write i/n"
+            "shard is 'auto', but "
+            + (
+                "this is one process of a SLURM job and no step of several; start it with srun, "
+                "or leave --shard out"
+                if "SLURM_PROCID" in environment
+                else "neither SLURM nor torchrun has set its variables here; write i/n"
+            )
         )
     (i, n), (j, m) = inner or (1, 1), outer or (1, 1)
     return (j - 1) * n + i, m * n
 
 
 def _of_task(environment: Mapping[str, str]) -> tuple[int, int] | None:
-    """The place of a process that torchrun or srun has started.
-
-    A batch script has the number 0 of as many tasks as the job may start, though it is alone; only
-    a step that srun has started says how many of its tasks there really are.
-    """
-    names = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
-    for rank, size in names:
+    """The place of a process that torchrun or srun has started."""
+    # A batch script, alone, has number 0 of as many tasks as the job may start; only a step that
+    # srun has started says how many of its tasks there really are.
+    for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
         if rank in environment and size in environment:
             place, of = int(environment[rank]), int(environment[size])
             if not 0 <= place < of:
@@ -73,9 +60,9 @@ def _of_task(environment: Mapping[str, str]) -> tuple[int, int] | None:
 def _of_array(environment: Mapping[str, str]) -> tuple[int, int] | None:
     """The place of a task in a SLURM array.
 
-    SLURM tells a task the least and greatest number of its array, and how many there are, but not
-    which; so the place is known only if the numbers are evenly spaced. For a list SLURM gives the
-    step 1, for ranges the step that was asked for, and the last number of a range need not be hit.
+    SLURM tells the least and greatest number of the array, and how many there are, but not which;
+    so the place is known only if the numbers are evenly spaced. A list has the step 1, a range the
+    step that was asked for, and the last number of a range need not be hit.
     """
     if "SLURM_ARRAY_TASK_ID" not in environment:
         return None
@@ -95,14 +82,7 @@ def _of_array(environment: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 def local_device(shard: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
-    """The accelerator of this process among those that its node shows it; None to leave it open.
-
-    Example:
-        >>> local_device(None) is None
-        True
-
-    Where a scheduler shows every process one accelerator only, there is nothing to choose.
-    """
+    """The accelerator of this process among those that its node shows it; None to leave it open."""
     import torch
 
     place = environment.get("LOCAL_RANK", environment.get("SLURM_LOCALID"))
@@ -113,10 +93,5 @@ def local_device(shard: str | None, environment: Mapping[str, str] = os.environ)
 
 
 def mine(numbers: int, part: tuple[int, int]) -> range:
-    """The shards of a part: every n-th one, so that all parts get prompts of all lengths.
-
-    Example:
-        >>> list(mine(5, (2, 3)))
-        [1, 4]
-    """
+    """The shards of a part: every n-th one, so that all parts get prompts of all lengths."""
     return range(part[0] - 1, numbers, part[1])

@@ -1,24 +1,24 @@
 """Start: what is decided before a run's first shard, as data that can travel without the model."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+from safetensors.torch import load, save
 
-from knockgrid.prompts.prompt import Prompt
-from knockgrid.engine.setup import Setup
+from knockgrid.engine.setup import SetLevel, Setup
 from knockgrid.prompts.data import prompt_as_data
-from knockgrid.runs.set_level import write_set_level
+from knockgrid.prompts.prompt import Prompt
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
     """Prompts with the shard of each, the columns, the set's statistics, and what is said of them.
 
-    Whoever holds the model makes it, and whoever writes the folder needs nothing else: so the
-    process that writes a run need not be one that could compute it. `statistics` are the bytes of
-    the file, since tensors would come from a device that the writer may not have.
+    Whoever writes the folder needs nothing else, not even the model's device: `statistics` are the
+    bytes of the file.
     """
 
     prompts: Sequence[Prompt]
@@ -39,15 +39,28 @@ def start_of(
     setup: Setup, more: Mapping[str, Any] | None = None, labels: pd.DataFrame | None = None
 ) -> Start:
     """What a sweep that is set up would begin with."""
-    batches = setup.batches()
-    shard = {one.prompt.id: i for i, batch in enumerate(batches) for one in batch}
+    shard = {one.prompt.id: i for i, batch in enumerate(setup.batches()) for one in batch}
     prompts = [one.prompt for one in setup.ready]
-    return Start(
-        prompts,
-        [shard[prompt.id] for prompt in prompts],
-        setup.columns,
-        write_set_level(setup.set_level),
-        setup.metadata(),
-        more or {},
-        labels,
-    )
+    numbers = [shard[prompt.id] for prompt in prompts]
+    statistics = write_set_level(setup.set_level)
+    return Start(prompts, numbers, setup.columns, statistics, setup.metadata(), more or {}, labels)
+
+
+def write_set_level(level: SetLevel) -> bytes:
+    """The set's mean vectors and standard deviations as safetensors; σ stands in the manifest."""
+    tensors = {}
+    for place, (mean, std) in level.statistics.items():
+        key = json.dumps(place)
+        tensors[f"mean {key}"] = mean.detach().cpu().contiguous()
+        tensors[f"std {key}"] = std.detach().cpu().reshape(1)
+    return save(tensors)
+
+
+def read_set_level(content: bytes, sigma: Mapping[str, float]) -> SetLevel:
+    """What `write_set_level` kept."""
+    tensors, statistics = load(content), {}
+    for key in (name.removeprefix("mean ") for name in tensors if name.startswith("mean ")):
+        act_name, layer, at = json.loads(key)
+        pair = (tensors[f"mean {key}"], tensors[f"std {key}"].reshape(()))
+        statistics[act_name, layer, at] = pair
+    return SetLevel(dict(sigma), statistics)

@@ -4,7 +4,6 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,9 @@ from knockgrid.table.parquet import whole_file
 from knockgrid.table.parquet import write_table as write_table
 from knockgrid.table.table import COLUMNS, KEY, LISTS
 from knockgrid.runs.digests import file_digest, footer_digest
-from knockgrid.runs.finish import merged, sides_of
-from knockgrid.runs.run_folder import COMPACT, SIDES, RunFolder
-from knockgrid.runs.shard import (
-    OF_INTERVENTION,
-    OF_PROMPT,
-    Damaged,
-    damage_said,
-    pandas_of,
-    rows_writer,
-    schema,
-    schema_of,
-)
-from knockgrid.runs.sides import read_sides
+from knockgrid.runs.finish import merged, read_sides, sides_of
+from knockgrid.runs.run_folder import COMPACT, SIDES, RunFolder, damage_refused
+from knockgrid.runs.shard import OF_INTERVENTION, OF_PROMPT, Damaged, pandas_of, rows_writer, schema, schema_of
 
 MERGED = ("failed", "dropped", "threads")
 """What the manifest of a run that has ended gathers from its shards."""
@@ -76,9 +65,9 @@ def open_run(
         columns: names of columns; by default all but the lists of tokens (`sweep(top=...)`).
         where: values that a label column must have, as `{"layer": [0, 1], "intervention": "last"}`.
 
-    Rows come in the order of the plan's prompts, whatever the order in which they were computed.
-    Of a run that has not ended those prompts are read that are there, with an `UnfinishedRun`
-    warning, and `attrs["knockgrid"]["unfinished"]` counts its shards.
+    Rows come in the order of the plan's prompts. Of a run that has not ended those prompts are read
+    that are there, with an `UnfinishedRun` warning; `attrs["knockgrid"]["unfinished"]` counts its
+    shards.
 
     Raises:
         InputError: a folder without a run, one in which no shard is finished, or a damaged one.
@@ -99,7 +88,7 @@ def read_run(
     wanted = names_of(schema(manifest["plan"]["columns"]), columns)
     chosen = _filter(rows.schema, where or {})
     check_shards(run, manifest)
-    with damage_refused(run):
+    with damage_refused(run.path):
         names = [n for n in dict.fromkeys([*wanted, *KEYS]) if n in rows.schema.names]
         arrow = rows.to_table(columns=names, filter=chosen)
     metadata = _metadata(run, manifest)
@@ -134,8 +123,7 @@ def scan_run(folder: str | Path) -> ds.Dataset:
         raise InputError(
             f"{folder} holds a run of which no shard is finished; the command that began it goes on"
         )
-    columns = schema_of(manifest)
-    return ds.dataset([str(path) for path in files], format=CHECKED, schema=columns)
+    return ds.dataset([str(path) for path in files], format=CHECKED, schema=schema_of(manifest))
 
 
 def with_older(rows: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
@@ -152,33 +140,13 @@ def with_older(rows: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
     return rows.select([*first, *(name for name in rows.column_names if name not in first)])
 
 
-@contextmanager
-def damage_refused(run: RunFolder) -> Iterator[None]:
-    """A file that cannot be read, in one sentence.
-
-    Raises:
-        InputError: instead of what pyarrow says.
-    """
-    try:
-        with damage_said("a file"):
-            yield
-    except Damaged as reason:
-        raise InputError(
-            f"{run.path} is damaged ({reason}); the command that made the run computes anew what "
-            "cannot be read, and `knockgrid verify` names it"
-        ) from None
-
-
 def check_footers(run: RunFolder, manifest: Mapping[str, Any]) -> None:
     """Refuse a footer that is not the one that was written when the run ended.
 
     Shards of a run with failed prompts may have been repaired since.
-
-    Raises:
-        InputError: there is one.
     """
     stamped = {} if manifest.get("failed") else manifest.get("digests", {}).get("footers", {})
-    with damage_refused(run):
+    with damage_refused(run.path):
         for name, digest in stamped.items():
             if (run.path / name).exists() and footer_digest(run.path / name) != digest:
                 raise Damaged(f"the footer of {name} is not the one that was written")
@@ -188,13 +156,10 @@ def check_shards(run: RunFolder, manifest: Mapping[str, Any]) -> None:
     """Refuse files that are not this run's, or have other columns, which would read as missing.
 
     Of every file the footer is read, not the rows.
-
-    Raises:
-        InputError: there is one.
     """
     for _ in () if manifest.get("compact") else run.abouts(manifest):
         continue
-    with damage_refused(run):
+    with damage_refused(run.path):
         rows = scan_run(run.path)
         for fragment in rows.get_fragments():
             if not fragment.physical_schema.equals(rows.schema):
@@ -212,12 +177,11 @@ def names_of(columns: pa.Schema, given: Sequence[str] | None) -> list[str]:
 def _filter(columns: pa.Schema, where: Mapping[str, Any]) -> Any:
     chosen = None
     for name in names_of(columns, list(where)):
-        given = where[name]
+        given, kind = where[name], columns.field(name).type
         several = list(given) if isinstance(given, list | tuple | set | range) else [given]
         try:
-            one = pc.field(name).isin(pa.array(several, columns.field(name).type))
+            one = pc.field(name).isin(pa.array(several, kind))
         except (pa.ArrowException, TypeError):
-            kind = columns.field(name).type
             raise InputError(f"where={{{name!r}: {given!r}}}: the column holds {kind}") from None
         chosen = one if chosen is None else chosen & one
     return chosen
@@ -226,20 +190,21 @@ def _filter(columns: pa.Schema, where: Mapping[str, Any]) -> Any:
 def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What travels with the table: from the manifest, and from the shards of an unfinished run."""
     metadata = {name: manifest[name] for name in OF_THE_RUN if name in manifest}
+    whole = is_whole(run, manifest)
     # Of a run with failures the shards are asked: some may have been mended since it ended.
     ended = manifest.get("finished") and (manifest.get("compact") or not manifest["failed"])
-    if ended and is_whole(run, manifest):
-        with damage_refused(run):
-            sides = read_sides(run.path / SIDES)
-        found = {name: manifest[name] for name in MERGED if name in manifest}
-        return _told(metadata, found, sides)
-    abouts = list(run.abouts(manifest))
-    sides = sides_of(run, abouts)
-    if not is_whole(run, manifest):
-        done, total = len(abouts), manifest["plan"]["shards"]
-        metadata["unfinished"] = {"shards": total, "finished": done}
+    if ended and whole:
+        with damage_refused(run.path):
+            found, sides = manifest, read_sides(run.path / SIDES)
+    else:
+        abouts = list(run.abouts(manifest))
+        found, sides = merged(abouts), sides_of(run, abouts)
+    if not whole:
+        total = manifest["plan"]["shards"]
+        metadata["unfinished"] = {"shards": total, "finished": len(run.shards(manifest))}
         warn_unfinished(run, manifest, stacklevel=5)
-    return _told(metadata, merged(abouts), sides)
+    also = {name: found[name] for name in MERGED if found.get(name)}
+    return {**metadata, "dropped": {}, **also, "prompts": sides}
 
 
 def warn_unfinished(run: RunFolder, manifest: Mapping[str, Any], stacklevel: int = 3) -> None:
@@ -260,13 +225,6 @@ def is_whole(run: RunFolder, manifest: Mapping[str, Any]) -> bool:
     return bool(manifest.get("compact")) or len(run.shards(manifest)) == manifest["plan"]["shards"]
 
 
-def _told(
-    metadata: dict[str, Any], found: Mapping[str, Any], sides: list[dict[str, Any]]
-) -> dict[str, Any]:
-    also = {name: found[name] for name in MERGED if found.get(name)}
-    return {**metadata, "dropped": {}, **also, "prompts": sides}
-
-
 def compact(folder: str | Path) -> Path:
     """Put all shards of a finished run into one file, and return its path.
 
@@ -276,9 +234,8 @@ def compact(folder: str | Path) -> Path:
         ...
         knockgrid.errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
 
-    Rows are copied shard by shard, so memory stays flat. The manifest is what makes the change: up
-    to the moment at which it is replaced, the shards count, from then on the one file, and shards
-    that are left over by an interruption are removed by the next call.
+    Rows are copied shard by shard, so memory stays flat. The change is made when the manifest is
+    replaced; shards that an interruption leaves behind are removed by the next call.
 
     Raises:
         InputError: a run that has not ended, or a damaged shard.
@@ -287,16 +244,14 @@ def compact(folder: str | Path) -> Path:
     manifest = run.manifest
     if not (manifest.get("finished") and is_whole(run, manifest)):
         raise InputError(f"{folder} is not finished; end the run before you compact it")
-    if manifest["failed"]:
-        n = len(manifest["failed"])
+    if n := len(manifest["failed"]):
         raise InputError(
             f"{n} prompt{'s' * (n != 1)} of {folder} failed, and could not be tried "
             "again in a compact run; the command that made the run tries them"
         )
     path = run.path / COMPACT
     if not manifest.get("compact"):
-        columns = schema_of(manifest)
-        digests: dict[str, Any] = {}
+        columns, digests = schema_of(manifest), dict[str, Any]()
         with whole_file(path) as file, rows_writer(columns, file) as writer:
             for shard in run.read(manifest):
                 digests |= shard.about["digests"]
@@ -310,13 +265,6 @@ def compact(folder: str | Path) -> Path:
     return path
 
 
-def parts(folder: str | Path) -> Iterator[pa.Table]:
-    """The rows of a run, as many at a time as a file has in one group."""
-    for fragment in scan_run(folder).get_fragments():
-        for group in fragment.split_by_row_group():
-            yield group.to_table(schema=scan_run(folder).schema)
-
-
 def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
     """Write the rows of a run as CSV or JSON lines, shard by shard.
 
@@ -327,25 +275,31 @@ def export(folder: str | Path, file: str | Path, format: str = "csv") -> Path:
         knockgrid.errors.InputError: unknown format 'tsv'; did you mean 'csv'? Allowed: csv, jsonl
 
     Missing values are empty in CSV and null in JSON. In CSV an apostrophe stands before texts that
-    a spreadsheet would take for a formula; lists of tokens are in JSON
-    only. Rows come shard by shard.
+    a spreadsheet would take for a formula; lists of tokens are in JSON only.
 
     Raises:
         InputError: another format, or no run.
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
-    target = Path(file)
     run = RunFolder(Path(folder))
     check_footers(run, run.manifest)
     check_shards(run, run.manifest)
     warn_unfinished(run, run.manifest)
-    with damage_refused(run), whole_file(target) as handle:
+    with damage_refused(run.path), whole_file(file) as handle:
         metadata = _metadata(run, run.manifest)
-        for i, part in enumerate(with_older(part, metadata) for part in parts(folder)):
-            text = as_csv(part, header=i == 0) if format == "csv" else as_lines(part)
+        for i, part in enumerate(_parts(scan_run(folder))):
+            rows = with_older(part, metadata)
+            text = as_csv(rows, header=i == 0) if format == "csv" else as_lines(rows)
             handle.write(text.encode("utf-8"))
-    return target
+    return Path(file)
+
+
+def _parts(rows: ds.Dataset) -> Iterator[pa.Table]:
+    """Rows, as many at a time as a file has in one group."""
+    for fragment in rows.get_fragments():
+        for group in fragment.split_by_row_group():
+            yield group.to_table(schema=rows.schema)
 
 
 def as_csv(part: pa.Table, header: bool) -> str:

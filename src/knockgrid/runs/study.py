@@ -23,26 +23,14 @@ LARGEST = 2**16
 
 
 def read_spec(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Spec:
-    """The spec in a YAML file, with the flags that were given on top.
-
-    Example:
-        >>> read_spec(flags={"layers": (0, 15)}).layers
-        (0, 15)
-
-    Raises:
-        InputError: a file that cannot be read, or a field that does not exist or fit.
-    """
+    """The spec in a YAML file, with the flags that were given on top."""
     values = {} if path is None else _load(path)
     values.update({name: value for name, value in (flags or {}).items() if value is not None})
     return checked(values)
 
 
 def checked(values: Mapping[Any, Any]) -> Spec:
-    """A spec of plain values, every one of which fits its field.
-
-    Raises:
-        InputError: a field that does not exist, or a value that does not fit.
-    """
+    """A spec of plain values, every one of which fits its field."""
     for name, value in values.items():
         if name not in FIELDS:
             raise unknown("setting", name, FIELDS)
@@ -75,11 +63,7 @@ def _model() -> Any:
 
 
 def check_form(name: str, given: Any) -> None:
-    """Refuse a form that is neither one of those that exist nor a template.
-
-    Raises:
-        InputError: it is neither.
-    """
+    """Refuse a form that is neither one of those that exist nor a template."""
     if isinstance(given, str) and given not in FORMS and "{}" not in given:
         raise unknown(name, given, (*FORMS, "a text that ends with {}"))
 
@@ -149,11 +133,7 @@ def _row(prompt: Prompt | Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def spec_of(folder: Path, manifest: Mapping[str, Any]) -> Spec:
-    """The spec in a manifest.
-
-    Raises:
-        InputError: fields that this version does not know, or that were damaged.
-    """
+    """The spec in a manifest."""
     config = manifest["config"]
     strange = [name for name in config if name not in FIELDS]
     lacks = [name for name in FIELDS if name not in config]

@@ -1,35 +1,41 @@
 """verify: would this run come out again? Digests, settings and some cells, computed anew."""
 
-import json
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
+from knockgrid.divergences.divergence import Divergence
 from knockgrid.edits.data import from_data
-from knockgrid.errors import InputError
+from knockgrid.engine.bind import bind
+from knockgrid.engine.collect import finished, meter_of
+from knockgrid.engine.executors import reference
+from knockgrid.engine.executors.free_run import FreeRun
+from knockgrid.engine.measure import Row
+from knockgrid.engine.setup import Checked, check, versions
+from knockgrid.errors import InputError, check_counts
 from knockgrid.host.bridge import describe
-from knockgrid.engine.setup import versions
-from knockgrid.table.measures import MEASURES, Measure, measure_of
-from knockgrid.table.table import metadata_of, metrics
+from knockgrid.prompts.data import prompt_from_data
 from knockgrid.runs.digests import file_digest, row_digests
-from knockgrid.runs.manifest import DECIDED, run_digest
 from knockgrid.runs.job import load_model
-from knockgrid.runs.recompute import Recomputation, recomputation
-from knockgrid.runs.study import spec_of
-from knockgrid.spec import digest
+from knockgrid.runs.manifest import DECIDED, run_digest
 from knockgrid.runs.run_folder import SAME_MODEL, SAME_PASS, SHARDS, RunFolder
 from knockgrid.runs.store import read_run, scan_run
+from knockgrid.runs.study import spec_of
+from knockgrid.spec import Spec, digest
+from knockgrid.table.measures import Measure, measure_of
+from knockgrid.table.table import metadata_of, metrics
 
 PLACE = ("head", "module", "position", "alpha", "token")
 SUSPECTS = 3
 """Rows with a wrong digest whose cells are all computed anew, to name the changed numbers."""
 NAMED = 20
+SAME = ("n_tokens", "mode", "unit", "samples", "direction", "prepend_bos", "seed")
 Rows = tuple[str, str]  # prompt and intervention
 
 
@@ -71,9 +77,9 @@ def verify(
             full pass each; where rows do not fit their digest, all cells of that intervention are.
         seed: of the draw of cells.
 
-    Checked are the digests of all files and of all rows, that manifest and table tell
-    the same, the digests of weights and tokenizer, the standard deviations and means that were
-    taken over the prompt set, and the cells. Other package versions are a note, not a mismatch.
+    Checked are the digests of all files and rows, that manifest and table tell the same, the model
+    and its tokenizer, what was taken over the prompt set (standard deviations, means), and the
+    cells. Other package versions are a note, not a mismatch.
 
     Raises:
         InputError: no run, or one whose manifest cannot be read.
@@ -81,24 +87,24 @@ def verify(
     Limit: digests tell a change, not who made it; whoever can write the folder can stamp it anew,
     and then only the recomputed cells speak.
     """
+    check_counts(cells=cells)
     folder, found = Path(folder), Verification()
-    if isinstance(cells, bool) or not isinstance(cells, int) or cells < 1:
-        raise InputError(f"cells is {cells!r}; give a whole number of at least 1")
     run = RunFolder(folder)
     manifest = run.manifest
     if not manifest.get("finished"):
         raise InputError(f"{folder} is not finished; the command that began it goes on with it")
     check_files(run, manifest, found)
-    table = read_rows(run, found)
-    if table is None:
-        return found
-    check_settings(run, manifest, table, found)
     try:
-        stamped = stamped_rows(run, manifest)
+        table = read_run(run, scan_run(run.path).schema.names)
+    except (InputError, OSError) as error:
+        found.mismatches.append(f"the table cannot be read: {error}")
+        return found
+    check_settings(manifest, table, found)
+    try:
+        suspects = check_rows(run, manifest, table, found)
     except InputError as error:
         found.mismatches.append(str(error))
         return found
-    suspects = check_rows(stamped, table, found)
     spec = spec_of(folder, manifest)
     if model is None and spec.model is None:
         found.notes.append(
@@ -126,18 +132,7 @@ def check_files(run: RunFolder, manifest: Mapping[str, Any], found: Verification
     found.checked.append(f"digests of {len(stamped)} files")
 
 
-def read_rows(run: RunFolder, found: Verification) -> pd.DataFrame | None:
-    """The table, if it can be read."""
-    try:
-        return read_run(run, scan_run(run.path).schema.names)
-    except (InputError, OSError) as error:
-        found.mismatches.append(f"the table cannot be read: {error}")
-        return None
-
-
-def check_settings(
-    run: RunFolder, manifest: dict[str, Any], table: pd.DataFrame, found: Verification
-) -> None:
+def check_settings(manifest: dict[str, Any], table: pd.DataFrame, found: Verification) -> None:
     """What was decided at the beginning must be what every shard was computed under."""
     if run_digest(manifest) != manifest["run_digest"]:
         found.mismatches.append("the manifest is not what the shards were computed under")
@@ -152,17 +147,14 @@ def check_settings(
     found.checked.append(f"{len(DECIDED)} settings of the manifest")
 
 
-def stamped_rows(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """The digests of rows by prompt and intervention, as they were written."""
-    if manifest.get("compact"):
-        return manifest["digests"]["rows"]
-    return {p: rows for about in run.abouts(manifest) for p, rows in about["digests"].items()}
-
-
 def check_rows(
-    digests: Mapping[str, Mapping[str, str]], table: pd.DataFrame, found: Verification
+    run: RunFolder, manifest: Mapping[str, Any], table: pd.DataFrame, found: Verification
 ) -> list[Rows]:
     """The prompts and interventions whose rows are not those that were written."""
+    if manifest.get("compact"):
+        digests = manifest["digests"]["rows"]
+    else:
+        digests = {p: d for one in run.abouts(manifest) for p, d in one["digests"].items()}
     stamped, now = (
         {(p, name): digest for p, part in one.items() for name, digest in part.items()}
         for one in (digests, row_digests(table))
@@ -183,22 +175,14 @@ def check_model(manifest: Mapping[str, Any], model: TransformerBridge, found: Ve
     stamped, now = manifest["model"], describe(model)
     wrong = [key for key in (*SAME_MODEL, *SAME_PASS) if stamped.get(key) != now.get(key)]
     for key in wrong:
-        found.mismatches.append(
-            f"the model is another one: {key} is {_short(now.get(key))}, in the run "
-            f"{_short(stamped.get(key))}"
-        )
+        ours, theirs = (str(one.get(key))[:12] for one in (now, stamped))
+        found.mismatches.append(f"the model is another one: {key} is {ours}, in the run {theirs}")
     found.checked.append(f"model {stamped['name']} ({stamped['weights_digest'][:12]})")
-    before, after = manifest["versions"], versions()
-    found.notes += [
-        f"{name} was {before[name]} and is {after.get(name)}"
-        for name in before
-        if before[name] != after.get(name)
-    ]
+    after = versions()
+    for name, version in manifest["versions"].items():
+        if version != after.get(name):
+            found.notes.append(f"{name} was {version} and is {after.get(name)}")
     return not wrong
-
-
-def _short(value: object) -> str:
-    return value[:12] if isinstance(value, str) else str(value)
 
 
 def check_cells(
@@ -212,65 +196,75 @@ def check_cells(
     found: Verification,
 ) -> None:
     """Some cells once more, one full pass each, and all cells of prompts that do not fit."""
-    chosen = drawn(table, cells, seed)
-    usable = table[table["status"] == "ok"]
-    for prompt, name in suspects[:SUSPECTS]:
-        rows = usable[(usable["prompt"] == prompt) & (usable["intervention"] == name)]
-        places = [(name, int(layer)) for layer in rows["layer"]]
-        chosen[prompt] = list(dict.fromkeys([*chosen.get(prompt, []), *places]))
+    usable = table.loc[table["status"] == "ok", ["prompt", "intervention", "layer"]]
+    every = list(dict.fromkeys(usable.itertuples(index=False, name=None)))
+    drawn = random.Random(seed).sample(every, min(cells, len(every)))
+    drawn += [one for rows in suspects[:SUSPECTS] for one in every if one[:2] == rows]
+    chosen: dict[str, list[tuple[str, int]]] = {}
+    for prompt, name, layer in dict.fromkeys(drawn):
+        chosen.setdefault(prompt, []).append((name, int(layer)))
     if not chosen:
         found.notes.append("no cell has a value, so none was computed anew")
         return
-    layers = sorted({int(layer) for places in chosen.values() for _, layer in places})
     metadata = metadata_of(table)
+    own = {one.name: one for one in known if isinstance(one, Divergence)}
+    spec = Spec(
+        layers=sorted({layer for places in chosen.values() for _, layer in places}),
+        metrics=[own.get(name, name) for name in metadata["metrics"]],
+        **{name: metadata[name] for name in SAME},
+    )
     rows = [from_data(one["data"], known) for one in manifest["interventions"]]
-    sweep = recomputation(model, metadata, rows, layers, known)
+    # of all prompts, over which what is taken over the set is computed anew
+    sweep = check(model, [prompt_from_data(side) for side in metadata["prompts"]], rows, spec)
     for scale, value in metadata["sigma"].items():
-        now = sweep.sweep.settings.sigma.get(scale)
+        now = sweep.settings.sigma.get(scale)
         if now is None or not math.isclose(now, value, rel_tol=1e-5):
             found.mismatches.append(f"sigma over {scale!r} is {value} in the run, {now} anew")
-    count = sum(map(len, chosen.values()))
     for prompt, places in chosen.items():
-        found.mismatches += compare(table, sweep, prompt, [(n, int(i)) for n, i in places])
+        found.mismatches += compare(table, sweep, prompt, places)
+    count = sum(map(len, chosen.values()))
     found.checked.append(f"{count} cells against the reference executor")
 
 
-def drawn(table: pd.DataFrame, cells: int, seed: int) -> dict[str, list[tuple[str, int]]]:
-    """So many cells that have a value, by prompt."""
-    usable = table.loc[table["status"] == "ok", ["prompt", "intervention", "layer"]]
-    every = list(dict.fromkeys(usable.itertuples(index=False, name=None)))
-    found: dict[str, list[tuple[str, int]]] = {}
-    for prompt, name, layer in random.Random(seed).sample(every, min(cells, len(every))):
-        found.setdefault(prompt, []).append((name, int(layer)))
-    return found
+def rows_anew(sweep: Checked, prompt: str, wanted: Sequence[tuple[str, int]]) -> Iterator[Row]:
+    """The rows of some cells of one prompt, one full pass each; free runs without a cache."""
+    number = [one.prompt.id for one in sweep.ready].index(prompt)
+    names = {name for name, _ in wanted}
+    some = replace(
+        sweep.settings,
+        interventions=[one for one in sweep.settings.interventions if one.name in names],
+        layers=list(dict.fromkeys(layer for _, layer in wanted)),
+    )
+    bound = bind(sweep.model, [sweep.ready[number]], [number], some)
+    cells = [c for c in bound.cells if (c.intervention.name, c.layer) in wanted]
+    bound = replace(bound, cells=cells)
+    meter = meter_of(sweep.model, bound, sweep.measures, sweep.spec.unit, some)
+    executor = FreeRun(cached=False) if sweep.spec.mode == "free_run" else reference
+    for _, rows in finished(sweep.model, bound, meter, executor, 8):
+        yield from rows
 
 
 def compare(
-    table: pd.DataFrame, sweep: Recomputation, prompt: str, places: Sequence[tuple[str, int]]
+    table: pd.DataFrame, sweep: Checked, prompt: str, places: Sequence[tuple[str, int]]
 ) -> Iterator[str]:
     """What differs between a prompt's stored cells and the same cells computed anew."""
     mine = table[(table["prompt"] == prompt) & (table["status"] == "ok")]
     stored = {_key(row): row for row in mine.to_dict("records")}
+    stored = {key: row for key, row in stored.items() if key[:2] in places}
+    anew = {_key(row): row for row in rows_anew(sweep, prompt, places) if row["status"] == "ok"}
     half = str(metadata_of(table)["model"]["dtype"]) in ("bfloat16", "float16")
-    missing = {key for key in stored if key[:2] in set(places)}
-    for now in sweep.rows(prompt, places):
-        before = stored.get(_key(now))
-        missing.discard(_key(now))
-        where = _where(now, sweep.sweep.spec.n_tokens)
+    for key in {**anew, **stored}:
+        before, now = stored.get(key), anew.get(key)
+        where = _where(now or before or {}, sweep.spec.n_tokens)
         if before is None:
-            if now["status"] == "ok":
-                yield f"{where}: computed anew it has a value, the table has none"
-            continue
-        if now["status"] != "ok":
+            yield f"{where}: computed anew it has a value, the table has none"
+        elif now is None:
             yield f"{where}: the table has a value, computed anew there is none"
-            continue
-        for name in (n for n in metrics(table) if n in now):
-            stored_value, value = _number(before[name]), _number(now[name])
-            if not near(measure_of(table, name), stored_value, value, half):
-                yield f"{where}: {name} is {stored_value:.6g} in the table, {value:.6g} anew"
-    for row in (row for key, row in stored.items() if key in missing):
-        where = _where(row, sweep.sweep.spec.n_tokens)
-        yield f"{where}: the table has a value, computed anew there is none"
+        else:
+            for name in (n for n in metrics(table) if n in now):
+                old, new = _number(before[name]), _number(now[name])
+                if not near(measure_of(table, name), old, new, half):
+                    yield f"{where}: {name} is {old:.6g} in the table, {new:.6g} anew"
 
 
 def _where(row: Mapping[Any, Any], n_tokens: int) -> str:
@@ -293,10 +287,6 @@ def _number(value: Any) -> float:
 def near(measure: Measure, stored: float, now: float, half: bool = False) -> bool:
     """Whether a stored number and the one computed anew differ by no more than rounding.
 
-    Example:
-        >>> near(MEASURES["js"], 0.4134, 0.4134 + 4e-6), near(MEASURES["js"], 0.4134, 0.4144)
-        (True, False)
-
     Divergences may differ by 5e-6 and 1e-4 of their size (executors agree to 5e-6 nats), those that
     are unbounded by ten times as much, ranks by one in a hundred, as tokens with nearly equal
     logits change places; in half precision a hundred times as much.
@@ -316,13 +306,5 @@ def report(found: Verification) -> Iterator[str]:
     yield from (f"checked: {line}" for line in found.checked)
     yield from (f"note: {line}" for line in found.notes)
     yield from (f"MISMATCH: {line}" for line in found.mismatches)
-    if found.ok:
-        yield "the run holds"
-    else:
-        count = len(found.mismatches)
-        yield f"the run does not hold: {count} mismatch{'es' * (count != 1)}"
-
-
-def as_json(found: Verification) -> str:
-    """A verification for scripts."""
-    return json.dumps({"ok": found.ok, **vars(found)}, ensure_ascii=False, indent=2)
+    n = len(found.mismatches)
+    yield f"the run does not hold: {n} mismatch{'es' * (n != 1)}" if n else "the run holds"

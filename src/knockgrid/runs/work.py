@@ -41,15 +41,14 @@ command tries them again"
 
 @dataclass(eq=False)
 class Work:
-    """A sweep that is set up, and the digests of its settings and of the run it belongs to.
+    """A sweep that is set up, and the digests of the run it `belongs` to.
 
     `proven` says that some prompt of the run could be finished, by whomever; what raises from then
     on is the prompt's fault and not the run's.
     """
 
     setup: Setup
-    config: str
-    run: str
+    belongs: Mapping[str, str]
     proven: bool = False
 
     @cached_property
@@ -64,50 +63,42 @@ class Work:
 
     @cached_property
     def computed(self) -> dict[str, Any]:
-        """What computed the shards of this process."""
-        return {
-            "executor": self.setup.receipt["executor"],
-            "versions": versions(),
-            "hardware": hardware(),
-        }
+        """What computes the shards of this process."""
+        return computed_by(self.setup.receipt["executor"])
 
     def carry_out(self, number: int, done: Callable[[int], Any] = lambda n: None) -> Shard:
         """Compute a shard.
 
-        Raises:
-            Exception: what every one of several prompts raised before any prompt of the run was
-                finished, as then the fault is the run's.
+        What every one of several prompts raises before any prompt of the run was finished is raised
+        here, as then the fault is the run's.
         """
-        batch = self.batches[number]
+        batch, setup = self.batches[number], self.setup
         failed: dict[str, str] = {}
         found = self._found(batch, failed, done)
         sides: list[Any] = [plain(side, "sides") for side in found.sides]
         rows = found.in_order()
-        frame = build(rows, {}, self.setup.columns) if rows else None
+        frame = build(rows, {}, setup.columns) if rows else None
+        said_of = {"memory": setup.memory.describe(), "threads": setup.threads.describe()}
         about = {
-            "config": self.config,
-            "run": self.run,
+            **self.belongs,
             "number": number,
             "prompts": [str(one.prompt.id) for one in batch],
             "sides": sorted(sides, key=lambda side: self.place[side["id"]]),
             "dropped": found.dropped,
             "failed": failed,
-            "computed": {
-                **self.computed,
-                "memory": self.setup.memory.describe(),
-                "threads": self.setup.threads.describe(),
-            },
-            **(self._texts(rows, sides) if self.setup.settings.top else {}),
+            "computed": {**self.computed, **said_of},
         }
-        return Shard(arrow_of(frame, schema(self.setup.columns)), about)
+        if setup.settings.top:
+            about["texts"] = self._texts(rows, sides)
+        return Shard(arrow_of(frame, schema(setup.columns)), about)
 
-    def _texts(self, rows: Sequence[Any], sides: Sequence[Any]) -> dict[str, Any]:
+    def _texts(self, rows: Sequence[Any], sides: Sequence[Any]) -> dict[str, str]:
         """The texts of all tokens that were kept, so that a report needs no tokenizer."""
         lists = [row["top_tokens"] for row in rows if "top_tokens" in row]
         lists += [ids for side in sides for ids in side["top_tokens"]]
         ids = sorted({one for some in lists for one in some})
         texts = token_texts(self.setup.model.tokenizer, ids)
-        return {"texts": {str(one): text for one, text in zip(ids, texts, strict=True)}}
+        return {str(one): text for one, text in zip(ids, texts, strict=True)}
 
     def _found(
         self, batch: Sequence[Prepared], failed: dict[str, str], done: Callable[[int], Any]
@@ -143,31 +134,11 @@ class Work:
         return collect(self.setup, batch, [self.place[one.prompt.id] for one in batch], done)
 
 
-def lost_shard(
-    prompts: Sequence[str],
-    belongs: Mapping[str, Any],
-    columns: Sequence[str],
-    executor: str,
-    reason: str,
-) -> Shard:
-    """A shard without rows, all of whose prompts failed for a reason that is not their own."""
-    computed = {"executor": executor, "versions": versions(), "hardware": hardware()}
-    about = {
-        **belongs,
-        "prompts": list(prompts),
-        "sides": [],
-        "dropped": {},
-        "failed": dict.fromkeys(prompts, reason[:LONGEST]),
-        "computed": computed,
-    }
-    return Shard(arrow_of(None, schema(columns)), about)
+def computed_by(executor: str) -> dict[str, Any]:
+    """What computes shards here."""
+    return {"executor": executor, "versions": versions(), "hardware": hardware()}
 
 
 def said(error: Exception) -> str:
-    """An error in one line.
-
-    Example:
-        >>> said(ValueError("no  way"))
-        'ValueError: no way'
-    """
+    """An error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:LONGEST]
