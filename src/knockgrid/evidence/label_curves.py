@@ -13,15 +13,15 @@ from knockgrid.edits.layers import layer_list
 from knockgrid.engine.setup import versions
 from knockgrid.errors import InputError
 from knockgrid.evidence.checked import exact
+from knockgrid.evidence.frames import described, need_columns
 from knockgrid.evidence.labels import LABELS, check_labelled
-from knockgrid.evidence.refusals import need_columns
 from knockgrid.host.act_names import act_name_of
 from knockgrid.host.bridge import check_ready, describe, load, n_layers
 from knockgrid.passes.prepared import batches, default_bos, ids_of, prepare
 from knockgrid.passes.run import Site, record
 from knockgrid.prompts.positions import resolve
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.table.table import KEY, build, metadata_of
+from knockgrid.table.table import build, metadata_of
 
 Acts = dict[Site, Tensor]
 Measure = Callable[[Acts, int, Sequence[int]], Tensor]
@@ -78,8 +78,7 @@ def norm_ratio(table: pd.DataFrame) -> pd.DataFrame:
         >>> norm_ratio(build(rows, {}))[["intervention", "norm_ratio"]].values
         array([['AH/FA', 2.0]], dtype=object)
 
-    FA is FA-high and FA-low together. One row per prompt of AH and UH, so that the mean over them
-    is the ratio of the groups' means.
+    One row per prompt of AH and UH: the mean over them is the ratio of the groups' means.
 
     Raises:
         InputError: not a table of `subject_norm`, or one without FAs, or with nothing else.
@@ -101,15 +100,13 @@ def norm_ratio(table: pd.DataFrame) -> pd.DataFrame:
         norm_ratio=wrong["subject_norm"] / below,
         intervention=wrong["group"].map(names).astype("string"),
     )
-    made.attrs = {
-        KEY: {
-            **metadata_of(table),
-            "statistics": {"norm_ratio": "subject norm / mean of FA"},
-            "intervention_order": list(names.values()),
-            "labels": {told: f"{told} (n = {counts[label]})" for label, told in names.items()},
-        }
-    }
-    return made
+    return described(
+        made,
+        table,
+        statistics={"norm_ratio": "subject norm / mean of FA"},
+        intervention_order=list(names.values()),
+        labels={told: f"{told} (n = {counts[label]})" for label, told in names.items()},
+    )
 
 
 def last_similarity(

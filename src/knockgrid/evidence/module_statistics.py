@@ -145,9 +145,8 @@ def module_statistics(
 def _wanted(statistics: str | Sequence[str], compared: bool) -> list[str]:
     """The statistics asked for, in the order of `STATISTICS`; a change needs two checkpoints."""
     given = [statistics] if isinstance(statistics, str) else list(statistics)
-    for name in given:
-        if name not in STATISTICS:
-            raise unknown("statistic", name, STATISTICS)
+    for name in set(given) - set(STATISTICS):
+        raise unknown("statistic", name, STATISTICS)
     if tuple(given) == ALL and not compared:
         given.remove("weight_change")
     if not given:

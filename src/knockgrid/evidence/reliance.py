@@ -26,9 +26,7 @@ from knockgrid.prompts.positions import resolve, tokenize
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.table.table import KEY, numbers
 
-SUBJECT_IS_LAST = (
-    "the last token belongs to the subject, so there is no later query to mask it from"
-)
+SUBJECT_IS_LAST = "the last token belongs to the subject: there is no later query to mask it from"
 NO_SUBJECT = "the prompt has no span 'subject'"
 TEXTS = ("prompt", "relation", "subject", "text", "output", "measured_on", "note")
 
@@ -78,8 +76,8 @@ def reliance(
     Source: Cheang et al. 2025 (arXiv 2510.09033), whose labels rest on it.
 
     Limits: reliance follows the entropy of the output (a sure prediction can move further), so
-    compare at equal entropy, with `matched`; and it is related to the Subj. row of a sweep by
-    construction where little stands between subject and last token.
+    compare at equal entropy, with `matched`; where little stands between subject and last token, it
+    is related to the Subj. row of a sweep by construction.
     """
     model = load(model)
     check_ready(model)

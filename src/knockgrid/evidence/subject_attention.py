@@ -36,8 +36,7 @@ def subject_attention(
     Per prompt and layer ‖Σ_k Σ_h A_h[last, s_k] v_h(s_k) W_O‖ (activation units), over the
     subject's tokens s_k and the query heads h. Weights A (after the softmax) and values v (after
     the norm before W_V, with their bias) are the model's own; a value head serves all query heads
-    of its group. The output bias is left out, so that over *all* keys the vectors sum to the
-    attention's output without it. Rows and `frame` are as in `subject_norm`.
+    of its group; the output bias is left out. Rows and `frame` are as in `subject_norm`.
 
     Raises:
         InputError: a frame without labels, a prompt without a subject, or a layer whose attention
