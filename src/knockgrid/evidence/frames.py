@@ -21,7 +21,7 @@ def refuse_denoising(table: pd.DataFrame) -> None:
         raise InputError("the direction is 'denoising'; give a sweep with direction='noising'")
 
 
-def described(made: pd.DataFrame, of: pd.DataFrame, **more: object) -> pd.DataFrame:
+def described(made: pd.DataFrame, of: pd.DataFrame, /, **more: object) -> pd.DataFrame:
     """A frame with the metadata of the one it was made of, and more."""
     made.attrs = {**made.attrs, KEY: {**metadata_of(of), **more}}
     return made

@@ -63,7 +63,13 @@ def matched(
     for name, part in zip(between, sides, strict=True):
         if part.empty:
             raise InputError(f"no prompt has the label {name!r}, so there is nothing to match")
-        _refuse_missing(part, [*exact, *near])
+        for column in (*exact, *near):
+            lacking = part.loc[part[column].isna(), "prompt"]
+            if len(lacking):
+                raise InputError(
+                    f"prompt {lacking.iloc[0]!r} has no {column!r} to match on; leave it out, or "
+                    "match on something else"
+                )
     # the root of the mean variance of both sides; a side of one prompt has none to give
     scale = {
         name: float(np.sqrt(np.mean([one[name].var() for one in sides if len(one) > 1] or [0.0])))
@@ -116,16 +122,6 @@ def check_sides(between: Sequence[str]) -> None:
             raise unknown("label", name, SIDES)
     if set(SIDES[between[0]]) & set(SIDES[between[1]]):
         raise InputError(f"{between[0]!r} and {between[1]!r} share prompts; give two that do not")
-
-
-def _refuse_missing(part: pd.DataFrame, names: Sequence[str]) -> None:
-    for name in names:
-        lacking = part.loc[part[name].isna(), "prompt"]
-        if len(lacking):
-            raise InputError(
-                f"prompt {lacking.iloc[0]!r} has no {name!r} to match on; leave it out, or match "
-                "on something else"
-            )
 
 
 def _smd(sides: Sequence[pd.DataFrame], name: str, scale: float) -> float | None:

@@ -142,22 +142,17 @@ def with_noise_floor(
         InputError: a floor in another unit, or of another model or dtype; not a number ≥ 0.
     """
     if isinstance(floor, pd.DataFrame):
-        _refuse_other(metadata_of(table), metadata_of(floor))
-        floor = metadata_of(floor).get("noise_floor", {})
+        told = [metadata_of(one) for one in (table, floor)]
+        for name in ("unit", "dtype", "weights_digest"):
+            mine, theirs = ({**(one.get("model") or {}), **one}.get(name) for one in told)
+            if mine is not None and theirs is not None and mine != theirs:
+                raise InputError(
+                    f"the table has {name} {mine!r} and the noise floor {theirs!r}; measure the "
+                    "floor with the same model, dtype and unit"
+                )
+        floor = told[1].get("noise_floor", {})
     _check_floor(floor)
     return described(table.copy(deep=False), table, noise_floor=floor)
-
-
-def _refuse_other(table: Mapping[str, Any], floor: Mapping[str, Any]) -> None:
-    """Refuse the floor of something else."""
-    mine, theirs = ({**(one.get("model") or {}), "unit": one.get("unit")} for one in (table, floor))
-    for name in ("unit", "dtype", "weights_digest"):
-        one, other = mine.get(name), theirs.get(name)
-        if one is not None and other is not None and one != other:
-            raise InputError(
-                f"the table has {name} {one!r} and the noise floor {other!r}; measure the floor "
-                "with the same model, dtype and unit"
-            )
 
 
 def _check_floor(floor: Any, inside: bool = False) -> None:

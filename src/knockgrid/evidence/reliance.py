@@ -94,13 +94,14 @@ def reliance(
     if intervention is None:
         whole = knockout(["between", "last"], "subject", 2 * n_layers(model), name="reliance")
         intervention = replace(whole, label="subject masked from all that follows")
-    moved: dict[str, float] = {}
+    moved: dict[Any, float] = {}
     if usable:
         how: dict[str, Any] = {"layers": middle, "n_tokens": n_tokens, "mode": "persistent"}
         how |= {"metrics": "js", "prepend_bos": bos, "seed": seed, "progress": progress}
         table = sweep_in_memory(model, usable, intervention, **how)
-        moved, reasons = _per_prompt(table)
-        notes.update(reasons)
+        js = table.assign(value=numbers(table, "js")).groupby("prompt")["value"].mean()
+        moved = js.to_dict()
+        notes |= table.groupby("prompt")["status"].first()[js.isna()].to_dict()
     said, certainty = outputs(model, ready), _certainty(model, ready)
     rows = [
         {
@@ -157,13 +158,6 @@ def _note(prompt: Prompt, model: TransformerBridge, bos: bool) -> str | None:
         return NO_SUBJECT
     tokens = tokenize(prompt.text, model.tokenizer, bos)
     return SUBJECT_IS_LAST if len(tokens) - 1 in resolve(prompt, tokens, "subject") else None
-
-
-def _per_prompt(table: pd.DataFrame) -> tuple[dict[str, float], dict[str, str]]:
-    """The mean divergence of each prompt over its tokens, and why some have none."""
-    moved = table.assign(value=numbers(table, "js")).groupby("prompt")["value"].mean()
-    status = table.groupby("prompt")["status"].first()[moved.isna()]
-    return moved.to_dict(), status.to_dict()
 
 
 def _certainty(model: TransformerBridge, ready: Sequence[Prepared]) -> dict[str, dict[str, float]]:

@@ -66,7 +66,14 @@ def contribution(model: TransformerBridge, acts: Acts, layer: int, keys: Sequenc
     shared = n_heads // values.shape[1]  # heads that read one group of values
     values = repeat(values, "key group d_head -> key (group shared) d_head", shared=shared)
     weighted = einsum(pattern.to(values), values, "head key, key head d_head -> key head d_head")
-    _check_sum(rearrange(weighted.sum(0), "head d_head -> (head d_head)"), z, layer)
+    total = rearrange(weighted.sum(0), "head d_head -> (head d_head)")
+    gap = float((total - z).abs().max())
+    room = 1e3 * torch.finfo(z.dtype).eps * max(float(total.abs().max()), float(z.abs().max()))
+    if not gap <= room:
+        raise InputError(
+            f"the attention of layer {layer} is not its weights times its values (they differ by "
+            f"{gap:.2g}), so it cannot be split by key; leave the layer out"
+        )
     part = rearrange(weighted[list(keys)].sum(0), "head d_head -> (head d_head)")
     output = getattr(getattr(model.blocks[layer], "attn", None), "o", None)
     project = getattr(output, "original_component", None)  # without the bridge's hooks around it
@@ -75,14 +82,3 @@ def contribution(model: TransformerBridge, acts: Acts, layer: int, keys: Sequenc
     with torch.no_grad():
         both = project(torch.stack([part, torch.zeros_like(part)])[None])[0]
     return both[0] - both[1]  # without the output bias
-
-
-def _check_sum(total: Tensor, z: Tensor, layer: int) -> None:
-    """Refuse attention that does something else than to sum values by weight."""
-    gap = float((total - z).abs().max())
-    room = 1e3 * torch.finfo(z.dtype).eps * max(float(total.abs().max()), float(z.abs().max()))
-    if not gap <= room:
-        raise InputError(
-            f"the attention of layer {layer} is not its weights times its values (they differ by "
-            f"{gap:.2g}), so it cannot be split by key; leave the layer out"
-        )
