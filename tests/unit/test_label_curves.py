@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import knockgrid as kg
-from knockgrid.evidence.subject_attention import contribution
+from knockgrid.evidence.label_curves import contribution
 
 SUBJECTS = "Anna Bruno Carla Dario Elena Franco Gina Hugo".split()
 GIVEN = ["FA-high", "FA-low", "AH", "UH", "FA-high", "AH", "AH", None]

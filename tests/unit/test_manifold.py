@@ -75,6 +75,18 @@ def attention_by_hand(attentions, layers):
     return entropy(rows, axis=-1).mean(), rows[..., 0].mean()
 
 
+def check(row, edited, i, everything, clean, after, layers):
+    """A row against brute force: its states, and the last token's attention before and after."""
+    others = everything[:i] + everything[i + 1 :]
+    want = brute_force(edited.numpy(), others, everything)
+    assert (row.norm_ratio, row.nn_percentile) == pytest.approx(want, rel=1e-6)
+    assert row.n_natural == sum(map(len, others))
+    for name, attentions in (("", after), ("_clean", clean)):
+        seen = (row[f"attn_entropy{name}"], row[f"sink_mass{name}"])
+        assert seen == pytest.approx(attention_by_hand(attentions, layers), rel=1e-5)
+    assert row.status == "ok"
+
+
 @pytest.fixture
 def report(tiny_llama):
     """`kg.evidence.off_manifold` on the tiny Llama, silently."""
@@ -111,18 +123,11 @@ def test_patches_against_a_plain_model(family, towns, report, layer):
             ids, pos, states, attentions = clean[one.id]
             edit = (layer, pos, to(states[layer, pos]))
             edited, after = carry_out(model, blocks, ids, edit)
-            others = everything[:i] + everything[i + 1 :]
-            want = brute_force(edited[layer, pos].numpy(), others, everything)
             row, above = got.loc[one.id], range(layer + 1, len(blocks))
-            assert (row.norm_ratio, row.nn_percentile) == pytest.approx(want, rel=1e-6)
-            assert row.n_natural == sum(map(len, others))
-            seen = (row.attn_entropy, row.sink_mass)
-            assert seen == pytest.approx(attention_by_hand(after, above), rel=1e-5)
-            before = (row.attn_entropy_clean, row.sink_mass_clean)
-            assert before == pytest.approx(attention_by_hand(attentions, above), rel=1e-5)
-            assert row.status == "ok"
+            check(row, edited[layer, pos], i, everything, attentions, after, above)
             if name != "half":  # what is normed next hardly tells a vector from its half
-                assert (seen == before) is (name == "clean")
+                before = (row.attn_entropy_clean, row.sink_mass_clean)
+                assert ((row.attn_entropy, row.sink_mass) == before) is (name == "clean")
 
 
 def test_a_knockout_against_a_plain_model(family, towns, report, tiny_llama):
@@ -147,13 +152,8 @@ def test_a_knockout_against_a_plain_model(family, towns, report, tiny_llama):
     everything = [
         carry_out(model, blocks, prepared(bridge, one)[0])[0][-1, -1:].numpy() for one in towns
     ]
-    want = brute_force(edited[-1, -1:].numpy(), [everything[0], *everything[2:]], everything)
-    got, layers = table.loc[("Italy", 1)], range(1, len(blocks))
-    assert (got.norm_ratio, got.nn_percentile) == pytest.approx(want, rel=1e-6)
-    seen = (got.attn_entropy, got.sink_mass)
-    assert seen == pytest.approx(attention_by_hand(after, layers), rel=1e-5)
-    before = attention_by_hand(carry_out(model, blocks, ids)[1], layers)
-    assert (got.attn_entropy_clean, got.sink_mass_clean) == pytest.approx(before, rel=1e-5)
+    clean, row = carry_out(model, blocks, ids)[1], table.loc[("Italy", 1)]
+    check(row, edited[-1, -1:], 1, everything, clean, after, range(1, len(blocks)))
 
 
 def test_planted_states(towns, report):

@@ -150,12 +150,13 @@ def test_scores_are_for_incorrect_and_pooled_auc_is_the_mann_whitney_statistic(p
     won = mannwhitneyu(scores[incorrect], scores[~incorrect]).statistic
     expected = won / (incorrect.sum() * (~incorrect).sum())
     assert 0.6 < expected < 0.95
-    found = oof.auc_and_control(acts, incorrect, groups, 5, 0)[0]
+    found = oof.auc_and_control(acts, incorrect, groups, 5, 0)["auc"]
     assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_shuffled_labels_cannot_be_read(planted):
-    found = np.array([oof.auc_and_control(*planted, 5, seed) for seed in range(8)])
+    found = [list(oof.auc_and_control(*planted, 5, seed).values()) for seed in range(8)]
+    found = np.array(found)
     assert (found[:, 0] > 0.95).all()
     assert abs(found[:, 1].mean() - 0.5) < 0.08
     assert len(set(found[:, 1])) == 8
@@ -182,7 +183,8 @@ def test_a_subject_learnt_by_heart_is_no_help():
     labels = (np.random.default_rng(1).random(30) < 0.5)[subjects]
     acts = np.eye(30, dtype=np.float32)[subjects] * 5
     by_heart, found = (
-        oof.auc_and_control(acts, labels, groups, 5, 0)[0] for groups in (np.arange(120), subjects)
+        oof.auc_and_control(acts, labels, groups, 5, 0)["auc"]
+        for groups in (np.arange(120), subjects)
     )
     assert by_heart > 0.95
     assert found < 0.65

@@ -12,7 +12,7 @@ from .probes import probe_auc as probe_auc
 from .readable import auc_interval as auc_interval
 from .readable import readable_not_used as readable_not_used
 from .reliance import reliance as reliance
-from .subject_attention import subject_attention as subject_attention
+from .label_curves import subject_attention as subject_attention
 from .label_curves import subject_norm as subject_norm
 from .label_curves import norm_ratio as norm_ratio
 from .labels import threshold_sensitivity as threshold_sensitivity

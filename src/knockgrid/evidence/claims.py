@@ -87,9 +87,8 @@ def claims(
       than half of the layers (undecided);
     - subject before attention before last, by the centroids of the curves: true in 95 % of the
       cluster resamples (failed: in 5 % or fewer);
-    - a row exceeds a contrast at the layers where p < 0.05 for all layers at once on the first
-      half: the mean difference over these layers is positive with p < 0.05 (failed: it is not
-      positive).
+    - a row exceeds a contrast at the layers where p < 0.05 for all layers at once: the mean
+      difference over these layers is positive with p < 0.05 (failed: it is not positive).
 
     "not found" is a claim that the first half does not make.
 

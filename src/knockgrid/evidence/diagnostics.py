@@ -8,23 +8,19 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from knockgrid.errors import InputError
+from knockgrid.evidence.frames import described
 from knockgrid.evidence.labels import RULES, check_reliance, threshold_of
-from knockgrid.table.table import KEY, metadata_of, numbers
+from knockgrid.table.table import numbers
 
 
 def diagnostics(frame: pd.DataFrame, table: pd.DataFrame | None = None) -> pd.DataFrame:
     """How far reliance is a matter of relation, entropy and the Subj. row, in numbers.
 
     Example:
-        >>> frame = pd.DataFrame({
-        ...     "prompt": list("abcdef"), "relation": ["x", "y"] * 3,
-        ...     "correct": [True, True, True, True, False, False],
-        ...     "reliance": [0.5, 0.1, 0.6, 0.2, 0.3, 0.4], "entropy": [1, 2, 1, 2, 3, 4],
-        ... })
-        >>> diagnostics(frame).set_index(["what", "among"]).loc[("share below mean_fa", "FA")]
-        value    0.5
-        n        4.0
-        Name: (share below mean_fa, FA), dtype: float64
+        >>> given = {"prompt": list("abcdef"), "correct": [True] * 4 + [False] * 2, "entropy": 1.0}
+        >>> given |= {"relation": ["x", "y"] * 3, "reliance": [0.5, 0.1, 0.6, 0.2, 0.3, 0.4]}
+        >>> diagnostics(pd.DataFrame(given)).head(1).values
+        array([['share below mean_fa', 'FA', 0.5, 4]], dtype=object)
 
     Columns: `what`, `among` (FA, or wrong for AH and UH together, or all), `value`, and `n`, the
     number of prompts behind it:
@@ -58,9 +54,7 @@ def diagnostics(frame: pd.DataFrame, table: pd.DataFrame | None = None) -> pd.Da
         )
     rows = [(f"share below {rule}", "FA", *_below(parts["FA"], rule)) for rule in RULES]
     rows += [(what, name, *way(part)) for what, way in ways.items() for name, part in parts.items()]
-    found = pd.DataFrame(rows, columns=["what", "among", "value", "n"])
-    found.attrs = {KEY: metadata_of(frame)}
-    return found
+    return described(pd.DataFrame(rows, columns=["what", "among", "value", "n"]), frame)
 
 
 def _subject_row(table: pd.DataFrame) -> pd.Series:

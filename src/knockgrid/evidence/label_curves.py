@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from einops import einsum, rearrange, repeat
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -13,15 +14,15 @@ from knockgrid.edits.layers import layer_list
 from knockgrid.engine.setup import versions
 from knockgrid.errors import InputError
 from knockgrid.evidence.checked import exact
+from knockgrid.evidence.frames import described, need_columns
 from knockgrid.evidence.labels import LABELS, check_labelled
-from knockgrid.evidence.refusals import need_columns
 from knockgrid.host.bridge import check_ready, describe, load, n_layers
 from knockgrid.host.hooks import act_name_of
 from knockgrid.passes.prepared import batches, default_bos, ids_of, prepare
 from knockgrid.passes.run import Site, record
 from knockgrid.prompts.positions import resolve
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.table.table import KEY, build, metadata_of
+from knockgrid.table.table import build, metadata_of
 
 Acts = dict[Site, Tensor]
 Measure = Callable[[Acts, int, Sequence[int]], Tensor]
@@ -78,8 +79,7 @@ def norm_ratio(table: pd.DataFrame) -> pd.DataFrame:
         >>> norm_ratio(build(rows, {}))[["intervention", "norm_ratio"]].values
         array([['AH/FA', 2.0]], dtype=object)
 
-    FA is FA-high and FA-low together. One row per prompt of AH and UH, so that the mean over them
-    is the ratio of the groups' means.
+    One row per prompt of AH and UH: the mean over them is the ratio of the groups' means.
 
     Raises:
         InputError: not a table of `subject_norm`, or one without FAs, or with nothing else.
@@ -101,15 +101,13 @@ def norm_ratio(table: pd.DataFrame) -> pd.DataFrame:
         norm_ratio=wrong["subject_norm"] / below,
         intervention=wrong["group"].map(names).astype("string"),
     )
-    made.attrs = {
-        KEY: {
-            **metadata_of(table),
-            "statistics": {"norm_ratio": "subject norm / mean of FA"},
-            "intervention_order": list(names.values()),
-            "labels": {told: f"{told} (n = {counts[label]})" for label, told in names.items()},
-        }
-    }
-    return made
+    return described(
+        made,
+        table,
+        statistics={"norm_ratio": "subject norm / mean of FA"},
+        intervention_order=list(names.values()),
+        labels={told: f"{told} (n = {counts[label]})" for label, told in names.items()},
+    )
 
 
 def last_similarity(
@@ -155,6 +153,47 @@ def last_similarity(
     told = {"last_similarity": "cosine similarity within label"}
     given = (model, prompts, frame, layers, prepend_bos, told, [act_name], state)
     return curve(*given, at="last", among=to_others, alone=ALONE)
+
+
+def subject_attention(
+    model: str | Path | TransformerBridge,
+    prompts: Sequence[Prompt],
+    frame: pd.DataFrame,
+    *,
+    layers: str | int | Sequence[int] = "all",
+    prepend_bos: bool | None = None,
+) -> pd.DataFrame:
+    """The norm of what the last token receives from the subject's tokens through attention.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> prompts = kg.facts("us_state_capital")[:4]
+        >>> frame = kg.evidence.labels(kg.evidence.reliance("demo", prompts, progress=False), 0.42)
+        >>> table = kg.evidence.subject_attention("demo", prompts, frame, layers=[0, 29])
+        >>> bool((table.subject_attention > 0).all()), len(table)
+        (True, 8)
+
+    Per prompt and layer ‖Σ_k Σ_h A_h[last, s_k] v_h(s_k) W_O‖ (activation units), over the
+    subject's tokens s_k and the query heads h. Weights A (after the softmax) and values v (after
+    the norm before W_V, with their bias) are the model's own; a value head serves all query heads
+    of its group; the output bias is left out. Rows and `frame` are as in `subject_norm`.
+
+    Raises:
+        InputError: a frame without labels, a prompt without a subject, or a layer whose attention
+            is not a weighted sum of values (another mechanism, or a gate behind it).
+
+    Source: Cheang et al. 2025 (arXiv 2510.09033); the decomposition is that of Kobayashi et al.
+    2020 (arXiv 2004.10102).
+
+    Limit: the norm says how much is brought, not whether it is used; for that, `knockout`.
+    """
+    bridge = load(model)
+
+    def norm(acts: Acts, layer: int, pos: Sequence[int]) -> Tensor:
+        return contribution(bridge, acts, layer, pos).double().norm()
+
+    told = {"subject_attention": "attention from subject (L2 norm)"}
+    return curve(bridge, prompts, frame, layers, prepend_bos, told, ["pattern", "v", "z"], norm)
 
 
 def curve(
@@ -234,3 +273,31 @@ def labels_of(prompts: Sequence[Prompt], frame: pd.DataFrame) -> dict[str, str]:
     if not found:
         raise InputError("none of the prompts has a label; give those that were labelled")
     return found
+
+
+def contribution(model: TransformerBridge, acts: Acts, layer: int, keys: Sequence[int]) -> Tensor:
+    """What the last token receives from some keys, `[d_model]`, from one prompt's activations."""
+    pattern = acts["pattern", layer][:, -1]  # [head, key]
+    z = rearrange(acts["z", layer][-1], "... -> (...)")  # with or without an axis of heads
+    n_heads = pattern.shape[0]
+    flat = rearrange(acts["v", layer], "key ... -> key (...)")
+    values = rearrange(flat, "key (group d_head) -> key group d_head", d_head=len(z) // n_heads)
+    shared = n_heads // values.shape[1]  # heads that read one group of values
+    values = repeat(values, "key group d_head -> key (group shared) d_head", shared=shared)
+    weighted = einsum(pattern.to(values), values, "head key, key head d_head -> key head d_head")
+    total = rearrange(weighted.sum(0), "head d_head -> (head d_head)")
+    gap = float((total - z).abs().max())
+    room = 1e3 * torch.finfo(z.dtype).eps * max(float(total.abs().max()), float(z.abs().max()))
+    if not gap <= room:
+        raise InputError(
+            f"the attention of layer {layer} is not its weights times its values (they differ by "
+            f"{gap:.2g}), so it cannot be split by key; leave the layer out"
+        )
+    part = rearrange(weighted[list(keys)].sum(0), "head d_head -> (head d_head)")
+    output = getattr(getattr(model.blocks[layer], "attn", None), "o", None)
+    project = getattr(output, "original_component", None)  # without the bridge's hooks around it
+    if project is None:
+        raise InputError(f"layer {layer} has no attention with an output matrix; leave it out")
+    with torch.no_grad():
+        both = project(torch.stack([part, torch.zeros_like(part)])[None])[0]
+    return both[0] - both[1]  # without the output bias

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from knockgrid.errors import InputError, unknown
-from knockgrid.evidence.refusals import need_columns
-from knockgrid.table.table import KEY, metadata_of
+from knockgrid.evidence.frames import described, need_columns
+from knockgrid.table.table import metadata_of
 
 LABELS = ("FA-high", "FA-low", "AH", "UH")
 NO_LABEL = "no label"
@@ -49,18 +49,15 @@ def labels(frame: pd.DataFrame, threshold: str | float = "mean_fa") -> pd.DataFr
     notes = given.astype("string").mask(label.isna() & given.isna(), "reliance is NaN")
     counts = {name: int((label == name).sum()) for name in LABELS}
     unlabelled = frame["prompt"].astype(str)[label.isna()]
-    made = frame.assign(label=label, note=notes)
-    made.attrs = {
-        KEY: {
-            **metadata_of(frame),
-            "threshold": value,
-            "threshold_rule": threshold if isinstance(threshold, str) else "number",
-            "counts": counts,
-            "too_small": [name for name, count in counts.items() if count < 2],
-            "unlabelled": dict(zip(unlabelled, notes[label.isna()].astype(str), strict=True)),
-        }
-    }
-    return made
+    return described(
+        frame.assign(label=label, note=notes),
+        frame,
+        threshold=value,
+        threshold_rule=threshold if isinstance(threshold, str) else "number",
+        counts=counts,
+        too_small=[name for name, count in counts.items() if count < 2],
+        unlabelled=dict(zip(unlabelled, notes[label.isna()].astype(str), strict=True)),
+    )
 
 
 def threshold_sensitivity(
@@ -104,8 +101,7 @@ def threshold_sensitivity(
         }
         for value, label in made
     )
-    found.attrs = {KEY: {**metadata_of(frame), "marks": marks, "unit": "nats"}}
-    return found
+    return described(found, frame, marks=marks, unit="nats")
 
 
 def with_labels(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
@@ -137,17 +133,14 @@ def with_labels(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     group = {name: str(given.get(name, NO_LABEL)) for name in ids.unique()}
     reasons = said.get("unlabelled", {})
     missing = [name for name, label in group.items() if label == NO_LABEL]
-    made = table.assign(group=ids.map(group).astype("string"))
-    made.attrs = {
-        KEY: {
-            **metadata_of(table),
-            "group_order": [name for name in (*LABELS, NO_LABEL) if name in group.values()],
-            "threshold": said.get("threshold"),
-            "label_with": said.get("label_with"),
-            "unlabelled": {n: reasons.get(n, "not among the labelled prompts") for n in missing},
-        }
-    }
-    return made
+    return described(
+        table.assign(group=ids.map(group).astype("string")),
+        table,
+        group_order=[name for name in (*LABELS, NO_LABEL) if name in group.values()],
+        threshold=said.get("threshold"),
+        label_with=said.get("label_with"),
+        unlabelled={n: reasons.get(n, "not among the labelled prompts") for n in missing},
+    )
 
 
 def _assigned(frame: pd.DataFrame, value: float) -> pd.Series:

@@ -107,11 +107,9 @@ def off_manifold(
 
     Source: the question of Grant et al. 2025, arXiv 2511.04638; the percentile is ours.
     Limit: near natural states is not on their manifold: with few prompts in many dimensions every
-    state is far from every other. Prompts of one template lie so close together at the last token
-    that little leads out of them: compare with the clean states, which a patch with `alpha=0`
-    leaves as they are, or widen `reference`. A state in the middle of a wide cloud, such as 0 or
-    the mean, may be nearer to all natural ones than these are to each other, and have a low
-    percentile: read `norm_ratio` beside it.
+    state is far from every other, and prompts of one template lie close together: compare with the
+    clean states (a patch with `alpha=0`), or widen `reference`. In the middle of a wide cloud, 0 or
+    the mean may have a low percentile: read `norm_ratio` beside it.
     """
     if distance not in DISTANCES:
         raise unknown("distance", distance, DISTANCES)
@@ -135,8 +133,8 @@ def off_manifold(
                 found[cell.index] = {**named, "token": None, "token_text": None, **row}
                 done.update()
     if not found:
-        first = next(iter(dropped.values()))
-        raise InputError(f"no prompt of the sample has a cell: {next(iter(first.values()))}")
+        reason = next(iter(next(iter(dropped.values())).values()))
+        raise InputError(f"no prompt of the sample has a cell: {reason}")
     metadata = {
         **about(model, settings),
         "statistics": STATISTICS,
@@ -199,9 +197,8 @@ def _look(
     hooks: list[tuple[str, Any]] = [("unembed.hook_in", keep_measured(slice(-1, None)))]
     for layer in range(n_layers(model)):
         if has_hook(model, "pattern", layer):
-            hooks.append(
-                (hook_name(model, "pattern", layer), partial(note, rows, run.n_prompt - 1, layer))
-            )
+            noted = partial(note, rows, run.n_prompt - 1, layer)
+            hooks.append((hook_name(model, "pattern", layer), noted))
     if place is not None:
         pos = positions_in(run, place.at)
 

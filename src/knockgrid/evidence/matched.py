@@ -7,8 +7,8 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from knockgrid.errors import InputError, unknown
+from knockgrid.evidence.frames import described
 from knockgrid.evidence.labels import check_labelled
-from knockgrid.table.table import KEY, metadata_of
 
 SIDES = {
     "FA": ("FA-high", "FA-low"),
@@ -26,13 +26,9 @@ def pair_prompts(
     """Pair prompts of two labels that are alike, so that what differs is not what they differ in.
 
     Example:
-        >>> frame = pd.DataFrame({
-        ...     "prompt": list("abcd"), "relation": "city",
-        ...     "label": ["FA-high", "FA-low", "AH", "AH"],
-        ...     "correct": [True, True, False, False], "reliance": [0.5, 0.3, 0.45, 0.6],
-        ...     "entropy": [1.0, 2.0, 2.1, 9.0],
-        ... })
-        >>> pairs = pair_prompts(frame)
+        >>> given = {"prompt": list("abcd"), "label": ["FA-high", "FA-low", "AH", "AH"]}
+        >>> given |= {"correct": [True] * 2 + [False] * 2, "relation": "city", "reliance": 0.5}
+        >>> pairs = pair_prompts(pd.DataFrame({**given, "entropy": [1.0, 2.0, 2.1, 9.0]}))
         >>> pairs[["prompt_FA", "prompt_AH"]].values.tolist()
         [['b', 'c']]
         >>> pairs.attrs["knockgrid"]["unmatched"]
@@ -53,9 +49,8 @@ def pair_prompts(
         InputError: a frame without labels, an unknown or empty side, sides that share prompts, an
             unknown column, a prompt without a value there, or a caliper that is not positive.
 
-    Source: optimal instead of greedy matching after Rosenbaum 1989 (Journal of the American
-    Statistical Association 84); the default caliper is the 0.2 standard deviations that Austin
-    2011 (Pharmaceutical Statistics 10) advises for propensity scores.
+    Source: optimal matching after Rosenbaum 1989 (Journal of the American Statistical Association
+    84); the caliper is that of Austin 2011 (Pharmaceutical Statistics 10) for propensity scores.
 
     Limit: results hold for the prompts that found a partner, and those may be few; report how many.
     """
@@ -68,7 +63,13 @@ def pair_prompts(
     for name, part in zip(between, sides, strict=True):
         if part.empty:
             raise InputError(f"no prompt has the label {name!r}, so there is nothing to match")
-        _refuse_missing(part, [*exact, *near])
+        for column in (*exact, *near):
+            lacking = part.loc[part[column].isna(), "prompt"]
+            if len(lacking):
+                raise InputError(
+                    f"prompt {lacking.iloc[0]!r} has no {column!r} to match on; leave it out, or "
+                    "match on something else"
+                )
     # the root of the mean variance of both sides; a side of one prompt has none to give
     scale = {
         name: float(np.sqrt(np.mean([one[name].var() for one in sides if len(one) > 1] or [0.0])))
@@ -85,21 +86,19 @@ def pair_prompts(
             "distance": distance,
         }
     )
-    pairs.attrs = {
-        KEY: {
-            **metadata_of(frame),
-            "matched_on": list(on),
-            "between": list(between),
-            "caliper": float(caliper),
-            "unmatched": {
-                side: [str(p) for p in part["prompt"] if p not in set(pairs[f"prompt_{side}"])]
-                for side, part in zip(between, sides, strict=True)
-            },
-            "smd_before": {name: _smd(sides, name, scale[name]) for name in near},
-            "smd_after": {name: _smd(kept, name, scale[name]) for name in near},
-        }
-    }
-    return pairs
+    return described(
+        pairs,
+        frame,
+        matched_on=list(on),
+        between=list(between),
+        caliper=float(caliper),
+        unmatched={
+            side: [str(p) for p in part["prompt"] if p not in set(pairs[f"prompt_{side}"])]
+            for side, part in zip(between, sides, strict=True)
+        },
+        smd_before={name: _smd(sides, name, scale[name]) for name in near},
+        smd_after={name: _smd(kept, name, scale[name]) for name in near},
+    )
 
 
 def _columns(frame: pd.DataFrame, on: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -123,16 +122,6 @@ def check_sides(between: Sequence[str]) -> None:
             raise unknown("label", name, SIDES)
     if set(SIDES[between[0]]) & set(SIDES[between[1]]):
         raise InputError(f"{between[0]!r} and {between[1]!r} share prompts; give two that do not")
-
-
-def _refuse_missing(part: pd.DataFrame, names: Sequence[str]) -> None:
-    for name in names:
-        lacking = part.loc[part[name].isna(), "prompt"]
-        if len(lacking):
-            raise InputError(
-                f"prompt {lacking.iloc[0]!r} has no {name!r} to match on; leave it out, or match "
-                "on something else"
-            )
 
 
 def _smd(sides: Sequence[pd.DataFrame], name: str, scale: float) -> float | None:

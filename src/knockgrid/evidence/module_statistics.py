@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,12 +16,11 @@ from knockgrid.engine.settings import Settings
 from knockgrid.engine.setup import versions, with_statistics
 from knockgrid.errors import InputError, unknown
 from knockgrid.evidence.checked import about, bound_batches, checked, exact
-from knockgrid.evidence.module_gradients import gradients
-from knockgrid.host.bridge import describe, load, n_layers
+from knockgrid.host.bridge import describe, hook_name, load, n_layers
 from knockgrid.passes.answer_positions import positions_in
 from knockgrid.passes.edit import Edit, formula, taken
 from knockgrid.passes.prepared import token_texts
-from knockgrid.passes.run import Site
+from knockgrid.passes.run import Hooks, Run, Site, keep_measured, run_hooked
 from knockgrid.prompts.positions import At
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.sources.constants import zero
@@ -145,9 +145,8 @@ def module_statistics(
 def _wanted(statistics: str | Sequence[str], compared: bool) -> list[str]:
     """The statistics asked for, in the order of `STATISTICS`; a change needs two checkpoints."""
     given = [statistics] if isinstance(statistics, str) else list(statistics)
-    for name in given:
-        if name not in STATISTICS:
-            raise unknown("statistic", name, STATISTICS)
+    for name in set(given) - set(STATISTICS):
+        raise unknown("statistic", name, STATISTICS)
     if tuple(given) == ALL and not compared:
         given.remove("weight_change")
     if not given:
@@ -155,6 +154,49 @@ def _wanted(statistics: str | Sequence[str], compared: bool) -> list[str]:
     if "weight_change" in given and not compared:
         raise InputError("'weight_change' needs a second checkpoint; give compare_to=, or omit it")
     return [name for name in STATISTICS if name in given]
+
+
+def gradients(
+    model: TransformerBridge, runs: Sequence[Run], sites: Sequence[Site]
+) -> Mapping[Site, Tensor]:
+    """By site, d log p(clean argmax after the prompt) / d activation, `[batch, pos, ...]`, in nats.
+
+    The runs are equally long and hold prompts only. Derivatives are taken of activations, never of
+    parameters: the model's own `requires_grad` is neither asked nor changed.
+    """
+    kept: dict[Site, Tensor] = {}
+    hooks: Hooks = [(hook_name(model, "embed"), _rooted)]
+    for site in sites:
+
+        def keep(activation: Tensor, hook: Any, site: Site = site) -> Tensor:
+            # The copy is what a patch would replace: only what is computed from it counts, and
+            # later in-place arithmetic of the model does not reach what is kept here.
+            kept[site] = activation.clone()
+            return kept[site].clone()
+
+        hooks.append((hook_name(model, *site), keep))
+    hooks.append(("unembed.hook_in", keep_measured(slice(-1, None))))
+    chosen = torch.stack([run.logits[0].argmax() for run in runs])
+    with torch.enable_grad():
+        logits = run_hooked(model, torch.stack([run.ids for run in runs]), hooks)[:, -1]
+        logp = logits.to("cpu", torch.float64).log_softmax(-1)
+        total = logp[torch.arange(len(runs)), chosen.cpu()].sum()  # rows are apart
+        reached = [site for site in sites if site in kept and kept[site].requires_grad]
+        acts = [kept[site] for site in reached] if total.requires_grad else []
+        found = torch.autograd.grad(total, acts, allow_unused=True) if acts else ()
+    grads = {site: g for site, g in zip(reached, found, strict=False) if g is not None}
+    for act_name, layer in sites:
+        if (act_name, layer) not in grads:
+            raise InputError(
+                f"no gradient reaches {act_name!r} at layer {layer} of {model.cfg.architecture}; "
+                "leave that module out with modules=, or ask for statistics without gradients"
+            )
+    return grads
+
+
+def _rooted(activation: Tensor, hook: Any) -> Tensor:
+    """The embeddings as the root of the graph, so that frozen parameters make no difference."""
+    return activation.detach().clone().requires_grad_()
 
 
 def weight_of(model: TransformerBridge, module: str, layer: int) -> Tensor | None:

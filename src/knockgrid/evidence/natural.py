@@ -50,8 +50,7 @@ def states_at(
 class Natural:
     """The states `[state, d]` of clean runs at one place, all tokens pooled.
 
-    `texts` names the prompt of each; a state's neighbours are those of other prompts. `distance`
-    is "standardised" or "euclidean".
+    `texts` names the prompt of each; a state's neighbours are those of other prompts.
     """
 
     states: Tensor
@@ -60,11 +59,7 @@ class Natural:
 
     @cached_property
     def _scale(self) -> Tensor:
-        """The unit `[d]` of each dimension: its standard deviation, or a tenth of the median one.
-
-        A few massive dimensions would otherwise be all that a distance sees; the floor keeps those
-        that hardly vary from taking their place.
-        """
+        """The unit `[d]` of each dimension; with a floor, those that hardly vary do not count."""
         if self.distance == "euclidean":
             return torch.ones(self.states.shape[1], dtype=torch.float64)
         std = self.states.double().std(0, correction=0)
@@ -80,10 +75,7 @@ class Natural:
         return _distances(scaled, scaled).masked_fill(owner[:, None] == owner[None], torch.inf)
 
     def compare(self, edited: Float[Tensor, "token d"], *own: str) -> Compared | str:
-        """Norm ratio and percentile of edited states, means over their tokens, or why not.
-
-        `own` are the texts of the prompts that they come from, which are left out.
-        """
+        """Edited states, means over their tokens, among those of other texts; or why not."""
         others = [i for i, one in enumerate(self.texts) if one not in own]
         n = len({self.texts[i] for i in others})
         if n < FEWEST:

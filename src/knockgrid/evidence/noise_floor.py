@@ -14,6 +14,7 @@ from knockgrid.edits.flow import rounded
 from knockgrid.edits.intervention import Intervention
 from knockgrid.engine.in_memory import sweep_in_memory
 from knockgrid.errors import InputError, check_counts, unknown
+from knockgrid.evidence.frames import described
 from knockgrid.host.bridge import load
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.table.measures import DISTANCES
@@ -66,9 +67,8 @@ def noise_floor(
         raise InputError(f"quantile is {quantile!r}; give a share between 0 and 1, such as 0.99")
     check_counts(draws=draws)
     names = [metrics] if isinstance(metrics, str) else list(metrics)
-    for name in names:
-        if name not in METRICS:
-            raise unknown("metric", name, METRICS)
+    for name in set(names) - set(METRICS):
+        raise unknown("metric", name, METRICS)
     model = load(model)
     rows = information_flow() if interventions is None else list(interventions)
     edits = [replace(rounded(row), name=row.name, label=row.label) for row in rows]
@@ -135,32 +135,24 @@ def with_noise_floor(
         2e-12
 
     `floor` is what `noise_floor` gave, or numbers of your own: one for JS, one per metric
-    (`{"js": 2e-12}`), or per metric, intervention and layer
-    (`{"js": {"overall": 2e-12, "cells": {"last": {"0": 1e-12}}}}`; a cell that is not named has the
-    `overall` one). The table given is not changed.
+    (`{"js": 2e-12}`), or one per metric and cell, with one for all others
+    (`{"js": {"overall": 2e-12, "cells": {"last": {"0": 1e-12}}}}`).
 
     Raises:
         InputError: a floor in another unit, or of another model or dtype; not a number ≥ 0.
     """
     if isinstance(floor, pd.DataFrame):
-        _refuse_other(metadata_of(table), metadata_of(floor))
-        floor = metadata_of(floor).get("noise_floor", {})
+        told = [metadata_of(one) for one in (table, floor)]
+        for name in ("unit", "dtype", "weights_digest"):
+            mine, theirs = ({**(one.get("model") or {}), **one}.get(name) for one in told)
+            if mine is not None and theirs is not None and mine != theirs:
+                raise InputError(
+                    f"the table has {name} {mine!r} and the noise floor {theirs!r}; measure the "
+                    "floor with the same model, dtype and unit"
+                )
+        floor = told[1].get("noise_floor", {})
     _check_floor(floor)
-    made = table.copy(deep=False)
-    made.attrs = {**table.attrs, KEY: {**metadata_of(table), "noise_floor": floor}}
-    return made
-
-
-def _refuse_other(table: Mapping[str, Any], floor: Mapping[str, Any]) -> None:
-    """Refuse the floor of something else."""
-    mine, theirs = ({**(one.get("model") or {}), "unit": one.get("unit")} for one in (table, floor))
-    for name in ("unit", "dtype", "weights_digest"):
-        one, other = mine.get(name), theirs.get(name)
-        if one is not None and other is not None and one != other:
-            raise InputError(
-                f"the table has {name} {one!r} and the noise floor {other!r}; measure the floor "
-                "with the same model, dtype and unit"
-            )
+    return described(table.copy(deep=False), table, noise_floor=floor)
 
 
 def _check_floor(floor: Any, inside: bool = False) -> None:

@@ -59,29 +59,29 @@ def out_of_fold(
     None where a fold would have to be learnt from one class.
     """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_predict
 
-    scores = np.full(len(incorrect), np.nan)
-    for fit, held_out in split(incorrect, groups, folds, seed):
-        if len(set(incorrect[fit].tolist())) < 2:
-            return None
-        probe = LogisticRegression(max_iter=MAX_ITER).fit(acts[fit], incorrect[fit])
-        scores[held_out] = probe.decision_function(acts[held_out])
-    return scores
+    parts = split(incorrect, groups, folds, seed)
+    if any(len(set(incorrect[fit].tolist())) < 2 for fit, _ in parts):
+        return None
+    probe = LogisticRegression(max_iter=MAX_ITER)
+    scores = cross_val_predict(probe, acts, incorrect, cv=parts, method="decision_function")
+    return np.asarray(scores)
 
 
 def auc_and_control(
     acts: np.ndarray, incorrect: np.ndarray, groups: np.ndarray, folds: int, seed: int
-) -> tuple[float, float] | None:
-    """The areas under the ROC curve of a probe and of one with shuffled labels, a control.
-
-    None where a fold lacks a class.
-    """
+) -> dict[str, float] | str:
+    """The areas under the ROC curve of a probe and of one with shuffled labels, or why not."""
     from sklearn.metrics import roc_auc_score
 
-    found = []
-    for labels in (incorrect, np.random.default_rng(seed).permutation(incorrect)):
+    if (reason := too_few(incorrect, groups, folds)) is not None:
+        return reason
+    found = {}
+    control = np.random.default_rng(seed).permutation(incorrect)
+    for name, labels in (("auc", incorrect), ("auc_shuffled", control)):
         scores = out_of_fold(acts, labels, groups, folds, seed)
         if scores is None:
-            return None
-        found.append(float(roc_auc_score(labels, scores)))
-    return found[0], found[1]
+            return "a fold would be learnt from one class"
+        found[name] = float(roc_auc_score(labels, scores))
+    return found

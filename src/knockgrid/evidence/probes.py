@@ -19,7 +19,7 @@ from knockgrid.errors import InputError, check_counts
 from knockgrid.evidence.checked import checked
 from knockgrid.evidence.label_curves import labels_of
 from knockgrid.evidence.matched import SIDES, check_sides
-from knockgrid.evidence.out_of_fold import auc_and_control, need_sklearn, subject_groups, too_few
+from knockgrid.evidence.out_of_fold import auc_and_control, need_sklearn, subject_groups
 from knockgrid.host.bridge import describe, load
 from knockgrid.passes.answer_positions import absent, positions_in
 from knockgrid.passes.prepared import Prepared, batches
@@ -30,8 +30,7 @@ from knockgrid.prompts.prompt import Prompt
 from knockgrid.sources import zero
 from knockgrid.table.table import build, metadata_of
 
-Place = tuple[str, int]
-"""A position name and a layer."""
+Place = tuple[str, int]  # position name and layer
 
 
 def probe_auc(
@@ -81,10 +80,9 @@ def probe_auc(
             answered right or all wrong.
 
     Source: Orgad et al., arXiv 2410.02707, who score one split of 80 to 20.
-    Limit: what a probe reads need not be used by the model (`readable_not_used`). Among several
-    relations of unequal difficulty, reading the relation is enough to beat 0.5. `exact_answer_*`
-    lie at a prompt's given answers: a prompt answered wrong has them only where an answer comes
-    up later in its output.
+    Limit: what a probe reads need not be used by the model (`readable_not_used`). Among relations
+    of unequal difficulty, reading the relation is enough to beat 0.5. A prompt answered wrong has
+    `exact_answer_*` only where one of its given answers comes up later in its output.
     """
     need_sklearn()
     model = load(model)
@@ -249,13 +247,9 @@ def probe_at(
 ) -> dict[str, Any]:
     """The AUCs at one place over the prompts that have it, or the status that says why not."""
     have = [i for i, one in enumerate(acts) if one is not None]
-    wrong, groups = wrong[have], groups[have]
-    counts = {"n_prompts": len(have), "n_incorrect": int(wrong.sum())}
-    reason = too_few(wrong, groups, folds)
-    if reason is None:
-        stacked = np.stack([one for one in acts if one is not None])
-        found = auc_and_control(stacked, wrong, groups, folds, seed)
-        if found is not None:
-            return {"auc": found[0], "auc_shuffled": found[1], **counts}
-        reason = "a fold would be learnt from one class"
-    return {"auc": np.nan, "auc_shuffled": np.nan, **counts, "status": f"NA: {reason}"}
+    counts = {"n_prompts": len(have), "n_incorrect": int(wrong[have].sum())}
+    stacked = np.array([acts[i] for i in have])
+    found = auc_and_control(stacked, wrong[have], groups[have], folds, seed)
+    if isinstance(found, str):
+        return {"auc": np.nan, "auc_shuffled": np.nan, **counts, "status": f"NA: {found}"}
+    return {**found, **counts}

@@ -5,9 +5,9 @@ import pandas as pd
 from scipy.stats import t as student
 
 from knockgrid.errors import InputError, unknown
-from knockgrid.evidence.refusals import need_columns, refuse_denoising
+from knockgrid.evidence.frames import described, need_columns, refuse_denoising
 from knockgrid.table.measures import DISTANCES
-from knockgrid.table.table import KEY, grid, metadata_of
+from knockgrid.table.table import grid, metadata_of
 
 AUCS = {"": "auc", "shuffled_": "auc_shuffled"}
 NEEDED = ("layer", "position", *AUCS.values())
@@ -26,15 +26,15 @@ def auc_interval(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         >>> auc_interval(build(rows, {}), level=0.5)[["mean", "low", "high"]].round(2).values
         array([[0.75, 0.7 , 0.8 ]])
 
-    Columns are `layer`, `position`, `mean`, `low`, `high`, the same for the shuffled labels as
-    `shuffled_mean`, `shuffled_low`, `shuffled_high`, and `seeds`, the number behind them. Bounds
-    are cut to 0 and 1. A place that is NA, and the bounds of a single seed, are NaN.
+    Columns are `layer`, `position`, `mean`, `low`, `high`, the same for the shuffled labels
+    (`shuffled_mean`, ...), and `seeds`, the number behind them. Bounds are cut to 0 and 1. A place
+    that is NA, and the bounds of a single seed, are NaN.
 
     Raises:
         InputError: not a table of `probe_auc`, or a level outside 0 to 1.
 
-    Limit: the interval shows how much the split into folds matters. The prompts are the same for
-    every seed, so it says nothing about other prompts and is too narrow for that.
+    Limit: the interval shows how much the split into folds matters, and is too narrow for other
+    prompts, as all seeds share theirs.
     """
     if not 0 < level < 1:
         raise InputError(f"level is {level!r}; give a share between 0 and 1, such as 0.95")
@@ -49,8 +49,7 @@ def auc_interval(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         found[f"{prefix}low"] = (mean - half).clip(lower=0)
         found[f"{prefix}high"] = (mean + half).clip(upper=1)
     found = found.join(seeds).reset_index()
-    found.attrs = {KEY: {**metadata_of(table), "level": level}}
-    return found
+    return described(found, table, level=level)
 
 
 def readable_not_used(
@@ -103,8 +102,7 @@ def readable_not_used(
             "give a sweep that moves the output by a finite amount, or another metric"
         )
     difference = readable - moved.reindex_like(readable) / most
-    difference.attrs = {KEY: {**metadata_of(table), **metadata_of(probes), "metric": metric}}
-    return difference
+    return described(difference, table, **metadata_of(probes) | {"metric": metric})
 
 
 def _check_axes(readable: pd.DataFrame, moved: pd.DataFrame) -> None:

@@ -26,9 +26,7 @@ from knockgrid.prompts.positions import resolve, tokenize
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.table.table import KEY, numbers
 
-SUBJECT_IS_LAST = (
-    "the last token belongs to the subject, so there is no later query to mask it from"
-)
+SUBJECT_IS_LAST = "the last token belongs to the subject: there is no later query to mask it from"
 NO_SUBJECT = "the prompt has no span 'subject'"
 TEXTS = ("prompt", "relation", "subject", "text", "output", "measured_on", "note")
 
@@ -78,8 +76,8 @@ def reliance(
     Source: Cheang et al. 2025 (arXiv 2510.09033), whose labels rest on it.
 
     Limits: reliance follows the entropy of the output (a sure prediction can move further), so
-    compare at equal entropy, with `pair_prompts`; and it is related to the Subj. row of a sweep by
-    construction where little stands between subject and last token.
+    compare at equal entropy, with `pair_prompts`; where little stands between subject and last token, it
+    is related to the Subj. row of a sweep by construction.
     """
     model = load(model)
     check_ready(model)
@@ -96,13 +94,14 @@ def reliance(
     if intervention is None:
         whole = knockout(["between", "last"], "subject", 2 * n_layers(model), name="reliance")
         intervention = replace(whole, label="subject masked from all that follows")
-    moved: dict[str, float] = {}
+    moved: dict[Any, float] = {}
     if usable:
         how: dict[str, Any] = {"layers": middle, "n_tokens": n_tokens, "mode": "persistent"}
         how |= {"metrics": "js", "prepend_bos": bos, "seed": seed, "progress": progress}
         table = sweep_in_memory(model, usable, intervention, **how)
-        moved, reasons = _per_prompt(table)
-        notes.update(reasons)
+        js = table.assign(value=numbers(table, "js")).groupby("prompt")["value"].mean()
+        moved = js.to_dict()
+        notes |= table.groupby("prompt")["status"].first()[js.isna()].to_dict()
     said, certainty = outputs(model, ready), _certainty(model, ready)
     rows = [
         {
@@ -159,13 +158,6 @@ def _note(prompt: Prompt, model: TransformerBridge, bos: bool) -> str | None:
         return NO_SUBJECT
     tokens = tokenize(prompt.text, model.tokenizer, bos)
     return SUBJECT_IS_LAST if len(tokens) - 1 in resolve(prompt, tokens, "subject") else None
-
-
-def _per_prompt(table: pd.DataFrame) -> tuple[dict[str, float], dict[str, str]]:
-    """The mean divergence of each prompt over its tokens, and why some have none."""
-    moved = table.assign(value=numbers(table, "js")).groupby("prompt")["value"].mean()
-    status = table.groupby("prompt")["status"].first()[moved.isna()]
-    return moved.to_dict(), status.to_dict()
 
 
 def _certainty(model: TransformerBridge, ready: Sequence[Prepared]) -> dict[str, dict[str, float]]:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from knockgrid.errors import InputError
-from knockgrid.evidence.refusals import need_columns, refuse_denoising
-from knockgrid.table.table import CELL, KEY, metadata_of, numbers
+from knockgrid.evidence.frames import described, need_columns, refuse_denoising
+from knockgrid.table.table import CELL, metadata_of, numbers
 
 FAR = 0.5  # of the way from the clean run to the corrupted one
 VERDICTS = ("transferred", "broken", "neither")
@@ -34,14 +34,13 @@ def judge_transfer(table: pd.DataFrame) -> pd.DataFrame:
     Columns are those that name the cell; `js` (clean, edited), `js_to_source` (corrupted, edited)
     and `js_corrupted` (clean, corrupted), means over prompts of equal weight in the table's unit;
     `share`, the ratio of the means `js / js_corrupted`; `verdict`; `n_prompts` behind the means,
-    and how many of them have each verdict by themselves (`n_transferred`, `n_broken`, `n_neither`);
+    and how many have each verdict by themselves (`n_transferred`, `n_broken`, `n_neither`);
     `left_out`, the ids of prompts without a value; `status`. Only the token after the prompt is
     read, for which alone the table holds `js_corrupted`.
 
-    The verdict is "broken" where the edited run is far from both others, that is both `js` and
-    `js_to_source` are at least half of `js_corrupted`; else "transferred" where it is nearer to the
-    corrupted run than to the clean one, else "neither". A cell without a source run (knockouts,
-    `zero()`, ...) has nothing that could have been transferred: its verdict is NA.
+    The verdict is "broken" where both `js` and `js_to_source` are at least half of `js_corrupted`;
+    else "transferred" where the edited run is nearer to the corrupted run than to the clean one,
+    else "neither". It is NA in a cell without a source run (a knockout, `zero()`, ...).
 
     Raises:
         InputError: a table without these columns or its side table, or of direction "denoising".
@@ -50,13 +49,22 @@ def judge_transfer(table: pd.DataFrame) -> pd.DataFrame:
     half of `js_corrupted` is 0.7 of the way in its square root, which is one (Endres & Schindelin
     2003), and a run that mixes the two others evenly is far from neither.
     """
-    _check_sweep(table)
+    need_columns(table, ("prompt", "token", *MEASURED[:2]), "sweep() with the metric 'js'")
+    refuse_denoising(table)
+    sides = metadata_of(table).get("prompts")
+    if not sides:
+        raise InputError(
+            "the table has lost its side table of prompts, which says how far each was corrupted; "
+            "give it as sweep() or read_table() returned it"
+        )
+    first = table[table["token"].fillna(0) == 0]
+    if first.empty:
+        raise InputError("the table has no rows of token 0; keep those in the filter that made it")
     moved = {
         (str(side["id"]), name): float(value)
-        for side in metadata_of(table)["prompts"]
+        for side in sides
         for name, value in side.get("js_corrupted", {}).items()
     }
-    first = table[table["token"].fillna(0) == 0]
     keys = [name for name in CELL if name in first and name not in ("token", "samples")]
     values = {name: numbers(first, name) for name in MEASURED[:2]}
     pairs = zip(first["prompt"], first["intervention"], strict=True)
@@ -66,22 +74,7 @@ def judge_transfer(table: pd.DataFrame) -> pd.DataFrame:
         {**dict(zip(keys, key, strict=True)), **_judged(cell)}
         for key, cell in long.groupby(keys, sort=False, dropna=False)
     ]
-    found = pd.DataFrame(rows).astype({name: table[name].dtype for name in keys})
-    found.attrs = {KEY: metadata_of(table)}
-    return found
-
-
-def _check_sweep(table: pd.DataFrame) -> None:
-    """Refuse what is no sweep towards a corrupted run."""
-    need_columns(table, ("prompt", "token", *MEASURED[:2]), "sweep() with the metric 'js'")
-    refuse_denoising(table)
-    if not metadata_of(table).get("prompts"):
-        raise InputError(
-            "the table has lost its side table of prompts, which says how far each was corrupted; "
-            "give it as sweep() or read_table() returned it"
-        )
-    if not (table["token"].fillna(0) == 0).any():
-        raise InputError("the table has no rows of token 0; keep those in the filter that made it")
+    return described(pd.DataFrame(rows).astype({n: table[n].dtype for n in keys}), table)
 
 
 def _judged(cell: pd.DataFrame) -> Mapping[str, object]:
