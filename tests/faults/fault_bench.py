@@ -23,9 +23,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from knockgrid.cli.self_test import Patient
 
 CITIES = "France Italy Brazil Paris Rome Lima Oslo Kairo Bern".split()
 FORMS = ("The capital of {} is", "The language that is spoken in {} is")
@@ -34,39 +34,9 @@ LONGEST = 120
 KEYS = ["prompt", "intervention", "layer", "token"]
 
 
-def tiny_model(n_layers: int = 2, hidden: int = 16) -> TransformerBridge:
-    """A random Llama in float64 over bytes."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {text: i for i, text in enumerate(["<pad>", "<s>", "</s>", *letters])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", 1)]
-    )
-    names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, name_or_path="tiny", add_bos_token=True, **names
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        num_hidden_layers=n_layers,
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=128,
-        initializer_range=0.3,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        attn_implementation="eager",
-    )
-    model = LlamaForCausalLM(config).to(torch.float64).eval()
-    return TransformerBridge.boot_transformers(
-        "tiny", hf_model=model, tokenizer=fast, dtype=torch.float64, device="cpu"
-    )
+def tiny_model() -> TransformerBridge:
+    """A random Llama of two blocks in float64 over bytes, as `knockgrid doctor` tests itself on."""
+    return Patient().model
 
 
 def prompt_lines(count: int = 18) -> list[dict[str, Any]]:
@@ -101,10 +71,6 @@ class Child:
             else:
                 time.sleep(0.002)
         return self.code
-
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send it a signal."""
-        os.kill(self.pid, number)
 
     @property
     def said(self) -> str:
@@ -152,13 +118,11 @@ class Bench:
         """A copy of the undisturbed run."""
         return Path(shutil.copytree(self.undisturbed, self.folder("copy")))
 
-    def arguments(self, out: Path, *more: object, prompts: Path | None = None) -> list[str]:
+    def arguments(self, out: Path, *more: object) -> list[str]:
         """The command under test."""
-        given = ("--model", "tiny", "--prompts", prompts or self.prompts, "--out", out)
-        return [
-            "sweep",
-            *map(str, (*given, "--set", "batch=2", "--no-noise-floor", "--dtype", "float64")),
-        ] + [*map(str, more)]
+        given = ("--model", "tiny", "--prompts", self.prompts, "--out", out)
+        same = ("--set", "batch=2", "--no-noise-floor", "--dtype", "float64")
+        return ["sweep", *map(str, (*given, *same, *more))]
 
     def start(self, arguments: Sequence[str], before: Callable[[], object] = lambda: None) -> Child:
         """Fork a process that gives a command, once `before` was called in it."""
@@ -185,14 +149,13 @@ class Bench:
             sys.stderr.flush()
             os._exit(code)
 
-    def sweep(self, out: Path, *more: object, **options: Any) -> Child:
+    def sweep(self, out: Path, *more: object, before: Callable = lambda: None) -> Child:
         """Start a sweep."""
-        before = options.pop("before", lambda: None)
-        return self.start(self.arguments(out, *more, **options), before)
+        return self.start(self.arguments(out, *more), before)
 
-    def ended(self, out: Path, *more: object, **options: Any) -> tuple[int, str]:
+    def ended(self, out: Path, *more: object, before: Callable = lambda: None) -> tuple[int, str]:
         """Give the command and wait for its end: the exit code and its last line."""
-        child = self.sweep(out, *more, **options)
+        child = self.sweep(out, *more, before=before)
         code, said = child.wait(), child.sentence
         if code == 1:  # no fault may end in a traceback
             print(child.said[-1500:], file=sys.stderr)
@@ -260,11 +223,8 @@ def equal(table: pd.DataFrame, expected: pd.DataFrame) -> bool:
 
 def shards_of(folder: Path) -> dict[str, tuple[int, int, int]]:
     """The shards that are there, by inode, size and time: one that is written anew has others."""
-    found = {}
-    for path in sorted((folder / "shards").glob("*.parquet")):
-        stat = path.stat()
-        found[path.name] = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-    return found
+    stats = {path.name: path.stat() for path in sorted((folder / "shards").glob("*.parquet"))}
+    return {name: (one.st_ino, one.st_size, one.st_mtime_ns) for name, one in stats.items()}
 
 
 def about(path: Path) -> dict[str, Any]:
@@ -320,6 +280,18 @@ class Line:
         """Something that a process must say or return."""
         self.wrong("said_wrong", int(not holds), note)
 
+    def ends(
+        self, bench: Bench, out: Path, wanted: int, *says: str, before: Callable = lambda: None
+    ) -> None:
+        """Give the command for a folder; its exit code and what its last line must say."""
+        self.ended(bench.sweep(out, before=before), wanted, *says)
+
+    def ended(self, child: Child, wanted: int = 0, *says: str) -> None:
+        """Wait for a process; its exit code and what its last line must say."""
+        code = child.wait()
+        fits = code == wanted and all(word in child.sentence for word in says)
+        self.expect(fits, f"{code} instead of {wanted} {says}: {child.said[-300:]}")
+
     def interrupted(self, folder: Path) -> dict[str, tuple[int, int, int]]:
         """What is there at the moment of a fault; all of it must be readable."""
         bad = unreadable(folder)
@@ -351,26 +323,10 @@ class Line:
         self.wrong("unequal", int(not equal(table, expected)), folder.name)
 
 
-HEAD = (
-    *("fault", "tried", "prompts lost", "duplicates", "unreadable files", "other tables"),
-    *("wrong words or codes", "s"),
-)
+HEAD = ("fault", "tried", "lost", "duplicates", "unreadable", "unequal", "said_wrong", "seconds")
 
 
 def report(lines: Sequence[Line]) -> str:
     """The table of faults."""
-    rows = [
-        (one.fault, one.tried, one.lost, one.duplicates, one.unreadable, one.unequal)
-        + (one.said_wrong, round(one.seconds))
-        for one in lines
-    ]
-    widths = [max(len(str(row[i])) for row in (HEAD, *rows)) for i in range(len(HEAD))]
-    text = [
-        "  ".join(
-            [str(row[0]).ljust(widths[0])]
-            + [str(c).rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in (HEAD, *rows)
-    ]
-    text.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(text)
+    table = pd.DataFrame([vars(one) for one in lines])[list(HEAD)].round({"seconds": 0})
+    return table.to_string(index=False)

@@ -1,6 +1,5 @@
 """`compact`, killed or out of room at every step."""
 
-import warnings
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -35,19 +34,13 @@ def compacted(bench: Bench, every: int = 1) -> Line:
             line.tried += 1
             out = bench.copy()
             install = Calls(step, action, names).install
-            child = bench.start(["compact", str(out)], install)
-            code = child.wait()
-            line.expect(code == expected, f"step {step}: {code} {child.said[-300:]}")
+            line.ended(bench.start(["compact", str(out)], install), expected)
             look(bench, line, out, step)
-            child = bench.start(["compact", str(out)])
-            line.expect(child.wait() == 0, child.said[-300:])
+            line.ended(bench.start(["compact", str(out)]))
             look(bench, line, out, f"{step}, compacted")
             left = list((out / "shards").glob("*.parquet"))
             line.wrong("duplicates", len(left), "shards beside the compacted table")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        code, said = bench.ended(out)
-    line.expect(code == 0, f"the sweep again on a compacted run: {code} {said}")
+    line.ends(bench, out, 0)  # the sweep again on a compacted run
     return line
 
 
@@ -62,12 +55,9 @@ def compacted_damage(bench: Bench, times: int = 3) -> Line:
         pages = pq.read_metadata(path).row_group(0).column(20)
         content[pages.data_page_offset + pages.total_compressed_size - 3] ^= 4
         path.write_bytes(bytes(content))
-        child = bench.start(["compact", str(out)])
-        code = child.wait()
-        line.expect(code == 2 and "is damaged" in child.sentence, f"{code} {child.said[-300:]}")
+        line.ended(bench.start(["compact", str(out)]), 2, "is damaged")
         there = len(list((out / "shards").glob("*.parquet")))
         line.wrong("lost", int(there != len(list((bench.undisturbed / "shards").iterdir()))), name)
-        code, said = bench.ended(out)
-        line.expect(code == 0, f"{code} {said}")
+        line.ends(bench, out, 0)
         look(bench, line, out, name)
     return line

@@ -1,6 +1,5 @@
 """Disks that are full or read-only, really and by an error at every call."""
 
-import errno
 import os
 import shutil
 import subprocess
@@ -51,9 +50,7 @@ def really_full(bench: Bench) -> Line:
                 free = shutil.disk_usage(disk).free
                 file.write(b"\0" * max(0, free - room * 1024))
             out = disk / "run"
-            code, said = bench.ended(out)
-            words = "No space left" in said and "finished shards are kept" in said
-            line.expect(code == 2 and words, f"{room} kB: {code} {said}")
+            line.ends(bench, out, 2, "No space left", "finished shards are kept")
             before = line.interrupted(out)
             filler.unlink()
             end(bench, line, out, before)
@@ -69,9 +66,8 @@ def injected(bench: Bench, every: int = 1) -> Line:
     for step in range(1, steps + 1, every):
         out = bench.folder("injected")
         line.tried += 1
-        code, said = bench.ended(out, before=lambda s=step: Calls(s, no_room, NEED_ROOM).install())
-        words = "No space left" in said and "could not be written" in said
-        line.expect(code == 2 and words, f"step {step}: exit code {code}, {said!r}")
+        install = Calls(step, no_room, NEED_ROOM).install
+        line.ends(bench, out, 2, "No space left", "could not be written", before=install)
         end(bench, line, out, line.interrupted(out))
         left = [path.name for path in out.rglob(".*.part")]
         line.wrong("unreadable", len(left), f"step {step} leaves {left}")
@@ -87,8 +83,7 @@ def read_only(bench: Bench) -> Line:
             before = partly(bench, out, line)
             subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
             line.tried += 1
-            code, said = bench.ended(out)
-            line.expect(code == 2 and "cannot be written" in said, f"{code} {said}")
+            line.ends(bench, out, 2, "cannot be written")
             line.wrong("lost", int(line.interrupted(out) != before), "shards changed")
             subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
             end(bench, line, out, before)
@@ -118,8 +113,7 @@ def locked_out(bench: Bench, line: Line, locked: str) -> None:
     line.wrong("lost", int(line.interrupted(out) != before), "shards changed")
     if os.getuid() == 0:
         os.chown(place, NOBODY, NOBODY)
-    code, said = bench.ended(out, before=become_nobody)
-    line.expect(code == 0, f"{locked}: afterwards {code} {said!r}")
+    line.ends(bench, out, 0, before=become_nobody)
     line.resumed(out, before, bench.table)
 
 
@@ -135,15 +129,10 @@ def become_nobody() -> None:
         os.setuid(NOBODY)
 
 
-def _stop(name: str) -> None:
-    raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-
 def partly(bench: Bench, out: Path, line: Line) -> dict:
     """A run of which some shards are there."""
     if not out.exists():
-        code, said = bench.ended(out, before=lambda: Calls(5, _stop, ("link",)).install())
-        line.expect(code == 2, f"interrupted by a disk error: {code} {said}")
+        line.ends(bench, out, 2, before=Calls(5, no_room, ("link",)).install)
         for path in (out, out / "shards"):
             os.chmod(path, 0o755)
     return line.interrupted(out)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -49,10 +48,8 @@ def raised(bench: Bench, sets: Sequence[tuple[str, ...]] = SETS) -> Line:
     for ids in sets:
         line.tried += 1
         out = bench.folder("raised")
-        code, said = bench.ended(out, before=raising(*ids))
-        s = "s" * (len(ids) > 1)
-        line.expect(code == 3, f"exit code {code}: {said}")
-        line.expect(f"{len(ids)} prompt{s} of" in said and "cannot be carried out" in said, said)
+        says = (f"{len(ids)} prompt{'s' * (len(ids) > 1)} of", "cannot be carried out")
+        line.ends(bench, out, 3, *says, before=raising(*ids))
         before = line.interrupted(out)
         table = kg.open_run(out)
         failed = table.attrs["knockgrid"].get("failed", {})
@@ -62,12 +59,10 @@ def raised(bench: Bench, sets: Sequence[tuple[str, ...]] = SETS) -> Line:
         gone = set(others["prompt"]) - set(table["prompt"])
         line.wrong("lost", len(gone), sorted(gone))
         line.wrong("unequal", int(not close(table, others)), "the other prompts' values")
-        again, said = bench.ended(out, before=raising(*ids))
-        line.expect(again == 3 and "cannot be carried out" in said, f"again: {again} {said}")
+        line.ends(bench, out, 3, *says, before=raising(*ids))
         with_failures = {n for n in before if about(out / "shards" / n)["failed"]}
         whole = {n: stat for n, stat in before.items() if n not in with_failures}
-        code, said = bench.ended(out)
-        line.expect(code == 0, f"repaired with {code}: {said}")
+        line.ends(bench, out, 0)
         line.resumed(out, whole, bench.table)
     return line
 
@@ -77,8 +72,7 @@ def raised_once(bench: Bench) -> Line:
     line = Line("prompt that raises once")
     line.tried += 1
     out = bench.folder("once")
-    code, said = bench.ended(out, before=raising("p4", only_first=True))
-    line.expect(code == 0, f"{code} {said}")
+    line.ends(bench, out, 0, before=raising("p4", only_first=True))
     line.wrong("unequal", int(not close(kg.open_run(out), bench.table)), "values")
     return line
 
@@ -92,19 +86,14 @@ def kept_from_worse(bench: Bench) -> Line:
         children = [bench.sweep(out, before=raising("p4", "p7")), bench.sweep(out)]
         codes = [child.wait() for child in children]
         line.expect(codes[1] in (0, 3) and codes[0] in (0, 3), f"{codes}")
-        before = {n: s for n, s in shards_of(out).items() if not failures(out / "shards" / n)}
+        stats = shards_of(out).items()
+        before = {n: stat for n, stat in stats if not about(out / "shards" / n)["failed"]}
         code, said = bench.ended(out, before=raising("p4", "p7"))
         line.expect(code in (0, 3), f"{code} {said}")
         changed = [n for n in before if shards_of(out).get(n) != before[n]]
         line.wrong("lost", len(changed), f"{changed} were written over")
-        code, said = bench.ended(out)
-        line.expect(code == 0, f"{code} {said}")
+        line.ends(bench, out, 0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             line.resumed(out, before, bench.table)
     return line
-
-
-def failures(path: Path) -> dict[str, str]:
-    """The prompts of a shard that have failed."""
-    return about(path)["failed"]

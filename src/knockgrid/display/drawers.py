@@ -6,12 +6,7 @@ from typing import Any
 
 
 def exported(drawer: str) -> dict[str, ast.Module]:
-    """The names of a drawer, such as `sources`, each with the code of its file.
-
-    Example:
-        >>> list(exported("engine.executors"))
-        ['free_run', 'reference', 'rectangle', 'staircase']
-    """
+    """The names of a drawer, such as `sources`, each with the code of its file."""
     room: Any = files("knockgrid").joinpath(*drawer.split("."))
     found = {}
     for line in ast.parse(room.joinpath("__init__.pyi").read_text("utf-8")).body:

@@ -81,11 +81,6 @@ def _function(kind: str) -> Any:
 def from_data(data: Any, known: Sequence[Any] = (), model: Any = None) -> Any:
     """What some data describe: an intervention, a source, or the list that a family makes.
 
-    Example:
-        >>> one = {"kind": "knockout", "window": 9}
-        >>> from_data({"kind": "per_head", "intervention": one, "heads": 2})[1].head
-        1
-
     `known` holds what data only name: classes of the user's own, and tensors of `fixed`. `model` is
     for families that ask what a model has, such as `per_module`.
     """

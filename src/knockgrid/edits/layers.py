@@ -47,12 +47,6 @@ def check_window(window: Window) -> None:
 def layer_set(window: Window, layer: int, n_layers: int) -> tuple[int, ...]:
     """The layers edited by the cell at `layer`: a window around it, or a rule.
 
-    Example:
-        >>> layer_set(5, 1, 30), layer_set("from", 28, 30)
-        ((0, 1, 2, 3), (28, 29))
-        >>> layer_set(10, 12, 30) == tuple(range(7, 17))
-        True
-
     A window of w layers is centred and clipped, `range(max(0, l - w//2), min(L, l + ceil(w/2)))`,
     which is the window of Geva et al. 2023 (arXiv 2304.14767) for odd w and that of ROME's
     restorations (Meng et al. 2022, arXiv 2202.05262: l-5 to l+4) for w = 10.

@@ -76,8 +76,8 @@ def reliance(
     Source: Cheang et al. 2025 (arXiv 2510.09033), whose labels rest on it.
 
     Limits: reliance follows the entropy of the output (a sure prediction can move further), so
-    compare at equal entropy, with `pair_prompts`; where little stands between subject and last token, it
-    is related to the Subj. row of a sweep by construction.
+    compare at equal entropy, with `pair_prompts`; where little stands between subject and last
+    token, it is related to the Subj. row of a sweep by construction.
     """
     model = load(model)
     check_ready(model)

@@ -85,14 +85,7 @@ def drawing(
     figsize: Size | None = None,
     fontsize: float | None = None,
 ) -> Iterator[Axes]:
-    """The Axes to draw one figure on, in its lettering; at the end texts are fitted to their room.
-
-    Example:
-        >>> with drawing(8.0, 2.0, figsize=(3.25, 1.2)) as ax:
-        ...     title = ax.set_title("a title that is longer than one column of a journal is wide")
-        >>> ax.figure.get_size_inches().tolist(), title.get_text().count(chr(10))
-        ([3.25, 1.2], 1)
-    """
+    """The Axes to draw one figure on, in its lettering; texts are fitted to their room at the end."""
     _one_size(ax, figsize)
     if ax is None:
         ax = new_figure(width, height, figsize, shown_by_its_axes=True).subplots()

@@ -195,12 +195,7 @@ def limits_of(values: np.ndarray, given: Limits | None, diverging: bool = False)
 
 
 def short(value: float) -> str:
-    """A number that fits into a cell, to two decimals; "~0" is not quite 0.
-
-    Example:
-        >>> [short(value) for value in (0.4236, 0.0, 0.0004, -1.256, 31.4)]
-        ['.42', '0', '~0', '-1.26', '31']
-    """
+    """A number that fits into a cell, to two decimals; "~0" is not quite 0."""
     if value == 0:
         return "0"
     if abs(value) < 0.005:

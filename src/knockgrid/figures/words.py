@@ -20,10 +20,6 @@ def plain(data: object, longest: int = NAME) -> str:
     All names that come from tables (rows, groups, modules, positions, tokens, prompts) go through
     here; a `title=` is the caller's own and may hold a formula.
 
-    Example:
-        >>> plain("$a"), plain("one\ntwo"), plain("_x")
-        ('\\$a', 'one⏎two', ' _x')
-
     SVG cannot hold control characters, and matplotlib would leave a name that begins with an
     underscore out of the legend.
     """

@@ -148,15 +148,7 @@ def _plans(table: pd.DataFrame, metric: str) -> Iterator[tuple[str, Callable[[],
 
 
 def inline(figure: Whole | Axes, title: str, name: str) -> str:
-    """A figure as an SVG element whose ids no other figure has, with a title for screen readers.
-
-    Example:
-        >>> text = inline(Whole(), 'a "title"', "one")
-        >>> text[:60]
-        '<svg role="img" aria-label="a &quot;title&quot;" viewBox="0 '
-        >>> "http" in text, 'id="one-figure_1"' in text
-        (False, True)
-    """
+    """A figure as an SVG element whose ids no other figure has, with a title for screen readers."""
     file = io.BytesIO()
     with matplotlib.rc_context(SETTINGS):
         root(figure).savefig(file, format="svg", metadata=NO_METADATA, bbox_inches="tight")

@@ -46,12 +46,7 @@ LEAST = 12
 
 
 def plan(base: Spec) -> dict[str, Spec]:
-    """The runs by the name of their folder.
-
-    Example:
-        >>> list(plan(Spec(limit=100, unknown=100)))
-        ['main', 'sources', 'no_bos', 'template', 'chat']
-    """
+    """The runs by the name of their folder."""
     main = {
         "known": True,
         "interventions": rows_as_data(sources=("noise", "swap"), windows=(5, 1)),

@@ -37,15 +37,6 @@ SOFTWARE = {"knockgrid": "knockgrid", "transformerlens": "transformer-lens"}
 def methods(folder: str | Path) -> str:
     """The methods paragraph of a run folder and the BibTeX entries it cites.
 
-    Example:
-        >>> methods("runs/nowhere")
-        Traceback (most recent call last):
-        ...
-        knockgrid.errors.InputError: runs/nowhere holds no run (there is no manifest.json); ...
-
-    Raises:
-        InputError: a folder without a run, a damaged one, or one without shards or prompts.
-
     Limit: it tells what was computed; why these prompts and this model, only their user knows.
     """
     folder = Path(folder)

@@ -44,12 +44,7 @@ def coded(values: Float[np.ndarray, "..."]) -> dict[str, Any]:
 
 
 def digits(value: Any) -> float | str | None:
-    """A number as JSON holds it, to four digits; NaN is null, infinity its name.
-
-    Example:
-        >>> digits(0.123456), digits(float("nan")), digits(float("-inf"))
-        (0.1235, None, '-inf')
-    """
+    """A number as JSON holds it, to four digits; NaN is null, infinity its name."""
     if value is None or np.isnan(value):
         return None
     return float(f"{value:.4g}") if np.isfinite(value) else str(float(value))

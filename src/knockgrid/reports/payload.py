@@ -166,12 +166,7 @@ def _lists(run: Opened, depth: int) -> tuple[Int[np.ndarray, "row k"], Float[np.
 
 
 def codes(logp: Any) -> UInt[np.ndarray, "..."]:
-    """Log-probabilities in nats as steps of equal ratio below 1, which is 1; 0 is no token.
-
-    Example:
-        >>> codes(np.log([1.0, 0.5, 0.05])), codes([-np.inf, np.nan])
-        (array([  1, 101, 433], dtype=uint16), array([65535,     0], dtype=uint16))
-    """
+    """Log-probabilities in nats as steps of equal ratio below 1, which is 1; 0 is no token."""
     halvings = np.clip(-np.asarray(logp, dtype=float) / np.log(2), 0, (2**16 - 2) / STEPS)
     steps = 1 + np.round(halvings * STEPS)
     return np.where(np.isnan(halvings), 0, steps).astype("<u2")

@@ -120,11 +120,7 @@ def treatments_of(spec: Spec, model: TransformerBridge | None = None) -> list[In
 
 
 def check_treatments(spec: Spec) -> None:
-    """Refuse interventions that no drawer makes, before a model is loaded.
-
-    Raises:
-        InputError: data that describe none.
-    """
+    """Refuse interventions that no drawer makes, before a model is loaded."""
     now = [
         one
         for one in _listed(spec)

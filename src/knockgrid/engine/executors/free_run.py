@@ -33,11 +33,6 @@ TOLERANCES = {torch.float64: 1e-8, torch.float32: 5e-6}
 class FreeRun:
     """Greedy generation under persistent edits, batched over the cells of a prompt.
 
-    Example:
-        >>> import knockgrid as kg
-        >>> kg.executors.free_run.name
-        'free_run'
-
     Row 0 is never edited and is given the clean tokens; if its logits differ from those of the
     clean run, the cache of this model cannot be trusted and the run ends. With `cached=False`, or
     on a model that takes no cache, every step runs over the whole sequence again.

@@ -21,11 +21,6 @@ from knockgrid.passes.run import Run, keep_measured, run_hooked
 class Reference:
     """One `run_with_hooks` over the whole sequence per sample of a cell; no cache, no batching.
 
-    Example:
-        >>> import knockgrid as kg
-        >>> kg.executors.reference.name
-        'reference'
-
     Limits: a sweep over L layers costs L full passes per row and prompt.
     """
 

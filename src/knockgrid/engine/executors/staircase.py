@@ -38,11 +38,6 @@ from knockgrid.passes.run import (
 class Staircase:
     """Exact layer sweeps at a small fraction of the cost of one pass per cell.
 
-    Example:
-        >>> import knockgrid as kg
-        >>> kg.executors.staircase.name
-        'staircase'
-
     A sweep of one row over L layers at suffix length n costs L (L + 1) / 2 block evaluations of n
     tokens (L (L - 1) / 2 where `resid_post` is edited, as the fork then comes after the block),
     instead of L * L over the whole sequence. `max_rows` bounds the rows of one pass, `max_bytes`
