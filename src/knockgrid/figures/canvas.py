@@ -85,7 +85,7 @@ def drawing(
     figsize: Size | None = None,
     fontsize: float | None = None,
 ) -> Iterator[Axes]:
-    """The Axes to draw one figure on, in its lettering; texts are fitted to their room at the end."""
+    """The Axes to draw one figure on, in its lettering; its texts are fitted at the end."""
     _one_size(ax, figsize)
     if ax is None:
         ax = new_figure(width, height, figsize, shown_by_its_axes=True).subplots()

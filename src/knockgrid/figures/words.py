@@ -35,7 +35,14 @@ def plain(data: object, longest: int = NAME) -> str:
 
 
 def metric_label(table: pd.DataFrame, metric: str) -> str:
-    """The axis label of `metric`: name and unit; a user's column is called as `statistics` says."""
+    """The axis label of `metric`: name and unit; a user's column is called as `statistics` says.
+
+    Example:
+        >>> table = pd.DataFrame()
+        >>> table.attrs = {"knockgrid": {"unit": "bits"}}
+        >>> metric_label(table, "js"), metric_label(table, "tv")
+        ('Avg. JS divergence (bits)', 'Avg. total variation')
+    """
     measure = measure_of(table, metric)
     known = metric in MEASURES  # whose label is ours, and no text from data
     name = measure.label if known else metadata_of(table).get("statistics", {}).get(metric)

@@ -23,7 +23,15 @@ LARGEST = 2**16
 
 
 def read_spec(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Spec:
-    """The spec in a YAML file, with the flags that were given on top."""
+    """The spec in a YAML file, with the flags that were given on top.
+
+    Example:
+        >>> read_spec(flags={"layers": (0, 15)}).layers
+        (0, 15)
+
+    Raises:
+        InputError: a file that cannot be read, or a field that does not exist or fit.
+    """
     values = {} if path is None else _load(path)
     values.update({name: value for name, value in (flags or {}).items() if value is not None})
     return checked(values)

@@ -115,7 +115,15 @@ def _alike(long: pd.DataFrame, pair: tuple[str, str], layers: Sequence[int]) -> 
 
 
 def exceeds_in_words(made: pd.DataFrame) -> list[str]:
-    """What `exceeds` found, one sentence per treatment and contrast, as in its example."""
+    """What `exceeds` found, one sentence per treatment and contrast.
+
+    Example:
+        >>> names = ["treatment", "contrast", "layer", "exceeds", "n", "n_clusters", "clusters"]
+        >>> pair = ("subject", "subject | rest")
+        >>> rows = [(*pair, i, said, 9, 7, "7 relations") for i, said in enumerate(["no", "yes"])]
+        >>> exceeds_in_words(pd.DataFrame(rows, columns=names))
+        ['subject exceeds rest at layer 1; not at 0 (9 prompts, 7 relations)']
+    """
     labels = metadata_of(made).get("labels", {})
     return [
         _sentence(part, str(labels.get(of, of)), str(labels.get(name, name)))
