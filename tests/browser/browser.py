@@ -28,6 +28,10 @@ def started(binary: str, driver: str, profile: Path) -> webdriver.Chrome:
     return found
 
 
+def number(text: str) -> float:
+    return float(text.replace("−", "-").replace("∞", "inf"))
+
+
 class Page:
     """One file in the browser; `before` runs in the page ahead of its own script."""
 
@@ -75,12 +79,22 @@ class Page:
         return self.driver.find_elements(By.CSS_SELECTOR, css)
 
     def texts(self, css: str) -> list[str]:
+        return self.each(css, "e.textContent")
+
+    def each(self, css: str, what: str) -> list[Any]:
+        """What a script says of each element, `e`."""
         return self.run(
-            "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", css
+            f"return [...document.querySelectorAll(arguments[0])].map(e => {what})", css
         )
 
     def cell(self, row: int, layer: int) -> WebElement:
         return self.one(f'#grid button[data-y="{row}"][data-x="{layer}"]')
+
+    def open(self, row: int, layer: int, prompt: int | None = None) -> None:
+        """Click a cell, and one of the prompts behind it."""
+        self.click(self.cell(row, layer))
+        if prompt is not None:
+            self.click(self.all("#cell-prompts button")[prompt])
 
     def click(self, element: WebElement) -> None:
         """With the pointer, at where the element is."""

@@ -45,3 +45,18 @@ def show(chromium):
     yield page
     for one in opened:
         one.close()
+
+
+@pytest.fixture
+def made(show, tmp_path):
+    """Opens the page of a made-up run."""
+    from made_runs import Made, made_run
+
+    from knockgrid.reports.write import report
+
+    def page(kind=Made, look=None, **options):
+        folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        made_run(folder, kind(**options))
+        return show(report(folder), **(look or {}))
+
+    return page
