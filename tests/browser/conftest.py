@@ -50,13 +50,24 @@ def show(chromium):
 @pytest.fixture
 def made(show, tmp_path):
     """Opens the page of a made-up run."""
-    from made_runs import Made, made_run
+    from browser import page_of
+    from made_runs import Made
 
-    from knockgrid.reports.write import report
-
-    def page(kind=Made, look=None, **options):
+    def page(kind=Made, look=None, beside=None, **options):
         folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
-        made_run(folder, kind(**options))
-        return show(report(folder), **(look or {}))
+        return show(page_of(folder, kind(**options), beside), **(look or {}))
 
     return page
+
+
+@pytest.fixture(scope="session")
+def path(tmp_path_factory):
+    from browser import MADE, page_of
+
+    return page_of(tmp_path_factory.mktemp("runs") / "plain", MADE)
+
+
+@pytest.fixture
+def page(show, path):
+    """The page of an ordinary run."""
+    return show(path)

@@ -4,10 +4,8 @@ import json
 import re
 
 import pytest
-from browser import number
-from made_runs import Made, made_run
-
-from knockgrid.reports.write import report
+from browser import number, page_of
+from made_runs import Made
 
 HOSTILE = (
     "<script>window.alerted = true</script>",
@@ -22,13 +20,6 @@ HOSTILE = (
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "plain"
-    made_run(folder, Made(n=12, relations=7, layers=[0, 1, 2, 3, 4]))
-    return report(folder)
-
-
-@pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
     """Every text of the run is hostile: prompts, answers, tokens, an intervention's name."""
     folder = tmp_path_factory.mktemp("runs") / "<img src=x onerror=alert(1)>"
@@ -37,8 +28,7 @@ def hostile(tmp_path_factory):
     words = tuple(HOSTILE[i % len(HOSTILE)] + str(i) for i in range(16))
     failed = {"p008": "ValueError: <script>window.alerted = true</script>"}
     made = Made(n=9, rows=rows, texts=texts, words=words, failed=failed)
-    made_run(folder, made)
-    return report(folder), made
+    return page_of(folder, made), made
 
 
 @pytest.mark.parametrize("width", [375, 1280])
@@ -116,14 +106,11 @@ def test_copying_the_bibtex(show, path):
     """Where there is no clipboard, or it refuses, the text is selected and copied the old way."""
     catch = (
         "window.copied = []; document.addEventListener('copy', () => "
-        "window.copied.push(document.activeElement.value))"
+        "window.copied.push(document.activeElement.value)); window.board = (value) => "
+        "Object.defineProperty(navigator, 'clipboard', {value});"
     )
-    for broken in (
-        "Object.defineProperty(navigator, 'clipboard', {value: undefined});",
-        "Object.defineProperty(navigator, 'clipboard', "
-        "{value: {writeText: () => Promise.reject()}});",
-    ):
-        page = show(path, before=broken + catch)
+    for broken in ("board();", "board({writeText: () => Promise.reject()});"):
+        page = show(path, before=catch + broken)
         button = page.one('[data-copy="bibtex"]')
         page.click(button)
         page.run("return new Promise((done) => setTimeout(done, 50))")
@@ -133,11 +120,8 @@ def test_copying_the_bibtex(show, path):
         assert "knockgrid" in copied
         assert button.text == "Copied"
         assert not page.all("textarea")
-    wrote = (
-        "Object.defineProperty(navigator, 'clipboard', {value: {writeText: (text) => "
-        "{ window.wrote = text; return Promise.resolve(); }}});"
-    )
-    page = show(path, before=wrote)
+    writes = "board({writeText: (text) => { window.wrote = text; return Promise.resolve(); }});"
+    page = show(path, before=catch + writes)
     page.click(page.one('[data-copy="paragraph"]'))
     assert page.run("return window.wrote") == page.one("#paragraph").get_attribute("textContent")
 
@@ -163,10 +147,7 @@ def test_hostile_text_stays_text(show, hostile):
     )
     assert inside == [2, 0]
     assert page.run("return window.alerted") is None
-
-
-def test_the_data_are_json_of_which_nothing_is_code(hostile):
-    text = hostile[0].read_text("utf-8")
+    text = path.read_text("utf-8")
     assert text.count("<script") == 2
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1]
     assert not set(data) & set("<>&\u2028\u2029")
@@ -175,7 +156,7 @@ def test_the_data_are_json_of_which_nothing_is_code(hostile):
 
 def test_a_half_finished_run_and_an_empty_one_say_so(made):
     page = made(n=8, shards=1)
-    assert "not finished: 1 of 2 shards and 4 of 8 prompts" in page.one(".warning").text
+    assert "not finished" in page.one(".warning").text
     assert len(page.texts("#prompt-table tbody tr")) == 4
     page = made(n=8, shards=0)
     assert any("This run is empty" in text for text in page.texts(".warning"))
@@ -183,47 +164,37 @@ def test_a_half_finished_run_and_an_empty_one_say_so(made):
     assert page.one("#settings").is_displayed()
 
 
-def test_two_runs_beside_each_other(show, tmp_path):
-    one, other = Made(n=6), Made(n=6, scale=0.5, layers=[1, 2, 3, 5], seed=7)
-    made_run(tmp_path / "one", one)
-    made_run(tmp_path / "other", other)
-    page = show(report(tmp_path / "one", compare=tmp_path / "other"))
+def test_two_runs_beside_each_other(made, show):
+    small = {"n": 6, "scale": 0.5, "layers": [1, 2, 3, 5], "seed": 7}
+    page = made(n=6, beside=Made(**small))
     label = page.one('#grid-difference button[data-x="0"]').get_attribute("aria-label")
-    expected = -0.5 * sum(one.js(i, 0, 1) for i in range(6)) / 6
+    expected = -0.5 * sum(Made(n=6).js(i, 0, 1) for i in range(6)) / 6
     assert number(re.search(r"layer 1: ([\d.−]+)", label)[1]) == pytest.approx(expected, rel=3e-3)
     assert page.texts("#grid-difference thead th") == ["layer", "1", "2", "3"]  # both runs' own
 
-    def colours(grid, x):
-        return page.run(
-            "return getComputedStyle(document.querySelector(arguments[0])).backgroundColor",
-            f'#grid-{grid} button[data-x="{x}"][data-y="0"]',
-        )
+    def colour(grid, x):
+        css = f'#grid-{grid} button[data-x="{x}"][data-y="0"]'
+        return page.each(css, "getComputedStyle(e).backgroundColor")
 
     # one scale: B's half of A's number is lighter, and layer 1 of B is A's number at layer 3
-    assert colours("a", 3) == colours("b", 0) != colours("a", 1)
-    table = dict(
-        zip(page.texts("#settings tbody th"), page.texts("#settings td:nth-child(2)"), strict=False)
-    )
-    assert table["seed"] == "0"
-    assert "layer_order" in table
+    assert colour("a", 3) == colour("b", 0) != colour("a", 1)
+    names = page.texts("#settings tbody th")
+    assert page.texts("#settings td:nth-child(2)")[names.index("seed")] == "0"
+    assert "layer_order" in names
     assert page.run("return document.documentElement.scrollWidth") <= 1280
     page.choose("#metric", "kl")
     assert "KL" in page.one("#scale").text
-    page = show(report(tmp_path / "other", compare=tmp_path / "one"))
-    assert colours("b", 0) != colours("b", 1)  # the larger run sets the scale, also as the second
+    page = made(**small, beside=Made(n=6))
+    assert colour("b", 0) != colour("b", 1)  # the larger run sets the scale, also as the second
     assert show(page.path, width=375).run("return document.documentElement.scrollWidth") <= 375
 
 
-def test_runs_that_share_no_prompt_are_not_subtracted(show, tmp_path):
-    made_run(tmp_path / "a", Made(n=4))
+def test_runs_that_share_no_prompt_or_metric_are_not_subtracted(made):
     texts = {i: f"Somebody said that city number {i} is the capital of" for i in range(4)}
-    made_run(tmp_path / "b", Made(n=4, texts=texts))
-    page = show(report(tmp_path / "a", compare=tmp_path / "b"))
+    page = made(n=4, beside=Made(n=4, texts=texts))
     assert page.all("#grid-difference button") == []
     assert page.one("#grid-difference").text.startswith("The runs share no prompt")
     assert len(page.all("#grid-a button")) == len(page.all("#grid-b button")) == 12 + 4
-    made_run(tmp_path / "c", Made(n=4, metrics=("tv",)))
-    made_run(tmp_path / "d", Made(n=4, metrics=("kl",)))
-    page = show(report(tmp_path / "c", compare=tmp_path / "d"))
+    page = made(n=4, metrics=("tv",), beside=Made(n=4, metrics=("kl",)))
     assert page.one("#grid-difference").text.startswith("The runs share no metric")
     assert not page.one("#metric").is_displayed()

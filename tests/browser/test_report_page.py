@@ -4,25 +4,14 @@ import math
 import re
 
 import pytest
-from browser import number
-from made_runs import Made, made_run
+from browser import MADE, number
+from made_runs import Made
 from selenium.webdriver.common.keys import Keys
 
-from knockgrid.reports.write import report
-
 INTERVAL = r"95 % interval ([\d.]+) to ([\d.]+) \(.*7 relations"
-MADE = Made(n=12, relations=7, layers=[0, 1, 2, 3, 4])
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "plain"
-    made_run(folder, MADE)
-    return report(folder)
-
-
-def test_a_cell_opens_its_prompts_and_a_prompt_its_tokens(show, path):
-    page = show(path)
+def test_a_cell_opens_its_prompts_and_a_prompt_its_tokens(page):
     page.open(1, 2)
     assert page.one("#cell-title").text == "Attn., layer 2"
     assert page.cell(1, 2).get_attribute("aria-current") == "true"
@@ -46,20 +35,20 @@ def test_a_cell_opens_its_prompts_and_a_prompt_its_tokens(show, path):
     assert "city" in page.one("#prompt-tokens").text
 
 
-def test_steps_to_the_next_layer_keep_the_prompt(show, path):
-    page = show(path)
+def test_steps_to_the_next_layer_keep_the_prompt(page):
     page.open(0, 3, 0)
     before = page.texts("#edited-tokens .token")
     page.click(page.one("#layer-up"))
     assert page.one("#edited-title").text == "Edited: Subj., layer 4"
     assert page.texts("#edited-tokens .token") != before
-    assert not page.one("#layer-up").is_enabled()
-    assert page.one("#layer-down").is_enabled()
+    assert [page.one(css).is_enabled() for css in ("#layer-down", "#layer-up")] == [True, False]
     assert page.one("#prompt-title").text == MADE.prompts[11].text
+    page.click(page.all("#prompt-table .link")[4])  # a row of the table opens its prompt
+    assert page.one("#prompt-title").text == MADE.prompts[4].text
+    assert page.one("#edited-title").text == "Edited: Subj., layer 4"
 
 
-def test_pointing_tells_mean_interval_null_and_floor(show, path):
-    page = show(path)
+def test_pointing_tells_mean_interval_null_and_floor(page):
     assert not page.one("#tip").is_displayed()
     page.hover(page.cell(0, 1))
     tip = page.one("#tip").text
@@ -78,9 +67,8 @@ def test_pointing_tells_mean_interval_null_and_floor(show, path):
     assert "95 % interval" in label
 
 
-def test_every_cell_says_its_number(show, path):
+def test_every_cell_says_its_number(page):
     """Never the colour alone; the colour runs with the number."""
-    page = show(path)
     buttons = page.all("#grid button")
     assert len(buttons) == 3 * 5
     assert all(re.search(r"\d", one.text) for one in buttons)
@@ -90,31 +78,25 @@ def test_every_cell_says_its_number(show, path):
     assert light[0] < light[-1]
 
 
-def test_rows_of_nulls_are_there_when_asked_for(show, path):
-    page = show(path)
-    rows = "#grid tbody th"
+def test_rows_of_nulls_and_other_metrics_when_asked_for(page):
+    rows, first = "#grid tbody th", "#cell-prompts .value"
     assert page.texts(rows) == ["Subj.", "Attn.", "last"]
     page.choose("#role", "null")
     assert page.texts(rows) == ["subject | ulp"]
     assert all("faint" in one.get_attribute("class") for one in page.all("#grid button"))
     page.choose("#role", "all")
     assert len(page.texts(rows)) == 4
-
-
-def test_another_metric(show, path):
-    page = show(path)
     page.open(2, 0)
-    js = number(page.texts("#cell-prompts .value")[0])
+    js = number(page.texts(first)[0])
     page.choose("#metric", "kl")
-    assert number(page.texts("#cell-prompts .value")[0]) == pytest.approx(3 * js, rel=5e-3)
+    assert number(page.texts(first)[0]) == pytest.approx(3 * js, rel=5e-3)
     assert "KL divergence" in page.one("#scale").text
     assert "KL divergence" in page.cell(2, 0).get_attribute("aria-label")
     page.choose("#metric", "logp_clean")
-    assert number(page.texts("#cell-prompts .value")[0]) < -1
+    assert number(page.texts(first)[0]) < -1
 
 
-def test_sorting_by_a_click_and_by_a_key(show, path):
-    page = show(path)
+def test_sorting_by_a_click_and_by_a_key(page):
 
     def column(n):
         return page.texts(f"#prompt-table td:nth-child({n})")
@@ -141,35 +123,31 @@ def test_sorting_by_a_click_and_by_a_key(show, path):
     assert len(set(values)) == 12
 
 
-def test_filters(show, path):
-    page = show(path)
+def test_filters(page):
+    def kept():
+        count = page.one("#prompt-count").text
+        rows = page.texts("#prompt-table tbody tr")
+        assert count.startswith(f"{len(rows)} of 12 prompts")
+        return rows
+
     page.open(0, 0)
     page.type("#filter", "oSLo11")
-    (row,) = page.texts("#prompt-table tbody tr")
+    (row,) = kept()
     assert "Oslo" in row
-    assert page.one("#prompt-count").text == "1 of 12 prompts"
     assert len(page.all("#cell-prompts li")) == 1
     page.type("#filter", "")
     page.press(" ", Keys.BACKSPACE)
     assert len(page.texts("#prompt-table tbody tr")) == 12
     page.choose("#group", "group:AH")
-    assert len(page.texts("#prompt-table tbody tr")) == 4
+    assert len(kept()) == 4
     page.choose("#relation", "relation:relation0")
-    assert len(page.texts("#prompt-table tbody tr")) == 1
+    assert len(kept()) == 1
     page.type("#filter", "nowhere")
-    assert page.one("#prompt-count").text == "0 of 12 prompts"
+    assert kept() == []
 
 
-def test_a_row_of_the_table_opens_its_prompt(show, path):
-    page = show(path)
-    page.click(page.all("#prompt-table .link")[4])
-    assert page.one("#prompt-title").text == MADE.prompts[4].text
-    assert page.one("#edited-title").text == "Edited: Subj., layer 0"
-
-
-def test_with_the_keyboard_alone(show, path):
+def test_with_the_keyboard_alone(page):
     """Skip link, theme, sections, metric, rows, one stop for the grid, arrows, Enter, tokens."""
-    page = show(path)
     seen = []
     for _ in range(14):
         page.press(Keys.TAB)
@@ -272,10 +250,19 @@ MIXED = {
 }
 
 
-def test_selectors_that_leave_no_cell(made):
+def test_only_what_there_is_can_be_chosen(made):
     page = made(**MIXED)
+
+    def offered(css):
+        return [e.text for e in page.all(f"{css} option") if e.is_enabled()]
+
+    assert offered("#head") == ["all", "0", "1", "none"]
+    page.choose("#head", "=null")
+    assert offered("#module") == ["all", "attn", "mlp"]
     page.choose("#head", "=0")
-    page.choose("#module", "=attn")
+    assert offered("#module") == ["all", "none"]
+    assert offered("#head") == ["all", "0", "1", "none"]
+    page.choose("#module", "=attn")  # which leaves no cell
     assert page.all("#grid button") == []
     assert page.one("#grid").text == "No such cell: no row has head 0 and module attn."
     assert not page.one("#scale").is_displayed()
@@ -289,20 +276,6 @@ def test_selectors_that_leave_no_cell(made):
     page.choose("#module", "")
     page.open(0, 1)
     assert page.one("#edited-title").text.startswith("Edited: heads head 0, layer 1")
-
-
-def test_only_what_there_is_can_be_chosen(made):
-    page = made(**MIXED)
-
-    def offered(css):
-        return [e.text for e in page.all(f"{css} option") if e.is_enabled()]
-
-    assert offered("#head") == ["all", "0", "1", "none"]
-    page.choose("#head", "=0")
-    assert offered("#module") == ["all", "none"]
-    assert offered("#head") == ["all", "0", "1", "none"]
-    page.choose("#head", "=null")
-    assert offered("#module") == ["all", "attn", "mlp"]
 
 
 def test_infinite_and_missing_values_are_sorted_apart(made):
