@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+from made_runs import Made, made_run
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
+from knockgrid.reports.write import report
+
+MADE = Made(n=12, relations=7, layers=[0, 1, 2, 3, 4])
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -26,6 +30,20 @@ def started(binary: str, driver: str, profile: Path) -> webdriver.Chrome:
     found = webdriver.Chrome(options=options, service=Service(driver))
     found.execute_cdp_cmd("Network.enable", {})
     return found
+
+
+def page_of(folder: Path, made: Made, beside: Made | None = None) -> Path:
+    """The report of a made-up run, `beside` a second one if there is one."""
+    made_run(folder, made)
+    if beside is None:
+        return report(folder)
+    other = folder.with_name(f"{folder.name} beside")
+    made_run(other, beside)
+    return report(folder, compare=other)
+
+
+def number(text: str) -> float:
+    return float(text.replace("−", "-").replace("∞", "inf"))
 
 
 class Page:
@@ -75,12 +93,22 @@ class Page:
         return self.driver.find_elements(By.CSS_SELECTOR, css)
 
     def texts(self, css: str) -> list[str]:
+        return self.each(css, "e.textContent")
+
+    def each(self, css: str, what: str) -> list[Any]:
+        """What a script says of each element, `e`."""
         return self.run(
-            "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", css
+            f"return [...document.querySelectorAll(arguments[0])].map(e => {what})", css
         )
 
     def cell(self, row: int, layer: int) -> WebElement:
         return self.one(f'#grid button[data-y="{row}"][data-x="{layer}"]')
+
+    def open(self, row: int, layer: int, prompt: int | None = None) -> None:
+        """Click a cell, and one of the prompts behind it."""
+        self.click(self.cell(row, layer))
+        if prompt is not None:
+            self.click(self.all("#cell-prompts button")[prompt])
 
     def click(self, element: WebElement) -> None:
         """With the pointer, at where the element is."""

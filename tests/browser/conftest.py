@@ -45,3 +45,29 @@ def show(chromium):
     yield page
     for one in opened:
         one.close()
+
+
+@pytest.fixture
+def made(show, tmp_path):
+    """Opens the page of a made-up run."""
+    from browser import page_of
+    from made_runs import Made
+
+    def page(kind=Made, look=None, beside=None, **options):
+        folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        return show(page_of(folder, kind(**options), beside), **(look or {}))
+
+    return page
+
+
+@pytest.fixture(scope="session")
+def path(tmp_path_factory):
+    from browser import MADE, page_of
+
+    return page_of(tmp_path_factory.mktemp("runs") / "plain", MADE)
+
+
+@pytest.fixture
+def page(show, path):
+    """The page of an ordinary run."""
+    return show(path)

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import knockgrid as kg
-from knockgrid import figures
 from knockgrid.display.escape import file_name, from_spreadsheet, html, latex, spreadsheet
 from knockgrid.figures.words import plain
 from knockgrid.reports.draw import draw
@@ -36,83 +35,68 @@ def cells(**more):
 
 
 METADATA = {"unit": EVIL, "mode": EVIL, "n_tokens": 2, "labels": {EVIL: EVIL}}
-DESCRIBED = [
-    {"name": EVIL, "role": "treatment", "of": None, "source": EVIL, "window": 1},
-    {"name": f"{EVIL} | b", "role": "contrast", "of": EVIL, "source": EVIL, "window": 1},
-]
+
+
+def table(rows=None, metadata=None, **more):
+    return build(rows or cells(**more), METADATA | (metadata or {}))
 
 
 def contrasted():
-    rows = cells() + [{**row, "intervention": f"{EVIL} | b"} for row in cells()]
-    return build(rows, {**METADATA, "interventions": DESCRIBED})
+    names = (EVIL, "treatment", None), (f"{EVIL} | b", "contrast", EVIL)
+    described = [
+        {"name": name, "role": role, "of": of, "source": EVIL, "window": 1}
+        for name, role, of in names
+    ]
+    rows = [{**row, "intervention": name} for name, *_ in names for row in cells()]
+    return table(rows, {"interventions": described})
 
 
-def claimed():
-    texts = dict.fromkeys(("claim", "form", "corruption", "window", "value", "confirmed"), EVIL)
-    frame = pd.DataFrame([{**texts, "outcome": "held"}])
-    frame.attrs = {"knockgrid": {"model": {"name": EVIL}}}
+def framed(columns, **told):
+    frame = pd.DataFrame(columns)
+    frame.attrs = {"knockgrid": told}
     return frame
 
 
-def threshold():
-    names = ("FA-high", "FA-low", "AH", "UH")
-    frame = pd.DataFrame(
-        {"threshold": [0.1, 0.3], **dict.fromkeys(names, [1, 1]), "agreement": 1.0}
-    )
-    frame.attrs = {"knockgrid": {"marks": {EVIL: 0.2}}}
-    return frame
-
-
-def probed():
-    rows = [{**row, "position": EVIL, "auc": 0.7, "auc_shuffled": 0.5} for row in cells()]
-    table = build([{**row, "position": EVIL} for row in cells()], METADATA)
-    apart = pd.DataFrame([[0.1], [0.2]], index=[0, 1], columns=[EVIL])
-    return kg.figures.probe_beside_effect(build(rows, METADATA), table, apart)
-
-
-def reliance():
-    return pd.DataFrame(
-        {"prompt": ["a", "b"], "relation": [EVIL, "x"], "correct": [True, False], "reliance": 0.5}
-    )
-
-
-def one_prompt():
-    rows = [row | {"position": "0"} for row in cells()[:3]]
-    side = {"id": EVIL, "tokens": [EVIL], "subject_tokens": [0]}
-    return build(rows, {**METADATA, "prompts": [side]})
-
-
+CLAIM = dict.fromkeys(("claim", "form", "corruption", "window", "value", "confirmed"), EVIL)
+LABELS = dict.fromkeys(("FA-high", "FA-low", "AH", "UH"), [1, 1])
+RELIED = {"prompt": ["a", "b"], "relation": [EVIL, "x"], "correct": [True, False]}
+PROBED = table(position=EVIL, auc=0.7, auc_shuffled=0.5)
+APART = pd.DataFrame([[0.1], [0.2]], index=[0, 1], columns=[EVIL])
+SIDE = {"id": EVIL, "tokens": [EVIL], "subject_tokens": [0]}
+ONE = [row | {"position": "0", "token_text": EVIL} for row in cells()[:3]]
+room = kg.figures
 DRAWN = {
-    "claims_card": lambda: kg.figures.claims_card(claimed()),
-    "contrast_curves": lambda: kg.figures.contrast_curves(contrasted(), by="group"),
-    "dose_heatmap": lambda: kg.dose_heatmap(build(cells(alpha=0.5), METADATA)),
-    "head_heatmap": lambda: kg.head_heatmap(build(cells(head=1), METADATA)),
-    "with_interval": lambda: kg.figures.with_interval(build(cells(), METADATA)),
-    "layer_curve": lambda: kg.layer_curve(build(cells(), METADATA)),
-    "layer_heatmap": lambda: kg.layer_heatmap(build(cells(**{EVIL: 0.5}), METADATA), EVIL),
-    "module_heatmap": lambda: kg.module_heatmap(build(cells(module=EVIL), METADATA)),
-    "scaled_curves": lambda: kg.figures.scaled_curves(contrasted()),
-    "panels": lambda: kg.panels(build(cells(group=(EVIL, "b")), METADATA)),
-    "position_heatmap": lambda: kg.position_heatmap(build(cells(position=EVIL), METADATA)),
-    "probe_beside_effect": probed,
-    "reliance_plot": lambda: kg.figures.reliance_plot(reliance()),
-    "side_by_side": lambda: kg.side_by_side(
-        {EVIL: build(cells(), METADATA), "b$": build(cells(), METADATA)}
+    "claims_card": lambda **o: room.claims_card(
+        framed([CLAIM | {"outcome": "held"}], model={"name": EVIL}), **o
     ),
-    "threshold_curve": lambda: kg.figures.threshold_curve(threshold()),
-    "token_heatmap": lambda: kg.token_heatmap(
-        build([row | {"token_text": EVIL} for row in cells()[:3]], METADATA), "js"
+    "contrast_curves": lambda **o: room.contrast_curves(contrasted(), by="group", **o),
+    "dose_heatmap": lambda **o: kg.dose_heatmap(table(alpha=0.5), **o),
+    "head_heatmap": lambda **o: kg.head_heatmap(table(head=1), **o),
+    "with_interval": lambda **o: room.with_interval(table(), **o),
+    "layer_curve": lambda **o: kg.layer_curve(table(), **o),
+    "layer_heatmap": lambda **o: kg.layer_heatmap(table(**{EVIL: 0.5}), EVIL, **o),
+    "module_heatmap": lambda **o: kg.module_heatmap(table(module=EVIL), **o),
+    "scaled_curves": lambda **o: room.scaled_curves(contrasted(), **o),
+    "panels": lambda **o: kg.panels(table(group=(EVIL, "b")), **o),
+    "position_heatmap": lambda **o: kg.position_heatmap(table(position=EVIL), **o),
+    "probe_beside_effect": lambda **o: room.probe_beside_effect(
+        PROBED, table(position=EVIL), APART, **o
     ),
-    "position_heatmap of one prompt": lambda: kg.position_heatmap(one_prompt()),
+    "reliance_plot": lambda **o: room.reliance_plot(framed(RELIED | {"reliance": 0.5}), **o),
+    "side_by_side": lambda **o: kg.side_by_side({EVIL: table(), "b$": table()}, **o),
+    "threshold_curve": lambda **o: room.threshold_curve(
+        framed({"threshold": [0.1, 0.3], **LABELS, "agreement": 1.0}, marks={EVIL: 0.2}), **o
+    ),
+    "token_heatmap": lambda **o: kg.token_heatmap(table(ONE), "js", **o),
+    "position_heatmap of one prompt": lambda **o: kg.position_heatmap(
+        table(ONE, {"prompts": [SIDE]}), **o
+    ),
 }
 
 
 def test_every_figure_is_drawn_below():
-    assert {name.split(" ")[0] for name in DRAWN} == set(figures.__all__) - {
-        "save",
-        "Figure",
-        "metric_label",
-    }
+    others = {"save", "Figure", "metric_label"}
+    assert {name.split(" ")[0] for name in DRAWN} == set(room.__all__) - others
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -132,14 +116,13 @@ def test_text_from_data_is_no_formula_in_a_figure(tmp_path, name):
 
 
 def test_a_row_that_begins_with_an_underscore_is_in_the_legend():
-    ax = kg.layer_curve(build(cells(), METADATA))
+    ax = kg.layer_curve(table())
     assert [text.get_text() for text in ax.get_legend().get_texts()][0].startswith(" _")
 
 
 def test_long_names_do_not_make_large_figures():
-    table = build([row | {"intervention": "x" * 10**5} for row in cells()], {"unit": "nats"})
-    assert kg.layer_curve(table).figure.get_figwidth() < 20
-    assert kg.layer_heatmap(table).figure.get_figwidth() < 20
+    for figure in (kg.layer_curve, kg.layer_heatmap):
+        assert figure(table(intervention="x" * 10**5)).figure.get_figwidth() < 20
 
 
 def test_other_settings_of_matplotlib():
@@ -151,29 +134,22 @@ def test_other_settings_of_matplotlib():
 
 def test_names_from_data_make_no_path(tmp_path):
     names = ["../../etc/passwd", "CON", "attn. q", "A", "a"]
-    rows = [row | {"intervention": name} for name in names for row in cells()]
-    table = build(rows, {"unit": "nats"})
+    rows = [row | {"intervention": name, "../../x": 0.5} for name in names for row in cells()]
     before = set(tmp_path.parent.rglob("*"))
-    written = draw(table, tmp_path / "run", kind="token_heatmap", metric="js", by=None)
+    out = tmp_path / "run"
+    written = draw(table(rows), out, kind="token_heatmap", metric="js")
     assert len(set(written)) == 3 * len(names)
     assert len({path.name.casefold() for path in written}) == 3 * len(names)
-    assert {path.parent for path in written} == {tmp_path / "run" / "figures"}
+    written += draw(table(rows), out, kind="layer_heatmap", metric="../../x")
+    assert {path.parent for path in written} == {out / "figures"}
     assert all(path.is_file() and path.suffix in (".svg", ".pdf", ".png") for path in written)
     new = set(tmp_path.parent.rglob("*")) - before
-    assert new == {tmp_path / "run", tmp_path / "run" / "figures", *written}
-
-
-def test_a_metric_from_data_makes_no_path(tmp_path):
-    table = build(cells(**{"../../x": 0.5}), {"unit": "nats"})
-    for path in draw(table, tmp_path, kind="layer_heatmap", metric="../../x", by=None):
-        assert path.parent == tmp_path / "figures"
+    assert new == {out, out / "figures", *written}
 
 
 def test_a_source_from_data_makes_no_path():
     described = [{"name": EVIL, "role": "treatment", "of": None, "source": "../x", "window": 1}]
-    rows = [{**row, "group": None} for row in cells()]
-    table = build(rows, {"unit": "nats", "interventions": described})
-    name, _ = next(of_main(table, Path("nowhere")))
+    name, _ = next(of_main(table(group=None, metadata={"interventions": described}), Path("no")))
     assert name == f"layer_heatmap_{file_name('../x')}_js"
     assert "/" not in name
 

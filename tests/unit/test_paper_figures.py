@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from test_figures import hole, mesh, table, texts, titled
-from test_grid_figures import family, probed, tokens
+from test_grid_figures import family
+from test_hostile_text import DRAWN, contrasted
 
 import knockgrid as kg
 from knockgrid.cli.reproduce import read_study, studies
 from knockgrid.figures.heatmap import limits_of
-from knockgrid.table.table import build
 
 COLUMN = (3.25, 1.2)
 GROUPS = ("facts", "hallucinations")
@@ -25,60 +25,12 @@ def grouped(**more):
     return table(groups=GROUPS, prompts=24, **more)
 
 
-CLAIM = {
-    **{"claim": "last: the step begins", "form": "plain", "corruption": "swap()", "window": None},
-    **{"value": "22.5", "confirmed": "22.4", "outcome": "held"},
-}
-RELIED = {
-    **{"prompt": list("abc"), "relation": list("xxy"), "correct": [True, False, False]},
-    **{"reliance": [0.5, 0.3, 0.1]},
-}
-SENSITIVITY = {
-    **{"threshold": [0.1, 0.3], "FA-high": [3, 1], "FA-low": [0, 2], "AH": [2, 0], "UH": [0, 2]},
-    **{"agreement": [0.4, 1.0]},
-}
-
-
-def with_contrasts():
-    """A treatment under one source with a contrast."""
-    described = [
-        {"name": "subject", "role": "treatment", "of": None, "source": "zero()", "window": 1},
-        {"name": "subject | bos", "role": "contrast", "of": "subject", "source": None, "window": 1},
-    ]
-    rows = [
-        {"prompt": p, "intervention": one["name"], "layer": i, "js": 0.1 + 0.01 * i}
-        for p in "abcdefg"
-        for one in described
-        for i in range(12)
-    ]
-    return build(rows, {"unit": "nats", "interventions": described})
-
-
 def halves():
     made = grouped()
     return {name: made[made.group == name] for name in GROUPS}
 
 
-FIGURES = {
-    "layer_heatmap": lambda **o: kg.layer_heatmap(hole(table(), (0, 2, 4)), **o),
-    "token_heatmap": lambda **o: kg.token_heatmap(tokens(diverged=1), **o),
-    "position_heatmap": lambda **o: kg.position_heatmap(family("position", ["a", "last"]), **o),
-    "module_heatmap": lambda **o: kg.module_heatmap(family("module", ["attn. q", "mlp. up"]), **o),
-    "head_heatmap": lambda **o: kg.head_heatmap(family("head", [3, 1]), **o),
-    "dose_heatmap": lambda **o: kg.dose_heatmap(family("alpha", [0.5, 1.0]), **o),
-    "layer_curve": lambda **o: kg.layer_curve(table(), **o),
-    "reliance_plot": lambda **o: kg.figures.reliance_plot(pd.DataFrame(RELIED), **o),
-    "threshold_curve": lambda **o: kg.figures.threshold_curve(pd.DataFrame(SENSITIVITY), **o),
-    "panels": lambda **o: kg.panels(grouped(), columns=2, **o),
-    "side_by_side": lambda **o: kg.side_by_side(halves(), **o),
-    "with_interval": lambda **o: kg.figures.with_interval(table(prompts=7), **o),
-    "probe_beside_effect": lambda **o: kg.figures.probe_beside_effect(
-        probed(0.7), family("position", ["last_q", "-1"]), **o
-    ),
-    "scaled_curves": lambda **o: kg.figures.scaled_curves(with_contrasts(), **o),
-    "contrast_curves": lambda **o: kg.figures.contrast_curves(with_contrasts(), **o),
-    "claims_card": lambda **o: kg.figures.claims_card(pd.DataFrame([CLAIM]), **o),
-}
+FIGURES = {name: draw for name, draw in DRAWN.items() if " " not in name}
 
 
 def inches(path):
@@ -102,7 +54,6 @@ def test_two_groups_in_one_column(tmp_path):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_has_the_size_that_was_asked_for(name, tmp_path):
-    assert set(FIGURES) == set(kg.figures.__all__) - {"save", "Figure", "metric_label"}
     (path,) = kg.save(FIGURES[name](figsize=(6.5, 4.25)), tmp_path / "a.pdf")
     assert inches(path) == pytest.approx((6.5, 4.25), abs=1e-9)
     for size in ((0, 1), (1, float("nan")), [1, 2, 3]):
@@ -221,7 +172,7 @@ def test_what_is_not_there_is_refused(options, words):
 
 def test_groups_that_are_empty_are_refused():
     with pytest.raises(kg.InputError, match="'group' is empty"):
-        kg.figures.contrast_curves(with_contrasts(), by="group")
+        kg.figures.contrast_curves(contrasted().assign(group=None), by="group")
 
 
 @pytest.mark.parametrize(
