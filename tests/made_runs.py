@@ -215,7 +215,8 @@ def rows_of(made: Made, prompt: Prompt, i: int):
     for r, (name, *_) in enumerate(made.rows):
         for layer in made.layers:
             for token, where in product(range(made.tokens), made.places.get(name, [{}])):
-                place = {"prompt": prompt.id, "group": prompt.group, "intervention": name, **where}
+                place = {"prompt": prompt.id, "relation": prompt.relation, "group": prompt.group}
+                place |= {"intervention": name, **where}
                 row = {**place, "layer": layer, "layers": str(layer), "token": token}
                 row |= {"token_text": made.words[i % len(made.words)], "samples": 1}
                 if prompt.id in made.dropped.get(name, {}):
