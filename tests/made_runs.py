@@ -4,13 +4,12 @@ What every number and token of them is follows from `expected`, so that tests ca
 must show.
 """
 
+import json
 import math
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
-
-import numpy as np
 
 from knockgrid.engine.setup import SetLevel
 from knockgrid.prompts.data import prompt_as_data
@@ -71,16 +70,9 @@ class Made:
             city = f"{CITIES[i % len(CITIES)]}{i if i >= len(CITIES) else ''}"
             text = self.texts.get(i, f"The city of {city} is the capital of")
             spans = {"subject": city} if city in text else {"subject": (0, min(3, len(text)))}
-            found.append(
-                Prompt(
-                    text,
-                    id=f"p{i:03d}",
-                    spans=spans,
-                    answers=(self.words[i % len(self.words)].strip() or "x",),
-                    relation=f"relation{i % self.relations}",
-                    group="FA" if i % 3 else "AH",
-                )
-            )
+            answers = (self.words[i % len(self.words)].strip() or "x",)
+            told = {"relation": f"relation{i % self.relations}", "group": "FA" if i % 3 else "AH"}
+            found.append(Prompt(text, id=f"p{i:03d}", spans=spans, answers=answers, **told))
         return found
 
     def js(self, prompt: int, row: int, layer: int, token: int = 0) -> float:
@@ -99,27 +91,18 @@ def made_run(folder: Path, made: Made | None = None) -> Made:
     made = made or Made()
     run = RunFolder(folder)
     (folder / SHARDS).mkdir(parents=True)
-    prompts = made.prompts
-    place = [i // made.per_shard for i in range(made.n)]
-    lines = [prompt_as_data(p, shard=s) for p, s in zip(prompts, place, strict=True)]
-    text = "".join(json_line(line) for line in lines)
+    prompts, shards = made.prompts, -(-made.n // made.per_shard)
+    lines = [prompt_as_data(p, shard=i // made.per_shard) for i, p in enumerate(prompts)]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     (folder / PLAN).write_text(text, encoding="utf-8")
     (folder / STATISTICS).write_bytes(write_set_level(SetLevel({}, {})))
-    manifest = manifest_of(made, folder, max(place) + 1)
-    write_manifest(folder, manifest, replace=False)
-    wanted = range(max(place) + 1 if made.shards is None else made.shards)
-    for number in wanted:
-        mine = [i for i in range(made.n) if place[i] == number]
+    write_manifest(folder, manifest_of(made, folder, shards), replace=False)
+    for number in range(shards if made.shards is None else made.shards):
+        mine = range(made.n)[number * made.per_shard : (number + 1) * made.per_shard]
         write_shard(shard_of(made, prompts, mine, number, run), run.shard_path(number))
     if made.shards is None:
         finish(run)
     return made
-
-
-def json_line(line: dict) -> str:
-    import json
-
-    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def manifest_of(made: Made, folder: Path, shards: int) -> dict:
@@ -127,25 +110,18 @@ def manifest_of(made: Made, folder: Path, shards: int) -> dict:
     settings = Spec(layers=made.layers, n_tokens=made.tokens, top=made.top, seed=made.seed).plain()
     if made.python:
         settings |= {"model": None, "prompts": {"prompts": made.n, "digest": "0" * 16}}
-    floor = {"overall": 1e-9, "cells": {}}
+    top = ("top_tokens", "top_logp") if made.top else ()
+    columns = [*made.metrics, *(("written",) if made.wrote else ()), *top]
     whole = {
-        "schema": SCHEMA,
-        "config": settings,
-        "config_digest": digest(settings),
+        **{"schema": SCHEMA, "config": settings, "config_digest": digest(settings)},
         "started": "2026-01-01T00:00:00+00:00",
         "begun_by": sha256(str(folder).encode()).hexdigest()[:8],
         "finished": None,
         "hardware": {"machine": "x", "system": "y", "cpus": 1, "threads": 1, "gpu": None},
         "mode": "free_run" if made.wrote else "prompt_only",
-        "unit": made.unit,
-        "metrics": list(made.metrics),
-        "direction": "noising",
-        "samples": 1,
-        "seed": made.seed,
-        "prepend_bos": True,
-        "n_tokens": made.tokens,
-        "layer_order": made.layers,
-        "intervention_order": names,
+        **{"unit": made.unit, "metrics": list(made.metrics), "direction": "noising"},
+        **{"samples": 1, "seed": made.seed, "prepend_bos": True, "n_tokens": made.tokens},
+        **{"layer_order": made.layers, "intervention_order": names},
         "labels": {n: LABELS.get(n, n) for n in names},
         "interventions": [described(*row) for row in made.rows],
         "sigma": {"subject": made.sigma},
@@ -165,15 +141,9 @@ def manifest_of(made: Made, folder: Path, shards: int) -> dict:
             **{"transformers": "5", "torch": "2", "pandas": "3"},
         },
         "selection": None,
-        "noise_floor": {"js": floor},
+        "noise_floor": {"js": {"overall": 1e-9, "cells": {}}},
         "plan": {
-            "prompts": made.n,
-            "shards": shards,
-            "columns": [
-                *made.metrics,
-                *(("written",) if made.wrote else ()),
-                *(("top_tokens", "top_logp") if made.top else ()),
-            ],
+            **{"prompts": made.n, "shards": shards, "columns": columns},
             "digests": {name: file_digest(folder / name) for name in (PLAN, STATISTICS)},
         },
     }
@@ -192,19 +162,18 @@ def described(name, kind, source, window, role, of) -> dict:
     return {**whole, "data": data}
 
 
-def shard_of(made: Made, prompts: list, mine: list[int], number: int, run: RunFolder) -> Shard:
+def shard_of(made: Made, prompts: list, mine: range, number: int, run: RunFolder) -> Shard:
     ok = [i for i in mine if prompts[i].id not in made.failed]
     rows = [row for i in ok for row in rows_of(made, prompts[i], i)]
-    columns = run.manifest["plan"]["columns"]
+    manifest, ids = run.manifest, [prompts[i].id for i in mine]
+    columns = manifest["plan"]["columns"]
     frame = build(rows, {}, columns) if rows else None
     about = {
-        "config": run.manifest["config_digest"],
-        "run": run.manifest["run_digest"],
-        "number": number,
-        "prompts": [prompts[i].id for i in mine],
+        **{"config": manifest["config_digest"], "run": manifest["run_digest"], "number": number},
+        "prompts": ids,
         "sides": [side_of(made, prompts[i], i) for i in ok],
         "dropped": made.dropped if number == 0 else {},
-        "failed": {p: e for p, e in made.failed.items() if p in {prompts[i].id for i in mine}},
+        "failed": {p: e for p, e in made.failed.items() if p in ids},
         "computed": {},
         "texts": {str(i): text for i, text in enumerate(made.words)},
     }
@@ -215,7 +184,8 @@ def rows_of(made: Made, prompt: Prompt, i: int):
     for r, (name, *_) in enumerate(made.rows):
         for layer in made.layers:
             for token, where in product(range(made.tokens), made.places.get(name, [{}])):
-                place = {"prompt": prompt.id, "group": prompt.group, "intervention": name, **where}
+                place = {"prompt": prompt.id, "relation": prompt.relation, "group": prompt.group}
+                place |= {"intervention": name, **where}
                 row = {**place, "layer": layer, "layers": str(layer), "token": token}
                 row |= {"token_text": made.words[i % len(made.words)], "samples": 1}
                 if prompt.id in made.dropped.get(name, {}):
@@ -248,18 +218,11 @@ def side_of(made: Made, prompt: Prompt, i: int) -> dict:
         "id": prompt.id,
         "text": prompt.text,
         "spans": {"subject": list(map(int, prompt.spans["subject"]))},
-        "subject": subject,
-        "relation": prompt.relation,
-        "group": prompt.group,
-        "answers": list(prompt.answers),
-        "n_prompt": len(tokens),
-        "subject_tokens": at,
+        **{"subject": subject, "relation": prompt.relation, "group": prompt.group},
+        **{"answers": list(prompt.answers), "n_prompt": len(tokens), "subject_tokens": at},
         "tokens": tokens,
         "generated": [made.words[i % len(made.words)]] * made.tokens,
-        "logp_clean": -1.0,
-        "logp_answer_clean": -2.0,
-        "rank_answer_clean": int(np.int64(made.n - i)),
-        "js_corrupted": {},
-        "swap": None,
+        **{"logp_clean": -1.0, "logp_answer_clean": -2.0, "rank_answer_clean": made.n - i},
+        **{"js_corrupted": {}, "swap": None},
         **(kept if made.top else {}),
     }

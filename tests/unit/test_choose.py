@@ -46,46 +46,40 @@ def knows(monkeypatch):
     return asked
 
 
-def ids(chosen):
-    return [prompt.id for prompt in chosen.prompts]
-
-
 def config(file, **changes):
     return Spec(prompts=str(file), **changes)
 
 
+@pytest.fixture
+def choice(file, tiny_llama):
+    """The ids that settings choose, and the counts of the selection."""
+
+    def choose_by(**changes):
+        chosen = choose_prompts(config(file, **changes), tiny_llama)
+        return " ".join(prompt.id for prompt in chosen.prompts), chosen.selection
+
+    return choose_by
+
+
 def test_relations_take_turns(file):
-    order = [p.id for p in in_turn(kg.read_prompts(file))]
-    assert order == ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "b2", "a3", "b3", "a4", "a5"]
+    order = " ".join(p.id for p in in_turn(kg.read_prompts(file)))
+    assert order == "a0 b0 c0 a1 b1 c1 a2 b2 a3 b3 a4 a5"
 
 
-def test_known_and_unknown_prompts_are_counted(file, knows, tiny_llama):
-    chosen = choose_prompts(config(file, known=True, limit=3, unknown=2), tiny_llama)
-    assert ids(chosen) == ["a0", "b0", "c0", "a1", "b1"]
-    assert chosen.selection == {
-        "considered": 8,
-        "known": 5,
-        "known_kept": 3,
-        "unknown_kept": 2,
-    }
-    assert len(knows) == 8  # it stops when it has enough of both
-
-
-def test_unknown_prompts_are_looked_for_after_enough_known_ones(file, knows, tiny_llama):
-    chosen = choose_prompts(config(file, known=True, limit=1, unknown=5), tiny_llama)
-    assert ids(chosen) == ["a0", "a1", "b1", "c1", "a3", "b3"]
-    assert chosen.selection["considered"] == 12
-
-
-def test_all_of_both_without_a_limit(file, knows, tiny_llama):
-    chosen = choose_prompts(config(file, known=True), tiny_llama)
-    assert ids(chosen) == ["a0", "b0", "c0", "a2", "b2", "a4"]
-    assert chosen.selection["unknown_kept"] == 0
-
-
-def test_without_a_filter_nothing_is_said_of_knowledge(file, knows, tiny_llama):
-    chosen = choose_prompts(config(file, limit=4), tiny_llama)
-    assert (ids(chosen), chosen.selection, knows) == (["a0", "b0", "c0", "a1"], None, [])
+@pytest.mark.parametrize(
+    ("asked", "ids", "counts", "n_asked"),
+    [
+        # it stops when it has enough of both
+        ({"known": True, "limit": 3, "unknown": 2}, "a0 b0 c0 a1 b1", (8, 5, 3, 2), 8),
+        ({"known": True, "limit": 1, "unknown": 5}, "a0 a1 b1 c1 a3 b3", (12, 6, 1, 5), 12),
+        ({"known": True}, "a0 b0 c0 a2 b2 a4", (12, 6, 6, 0), 12),
+        ({"limit": 4}, "a0 b0 c0 a1", None, 0),
+    ],
+)
+def test_known_and_unknown_prompts_are_counted(choice, knows, asked, ids, counts, n_asked):
+    names = ("considered", "known", "known_kept", "unknown_kept")
+    assert choice(**asked) == (ids, counts and dict(zip(names, counts, strict=True)))
+    assert len(knows) == n_asked
 
 
 def test_a_model_that_knows_none_is_told_apart_from_no_prompts(file, tiny_llama, monkeypatch):

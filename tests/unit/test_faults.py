@@ -3,17 +3,26 @@
 import errno
 import gc
 import os
-import random
 import shutil
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+
+import fault_compact
+import fault_damage
+import fault_disk
+import fault_kill
+import fault_prompt
+import fault_race
+import fault_soak
+from fault_bench import Bench, Line, command, shards_of
 
 import knockgrid as kg
 from knockgrid.runs import finish as finishing
@@ -34,18 +43,13 @@ SHARD = "00002.parquet"
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     """A tiny model and its undisturbed run of four shards."""
-    from fault_bench import Bench
-
-    room = tmp_path_factory.mktemp("faults")
-    yield Bench(room, count=8)
+    yield Bench(tmp_path_factory.mktemp("faults"), count=8)
     gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
 def small(bench, tmp_path_factory):
     """The same with two shards, for what is tried step by step."""
-    from fault_bench import Bench
-
     return Bench(tmp_path_factory.mktemp("small"), count=4, model=bench.model)
 
 
@@ -68,93 +72,41 @@ def zeros(line):
     assert not line.bad, line.notes
 
 
-def test_killed_with_one_writer_and_with_two(bench):
-    from fault_kill import killed
-
-    zeros(killed(bench, random.Random(1), 2, writers=1))
-    zeros(killed(bench, random.Random(2), 1, writers=2))
-
-
-def test_killed_at_some_steps(small):
-    from fault_kill import killed_at_every_step
-
-    zeros(killed_at_every_step(small, every=13))
-
-
-def test_stopped_while_a_shard_is_in_hand(bench):
-    from fault_kill import stopped_in_hand
-
-    zeros(stopped_in_hand(bench))
-
-
-def test_a_disk_that_is_full_at_some_call(small):
-    from fault_disk import injected
-
-    zeros(injected(small, every=11))
+FAULTS = {
+    "killed": lambda b, small: fault_kill.killed(b, Random(1), 2, writers=1),
+    "killed, two writers": lambda b, small: fault_kill.killed(b, Random(2), 1, writers=2),
+    "killed at some steps": lambda b, small: fault_kill.killed_at_every_step(small, every=13),
+    "stopped with a shard in hand": lambda b, small: fault_kill.stopped_in_hand(b),
+    "no room at some call": lambda b, small: fault_disk.injected(small, every=11),
+    "cut short": lambda b, small: fault_damage.truncated(b, every=5),
+    "a flipped bit": lambda b, small: fault_damage.flipped(b, Random(3), 4),
+    "misplaced, foreign and missing": lambda b, small: fault_damage.misplaced(b),
+    "two begin one run": lambda b, small: fault_race.same_run(b, 2),
+    "two begin different runs": lambda b, small: fault_race.different_runs(b, 2, kinds=1),
+    "a prompt that raises": lambda b, small: fault_prompt.raised(b, [("p0", "p3")]),
+    "a prompt that raises once": lambda b, small: fault_prompt.raised_once(b),
+    "compact killed": lambda b, small: fault_compact.compacted(small, every=5),
+    "compact over damage": lambda b, small: fault_compact.compacted_damage(b, 1),
+}
 
 
-@pytest.mark.parametrize("place", ["run"])
-def test_a_folder_of_somebody_else(bench, place, monkeypatch):
-    from fault_bench import Line
-    from fault_disk import locked_out
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_fault(bench, small, fault):
+    zeros(fault(bench, small))
 
+
+def test_a_folder_of_somebody_else(bench):
     room = bench.room
     for path in (room, *room.parents):  # pytest keeps its folders to its user
         if path != Path("/tmp") and os.access(path, os.W_OK) and path.stat().st_mode & 0o77 == 0:
             path.chmod(path.stat().st_mode | 0o55)
     line = Line("somebody else's folder")
-    locked_out(bench, line, place)
+    fault_disk.locked_out(bench, line, "run")
     zeros(line)
 
 
-def test_cut_short(bench):
-    from fault_damage import truncated
-
-    zeros(truncated(bench, every=5))
-
-
-def test_a_flipped_bit(bench):
-    from fault_damage import flipped
-
-    zeros(flipped(bench, random.Random(3), 4))
-
-
-def test_misplaced_foreign_and_missing_shards(bench):
-    from fault_damage import misplaced
-
-    zeros(misplaced(bench))
-
-
-def test_two_processes_begin_at_once(bench):
-    from fault_race import same_run
-
-    zeros(same_run(bench, 2))
-
-
-def test_two_processes_begin_different_runs(bench):
-    from fault_race import different_runs
-
-    zeros(different_runs(bench, 2, kinds=1))
-
-
-def test_a_prompt_that_raises(bench):
-    from fault_prompt import raised, raised_once
-
-    zeros(raised(bench, [("p0", "p3")]))
-    zeros(raised_once(bench))
-
-
-def test_compact_is_killed_and_refuses_damage(small, bench):
-    from fault_compact import compacted, compacted_damage
-
-    zeros(compacted(small, every=5))
-    zeros(compacted_damage(bench, 1))
-
-
 def test_prompts_soak(tmp_path):
-    from fault_soak import soak
-
-    line = soak(200, tmp_path)
+    line = fault_soak.soak(200, tmp_path)
     assert line.lost + line.unequal == 0, line.notes  # too few for a slope
 
 
@@ -199,8 +151,6 @@ def test_names_are_flushed_too(tmp_path, monkeypatch, replace):
 
 
 def test_a_finished_shard_is_never_written_again(run, shard):
-    from fault_bench import shards_of
-
     before = shards_of(run)
     RunFolder(run).write(shard)
     worse = Shard(shard.table, {**shard.about, "failed": {"p0": "ValueError: no"}})
@@ -242,13 +192,14 @@ def test_a_sound_shard_set_aside_by_mistake_gets_its_name_back(run):
     assert not list(path.parent.glob("*damaged*"))
 
 
-def test_damage_is_set_aside_and_kept(run):
+def test_damage_is_set_aside_and_kept_and_what_is_gone_is_missing(run):
     path = run / "shards" / SHARD
     for i in (1, 2):
         path.write_bytes(b"damaged")
         with pytest.warns(DamagedShard, match=f"set aside as {SHARD}.damaged-{i}"):
             assert RunFolder(run).state(2, read_manifest(run)) == "missing"
     assert (path.parent / f"{SHARD}.damaged-1").read_bytes() == b"damaged"
+    assert RunFolder(run).state(2, read_manifest(run)) == "missing"  # without a warning
 
 
 def test_rows_that_were_written_again_with_another_number(run, shard):
@@ -279,22 +230,16 @@ def test_errors_of_the_system_are_no_damage(run, monkeypatch, number):
     assert (run / "shards" / SHARD).exists()
 
 
-def test_a_shard_that_another_process_takes_away_is_missing(run, monkeypatch):
-    (run / "shards" / SHARD).unlink()
-    assert RunFolder(run).state(2, read_manifest(run)) == "missing"
-
-
 def test_temporary_files_of_the_dead_are_removed_and_those_in_hand_are_not(run):
     old, new = (run / "shards" / f".{SHARD}.{i}.part" for i in range(2))
-    for path in (old, new, run / ".table.parquet.1.part"):
+    table = run / ".table.parquet.1.part"
+    for path in (old, new, table):
         path.write_bytes(b"")
     long_ago = time.time() - finishing.IN_HAND - 60
-    os.utime(old, (long_ago, long_ago))
-    os.utime(run / ".table.parquet.1.part", (long_ago, long_ago))
+    for path in (old, table):
+        os.utime(path, (long_ago, long_ago))
     remove_leftovers(run, run / "shards")
-    assert not old.exists()
-    assert not (run / ".table.parquet.1.part").exists()
-    assert new.exists()
+    assert [path.exists() for path in (old, new, table)] == [False, True, False]
 
 
 def test_a_part_of_a_run_does_not_end_it(bench):
@@ -346,8 +291,6 @@ def test_the_whole_run_before_its_files_have_their_place(bench):
 
 
 def test_the_command_line_says_what_the_disk_says(bench, capsys, monkeypatch):
-    from fault_bench import command
-
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device", "figure.svg")
 

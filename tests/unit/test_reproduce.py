@@ -65,17 +65,13 @@ def test_figures_are_drawn_again_without_the_model(one, tmp_path):
     assert made == [True]
 
 
-def test_tables_made_with_other_settings_are_left_alone(one, tmp_path):
-    list(reproduce(one, list, SETTINGS, tmp_path / "out"))
+def test_other_settings_are_refused_and_an_interrupted_study_begins_again(one, tmp_path):
+    made, settings = [], tmp_path / "out" / "study.json"
+    list(reproduce(one, lambda: made, SETTINGS, tmp_path / "out"))
     with pytest.raises(InputError, match=r"\(quick\); choose another --out"):
         list(reproduce(one, list, {**SETTINGS, "quick": False}, tmp_path / "out"))
-    assert json.loads((tmp_path / "out" / "study.json").read_text()) == SETTINGS
-
-
-def test_an_interrupted_study_begins_again(one, tmp_path):
-    made = []
-    list(reproduce(one, lambda: made, SETTINGS, tmp_path / "out"))
-    (tmp_path / "out" / "study.json").unlink()  # it is written last
+    assert json.loads(settings.read_text()) == SETTINGS
+    settings.unlink()  # it is written last
     list(reproduce(one, lambda: made, SETTINGS, tmp_path / "out"))
     assert len(made) == 2
 
@@ -84,20 +80,17 @@ def test_names_and_scripts(tmp_path):
     assert set(studies()) == NAMES
     assert list(chosen(["paths", "paths", "heads"])) == ["paths", "heads"]
     assert chosen(["heads", "all"]) == studies()
-    (tmp_path / "heads.py").touch()
-    assert chosen([str(tmp_path / "heads.py")]) == {"heads": tmp_path / "heads.py"}
-    with pytest.raises(InputError, match=r"'headz'.*'heads'.*information_flow.*all"):
-        chosen(["headz"])
-    with pytest.raises(InputError, match="two studies are called heads"):
-        chosen(["heads", str(tmp_path / "heads.py")])
-    with pytest.raises(InputError, match="nowhere.py is not there"):
-        chosen([str(tmp_path / "nowhere.py")])
-
-
-def test_only_studies_of_a_folder_are_listed(tmp_path):
-    (tmp_path / "one.py").write_text(ONE)
+    own = tmp_path / "heads.py"
+    own.write_text(ONE)
     (tmp_path / "benchmark.py").write_text("print('no study')")
-    assert studies(tmp_path) == {"one": tmp_path / "one.py"}
+    assert studies(tmp_path) == chosen([str(own)]) == {"heads": own}
+    for names, says in (
+        (["headz"], r"'headz'.*'heads'.*information_flow.*all"),
+        (["heads", str(own)], "two studies are called heads"),
+        ([str(tmp_path / "nowhere.py")], "nowhere.py is not there"),
+    ):
+        with pytest.raises(InputError, match=says):
+            chosen(names)
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -115,12 +108,6 @@ def test_what_is_no_study_is_refused(tmp_path):
     (tmp_path / "half.py").write_text("def make(model, quick): ...")
     with pytest.raises(InputError, match=r"half\.py has no draw\(\)"):
         read_study(tmp_path / "half.py")
-
-
-def test_a_missing_extra_is_named(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r'pip install "knockgrid\[probes\]"$'):
-        read_study(studies()["error_detection"])
 
 
 @pytest.fixture
@@ -177,11 +164,7 @@ def test_the_installed_studies_come_before_those_of_the_tree(monkeypatch, tmp_pa
 
 
 def test_relations_take_turns(prompts):
-    facts = [
-        prompts[0].replace(id=f"{relation}{i}", relation=relation)
-        for relation, n in (("a", 1), ("b", 4), ("c", 2))
-        for i in range(n)
-    ]
+    facts = [prompts[0].replace(id=i, relation=i[0]) for i in "a0 b0 b1 b2 b3 c0 c1".split()]
     assert [one.id for one in evenly(facts, 5)] == ["a0", "b0", "b1", "c0", "c1"]
     assert len(evenly(facts, 99)) == 7
 

@@ -1,15 +1,10 @@
 """Run folders: what is there is not computed again, what does not belong there is refused."""
 
 import json
-import re
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
-import duckdb
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 import torch
 
@@ -17,13 +12,11 @@ import knockgrid as kg
 from knockgrid.divergences import js
 from knockgrid.engine import setup
 from knockgrid.runs.run_folder import DamagedShard, OtherVersions
-from knockgrid.runs.shard import arrow_of, schema, write_rows
-from knockgrid.runs.store import UnfinishedRun, as_lines
+from knockgrid.runs.store import UnfinishedRun
 from knockgrid.runs.verification import verify
 from knockgrid.runs.work import Work
 from knockgrid.table.table import metadata_of
 
-NUMBERS = ("js", "kl", "logp_clean", "js_to_source")
 TEXTS = {
     "france": ("The capital of France is", "France"),
     "italy": ("The capital of Italy is", "Italy"),
@@ -225,11 +218,6 @@ def test_a_manifest_without_what_it_needs(folder, change):
         kg.open_run(folder)
 
 
-def test_an_unfinished_export_says_so(folder, tmp_path):
-    with pytest.warns(UnfinishedRun, match="3 of 4 shards"):
-        kg.runs.export(unlinked(folder), tmp_path / "a.csv")
-
-
 def test_another_executor_is_refused(folder, run, monkeypatch):
     monkeypatch.setattr("knockgrid.engine.preflight.staircase", kg.executors.reference)
     with pytest.raises(kg.InputError, match="begun with the staircase executor, which does not"):
@@ -316,47 +304,6 @@ def test_a_compact_run_is_the_same(folder, run, undisturbed, computed):
         kg.runs.compact(unfinished)
 
 
-def exported(folder, path):
-    """The rows of a run as CSV and as JSON lines hold them."""
-    kg.runs.export(folder, path / "a.csv")
-    kg.runs.export(folder, path / "a.jsonl", "jsonl")
-    lines = [json.loads(line) for line in (path / "a.jsonl").read_text().splitlines()]
-    # what is written has every digit, but pandas 2 reads fewer by itself
-    whole = dict.fromkeys(NUMBERS, lambda text: float(text or "nan"))
-    return pd.read_csv(path / "a.csv", converters=whole), pd.DataFrame(lines)
-
-
-def test_exports_read_back(folder, undisturbed, tmp_path):
-    for back in exported(folder, tmp_path):
-        assert len(back) == len(undisturbed)
-        key = ["prompt", "intervention", "layer"]
-        one, other = (t.set_index(key).sort_index() for t in (back, undisturbed))
-        for name in NUMBERS:
-            np.testing.assert_array_equal(
-                one[name].to_numpy(float),
-                other[name].astype("Float64").to_numpy(float, na_value=np.nan),
-            )
-    with pytest.raises(kg.InputError, match="unknown format 'xlsx'"):
-        kg.runs.export(folder, tmp_path / "a.xlsx", "xlsx")
-
-
-def test_a_formula_stays_a_text(run, tmp_path):
-    """A spreadsheet would carry it out."""
-    given = [kg.Prompt("Rome is in", spans={"subject": "Rome"}, id="=1+1", group="@SUM(A1)")]
-    run(tmp_path / "run", prompts=given)
-    back, lines = exported(tmp_path / "run", tmp_path)
-    assert (set(back["prompt"]), set(back["group"])) == ({"'=1+1"}, {"'@SUM(A1)"})
-    assert (back["logp_clean"] < 0).all()  # a number stays one
-    assert set(lines["prompt"]) == {"=1+1"}
-
-
-def test_what_json_has_no_word_for(folder, tmp_path):
-    rows = {"prompt": ["a"], "kl": [float("inf")], "js": [4.7e-12], "js_to_source": [None]}
-    frame = pd.DataFrame({**rows, "intervention": "last", "layer": 0})
-    line = json.loads(as_lines(arrow_of(frame, pa.Schema.from_pandas(frame))))
-    assert (line["kl"], line["js"], line["js_to_source"]) == ("inf", 4.7e-12, None)
-
-
 @pytest.mark.parametrize("n_tokens", [1, 2])
 def test_every_column_survives_the_disk(run, tmp_path, rows, n_tokens):
     """Several tokens and samples, a corruption without a partner, families of heads."""
@@ -366,82 +313,8 @@ def test_every_column_survives_the_disk(run, tmp_path, rows, n_tokens):
     assert equal(run(tmp_path / "run", **options), run(**options))
 
 
-def test_ten_million_rows_stay_queryable(tmp_path, folder):
-    """The recipe of the documentation, on a run of 111,120 prompts."""
-    columns, shards, per, cells = schema(["js", "kl"]), 10, 11_112, 90
-    (tmp_path / "big" / "shards").mkdir(parents=True)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["plan"]["shards"] = shards
-    (tmp_path / "big" / "manifest.json").write_text(json.dumps(manifest))
-    layer = np.tile(np.arange(30), per * 3)
-    name = np.tile(np.repeat(["subject", "attention", "last"], 30), per)
-    same = {"layer": layer, "intervention": name, "token": 0, "samples": 1, "status": "ok"}
-    frame = pd.DataFrame(same).reindex(columns=columns.names)
-    random, sums = np.random.default_rng(0), np.zeros(30)
-    for number in range(shards):
-        frame["prompt"] = np.repeat([f"p{number}-{i}" for i in range(per)], cells)
-        frame["js"] = random.random(per * cells)
-        sums += np.bincount(layer[name == "last"], frame["js"][name == "last"], 30)
-        with (tmp_path / "big" / "shards" / f"{number:05d}.parquet").open("wb") as file:
-            write_rows(arrow_of(frame, columns), file)
-    rows = duckdb.sql(
-        f"SELECT layer, avg(js), count(*) FROM '{tmp_path}/big/shards/*.parquet' "
-        "WHERE intervention = 'last' GROUP BY layer ORDER BY layer"
-    ).fetchall()
-    assert [(one[0], one[2]) for one in rows] == [(i, shards * per) for i in range(30)]
-    np.testing.assert_allclose([one[1] for one in rows], sums / (shards * per), rtol=1e-12)
-    lazily = kg.runs.scan_run(tmp_path / "big")
-    assert lazily.count_rows() == shards * per * cells
-    counted = duckdb.sql("SELECT count(DISTINCT prompt) FROM lazily").fetchall()
-    assert counted == [(shards * per,)]
-
-
-@pytest.mark.parametrize("state", ["shards", "compact", "other files beside"])
-def test_the_recipe_of_the_documentation(folder, undisturbed, state, tmp_path):
-    """The SQL of docs/runs.md, as it stands there."""
-    folder = shutil.copytree(folder, tmp_path / "copy")
-    if state != "shards":
-        kg.runs.compact(folder)
-    if state == "other files beside":
-        shutil.copy(folder / "prompts.parquet", folder / "labels.parquet")
-    page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text(encoding="utf-8")
-    (recipe,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
-    found = duckdb.sql(recipe.replace("runs/mine", str(folder))).df()
-    ok = undisturbed[undisturbed["status"] == "ok"]
-    there = ok.groupby(["intervention", "layer"])["js"].agg(["mean", "size"])
-    both = found.set_index(["intervention", "layer"]).join(there)
-    np.testing.assert_allclose(both["js"], both["mean"], rtol=1e-12)
-    assert (both["n"] == both["size"]).all()
-    assert len(both) == len(there)
-
-
-def test_relation_and_subject_are_columns_of_rows_and_exports(run, tmp_path):
-    given = [
-        kg.Prompt("Rome is in", spans={"subject": "Rome"}, id="rome", relation="in", group="g"),
-        kg.Prompt("Oslo is in", id="oslo"),
-    ]
-    rows = [kg.patch("resid_post", "last", kg.zero())]
-    made = run(tmp_path / "run", prompts=given, rows=rows)
-    assert equal(made, run(prompts=given, rows=rows))
-    scanned = kg.runs.scan_run(tmp_path / "run").to_table().to_pandas()
-    for back in (made, scanned, *exported(tmp_path / "run", tmp_path)):
-        labels = back.drop_duplicates("prompt").set_index("prompt")
-        labels = labels[["relation", "subject", "group"]]
-        assert labels.loc["rome"].tolist() == ["in", "Rome", "g"]
-        assert labels.loc["oslo"].isna().all()
-
-
-@pytest.mark.parametrize(
-    ("layout", "lacks"),
-    [
-        (2, {"relation", "subject", "row", "kind", "source", "place"}),
-        (3, {"row", "kind", "source", "place"}),
-    ],
-)
-def test_a_run_of_an_older_layout_is_read_exported_and_continued(
-    run, tmp_path, monkeypatch, layout, lacks
-):
-    """Its rows lack what stands in the side table or with the interventions."""
+def test_a_run_of_the_layout_before_is_read_exported_and_continued(run, tmp_path, monkeypatch):
+    """Its rows have no relation and no subject, which stand in the side table."""
     given = [
         kg.Prompt(t, spans={"subject": s}, id=i, relation=f"of {i}") for i, (t, s) in TEXTS.items()
     ]

@@ -3,11 +3,8 @@
 import json
 import multiprocessing
 import os
-import re
 import warnings
-from pathlib import Path
 
-import duckdb
 import pandas as pd
 import pytest
 import torch
@@ -21,7 +18,6 @@ from knockgrid.runs.store import UnfinishedRun
 from knockgrid.spec import WHERE, Spec
 from knockgrid.table.table import metadata_of
 
-PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 NAMES = ("Rome", "Paris", "Oslo", "Bern", "Lima", "Cairo", "Quito", "Delhi", "Tunis", "Seoul")
 
 
@@ -233,15 +229,3 @@ def test_a_part_that_is_missing_is_said(tiny_llama, towns, tmp_path):
     assert not RunFolder(tmp_path).manifest["finished"]
     whole = run(tiny_llama, towns, tmp_path)
     assert list(whole["prompt"].unique()) == list(NAMES)
-
-
-def test_the_recipe_of_the_page_reads_a_run(undisturbed):
-    """DuckDB, as docs/scaling.md says: over shards, joined with the side table."""
-    (query,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    found = duckdb.sql(query.replace("runs/big", str(undisturbed[0]))).df()
-    table = undisturbed[1]
-    expected = table[table["status"] == "ok"].groupby(["intervention", "layer"])["js"].mean()
-    assert len(found) == len(expected) > 0
-    for _, row in found.iterrows():
-        assert row["js"] == pytest.approx(expected[row["intervention"], row["layer"]])
-        assert row["prompts"] == len(NAMES)
