@@ -313,8 +313,17 @@ def test_every_column_survives_the_disk(run, tmp_path, rows, n_tokens):
     assert equal(run(tmp_path / "run", **options), run(**options))
 
 
-def test_a_run_of_the_layout_before_is_read_exported_and_continued(run, tmp_path, monkeypatch):
-    """Its rows have no relation and no subject, which stand in the side table."""
+@pytest.mark.parametrize(
+    ("layout", "lacks"),
+    [
+        (2, {"relation", "subject", "row", "kind", "source", "place"}),
+        (3, {"row", "kind", "source", "place"}),
+    ],
+)
+def test_a_run_of_an_older_layout_is_read_exported_and_continued(
+    run, tmp_path, monkeypatch, layout, lacks
+):
+    """Its rows lack what stands in the side table or with the interventions."""
     given = [
         kg.Prompt(t, spans={"subject": s}, id=i, relation=f"of {i}") for i, (t, s) in TEXTS.items()
     ]
