@@ -8,7 +8,6 @@ import pytest
 import torch
 from agree import EXECUTORS, assert_agree, compare
 from families import bridge
-from knockgrid.evidence.module_weights import PARTS, weight_of
 from mixtures import BY_NAME as FAMILY
 from scipy.stats import spearmanr
 from torch.nn.functional import linear
@@ -16,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from words import WORDS, word_tokenizer
 
 import knockgrid as kg
+from knockgrid.evidence.module_statistics import PARTS, weight_of
 from knockgrid.host.bridge import hook_name
 from knockgrid.host.modules import modules_of
 from knockgrid.passes.run import run_hooked

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from shell import command
+from shell import code_of
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import knockgrid as kg
@@ -59,7 +59,7 @@ def made(tmp_path_factory, tiny_tokenizer):
     (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
     arguments = ("--model", model, "--prompts", folder / "prompts.jsonl", "--limit", 20)
     folder_arguments = (*arguments, "--unknown", 12, "--out", folder / "out")
-    assert command("evidence", *folder_arguments) == 0
+    assert code_of("evidence", *folder_arguments) == 0
     return folder, folder_arguments
 
 
@@ -112,7 +112,7 @@ def test_a_second_call_computes_nothing(made, monkeypatch):
     monkeypatch.setattr(room, "plan", lambda base: dict(list(PLAN(base).items())[:4]))
     drawn = []
     monkeypatch.setattr(room, "draw", lambda tables, *_: drawn.append(tables) or iter(()))
-    assert command("evidence", *arguments) == 0
+    assert code_of("evidence", *arguments) == 0
     assert [list(tables) for tables in drawn] == [["main", "sources", "no_bos", "template"]]
 
 
@@ -134,7 +134,7 @@ def test_labels_of_another_form_are_measured_there(made, tmp_path):
     folder, arguments = made
     settings = ("labels=true", "label_form='Well: {}'", "unknown=12")
     more = [word for one in settings for word in ("--set", one)]
-    assert command("sweep", *arguments[:6], "--known", *more, "--out", tmp_path / "run") == 0
+    assert code_of("sweep", *arguments[:6], "--known", *more, "--out", tmp_path / "run") == 0
     frame = read_table(tmp_path / "run" / "labels.parquet")
     assert frame["measured_on"].str.startswith("Well: ").all()
     assert not frame["text"].str.startswith("Well: ").any()
@@ -149,7 +149,7 @@ def test_labels_of_another_form_are_measured_there(made, tmp_path):
 def test_every_sweep_carries_a_floor_unless_told_not_to(made, tmp_path):
     _, arguments = made
     for name, more in (("with", ()), ("without", ("--no-noise-floor",))):
-        assert command("sweep", *arguments[:6], "--out", tmp_path / name, *more) == 0
+        assert code_of("sweep", *arguments[:6], "--out", tmp_path / name, *more) == 0
     assert metadata_of(kg.open_run(tmp_path / "with"))["noise_floor"]["js"]["overall"] > 0
     assert "noise_floor" not in metadata_of(kg.open_run(tmp_path / "without"))
 
@@ -213,5 +213,5 @@ def test_groups_of_ones_own_are_no_labels():
 def test_too_few_prompts_are_refused_before_anything_is_computed(made, tmp_path):
     _, arguments = made
     few = [*arguments[:4], "--limit", 10, "--out", tmp_path / "out"]
-    assert command("evidence", *few) == 2
+    assert code_of("evidence", *few) == 2
     assert not (tmp_path / "out").exists()
