@@ -3,44 +3,68 @@
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from fault_bench import Bench, Line, about, equal, prompt_lines, table_of
+from fault_bench import Bench, Child, Line, about, prompt_lines, table_of
 
 
-def gate() -> tuple[Callable[[], None], Callable[[], None]]:
-    """A barrier: what a child waits at, and what opens it for all."""
-    read, write = os.pipe()
+class Gate:
+    """Where children wait, right before they create the manifest, until it opens for all."""
 
-    def wait() -> None:
-        os.close(write)
-        os.read(read, 1)
+    def __init__(self, room: Path) -> None:
+        self.read, self.write = os.pipe()
+        self.ready = room / f"ready-{os.getpid()}-{self.read}-{time.monotonic_ns()}"
 
-    def open_all() -> None:
-        os.close(write)
-        os.close(read)
+    def wait(self) -> None:
+        os.close(self.write)
+        os.read(self.read, 1)
 
-    return wait, open_all
+    def open(self) -> None:
+        os.close(self.write)
+        os.close(self.read)
 
-
-def held_before_the_manifest(wait: Callable[[], None], ready: Path) -> Callable[[], None]:
-    """A child that stops right before it creates the manifest, until the gate opens."""
-
-    def before() -> None:
+    def hold(self) -> None:
+        """In a child: stop right before its manifest."""
         from knockgrid.runs import run_folder
 
         plain = run_folder.write_manifest
 
         def write(*given, replace=True):
             if not replace:
-                ready.touch()
-                wait()
+                self.ready.touch()
+                self.wait()
             plain(*given, replace)
 
         run_folder.write_manifest = write
 
-    return before
+    def held(self) -> None:
+        """Wait until a child has come to its manifest."""
+        until = time.monotonic() + 60
+        while not self.ready.exists() and time.monotonic() < until:
+            time.sleep(0.002)
+        self.ready.unlink(missing_ok=True)
+
+
+def raced(bench: Bench, line: Line, out: Path, how: str, more: tuple = ()) -> list[Child]:
+    """Two processes that begin in one folder, the second one with `more` flags.
+
+    They go at once, or the second ends before the first creates its manifest, or both have put
+    their files down before either does.
+    """
+    gate = Gate(bench.room)
+    if how == "at once":
+        children = [bench.sweep(out, *flags, before=gate.wait) for flags in ((), more)]
+    else:
+        children = [bench.sweep(out, before=gate.hold)]
+        gate.held()
+        both = how == "both held"
+        children.append(bench.sweep(out, *more, before=gate.hold if both else lambda: None))
+        if both:
+            gate.held()
+        else:
+            line.ended(children[1])
+    gate.open()
+    return children
 
 
 def one_manifest(line: Line, out: Path) -> None:
@@ -56,17 +80,8 @@ def same_run(bench: Bench, times: int) -> Line:
     for i in range(times):
         line.tried += 1
         out = bench.folder("same")
-        wait, open_all = gate()
-        if i < times - min(2, times // 2):
-            children = [bench.sweep(out, before=wait) for _ in range(2)]
-            open_all()
-        else:
-            ready = bench.room / f"ready-{os.getpid()}-{i}"
-            children = [bench.sweep(out, before=held_before_the_manifest(wait, ready))]
-            await_file(ready)
-            children.append(bench.sweep(out))
-            line.ended(children[1])
-            open_all()
+        alone = i >= times - min(2, times // 2)
+        children = raced(bench, line, out, "first held" if alone else "at once")
         codes = [child.wait() for child in children]
         line.expect(codes == [0, 0], f"{codes}: {[child.said[-300:] for child in children]}")
         line.resumed(out, {}, bench.table)
@@ -74,13 +89,6 @@ def same_run(bench: Bench, times: int) -> Line:
         left = [path.name for path in out.rglob(".*.part")]
         line.wrong("unreadable", len(left), left)
     return line
-
-
-def await_file(path: Path) -> None:
-    """Wait until a child has come to a certain place."""
-    until = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < until:
-        time.sleep(0.002)
 
 
 def different_runs(bench: Bench, times: int, kinds: int = 4) -> Line:
@@ -104,43 +112,16 @@ def different_runs(bench: Bench, times: int, kinds: int = 4) -> Line:
         line.tried += 1
         out = bench.folder("different")
         more, theirs = contests[i % len(contests)], tables[i % len(contests)]
-        wait, open_all = gate()
-        ready = bench.room / f"ready-different-{os.getpid()}-{i}"
-        how = (2 - i // len(contests)) % 3
-        if how == 0:
-            children = [bench.sweep(out, before=wait), bench.sweep(out, *more, before=wait)]
-            open_all()
-        elif how == 1:  # the other is done before this one creates its manifest
-            held = held_before_the_manifest(wait, ready)
-            children = [bench.sweep(out, before=held)]
-            await_file(ready)
-            children.append(bench.sweep(out, *more))
-            line.ended(children[1])
-            open_all()
-        else:  # both have put their files down before either creates its manifest
-            held = held_before_the_manifest(wait, ready)
-            children = [bench.sweep(out, before=held)]
-            await_file(ready)
-            ready.unlink()
-            children.append(bench.sweep(out, *more, before=held))
-            await_file(ready)
-            open_all()
+        how = ("both held", "first held", "at once")[i // len(contests) % 3]
+        children = raced(bench, line, out, how, more)
         codes = [child.wait() for child in children]
         line.expect(sorted(codes) == [0, 2], f"{more}: exit codes {codes}")
         for child, code in zip(children, codes, strict=True):
             if code == 2:
                 line.expect("other settings" in child.sentence, child.said[-300:])
         expected = bench.table if codes[0] == 0 else theirs
-        line.wrong("unequal", int(not same(out, expected)), f"{more}")
         one_manifest(line, out)
+        line.resumed(out, {}, expected)
         line.ended(bench.sweep(out, *(() if codes[0] == 0 else more)))  # the winner again
         line.resumed(out, {}, expected)
     return line
-
-
-def same(out: Path, expected) -> bool:
-    """Whether a run can be read and equals another."""
-    try:
-        return equal(table_of(out), expected)
-    except Exception:
-        return False

@@ -4,9 +4,10 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import psutil
@@ -37,22 +38,6 @@ def many_prompts(count: int) -> list[kg.Prompt]:
     return found
 
 
-@contextmanager
-def after_each_shard(look: Callable[[], Any]) -> Iterator[None]:
-    """Look after every shard that was kept."""
-    plain = RunFolder.write
-
-    def write(self: RunFolder, shard: Any) -> None:
-        plain(self, shard)
-        look()
-
-    RunFolder.write = write
-    try:
-        yield
-    finally:
-        RunFolder.write = plain
-
-
 def soak(count: int = 5000, room: Path | None = None) -> Line:
     """Thousands of prompts into one folder: memory and descriptors by shard."""
     line = Line(f"soak: {count} prompts x 3 rows", tried=1)
@@ -60,12 +45,15 @@ def soak(count: int = 5000, room: Path | None = None) -> Line:
     memory: list[int] = []
     descriptors: list[int] = []
 
-    def look() -> None:
+    plain = RunFolder.write
+
+    def write(*given: Any) -> None:
+        plain(*given)
         memory.append(process.memory_info().rss)
         descriptors.append(process.num_fds())
 
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=room) as folder, after_each_shard(look):
+    begun, looking = time.monotonic(), patch.object(RunFolder, "write", write)
+    with tempfile.TemporaryDirectory(dir=room) as folder, looking:
         out = Path(folder) / "run"
         table = kg.sweep(model, many_prompts(count), kg.information_flow(), out=out, progress=False)
     seconds = time.monotonic() - begun
@@ -88,9 +76,6 @@ def soak(count: int = 5000, room: Path | None = None) -> Line:
 @contextmanager
 def timed(spent: dict[str, float]) -> Iterator[None]:
     """Add up the time inside everything that the store does during a sweep."""
-    places = [(RunFolder, name) for name in ("begin", "write", "state", "settle")]
-    places += [(running, "finish"), (running, "open_run")]
-    plain = [(owner, name, getattr(owner, name)) for owner, name in places]
 
     def timing(name: str, function: Callable) -> Callable:
         def called(*given: Any, **options: Any) -> Any:
@@ -102,13 +87,12 @@ def timed(spent: dict[str, float]) -> Iterator[None]:
 
         return called
 
-    for owner, name, function in plain:
-        setattr(owner, name, timing(name, function))
-    try:
+    places = [(RunFolder, name) for name in ("begin", "write", "state", "settle")]
+    places += [(running, "finish"), (running, "open_run")]
+    with ExitStack() as held:
+        for owner, name in places:
+            held.enter_context(patch.object(owner, name, timing(name, getattr(owner, name))))
         yield
-    finally:
-        for owner, name, function in plain:
-            setattr(owner, name, function)
 
 
 def store_share(count: int = 24, room: Path | None = None) -> Line:
@@ -118,10 +102,8 @@ def store_share(count: int = 24, room: Path | None = None) -> Line:
     facts = kg.known(model, kg.facts("country_capital_city")[: 2 * count])[:count]
     spent: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=room) as folder, timed(spent):
-        begun = time.monotonic()
-        kg.sweep(
-            model, facts, kg.information_flow(), out=Path(folder) / "run", batch=8, progress=False
-        )
+        out, begun = Path(folder) / "run", time.monotonic()
+        kg.sweep(model, facts, kg.information_flow(), out=out, batch=8, progress=False)
         seconds = time.monotonic() - begun
         size = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
     share = sum(spent.values()) / seconds

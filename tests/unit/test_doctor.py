@@ -28,10 +28,6 @@ NAMES = [
 ]
 
 
-def cache_and_room():
-    return tuple(doctor.place_of_the_demo())
-
-
 @pytest.fixture
 def quick(monkeypatch):
     """The report without the self-test."""
@@ -85,19 +81,6 @@ class TestSound:
         assert (code, json.loads(printed)["ok"]) == (1, False)
 
 
-def found(monkeypatch, change):
-    """The checks that fail when the sweep's divergences are changed by what it was asked for."""
-    sweep = self_test.sweep
-
-    def changed(*args, **options):
-        table = sweep(*args, **options)
-        table["js"] = change(table["js"], options)
-        return table
-
-    monkeypatch.setattr(self_test, "sweep", changed)
-    return {NAMES.index(one.name) for one in self_test.self_test() if not one.ok}
-
-
 class TestPlantedFaults:
     """A self-test that cannot fail would be worth nothing."""
 
@@ -112,9 +95,26 @@ class TestPlantedFaults:
         assert one.name == NAMES[3]
         assert re.match(r"the largest divergence is [\d.]+ nats; ", one.advice)
 
-    def test_executors_that_differ(self, monkeypatch, scratch):
-        failed = found(monkeypatch, lambda js, o: js + 1e-6 * (o.get("executor") == "reference"))
-        assert failed == {4}
+    @pytest.mark.parametrize(
+        ("change", "failed"),
+        [
+            (lambda js, o: js + 1e-6 * (o.get("executor") == "reference"), {4}),
+            (lambda js, o: js * (1 - 1e-6 * ("layers" in o)), {6}),
+            (lambda js, o: js * 0, {6}),
+            (lambda js, o: js + 1e-15 * ("out" in o), {7}),
+        ],
+        ids=["executors differ", "an effect of the wrong size", "none", "another run"],
+    )
+    def test_a_changed_number_fails_its_check(self, monkeypatch, scratch, change, failed):
+        sweep = self_test.sweep
+
+        def changed(*args, **options):
+            table = sweep(*args, **options)
+            table["js"] = change(table["js"], options)
+            return table
+
+        monkeypatch.setattr(self_test, "sweep", changed)
+        assert {NAMES.index(one.name) for one in self_test.self_test() if not one.ok} == failed
 
     @pytest.mark.filterwarnings("ignore::knockgrid.engine.slower.FallbackWarning")
     def test_a_host_that_takes_no_cache(self, monkeypatch, scratch):
@@ -123,15 +123,6 @@ class TestPlantedFaults:
         assert set(wrong) == {NAMES[4], NAMES[5]}
         assert "takes no cache" in wrong[NAMES[5]]
         assert 'pip install "transformers==' in wrong[NAMES[5]]
-
-    def test_an_effect_of_the_wrong_size(self, monkeypatch, scratch):
-        assert found(monkeypatch, lambda js, o: js * (1 - 1e-6 * ("layers" in o))) == {6}
-
-    def test_an_effect_that_is_not_there(self, monkeypatch, scratch):
-        assert found(monkeypatch, lambda js, o: js * 0) == {6}
-
-    def test_a_run_that_comes_out_otherwise(self, monkeypatch, scratch):
-        assert found(monkeypatch, lambda js, o: js + 1e-15 * ("out" in o)) == {7}
 
     def test_an_error_fails_its_check_and_no_other(self, monkeypatch, scratch):
         def full(*_, **__):
@@ -148,27 +139,24 @@ class TestPlantedFaults:
         monkeypatch.setattr(doctor, "requires", lambda name: lines)
         (one,) = doctor.requirements()
         assert not one.ok
-        assert "torch 2" in one.advice
-        assert "(needs >=99)" in one.advice
-        assert "no-such-package is not there" in one.advice
-        assert "numpy" not in one.advice
-        assert "sphinx" not in one.advice
+        for words in ("torch 2", "(needs >=99)", "no-such-package is not there"):
+            assert words in one.advice
         # knockgrid itself may be on no index; what is lacking is
         assert 'pip install "torch>=99" "no-such-package"' in one.advice
-        assert "knockgrid" not in one.advice
+        assert not re.search("numpy|sphinx|knockgrid", one.advice)
 
     def test_a_cache_that_cannot_be_written(self, monkeypatch, tmp_path):
         monkeypatch.setenv("KNOCKGRID_CACHE", str(tmp_path / "cache"))
-        assert cache_and_room()[0].ok
+        assert next(doctor.place_of_the_demo()).ok
         monkeypatch.setattr(os, "access", lambda path, mode: False)
-        one, _ = cache_and_room()
+        one, _ = doctor.place_of_the_demo()
         assert not one.ok
         assert one.advice.endswith("set KNOCKGRID_CACHE to a folder of your own")
         assert "not writable" in dict(doctor.caches())["demo model"]
         model = tmp_path / "cache" / "SmolLM2-135M-Instruct"
         model.mkdir(parents=True)
         (model / "model.safetensors").write_bytes(b"x" * 2000)
-        assert cache_and_room()[0].ok  # it need not be written again
+        assert next(doctor.place_of_the_demo()).ok  # it need not be written again
         assert "2.0 kB" in dict(doctor.caches())["demo model"]
 
     def test_a_full_disk(self, monkeypatch, tmp_path):
@@ -176,7 +164,7 @@ class TestPlantedFaults:
         monkeypatch.setattr(
             "shutil.disk_usage", lambda path: SimpleNamespace(total=9, used=9, free=3 * 10**6)
         )
-        _, one = cache_and_room()
+        _, one = doctor.place_of_the_demo()
         assert not one.ok
         assert one.advice.startswith("3.0 MB are free, 2.0 GB are needed")
 
@@ -213,12 +201,8 @@ class TestPrivacy:
     def test_values_that_may_be_secrets(self, monkeypatch):
         for name in [*doctor.VARIABLES, *(n for n in os.environ if n.startswith("SLURM_"))]:
             monkeypatch.delenv(name, raising=False)
-        shown = {
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "8",
-            "CUDA_VISIBLE_DEVICES": "0,3",
-            "SLURM_PROCID": "4",
-        }
+        shown = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "8", "SLURM_PROCID": "4"}
+        shown |= {"CUDA_VISIBLE_DEVICES": "0,3"}
         hidden = {
             "HF_TOKEN": "hf_abcdefgh",
             "HF_ENDPOINT": "http://anna:secret@mirror",
@@ -242,8 +226,7 @@ class TestPrivacy:
         for more in ((), ("--json",)):
             code, printed, said = run(capsys, "doctor", *more)
             assert code == 1
-            assert "anna" not in printed + said
-            assert "hf_abc" not in printed + said
+            assert not re.search("anna|hf_abc", printed + said)
             assert "~/cache" in printed
 
 

@@ -66,6 +66,14 @@ def rewritten(folder, change):
     pq.write_table(again.replace_schema_metadata(arrow.schema.metadata), path)
 
 
+def restamped(folder, **changes):
+    """The shard with other words on itself."""
+    with pq.ParquetFile(folder / SHARD) as file:
+        table = file.read()
+    about = json.loads(table.schema.metadata[b"knockgrid"])
+    write_shard(Shard(table, {**about, **changes}), folder / SHARD)
+
+
 def manifest_of(folder):
     return json.loads((folder / "manifest.json").read_text())
 
@@ -74,10 +82,7 @@ def stamped_anew(folder, **changes):
     """A shard and a manifest that vouch for what was changed, as a careful forger would write."""
     manifest = {**manifest_of(folder), **changes}
     manifest["run_digest"] = run_digest(manifest)
-    with pq.ParquetFile(folder / SHARD) as file:
-        table = file.read()
-    about = json.loads(table.schema.metadata[b"knockgrid"])
-    write_shard(Shard(table, {**about, "run": manifest["run_digest"]}), folder / SHARD)
+    restamped(folder, run=manifest["run_digest"])
     for name in manifest["digests"]["files"]:
         manifest["digests"]["files"][name] = file_digest(folder / name)
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -91,6 +96,14 @@ def holds(folder, **options):
     """What was checked of a run, in which nothing was found wrong."""
     found = verify(folder, **options)
     assert found.ok, found.mismatches
+    return found
+
+
+def wrong(folder, *says, **options):
+    """What was found wrong in a run; each of some words must be in a line of it."""
+    found = verify(folder, **{"cells": 1, **options}).mismatches
+    for words in says:
+        assert any(words in line for line in found), found
     return found
 
 
@@ -110,34 +123,29 @@ def test_a_fresh_free_run_holds(made):
 
 @pytest.mark.parametrize("metric", ["js", "kl", "logp_answer"])
 def test_one_changed_number_is_named_by_its_place(run, capsys, metric):
-    rewritten(
-        run, added(metric, "prompt == 'paris' and intervention == 'subject swap' and layer == 1")
-    )
+    at = "prompt == 'paris' and intervention == 'subject swap' and layer == 1"
+    rewritten(run, added(metric, at))
     assert code_of("verify", run, "--cells", 1) == 1
     said = capsys.readouterr().out
     assert f"MISMATCH: {SHARD} is not the file that was written" in said
     assert "the rows of prompt 'paris', intervention 'subject swap' are not those" in said
     assert "'rome'" not in said.replace("prompt 'rome', ", "")
     place = "prompt 'paris', intervention 'subject swap', layer 1"
-    named = [line for line in said.splitlines() if place in line]
-    assert len(named) == 1
-    assert f": {metric} is" in named[0]
+    (named,) = (line for line in said.splitlines() if place in line)
+    assert f": {metric} is" in named
 
 
 def test_numbers_that_were_stamped_anew_are_found_by_their_cells(run):
     rewritten(run, added("js"))
     stamped_anew(run)
-    found = verify(run, cells=3)
-    assert [line for line in found.mismatches if ": js is" in line]
-    assert len(found.mismatches) == 3
+    assert len(wrong(run, ": js is", cells=3)) == 3
 
 
 def test_many_changed_rows_are_counted_and_not_all_listed(run, monkeypatch):
     monkeypatch.setattr(room, "NAMED", 3)
     rewritten(run, added("kl"))
-    found = verify(run, cells=1)
-    assert len([line for line in found.mismatches if "are not those" in line]) == 3
-    assert "and those of 11 more prompts and interventions" in found.mismatches
+    found = wrong(run, "and those of 11 more prompts and interventions")
+    assert len([line for line in found if "are not those" in line]) == 3
 
 
 def test_another_model_is_named_and_no_cell_is_compared(run, made):
@@ -149,71 +157,56 @@ def test_another_model_is_named_and_no_cell_is_compared(run, made):
     (mismatch,) = found.mismatches
     assert "another one: weights_digest" in mismatch
     assert not [line for line in found.checked if "cells against" in line]
-    found = verify(run, model=kg.load(made / "model", dtype=torch.bfloat16))
-    assert any("dtype is bfloat16, in the run float32" in line for line in found.mismatches)
+    half = kg.load(made / "model", dtype=torch.bfloat16)
+    wrong(run, "dtype is bfloat16, in the run float32", model=half)
 
 
 def test_a_manifest_that_does_not_fit_its_table(run):
     edited(run, seed=5, rows=7)
-    found = verify(run, cells=1)
-    assert "the manifest is not what the shards were computed under" in found.mismatches
-    assert any("rows, the manifest 7" in line for line in found.mismatches)
+    wrong(run, "the manifest is not what the shards were computed under", "rows, the manifest 7")
 
 
 def test_settings_that_were_changed_afterwards(run):
     manifest = manifest_of(run)
-    rows = json.loads(json.dumps(manifest["interventions"]))
+    rows = manifest["interventions"]
     row = next(row for row in rows if row["name"] == "subject noise")
     row["data"]["source"] = {"kind": "corrupted_run", "by": {"kind": "noise", "k": 2.0}}
     edited(run, config={**manifest["config"], "samples": 7}, interventions=rows)
-    found = verify(run, cells=30)
-    assert any("do not have their stamped digest" in line for line in found.mismatches)
-    assert any("'subject noise'" in line for line in found.mismatches)
+    wrong(run, "do not have their stamped digest", "'subject noise'", cells=30)
 
 
 def test_sigma_is_computed_anew(run):
-    manifest = manifest_of(run)
-    stamped_anew(run, sigma={"subject": manifest["sigma"]["subject"] * 1.01})
-    found = verify(run, cells=1)
-    assert len(found.mismatches) == 1
-    assert found.mismatches[0].startswith("sigma over 'subject'")
+    stamped_anew(run, sigma={"subject": manifest_of(run)["sigma"]["subject"] * 1.01})
+    assert len(wrong(run, "sigma over 'subject'")) == 1
 
 
 def test_cells_that_cannot_be_computed_anew_are_a_mismatch(run):
     sides = read_sides(run / "prompts.parquet")
     write_sides([{**side, "swap": None} for side in sides], run / "prompts.parquet")
     stamped_anew(run)
-    found = verify(run, cells=60)
-    lost = [line for line in found.mismatches if "computed anew there is none" in line]
-    assert len(lost) == 2 * 2 * 3  # prompts, rows with a swap, layers
-    assert lost == found.mismatches
+    found = wrong(run, cells=60)
+    assert len(found) == 2 * 2 * 3  # prompts, rows with a swap, layers
+    assert all("computed anew there is none" in line for line in found)
 
 
 def test_a_missing_and_a_damaged_shard(run):
     path = run / SHARD
     path.write_bytes(path.read_bytes()[:200])
-    found = verify(run)
-    assert any("cannot be read" in line for line in found.mismatches)
+    wrong(run, "cannot be read")
     path.unlink()
-    found = verify(run)
-    assert f"{SHARD} is missing" in found.mismatches
+    wrong(run, f"{SHARD} is missing")
 
 
 def test_a_shard_that_nobody_has_written(run):
     shutil.copy(run / SHARD, run / "shards" / "00001.parquet")
-    found = verify(run, cells=1)
-    assert "shards/00001.parquet is a file that the run has not written" in found.mismatches
-    assert len(found.mismatches) == 1  # the table is read from what was planned
+    found = wrong(run, "shards/00001.parquet is a file that the run has not written")
+    assert len(found) == 1  # the table is read from what was planned
 
 
 def test_rows_of_another_shard(run):
     """Whole in itself, and in the wrong place."""
-    with pq.ParquetFile(run / SHARD) as file:
-        table = file.read()
-    about = {**json.loads(table.schema.metadata[b"knockgrid"]), "number": 7}
-    write_shard(Shard(table, about), run / SHARD)
-    found = verify(run, cells=1)
-    assert any("it is shard 7 under another name" in line for line in found.mismatches)
+    restamped(run, number=7)
+    wrong(run, "it is shard 7 under another name")
 
 
 @dataclass(frozen=True)
@@ -246,8 +239,7 @@ def test_a_run_from_python_is_recomputed(tiny_llama, tmp_path):
             verify(tmp_path / "run", model=tiny_llama, known=known)
     whole = {"model": tiny_llama, "known": [vector, Halved], "cells": 15}
     assert "15 cells against the reference executor" in holds(tmp_path / "run", **whole).checked
-    manifest = manifest_of(tmp_path / "run")
-    own = manifest["config"]["interventions"][-1]["source"]
+    own = manifest_of(tmp_path / "run")["config"]["interventions"][-1]["source"]
     assert (own["kind"], own["share"]) == ("Halved", 0.25)
     edited(tmp_path / "run", seed=3)
     assert not verify(tmp_path / "run", **whole).ok
@@ -265,8 +257,7 @@ def test_a_model_that_load_made_is_loaded_again(tiny_llama, tmp_path, monkeypatc
 
 
 def test_other_versions_are_a_note(run):
-    manifest = manifest_of(run)
-    stamped_anew(run, versions={**manifest["versions"], "torch": "0.1"})
+    stamped_anew(run, versions={**manifest_of(run)["versions"], "torch": "0.1"})
     found = holds(run, cells=1)
     assert any(line.startswith("torch was 0.1 and is") for line in found.notes)
 

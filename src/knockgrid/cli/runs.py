@@ -59,10 +59,7 @@ def report(
         said.wrote(room.report(first, out, compare=second))
 
 
-def compact(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
-    as_json: Json = False,
-) -> None:
+def compact(run_folder: Run, as_json: Json = False) -> None:
     """Put all shards of a finished run into one file."""
     from knockgrid.runs.store import compact as made
 

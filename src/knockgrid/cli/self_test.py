@@ -85,9 +85,8 @@ class Patient:
         made = Tokenizer(models.BPE(words, []))
         made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         made.decoder = decoders.ByteLevel()
-        made.post_processor = processors.TemplateProcessing(
-            single="<s> $A", special_tokens=[("<s>", 0)]
-        )
+        bos = [("<s>", 0)]
+        made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=bos)
         # TransformerLens asks for the name and for `add_bos_token`
         return PreTrainedTokenizerFast(
             tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="</s>",
@@ -97,19 +96,15 @@ class Patient:
     @cached_property
     def model(self) -> TransformerBridge:
         """The bridge around it."""
-        return TransformerBridge.boot_transformers(
-            "doctor", hf_model=self.plain, tokenizer=self.tokenizer, dtype=torch.float64,
-            device="cpu",
-        )  # fmt: skip
+        same = {"dtype": torch.float64, "device": "cpu", "tokenizer": self.tokenizer}
+        return TransformerBridge.boot_transformers("doctor", hf_model=self.plain, **same)
 
     @cached_property
     def prompts(self) -> list[Prompt]:
         """Two prompts of equal length, each other's partners."""
-        france, italy = (
-            Prompt(f"{name} has the capital", spans={"subject": name}, id=name.lower())
-            for name in ("Italy", "Spain")
-        )
-        return [france.replace(swap=italy), italy.replace(swap=france)]
+        names, text = ("Italy", "Spain"), "{} has the capital"
+        one, other = (Prompt(text.format(n), spans={"subject": n}, id=n.lower()) for n in names)
+        return [one.replace(swap=other), other.replace(swap=one)]
 
     def sweep(self, rows: Any, **options: Any) -> Any:
         """A sweep of both prompts."""

@@ -86,27 +86,21 @@ def in_form(prompts: list[Prompt], form: str, tokenizer: Any) -> list[Prompt]:
 
 def by_knowledge(model: TransformerBridge, prompts: Sequence[Prompt], spec: Spec) -> Chosen:
     """Known prompts, relation by relation in turn, until the limit, and unknown ones if asked."""
-    right: list[Prompt] = []
-    wrong: list[Prompt] = []
-    said, odd = dict[str, str](), list[str]()
-    turns, tried = in_turn([prompt for prompt in prompts if prompt.answers]), 0
+    right, wrong, odd, said = list[Prompt](), list[Prompt](), list[str](), dict[str, str]()
+    turns = in_turn([prompt for prompt in prompts if prompt.answers])
     for i in range(0, len(turns), CHUNK):
-        chunk = turns[i : i + CHUNK]
-        some, odd_ones = sorted_out(model, chunk, prepend_bos=spec.prepend_bos)
+        some, odd_ones = sorted_out(model, turns[i : i + CHUNK], prepend_bos=spec.prepend_bos)
         odd += odd_ones
-        right, wrong, tried = [*right, *some], [*wrong, *some.dropped], min(i + CHUNK, len(turns))
+        right += some
+        wrong += some.dropped
         said |= some.said
         enough = spec.limit is not None and len(right) >= spec.limit
         if enough and len(wrong) >= spec.unknown:
             break
     warn_of(odd, len(right))
     kept, others = right[: spec.limit], wrong[: spec.unknown]
-    counts = {
-        "considered": tried,
-        "known": len(right),
-        "known_kept": len(kept),
-        "unknown_kept": len(others),
-    }
+    counts = {"considered": len(right) + len(wrong), "known": len(right)}
+    counts |= {"known_kept": len(kept), "unknown_kept": len(others)}
     without = [prompt for prompt in prompts if not prompt.answers]
     if without:
         counts["without_answers"] = len(without)

@@ -1,7 +1,7 @@
 """run: a sweep that is computed shard by shard into a run folder, begun or resumed."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import takewhile
 from pathlib import Path
@@ -62,11 +62,11 @@ def run(
     part, folder, plain = part_of(shard), RunFolder(Path(out)), spec.but(**dict.fromkeys(BOUNDS)).plain()
     folder.check(plain)
     folder.check_data(data_digest(spec))
+    given = isinstance(spec.model, TransformerBridge)  # one that is loaded here is ours anyway
     if not folder.begun:
         check_prompts(spec)
-    elif isinstance(spec.model, TransformerBridge):
+    elif given:
         folder.check_model(describe(spec.model))
-    given = isinstance(spec.model, TransformerBridge)  # one that is loaded here is ours anyway
     held = exclusive(spec.model, "sweep") if given else nullcontext()
     with held, engine_of(engine, Job(spec, shard, load)) as chosen:
         begin(folder, plain, chosen)
@@ -172,17 +172,11 @@ def compute(
     engine: Engine,
 ) -> None:
     """Compute shards and keep each as it comes, until all are there or the user asks to stop."""
-    kept, before = 0, stamps(folder, wanted)
+    kept, before = 0, {number: stamp(folder.shard_path(number)) for number in wanted}
     with asked_to_stop() as asked, disk_errors_said(folder.path):
-        task = Task(
-            folder.plan(),
-            manifest,
-            len(wanted),
-            folder.check_same,
-            lambda: asked.number is not None,
-            proven=bool(folder.shards(manifest)),
-        )
-        missing = takewhile(lambda _: asked.number is None, still_missing(folder, before))
+        stopping, proven = (lambda: asked.number is not None), bool(folder.shards(manifest))
+        task = Task(folder.plan(), manifest, len(wanted), folder.check_same, stopping, proven)
+        missing = takewhile(lambda _: not stopping(), still_missing(folder, before))
         cells = sum(map(task.cells, wanted))
         with bar(cells, " cells", "sweep", progress) as done:
             for shard in engine.shards(task, missing, done.update):
@@ -198,10 +192,9 @@ def compute(
             )
 
 
-def stamps(folder: RunFolder, numbers: Iterable[int]) -> dict[int, int | None]:
-    """When each shard was last written; None where there is none."""
-    paths = {number: folder.shard_path(number) for number in numbers}
-    return {i: path.stat().st_mtime_ns if path.exists() else None for i, path in paths.items()}
+def stamp(path: Path) -> int | None:
+    """When a shard was last written; None where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def still_missing(folder: RunFolder, before: Mapping[int, int | None]) -> Iterator[int]:
@@ -210,5 +203,5 @@ def still_missing(folder: RunFolder, before: Mapping[int, int | None]) -> Iterat
     So two processes rarely meet at the same shard, and what is there is a fair sample of the run.
     """
     for number in random.SystemRandom().sample(list(before), len(before)):
-        if stamps(folder, [number])[number] == before[number]:
+        if stamp(folder.shard_path(number)) == before[number]:
             yield number
