@@ -108,5 +108,6 @@ def test_code_that_a_model_brings_is_not_run(model_folder, monkeypatch, tiny_lla
     monkeypatch.setattr(
         TransformerBridge, "boot_transformers", lambda _, **more: given.update(more) or tiny_llama
     )
+    monkeypatch.setattr("knockgrid.host.bridge._LOADED_FROM", {})  # not from there
     kg.load(model_folder)
     assert given["trust_remote_code"] is False
