@@ -13,8 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import beta, norm
 
-from knockgrid.stats.mean_interval import interval
 from knockgrid.stats.flips import flip_test, permute_test
+from knockgrid.stats.mean_interval import interval
 from knockgrid.stats.resample import resample
 
 CLUSTERS, CORRELATIONS = (6, 7, 12, 20, 40), (0.0, 0.3, 0.9)
