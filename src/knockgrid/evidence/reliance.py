@@ -101,7 +101,8 @@ def reliance(
         table = sweep_in_memory(model, usable, intervention, **how)
         js = table.assign(value=numbers(table, "js")).groupby("prompt")["value"].mean()
         moved = js.to_dict()
-        notes |= table.groupby("prompt")["status"].first()[js.isna()].to_dict()
+        why: Any = table.groupby("prompt")["status"].first()[js.isna()]
+        notes |= why.to_dict()
     said, certainty = outputs(model, ready), _certainty(model, ready)
     rows = [
         {

@@ -210,7 +210,7 @@ def _mark_below_chance(ax: Axes) -> None:
 
 def _difference(apart: pd.DataFrame, ax: Axes) -> None:
     """Red: a probe can read it and the model does not use it; blue: the reverse."""
-    found = apart.rename_axis(index="layer", columns="position").stack(future_stack=True)
+    found: Any = apart.rename_axis(index="layer", columns="position").stack(future_stack=True)
     rows = found.rename("share").reset_index().assign(prompt="difference", intervention="all")
     rows["status"] = np.where(rows["share"].notna(), "ok", "NA: no value in one of the two")
     label = "readable − used (shares, −1 … 1)"

@@ -48,8 +48,8 @@ def _along_layers(ax: Axes, at: Any, layers: Any, ticks: Any, step: int = 2) -> 
 
 
 def _band(ax: Axes, x: Any, mine: pd.DataFrame, colour: str) -> None:
-    ends = mine[["band_low", "band_high"]].to_numpy(float).T
-    ax.fill_between(x, *ends, color=colour, alpha=0.18, linewidth=0)
+    low, high = mine[["band_low", "band_high"]].to_numpy(float).T
+    ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
 @Figure.of()
