@@ -16,8 +16,10 @@ os.environ |= {
 }
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import jensenshannon
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import (
@@ -153,6 +155,43 @@ def booted():
 
     remember.models = []
     return remember
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny models gain nothing from more threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def plain_of():
+    """Plain Hugging Face models with the weights of bridges."""
+
+    def unwrapped(bridge):
+        wrapped = bridge.original_model
+        model = type(wrapped)(wrapped.config).to(torch.float64).eval()
+        found = {
+            name.replace("_original_component.", ""): value
+            for name, value in wrapped.state_dict().items()
+        }
+        model.load_state_dict({name: found[name] for name in model.state_dict()})
+        return model.requires_grad_(False)
+
+    return unwrapped
+
+
+@pytest.fixture(scope="session")
+def scipy_js():
+    """JS divergence of two rows of logits in nats, by SciPy in float64."""
+
+    def js(one: torch.Tensor, other: torch.Tensor) -> float:
+        p, q = (row.double().softmax(-1).numpy() for row in (one, other))
+        return float(np.nan_to_num(jensenshannon(p, q)) ** 2)
+
+    return js
 
 
 @pytest.fixture(autouse=True)

@@ -5,22 +5,12 @@ import warnings
 from pathlib import Path
 
 import pytest
-import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: `families` and `agree` are ours
 
 from words import word_tokenizer
 
 import knockgrid as kg
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Small matrices: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,25 +1,14 @@
-"""Prompts, plain Hugging Face copies and an own JS divergence for the equivalence tests."""
+"""Prompts, and how exact this machine is, for the equivalence tests."""
 
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import jensenshannon
 
 import knockgrid as kg
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: `stored` is ours
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny models gain nothing from more threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -82,31 +71,3 @@ def prompts(pair):
         id="tower",
     )
     return [pair[0], tower, pair[1]]
-
-
-@pytest.fixture(scope="session")
-def plain():
-    """A plain Hugging Face model with the weights that a bridge was made from."""
-
-    def copy(bridge):
-        wrapped = bridge.original_model
-        model = type(wrapped)(wrapped.config).to(torch.float64).eval()
-        found = {
-            name.replace("_original_component.", ""): value
-            for name, value in wrapped.state_dict().items()
-        }
-        model.load_state_dict({name: found[name] for name in model.state_dict()})
-        return model
-
-    return copy
-
-
-@pytest.fixture(scope="session")
-def scipy_js():
-    """JS divergence of two rows of logits in nats, by SciPy in float64."""
-
-    def js(one: torch.Tensor, other: torch.Tensor) -> float:
-        p, q = (row.double().softmax(-1).numpy() for row in (one, other))
-        return float(np.nan_to_num(jensenshannon(p, q)) ** 2)
-
-    return js

@@ -69,9 +69,9 @@ def test_the_rows_meet_with_noise(tiny, executor, prompts):
         assert js(table, "last", side["id"], last, "js_to_source") <= 1e-12
 
 
-def test_the_rows_meet_with_a_swap(tiny, executor, pair, plain, scipy_js):
+def test_the_rows_meet_with_a_swap(tiny, executor, pair, plain_of, scipy_js):
     """JS(clean, corrupted) is that of two plain forwards of the Hugging Face model."""
-    last, model = tiny.cfg.n_layers - 1, plain(tiny)
+    last, model = tiny.cfg.n_layers - 1, plain_of(tiny)
     table = sweep(
         tiny, pair, flow(kg.corrupted_run(by=kg.swap())), layers=[0, last], executor=executor
     )
@@ -151,9 +151,9 @@ def test_a_knockout_into_the_last_token_touches_no_other(tiny, prompts):
     assert (clean[:, -1] - edited[:, -1]).abs().amax(-1).min() > EFFECT
 
 
-def test_a_window_over_everything_blocks_all_layers(tiny, executor, prompts, plain, scipy_js):
+def test_a_window_over_everything_blocks_all_layers(tiny, executor, prompts, plain_of, scipy_js):
     """At any layer, and the same as one mask over the whole Hugging Face model."""
-    depth, model = tiny.cfg.n_layers, plain(tiny)
+    depth, model = tiny.cfg.n_layers, plain_of(tiny)
     table = sweep(tiny, prompts, kg.knockout(window=2 * depth - 1), executor=executor)
     narrow = sweep(tiny, prompts, kg.knockout(window=2 * depth - 2), executor=executor)
     assert set(table.layers) == {",".join(map(str, range(depth)))}

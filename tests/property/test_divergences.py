@@ -374,7 +374,7 @@ def test_every_exported_name_is_a_documented_measure(export):
     assert getattr(divergences, export) is measure  # not the module of the same name
     first, *rest = measure.__doc__.splitlines()
     assert first.endswith(".")
-    for part in ("Source:", "Limit:", "Example:", f">>> {export}("):
+    for part in ("Source:", "Limit:", "Example:", f"import {export}", f">>> {export}("):
         assert any(part in line for line in rest), part
     assert measure.label
     assert measure.label != measure.name

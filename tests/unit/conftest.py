@@ -4,22 +4,11 @@ import copy
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import jensenshannon
 from transformer_lens.model_bridge import TransformerBridge
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: `recipes` and others are ours
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny models gain nothing from more threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -74,23 +63,6 @@ def sweep(tiny_llama):
 
 
 @pytest.fixture(scope="session")
-def plain_of():
-    """Plain Hugging Face models with the weights of bridges."""
-
-    def unwrapped(bridge):
-        wrapped = bridge.original_model
-        model = type(wrapped)(wrapped.config).to(torch.float64).eval()
-        found = {
-            name.replace("_original_component.", ""): value
-            for name, value in wrapped.state_dict().items()
-        }
-        model.load_state_dict({name: found[name] for name in model.state_dict()})
-        return model.requires_grad_(False)
-
-    return unwrapped
-
-
-@pytest.fixture(scope="session")
 def plain(tiny_llama, plain_of):
     """A plain Hugging Face model with the weights of the tiny Llama."""
     return plain_of(tiny_llama)
@@ -133,17 +105,6 @@ def outputs(plain, ids_of):
         return torch.stack(kept)
 
     return run
-
-
-@pytest.fixture(scope="session")
-def scipy_js():
-    """JS divergence of two rows of logits in nats, by SciPy in float64."""
-
-    def js(one: torch.Tensor, other: torch.Tensor) -> float:
-        p, q = (row.double().softmax(-1).numpy() for row in (one, other))
-        return float(np.nan_to_num(jensenshannon(p, q)) ** 2)
-
-    return js
 
 
 class Telling:

@@ -191,13 +191,28 @@ def fault_of(target, text, folder):
     return None
 
 
+PROSE = 40
+"""Lines of prose, at most, before something that is none."""
+
+
+def long_prose(text, most=PROSE):
+    """Stretches of prose without a picture, a table, a block, or a list item with code."""
+    found, length = [], 0
+    for line in re.sub(r"^( *)```.*?^\1```$", "```", text, flags=re.M | re.S).split("\n"):
+        relief = re.match(r"\s*(\||!\[|<img|```|([-*]|\d+\.) .*`)", line)
+        length = 0 if relief else length + bool(line.strip())
+        if line.strip() and length == most + 1:
+            found.append(f"more than {most} lines of prose, up to {line!r}")
+    return found
+
+
 # The pages
 
 
 @pytest.mark.parametrize("path", [*PAGES, *BESIDE], ids=lambda path: path.stem)
 def test_a_page_has_no_fault(path):
     checks = [unparsed, unknown_options]
-    checks += [unexecuted] if path in PAGES else []
+    checks += [unexecuted, long_prose] if path in PAGES else []
     faults = {check.__name__: check(read(path)) for check in checks}
     assert not any(faults.values()), faults
     assert broken(read(path), path.parent) == []
@@ -242,6 +257,9 @@ def test_the_checks_see_something():
 CELL = "---\nfile_format: mystnb\n---\n\n```{code-cell} python\nimport knockgrid\n```\n"
 
 
+LONG = [("", "word\n"), ("| a |\n", "word\n\n"), ("", "- word\n")]
+
+
 def bash(*lines):
     return [f"```bash\n{line}\n```\n" for line in lines]
 
@@ -255,6 +273,7 @@ def in_docs(text):
 
 
 PLANTED = {
+    long_prose: [a + b * (PROSE + 1) for a, b in LONG],
     unexecuted: [
         "a\n\n```python\nimport knockgrid\n```\n",
         "a\n\n````{code-block} python\nimport knockgrid\n````\n",
@@ -281,6 +300,7 @@ PLANTED = {
     in_docs: [*link("../README.md"), "```{figure} figures/nowhere.png\n```\n"],
 }
 FINE = {
+    long_prose: ["word\n" * PROSE + "```text\n```\n" + "word\n" * PROSE, "- `word`\n" * 99],
     unexecuted: [CELL, *bash("ls")],
     unparsed: [
         *bash("knockgrid sweep --model demo --out runs/a  # again: goes on"),

@@ -100,6 +100,20 @@ def test_labels_are_those_of_known_also_where_an_answer_is_longer_than_the_outpu
         assert said["incorrect"] == [one.id for one in known.dropped]
 
 
+def test_as_much_of_an_output_is_judged_whatever_its_batch(probed, facts, tiny_llama):
+    """That is what `known` judges: as long as the longest answer of the set, not of a batch."""
+    long = facts[0].replace(text=f"So {facts[0].text}", spans={}, id="long", answers=["so " * 12])
+    told = {}
+
+    def judge(prompt, text):
+        told[prompt.id] = text
+        return RIGHT in prompt.text
+
+    probed([*facts, long], positions=["last_q"], judge=judge)
+    assert told.items() == kg.known(tiny_llama, [*facts, long]).said.items()
+    assert len({len(tiny_llama.tokenizer(one.text)["input_ids"]) for one in [*facts, long]}) > 1
+
+
 @pytest.mark.parametrize("act_name", ["mlp_out", "z"])
 def test_activations_are_those_of_the_model_averaged_over_a_place(
     tiny_llama, facts, monkeypatch, probed, act_name

@@ -4,7 +4,6 @@ A Tab must answer at once, and the places where these lists are decided import m
 `tests/unit/test_terminal.py` holds each list against its place.
 """
 
-import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -12,16 +11,16 @@ from importlib.resources import files
 from typing import get_args
 
 from knockgrid.cli.reproduce import studies
-from knockgrid.display.drawers import exported
+from knockgrid.display.drawers import functions
 from knockgrid.figures.figure import figure_names
 from knockgrid.spec import ENGINES, FIELDS, METRICS, ROWS, allowed
 
 
 def sources() -> Iterator[str]:
     """The drawer's sources that can be made without an argument."""
-    for name, code in exported("sources").items():
-        made = {one.name: one.args for one in code.body if isinstance(one, ast.FunctionDef)}[name]
-        if len(made.args) == len(made.defaults) and None not in made.kw_defaults:
+    for name, made in functions("sources").items():
+        takes = made.args
+        if len(takes.args) == len(takes.defaults) and None not in takes.kw_defaults:
             yield name
 
 

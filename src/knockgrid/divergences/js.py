@@ -15,6 +15,7 @@ def jensen_shannon(pair: Pair) -> Rows:
     nats and more, and below 1e-5 down to 1e-9 nats.
 
     Example:
+        >>> from knockgrid.divergences import js
         >>> js(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]]))
         tensor([0.0285])
     """

@@ -13,6 +13,7 @@ def kullback_leibler(pair: Pair) -> Rows:
 
     Example:
         >>> import torch
+        >>> from knockgrid.divergences import kl
         >>> kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, float("-inf")]]))
         tensor([0.1201,    inf])
     """

@@ -15,6 +15,7 @@ def between_answers_and_rest(pair: Pair) -> Rows:
 
     Example:
         >>> import torch
+        >>> from knockgrid.divergences import kl_between
         >>> clean, intervened = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.25, 0.5, 0.25]])
         >>> kl_between(clean.log(), intervened.log(), answers=torch.tensor([0, 1]))
         tensor([0.])

@@ -13,6 +13,7 @@ def kullback_leibler_reverse(pair: Pair) -> Rows:
 
     Example:
         >>> import torch
+        >>> from knockgrid.divergences import kl_reverse
         >>> kl_reverse(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, -torch.inf]]))
         tensor([0.1109, 0.6931])
     """

@@ -14,6 +14,7 @@ def within_answers(pair: Pair) -> Rows:
 
     Example:
         >>> import torch
+        >>> from knockgrid.divergences import kl_within_answers
         >>> clean, intervened = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.25, 0.5, 0.25]])
         >>> kl_within_answers(clean.log(), intervened.log(), answers=torch.tensor([0, 1]))
         tensor([0.1733])

@@ -15,6 +15,7 @@ def within_rest(pair: Pair) -> Rows:
 
     Example:
         >>> import torch
+        >>> from knockgrid.divergences import kl_within_rest
         >>> clean, intervened = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.5, 0.4, 0.1]])
         >>> kl_within_rest(clean.log(), intervened.log(), answers=torch.tensor([0]))
         tensor([0.1116])

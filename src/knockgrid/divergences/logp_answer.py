@@ -13,6 +13,7 @@ def logp_of_answer(pair: Pair) -> Rows:
 
     Example:
         >>> import torch
+        >>> from knockgrid.divergences import logp_answer
         >>> clean, intervened = torch.tensor([[0.0, 9.0]]), torch.tensor([[0.0, 0.0]])
         >>> logp_answer(clean, intervened, answer=torch.tensor([0]))
         tensor([-0.6931])

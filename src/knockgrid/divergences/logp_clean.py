@@ -12,6 +12,7 @@ def logp_of_clean_token(pair: Pair) -> Rows:
 
     Example:
         >>> import torch
+        >>> from knockgrid.divergences import logp_clean
         >>> logp_clean(torch.tensor([[0.0, 9.0]]), torch.tensor([[0.0, 0.0]]))
         tensor([-0.6931])
     """

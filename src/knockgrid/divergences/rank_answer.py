@@ -12,6 +12,7 @@ def rank_of_answer(pair: Pair) -> Rows:
 
     Example:
         >>> import torch
+        >>> from knockgrid.divergences import rank_answer
         >>> clean, intervened = torch.tensor([[0.0, 9.0]]), torch.tensor([[3.0, 2.0]])
         >>> rank_answer(clean, intervened, answer=torch.tensor([1]))
         tensor([1.])

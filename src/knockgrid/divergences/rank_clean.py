@@ -12,6 +12,7 @@ def rank_of_clean_token(pair: Pair) -> Rows:
 
     Example:
         >>> import torch
+        >>> from knockgrid.divergences import rank_clean
         >>> rank_clean(torch.tensor([[0.0, 9.0, 0.0]]), torch.tensor([[3.0, 2.0, 2.0]]))
         tensor([1.])
     """

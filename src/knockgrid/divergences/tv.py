@@ -13,6 +13,7 @@ def half_l1(pair: Pair) -> Rows:
 
     Example:
         >>> import torch
+        >>> from knockgrid.divergences import tv
         >>> tv(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]]))
         tensor([0.2311])
     """

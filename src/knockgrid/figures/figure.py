@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
-from knockgrid.display.drawers import exported
+from knockgrid.display.drawers import functions
 from knockgrid.errors import InputError
 
 if TYPE_CHECKING:
@@ -87,14 +87,9 @@ class Figure(Generic[Options, Drawn]):
 
 
 def figure_names() -> tuple[str, ...]:
-    """The figures that the drawer's stub names."""
+    """The figures that the drawer's stub names, known by their decorator."""
     return tuple(
         name
-        for name, code in exported("figures").items()
-        for one in code.body
-        if isinstance(one, ast.FunctionDef) and one.name == name and _is_figure(one)
+        for name, made in functions("figures").items()
+        if any("Figure" in ast.unparse(one) for one in made.decorator_list)
     )
-
-
-def _is_figure(function: ast.FunctionDef) -> bool:
-    return any("Figure" in ast.unparse(one) for one in function.decorator_list)
