@@ -13,21 +13,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from knockgrid import figures
 from knockgrid.display.escape import file_name
 from knockgrid.errors import InputError
 from knockgrid.evidence.claims import claims
 from knockgrid.evidence.labels import threshold_sensitivity
-from knockgrid.figures import (
-    claims_card,
-    contrast_curves,
-    layer_curve,
-    layer_heatmap,
-    panels,
-    reliance_plot,
-    save,
-    scaled_curves,
-    threshold_curve,
-)
 from knockgrid.runs.job import LABEL_ORDER, load_model
 from knockgrid.runs.run_folder import FIGURES, LABELS
 from knockgrid.runs.running import run
@@ -47,31 +37,25 @@ LEAST = 12
 
 def plan(base: Spec) -> dict[str, Spec]:
     """The runs by the name of their folder."""
-    main = {
-        "known": True,
-        "interventions": rows_as_data(sources=("noise", "swap"), windows=(5, 1)),
-        "labels": base.unknown > 0,
-        "contrasts": True,
-        "nulls": True,
-    }
-    again = {**main, "unknown": 0, "labels": False, "nulls": False}
+    rows = rows_as_data(sources=("noise", "swap"), windows=(5, 1))
+    main = base.but(
+        known=True, interventions=rows, labels=base.unknown > 0, contrasts=True, nulls=True
+    )
+    again = main.but(unknown=0, labels=False, nulls=False)
     corrupted = rows_as_data(("subject", "last"), SOURCES)
-    several = {**again, "interventions": corrupted, "contrasts": False}
-    runs = {
+    return {
         "main": main,
-        "sources": several,
-        "no_bos": {**again, "prepend_bos": False},
-        "template": {**again, "form": TEMPLATE},
-        "chat": {**again, "form": "chat"},
+        "sources": again.but(interventions=corrupted, contrasts=False),
+        "no_bos": again.but(prepend_bos=False),
+        "template": again.but(form=TEMPLATE),
+        "chat": again.but(form="chat"),
     }
-    return {name: base.but(**changes) for name, changes in runs.items()}
 
 
 def evidence(base: Spec, out: Path) -> Iterator[Path]:
     """Carry out the runs that are missing, then draw everything from their tables.
 
-    Raises:
-        InputError: as `run`; a model without BOS or chat template leaves those runs out.
+    A model without BOS or chat template leaves those runs out.
     """
     if base.limit is not None and base.limit < LEAST:
         raise InputError(f"limit {base.limit} is too few to find and confirm; give {LEAST} or more")
@@ -93,7 +77,6 @@ def evidence(base: Spec, out: Path) -> Iterator[Path]:
 def draw(tables: dict[str, pd.DataFrame], out: Path, left_out: dict[str, str]) -> Iterator[Path]:
     """All figures and the report of an evidence folder, from its tables."""
     main = tables["main"]
-    known = known_of(main)
     parts = {said(name): known_of(table) for name, table in tables.items()}
     for form in [form for form, part in parts.items() if part["prompt"].nunique() < LEAST]:
         n = parts.pop(form)["prompt"].nunique()
@@ -110,12 +93,12 @@ def draw(tables: dict[str, pd.DataFrame], out: Path, left_out: dict[str, str]) -
     write_table(found, out / CARD)
     yield out / CARD
     pictures = dict(of_main(main, out / "main" / LABELS))
-    pictures["claims_card"] = claims_card(found)
-    pictures["scaled_curves_js"] = scaled_curves(tables["sources"])
+    pictures["claims_card"] = figures.claims_card(found)
+    pictures["scaled_curves_js"] = figures.scaled_curves(tables["sources"])
     for name, drawn in pictures.items():
-        yield from save(drawn, out / FIGURES / name)
+        yield from figures.save(drawn, out / FIGURES / name)
     with whole_file(out / WORDS) as file:
-        file.write(report(main, known, tables["sources"], found, left_out).encode("utf-8"))
+        file.write(report(main, known_of(main), tables["sources"], found, left_out).encode())
     yield out / WORDS
 
 
@@ -135,33 +118,18 @@ def known_of(table: pd.DataFrame) -> pd.DataFrame:
 def of_main(table: pd.DataFrame, labels: Path) -> Iterator[tuple[str, Axes | Figure]]:
     """Panels per label where there are labels, else one panel: heatmaps, curves, contrasts."""
     by = "group" if table["group"].notna().any() else None
-    for source in dict.fromkeys(one.source for one in treatments(table) if one.source):
-        part = under(table, source)
+    rows = treatments(table)
+    for source in dict.fromkeys(one.source for one in rows if one.source):
+        part = only_rows(table, [one.name for one in rows if one.source in (source, None)])
         name = file_name(str(source).split("(")[0])
-        for kind, figure in (("heatmap", layer_heatmap), ("curve", layer_curve)):
-            drawn = panels(part, figure, by=by) if by else figure(part)
+        for kind, figure in (("heatmap", figures.layer_heatmap), ("curve", figures.layer_curve)):
+            drawn = figures.panels(part, figure, by=by) if by else figure(part)
             yield f"layer_{kind}_{name}_js", drawn
-    yield "contrast_curves_js", contrast_curves(table, by=by)
+    yield "contrast_curves_js", figures.contrast_curves(table, by=by)
     if by:
         frame = read_table(labels)
-        yield "reliance", reliance_plot(frame)
-        yield "threshold", threshold_curve(threshold_sensitivity(frame))
-
-
-def under(table: pd.DataFrame, source: str) -> pd.DataFrame:
-    """The rows of one corruption, and the attention rows of every window."""
-    return only_rows(table, [o.name for o in treatments(table) if o.source in (source, None)])
-
-
-def survival(sources: pd.DataFrame) -> list[str]:
-    """Claim by claim, and what a rank correlation would have said."""
-    compared = source_comparison(sources)
-    ranks = metadata_of(compared)["rank"]
-    return list(surviving_claims(compared)["words"]) + [
-        f"{row}: rank correlations of the curves are {value:.2f} or more"
-        for row, value in ranks.items()
-        if value == value
-    ]
+        yield "reliance", figures.reliance_plot(frame)
+        yield "threshold", figures.threshold_curve(threshold_sensitivity(frame))
 
 
 def report(
@@ -172,6 +140,12 @@ def report(
     left_out: dict[str, str],
 ) -> str:
     """What the tables say in words: contrasts, nulls, sources, claims."""
+    compared = source_comparison(sources)
+    survival = list(surviving_claims(compared)["words"]) + [
+        f"{row}: rank correlations of the curves are {value:.2f} or more"
+        for row, value in metadata_of(compared)["rank"].items()
+        if value == value
+    ]
     counts = found["outcome"].value_counts()
     sides = metadata_of(main)["prompts"]
     groups = pd.Series([one["group"] or "no label" for one in sides]).value_counts()
@@ -179,7 +153,7 @@ def report(
         "Prompts": [f"{n} {name}" for name, n in groups.items()],
         "More than what? (known prompts)": exceeds_in_words(exceeds(known)),
         "More than the nulls? (known prompts)": exceeds_in_words(exceeds(known, role="null")),
-        "What survives another source": survival(sources),
+        "What survives another source": survival,
         "Claims": [f"{counts[name]} {name}" for name in counts.index],
         "Left out": [f"{name}: {reason}" for name, reason in left_out.items()],
     }
