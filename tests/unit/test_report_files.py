@@ -6,8 +6,7 @@ import os
 import re
 
 import pytest
-from made_runs import Made
-from test_report import data_of, run_of, words_of
+from test_report import Made, data_of, run_of, words_of
 from typer.testing import CliRunner
 
 from knockgrid.cli.app import app

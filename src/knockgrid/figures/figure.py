@@ -33,12 +33,11 @@ class Figure(Generic[Options, Drawn]):
     `knockgrid figure --kind` offers each figure that `figures/__init__.pyi` names.
 
     Attributes:
-        name: the name in Python and in the shell.
+        name: the name in Python and in the shell; `help` is the first sentence of its docstring.
         metric: the column that it draws unless you name a different one.
         needs: a column that only some sweeps fill, such as "head", or None.
         by: how it makes several panels: by `panels`, by an option `by` of its own, or not at all.
         each: a column with one picture for each of its values in the shell, or None.
-        help: the first sentence of its docstring.
     """
 
     def __init__(
@@ -65,11 +64,7 @@ class Figure(Generic[Options, Drawn]):
     def __call__(
         self, table: "pd.DataFrame", *args: Options.args, **kwargs: Options.kwargs
     ) -> Drawn:
-        """Draw the rows of a table that have what the figure needs.
-
-        Raises:
-            InputError: a table in which the column that the figure needs is empty.
-        """
+        """Draw the rows of a table that have what the figure needs; some must."""
         if self.needs is not None and self.needs in table:
             filled = table[self.needs].notna()
             if len(table) and not filled.any():

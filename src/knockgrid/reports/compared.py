@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -22,16 +23,22 @@ SAME = ("unit", "direction", "mode")
 
 def compared(one: Opened, other: Opened) -> dict[str, Any]:
     """What the page that compares two runs shows."""
-    runs = [one, other]
-    prompts = shared_prompts(one.prompts, other.prompts)
-    tables = [run.table for run in runs if run.table is not None]
+    runs = dict(zip("AB", (one, other), strict=True))
+    tables = {letter: run.table for letter, run in runs.items() if run.table is not None}
     refused, drawn = "", []
     notes = ["One of the runs has no rows, so there is nothing to compare."]
     if len(tables) == 2:
-        metrics = [name for name in told_metrics(tables[0]) if name in told_metrics(tables[1])]
-        refused = _refused(one, other, prompts, metrics)
-        drawn = [_picture(runs, tables, prompts, metrics, refused)]
-        notes = _notes(one, other, prompts)
+        prompts = shared_prompts(one.prompts, other.prompts)
+        metrics = [m for m in told_metrics(tables["A"]) if m in told_metrics(tables["B"])]
+        refused, notes = _refused(one, other, prompts, metrics), _notes(one, other, prompts)
+        title = "Both runs and their difference"
+        drawn = [Picture(title, "", refused)]
+        if not refused:
+            title += f": {metric_label(tables['A'], metrics[0]).removeprefix('Avg. ')}"
+            if any(run.metadata.get("n_tokens", 1) > 1 for run in runs.values()):
+                title += ", at the first token after the prompt"
+            parts = {letter: _comparable(t, prompts, letter) for letter, t in tables.items()}
+            drawn = [picture(title, "both", partial(side_by_side, parts, metric=metrics[0]))]
     return {
         "title": f"{one.name} and {other.name} – knockgrid report",
         "runs": [
@@ -40,15 +47,15 @@ def compared(one: Opened, other: Opened) -> dict[str, Any]:
                 "name": run.name,
                 "headline": headline(run),
                 "warnings": list(warnings_of(run)),
-                "has_rows": run.table is not None,
+                "has_rows": letter in tables,
             }
-            for letter, run in zip("AB", runs, strict=True)
+            for letter, run in runs.items()
         ],
         "notes": notes,
         "differing": differing(one, other),
         "pictures": drawn,
         "data": {
-            "runs": [None if run.table is None else payload(run, prompts=False) for run in runs],
+            "runs": [payload(runs[k], prompts=False) if k in tables else None for k in runs],
             "refused": refused,
         },
     }
@@ -152,36 +159,14 @@ def differing(one: Opened, other: Opened) -> list[tuple[str, str, str]]:
     ]
 
 
-def _picture(
-    runs: Sequence[Opened],
-    tables: Sequence[pd.DataFrame],
-    prompts: Shared,
-    metrics: Sequence[str],
-    refused: str,
-) -> Picture:
-    """Both runs and their difference, which is paired by prompts that are the same in both."""
-    title = "Both runs and their difference"
-    if refused:
-        return Picture(title, "", refused)
-    title = f"{title}: {metric_label(tables[0], metrics[0]).removeprefix('Avg. ')}"
-    if any(run.metadata.get("n_tokens", 1) > 1 for run in runs):
-        title += ", at the first token after the prompt"
-    parts = {
-        letter: _first_token(_own_ids(table, prompts, letter))
-        for letter, table in zip("AB", tables, strict=True)
-    }
-    return picture(title, "both", lambda: side_by_side(parts, metric=metrics[0]))
+def _comparable(table: pd.DataFrame, prompts: Shared, letter: str) -> pd.DataFrame:
+    """The rows of the first token, of which only prompts that are the same in both runs pair.
 
-
-def _first_token(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the first token; those of positions of the answer are at tokens of their own."""
-    return table[(table["token"] == 0) | table["position"].notna()]
-
-
-def _own_ids(table: pd.DataFrame, prompts: Shared, letter: str) -> pd.DataFrame:
-    """Prompts of the same id that are not the same get ids that pair with none."""
+    Positions of the answer are measured at tokens of their own. Prompts of the same id that are
+    not the same get ids that pair with none.
+    """
     ids = table["prompt"].astype(object)
     own = ids.where(~ids.isin(prompts.changed), ids + f" ({letter})")
     made = table.assign(prompt=own.astype(table["prompt"].dtype))
     made.attrs = {**table.attrs}
-    return made
+    return made[(made["token"] == 0) | made["position"].notna()]

@@ -39,7 +39,8 @@ def say_edits(text: Text, manifest: Mapping[str, Any]) -> None:
     for one in manifest["interventions"]:
         if not _exchanged(one):
             made = _rebuilt(one)
-            groups.setdefault(_alike(made), []).append(made)
+            alike = (made.kind, made.window, made.source and made.source.label, made.heads)
+            groups.setdefault((*alike, made.alpha), []).append(made)
     for group in groups.values():
         one, window = group[0], _window(group[0].window)
         if isinstance(one, Knockout):
@@ -91,16 +92,9 @@ def say_partners(text: Text, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def _alike(one: Any) -> tuple:
-    source = None if one.source is None else one.source.label
-    return (one.kind, one.window, source, one.heads, one.alpha)
-
-
 def _listed(group: Sequence[Any], where: Sequence[str] | None, manifest: Mapping[str, Any]) -> str:
     rows = [row_of(manifest, one.name) for one in group]
-    if where is None:
-        return ", ".join(rows)
-    return ", ".join(f"{place} in {row}" for place, row in zip(where, rows, strict=True))
+    return ", ".join(rows if where is None else map("{} in {}".format, where, rows))
 
 
 def _source(label: str, manifest: Mapping[str, Any]) -> tuple[str, Sequence[str]]:

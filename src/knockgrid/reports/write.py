@@ -68,7 +68,8 @@ def report(
 
 def _content(run: Opened) -> dict[str, Any]:
     """What the page of one run shows."""
-    metrics, table = run.metadata["metrics"], run.table
+    table, metrics = run.table, run.metadata["metrics"]
+    main = "js" if "js" in metrics else metrics[0]
     return {
         "title": f"{run.name} – knockgrid report",
         "run": run,
@@ -77,9 +78,7 @@ def _content(run: Opened) -> dict[str, Any]:
         "warnings": list(warnings_of(run)),
         "settings": settings(run),
         "methods": methods_of(run),
-        "pictures": []
-        if table is None
-        else pictures(table, "js" if "js" in metrics else metrics[0]),
+        "pictures": [] if table is None else pictures(table, main),
         "data": None if table is None else payload(run),
     }
 
