@@ -183,8 +183,9 @@ def test_versions_in_a_manifest_reach_bibtex_escaped():
 def test_text_in_html_and_latex():
     assert html("<img src=x onerror='a()'>") == "&lt;img src=x onerror=&#x27;a()&#x27;&gt;"
     assert html("a\0\ud800b\n") == "a\ufffd\ufffdb\n"
-    assert latex("50 % of a_b\n\n\\input{x} $y$") == (
-        r"50 \% of a\_b  \textbackslash{}input\{x\} \$y\$"
+    assert latex("50 % of {a_b}\n\n& $x$ #1 ~^\\input{y}") == (
+        r"50 \% of \{a\_b\}  \& \$x\$ \#1 \textasciitilde{}\textasciicircum{}"
+        r"\textbackslash{}input\{y\}"
     )
 
 
