@@ -36,6 +36,12 @@ def test_seven_billion_parameters_from_the_config_alone(seven):
         assert part in str(found)
 
 
+def test_rows_that_a_model_makes_are_not_counted_without_it(seven):
+    spec = Spec(model=str(seven), interventions=[{"kind": "per_module", "pos": "subject"}])
+    with pytest.raises(kg.InputError, match=r"per_module asks what a model has.*name its rows"):
+        estimate(spec, 100.0, never)
+
+
 @pytest.mark.parametrize("flops", [0.0, -1.0])
 def test_no_device_computes_nothing(seven, flops):
     with pytest.raises(kg.InputError, match="give the device's TFLOP/s"):

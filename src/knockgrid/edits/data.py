@@ -100,8 +100,8 @@ def from_data(data: Any, known: Sequence[Any] = (), model: Any = None) -> Any:
         return _tensor(rest, known)
     where, digest = rest.pop("class", None), rest.pop("digest", None)
     given = {name: _value(name, value, known) for name, value in rest.items()}
-    if model is not None and takes_model(kind):
-        given.setdefault("model", model)
+    if takes_model(kind) and given.setdefault("model", model) is None:
+        raise InputError(f"{kind} asks what a model has, and none is loaded here; name its rows")
     return _called(kind, given) if where is None else _of_the_user(where, digest, given, known)
 
 
