@@ -114,7 +114,7 @@ def test_its_interval_stays_inside_its_bounds(prompts):
 
 
 def test_one_that_needs_an_answer_may_have_none(tiny_llama, prompts):
-    mine = kg.Divergence("mine", "mine", kg.divergences.logp_answer.formula, needs_answer=True)
+    mine = kg.Divergence("mine", "mine", kg.divergences.logp_answer.formula, needs=("answer",))
     some = [prompts[0].replace(answers=()), prompts[1]]
     table = kg.sweep(tiny_llama, some, kg.knockout(), metrics=[mine], layers=[0], progress=False)
     assert table["mine"].isna().tolist() == [not one.answers for one in some]

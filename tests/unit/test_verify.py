@@ -311,6 +311,12 @@ def test_digests_tell_order_names_and_missing_values_apart():
         ("kl", float("inf"), 3.0, False, False),
         ("logp_answer", float("nan"), float("nan"), False, True),
         ("logp_answer", float("nan"), 0.0, False, False),
+        ("logit_diff", 0.0, 9e-4, False, True),
+        ("logit_diff", 0.0, 2e-3, False, False),
+        ("recovered", 0.5, 0.509, False, True),
+        ("recovered", 0.5, 0.52, False, False),
+        ("p_change", -1.0, -1.09, False, True),
+        ("p_change", -1.0, -1.2, False, False),
     ],
 )
 def test_near(name, stored, now, half, same):

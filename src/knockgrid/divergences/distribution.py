@@ -77,6 +77,12 @@ class Distribution:
         logp = (self._logit_of(token) - self.top_logit) + self.top_logp
         return logp.masked_fill(token < 0, torch.nan)
 
+    def logit_of(self, token: Int[Tensor, "..."]) -> Float[Tensor, "*row"]:
+        """Logit of one token per row; NaN for token -1, and where a row is no distribution."""
+        return self._logit_of(token).masked_fill(
+            (token < 0) | ~self.top_logit.isfinite(), torch.nan
+        )
+
     def logp_within(self, whole: "Distribution") -> Float[Tensor, "*row"]:
         """Log-probability, in the whole distribution, of the tokens this one is cut out of it for.
 
@@ -95,8 +101,9 @@ class Distribution:
         return rank.masked_fill((token < 0) | ~self.top_logit.isfinite(), torch.nan)
 
     def _logit_of(self, token: Int[Tensor, "..."]) -> Float[Tensor, "*row"]:
-        index = token.clamp(min=0).expand(self.logits.shape[:-1])
-        return self.logits.gather(-1, index[..., None])[..., 0]
+        rows = torch.broadcast_shapes(token.shape, self.logits.shape[:-1])
+        index = token.clamp(min=0).expand(rows)
+        return self.logits.expand(*rows, -1).gather(-1, index[..., None])[..., 0]
 
     def split(self, answers: "AnswerSet") -> "tuple[Distribution, Distribution]":
         """The distribution among the answers, `[*row, alias]`, and that among all other tokens.

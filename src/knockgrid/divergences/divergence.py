@@ -1,6 +1,6 @@
 """What a measure is: a formula over a pair of rows, with its bound and its unit."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from knockgrid import divergences
 from knockgrid.divergences.pair import Pair
-from knockgrid.divergences.refuse import refuse_shapes, refuse_values
+from knockgrid.divergences.refuse import Given, refuse_shapes, refuse_values
 from knockgrid.errors import InputError, shown, unknown
-from knockgrid.table.measures import MEASURES, PER_NAT, Measure
+from knockgrid.table.measures import MEASURES, NEEDS, PER_NAT, Measure
 
 UNITS = PER_NAT
 
@@ -31,8 +31,9 @@ class Divergence:
         formula: `Pair` → one value per row, in nats where it is logarithmic.
         upper, lower: its bounds, in nats where it is logarithmic; None where there is none.
         logarithmic: whether nats and bits differ; they do not for a distance or a rank.
-        needs_answer: whether it reads `pair.answer` or `pair.answers`; prompts without an answer
-            then have no value, which is no fault.
+        needs: what it reads beside the two runs, so that rows without have no value, which is no
+            fault: "answer" (`pair.answer`, `pair.answers`), "foil" (`pair.foil`), "source"
+            (`pair.corrupted`, the run that the edit's values come from).
 
     Example:
         >>> from knockgrid.divergences import js
@@ -48,15 +49,15 @@ class Divergence:
     formula: Callable[[Pair], Tensor]
     upper: float | None = None
     logarithmic: bool = True
-    needs_answer: bool = False
+    needs: Sequence[str] = ()
     lower: float | None = 0.0
 
     @classmethod
     def known(cls, name: str, formula: Callable[[Pair], Tensor]) -> "Divergence":
         """One of knockgrid's own, whose facts stand in `MEASURES`."""
         facts = MEASURES[name]
-        logarithmic, needs = facts.unit == "information", facts.needs == "answer"
-        return cls(name, facts.label, formula, facts.upper, logarithmic, needs, facts.lower)
+        logarithmic = facts.unit == "information"
+        return cls(name, facts.label, formula, facts.upper, logarithmic, facts.needs, facts.lower)
 
     @property
     def facts(self) -> Measure:
@@ -64,11 +65,19 @@ class Divergence:
         ours = MEASURES.get(self.name)
         if ours is not None and ours.label == self.label:
             return ours
-        unit, needs = "information" if self.logarithmic else "", "answer" * self.needs_answer
-        return Measure(self.name, self.label, unit, self.lower, self.upper, needs)
+        unit = "information" if self.logarithmic else ""
+        return Measure(self.name, self.label, unit, self.lower, self.upper, tuple(self.needs))
 
     def __post_init__(self) -> None:
-        """Let `help` and `?` on a measure show its formula's docstring."""
+        """Check its needs, and let `help` and `?` on it show its formula's docstring."""
+        if isinstance(self.needs, str) or not isinstance(self.needs, Iterable):
+            raise InputError(
+                f"needs is {shown(self.needs)}; give a tuple of {', '.join(map(repr, NEEDS))}"
+            )
+        for one in self.needs:
+            if one not in NEEDS:
+                raise unknown("need", one, NEEDS)
+        object.__setattr__(self, "needs", tuple(self.needs))
         object.__setattr__(self, "__doc__", self.formula.__doc__)
 
     def __call__(
@@ -80,21 +89,27 @@ class Divergence:
         dtype: torch.dtype | None = None,
         answer: Int[Tensor, "..."] | None = None,
         answers: Int[Tensor, "..."] | None = None,
+        foil: Int[Tensor, "..."] | None = None,
+        corrupted: Float[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "..."]:
         """The measure of every row: clean and intervened logits `[*row, d_vocab]` → `[*row]`.
 
         One clean row serves all; -inf is a token that cannot occur. `unit` is nats or bits, `dtype`
         float32 or float64 (default: float64 where an input is). `answer` holds token ids `[*row]`,
-        `answers` sets of them `[*row, alias]`, the best first; -1 stands for none.
+        `answers` sets of them `[*row, alias]`, the best first, `foil` those of a wrong answer
+        `[*row]`; -1 stands for none. `corrupted` holds the logits of the run that the edit's
+        values come from, shaped as the clean ones.
 
         Raises:
-            InputError: for a NaN or +inf logit, shapes that do not fit, or an unknown unit.
+            InputError: for a NaN or +inf logit, shapes that do not fit, an unknown unit, or an
+                answer, foil or corrupted run that the measure needs and nobody gave.
         """
-        refuse_shapes(logits_p, logits_q, answer, answers)
-        refuse_values(logits_p, logits_q, answer, answers)
+        given = Given(answer, answers, foil, corrupted)
+        refuse_shapes(logits_p, logits_q, given)
+        refuse_values(logits_p, logits_q, given)
         if dtype not in (None, torch.float32, torch.float64):
             raise unknown("dtype", dtype, ("torch.float32", "torch.float64"))
-        pair = Pair.from_logits(logits_p, logits_q, dtype=dtype, answer=answer, answers=answers)
+        pair = Pair.from_logits(logits_p, logits_q, dtype=dtype, **given._asdict())
         return in_unit(self.formula(pair), self, unit)
 
 

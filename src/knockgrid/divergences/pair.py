@@ -28,9 +28,15 @@ class Pair:
     """
 
     def __init__(
-        self, clean: Distribution, intervened: Distribution, answers: AnswerSet | None = None
+        self,
+        clean: Distribution,
+        intervened: Distribution,
+        answers: AnswerSet | None = None,
+        foil: Int[Tensor, "..."] | None = None,
+        corrupted: Distribution | None = None,
     ) -> None:
         self.clean, self.intervened, self._answers = clean, intervened, answers
+        self._foil, self._corrupted = foil, corrupted
 
     @classmethod
     def from_logits(
@@ -41,14 +47,18 @@ class Pair:
         dtype: torch.dtype | None = None,
         answer: Int[Tensor, "..."] | None = None,
         answers: Int[Tensor, "..."] | None = None,
+        foil: Int[Tensor, "..."] | None = None,
+        corrupted: Float[Tensor, "..."] | None = None,
     ) -> "Pair":
         """Two runs as float32, or as float64 where one of them is or `dtype` asks for it.
 
-        `answer` is one token per row, `answers` a set of them; one stands for the other.
+        `answer` is one token per row, `answers` a set of them; one stands for the other. `foil` is
+        one token per row, `corrupted` the logits of a third run.
         """
         dtype = dtype or working_dtype(logits_p, logits_q)
         clean, intervened = Distribution(logits_p.to(dtype)), Distribution(logits_q.to(dtype))
-        return cls(clean, intervened, answer_set(answer, answers))
+        third = None if corrupted is None else Distribution(corrupted.to(dtype))
+        return cls(clean, intervened, answer_set(answer, answers), foil, third)
 
     @property
     def p(self) -> Float[Tensor, "..."]:
@@ -71,6 +81,26 @@ class Pair:
     def answer(self) -> Int[Tensor, "..."]:
         """The token id of the (best) answer, -1 where there is none."""
         return self.answers.best
+
+    @property
+    def foil(self) -> Int[Tensor, "..."]:
+        """The token id of the foil, a wrong answer; -1 where there is none."""
+        if self._foil is None:
+            raise InputError("this measure needs the foil's token ids: give foil=ids, -1: none")
+        return self._foil
+
+    @property
+    def corrupted(self) -> Distribution:
+        """The run that the edit's values come from, or would in the other direction."""
+        if self._corrupted is None:
+            raise InputError(
+                "this measure needs the run that values come from: give corrupted=logits"
+            )
+        return self._corrupted
+
+    def preference(self, run: Distribution) -> Rows:
+        """The logit of the answer minus that of the foil in a run; NaN where either is missing."""
+        return run.logit_of(self.answer) - run.logit_of(self.foil)
 
     @cached_property
     def d(self) -> Float[Tensor, "*row d_vocab"]:

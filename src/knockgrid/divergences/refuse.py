@@ -1,5 +1,7 @@
 """Logits that cannot be compared, refused before any measure sees them."""
 
+from typing import Any, NamedTuple
+
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -7,13 +9,26 @@ from knockgrid.divergences.distribution import nan_rows
 from knockgrid.errors import InputError
 
 
+class Given(NamedTuple):
+    """What a comparison is given beside its two runs: token ids, and the logits of a third run."""
+
+    answer: Int[Tensor, "..."] | None = None
+    answers: Int[Tensor, "..."] | None = None
+    foil: Int[Tensor, "..."] | None = None
+    corrupted: Float[Tensor, "..."] | None = None
+
+
+NOTHING = Given()
+
+
 def refuse_values(
-    clean: Float[Tensor, "..."],
-    intervened: Float[Tensor, "..."],
-    *answers: Int[Tensor, "..."] | None,
+    clean: Float[Tensor, "..."], intervened: Float[Tensor, "..."], given: Given = NOTHING
 ) -> None:
     """Refuse rows that are no distribution and ids that are no token; waits for the device."""
-    for run, logits in (("clean", clean), ("intervened", intervened)):
+    runs = {"clean": clean, "intervened": intervened, "corrupted": given.corrupted}
+    for run, logits in runs.items():
+        if logits is None:
+            continue
         rows = nan_rows(logits).nonzero()
         if len(rows):
             where = f"row {tuple(rows[0].tolist())} of " if logits.ndim > 1 else ""
@@ -22,40 +37,35 @@ def refuse_values(
                 "or +inf, or -inf for every token; rerun that cell in a wider dtype or leave it out"
             )
     d_vocab = intervened.shape[-1]
-    for tokens in (one for one in answers if one is not None):
+    several = (("answer", given.answer), ("answer", given.answers), ("foil", given.foil))
+    for what, tokens in several:
+        if tokens is None:
+            continue
         outside = tokens[(tokens < -1) | (tokens >= d_vocab)]
         if len(outside):
             raise InputError(
-                f"answer {int(outside[0])} is no token: ids run from 0 to {d_vocab - 1}, and -1 "
-                "stands for no answer"
+                f"{what} {int(outside[0])} is no token: ids run from 0 to {d_vocab - 1}, and -1 "
+                f"stands for no {what}"
             )
 
 
 def refuse_shapes(
-    logits_p: Float[Tensor, "..."],
-    logits_q: Float[Tensor, "..."],
-    answer: Int[Tensor, "..."] | None = None,
-    answers: Int[Tensor, "..."] | None = None,
+    logits_p: Float[Tensor, "..."], logits_q: Float[Tensor, "..."], given: Given = NOTHING
 ) -> None:
     """Refuse runs that do not line up token by token and row by row."""
-    n_p, n_q = logits_p.shape[-1], logits_q.shape[-1]
-    if n_p != n_q:
-        raise InputError(
-            f"the clean logits have {n_p} tokens and the intervened logits {n_q}: compare runs of"
-            " one model, with one vocabulary"
-        )
-    given = {"clean logits": logits_p.shape[:-1]}
-    if answer is not None:
-        given["answers"] = answer.shape
-    if answers is not None:
-        if answers.ndim == 0 or answers.shape[-1] == 0:
-            raise InputError(
-                f"the sets of answers have shape {tuple(answers.shape)}: give token ids "
-                "[*row, alias], -1 where there is none"
-            )
-        given["sets of answers"] = answers.shape[:-1]
+    shapes = dict[str, Any]()
+    for run, logits in (("clean", logits_p), ("corrupted", given.corrupted)):
+        if logits is None:
+            continue
+        _refuse_vocabularies(run, logits, logits_q)
+        shapes[f"{run} logits"] = logits.shape[:-1]
+    for what, tokens in (("answers", given.answer), ("foils", given.foil)):
+        if tokens is not None:
+            shapes[what] = tokens.shape
+    if given.answers is not None:
+        shapes["sets of answers"] = _rows_of_sets(given.answers)
     rows = logits_q.shape[:-1]
-    for what, shape in given.items():
+    for what, shape in shapes.items():
         # rows may be missing or 1, where one serves all; otherwise they must be the same
         fits = [n in (1, m) for n, m in zip(shape[::-1], rows[::-1], strict=False)]
         if len(shape) > len(rows) or not all(fits):
@@ -63,3 +73,24 @@ def refuse_shapes(
                 f"the {what} have rows of shape {tuple(shape)} and the intervened logits"
                 f" {tuple(rows)}: give one row for all, or one each"
             )
+
+
+def _refuse_vocabularies(
+    run: str, logits: Float[Tensor, "..."], logits_q: Float[Tensor, "..."]
+) -> None:
+    n_p, n_q = logits.shape[-1], logits_q.shape[-1]
+    if n_p != n_q:
+        raise InputError(
+            f"the {run} logits have {n_p} tokens and the intervened logits {n_q}: compare runs of"
+            " one model, with one vocabulary"
+        )
+
+
+def _rows_of_sets(answers: Int[Tensor, "..."]) -> Any:
+    """The shape of the rows of sets of answers."""
+    if answers.ndim == 0 or answers.shape[-1] == 0:
+        raise InputError(
+            f"the sets of answers have shape {tuple(answers.shape)}: give token ids "
+            "[*row, alias], -1 where there is none"
+        )
+    return answers.shape[:-1]

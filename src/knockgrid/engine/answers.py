@@ -66,7 +66,7 @@ def answer_tokens(tokenizer: Any, one: Placed) -> list[tuple[Answer, ...]]:
             if ids[: len(own)] == own and len(ids) > len(own):
                 ways.append(Answer(separator, ids[len(own) :]))
             elif not ways:
-                raise _other_tokens(tokenizer, one, alias, ids)
+                raise other_tokens(tokenizer, one, f"answer {shown(alias)}", ids)
         found.append(tuple(ways))
     return found
 
@@ -88,16 +88,19 @@ def check_answers(tokenizer: Any, placed: Sequence[Placed]) -> None:
         )
 
 
-def _other_tokens(tokenizer: Any, one: Placed, alias: str, ids: Sequence[int]) -> InputError:
-    """The error for a prompt that is cut in the middle of a token which its answer would finish."""
+def other_tokens(tokenizer: Any, one: Placed, behind: str, ids: Sequence[int]) -> InputError:
+    """The error for a prompt that is cut in the middle of a token which its answer would finish.
+
+    `behind` names the answer or the foil.
+    """
     text, own = one.prompt.text, one.tokens.ids
     at = next((i for i, (a, b) in enumerate(zip(own, ids, strict=False)) if a != b), len(ids) - 1)
     alone, before = (tokenizer.convert_ids_to_tokens(list(part[at:])) for part in (own, ids))
     advice = "take the white space off its end" if text[-1].isspace() else "end it elsewhere"
     return InputError(
-        f"prompt {shown(text)} has other tokens before its answer {shown(alias)} than alone "
-        f"({shown(before[:3])} where it ends with {shown(alone[:3])}), so none is the answer's "
-        f"first; {advice}"
+        f"prompt {shown(text)} has other tokens before its {behind} than alone "
+        f"({shown(before[:3])} where it ends with {shown(alone[:3])}), so none is the "
+        f"{behind.split()[0]}'s first; {advice}"
     )
 
 

@@ -16,6 +16,7 @@ from knockgrid.engine.bind import Bound, bind
 from knockgrid.engine.bounds import AT_ONCE, Need, bounded, need
 from knockgrid.engine.executors.executor import Executor
 from knockgrid.engine.executors.rows import widest
+from knockgrid.engine.foils import first_foils
 from knockgrid.engine.measure import Meter, Row
 from knockgrid.engine.memory import until_it_fits
 from knockgrid.engine.settings import Settings
@@ -149,9 +150,13 @@ def meter_of(
     found = [first_answers(tokenizer, run, run.logits[0]) for run in bound.clean]
     answers = [tuple(dict.fromkeys(one.ids[0] for one in some)) for some in found]
     separators = [some[0].separator if some else None for some in found]
+    foils = first_foils(
+        tokenizer, bound.clean, [next(iter(some), None) for some in found], measures
+    )
     texts = [token_texts(tokenizer, run.generated) for run in bound.clean]
     denoise, written = settings.direction == "denoising", partial(decode_output, tokenizer)
-    return Meter(bound, measures, unit, answers, separators, texts, denoise, settings.top, written)
+    known = answers, foils, separators, texts
+    return Meter(bound, measures, unit, *known, denoise, settings.top, written)
 
 
 def side(
@@ -170,7 +175,7 @@ def side(
     partner, swap = run.prompt.swap, None
     if partner is not None:
         swap = {"id": partner.id, "text": partner.text, "spans": spans_as_data(partner)}
-        swap["answers"] = list(partner.answers)
+        swap |= {"answers": list(partner.answers), "foil": partner.foil}
     top = top_tokens(run.logits[: run.n_valid], meter.top) if meter.top else []
     kept = {"top_tokens": [ids for ids, _ in top], "top_logp": [logp for _, logp in top]}
     return {
@@ -181,6 +186,7 @@ def side(
         "relation": run.prompt.relation,
         "group": run.prompt.group,
         "answers": list(run.prompt.answers),
+        "foil": run.prompt.foil,
         "separator": meter.separators[index],
         "n_prompt": run.n_prompt,
         "subject_tokens": subject,

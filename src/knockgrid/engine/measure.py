@@ -40,16 +40,17 @@ class Gathered:
 class Meter:
     """Measures the outcomes of one batch.
 
-    `answers` holds the tokens of every prompt that count as its answer, the best first,
-    `separators` what stands between prompt and best answer, `texts` the texts of its measured
-    tokens; so many of the most probable tokens (`top`) go into every row. `written` gives the text
-    of what an intervened model wrote itself.
+    `answers` holds the tokens of every prompt that count as its answer, the best first, `foils`
+    the token of its foil (-1: none), `separators` what stands between prompt and best answer,
+    `texts` the texts of its measured tokens; so many of the most probable tokens (`top`) go into
+    every row. `written` gives the text of what an intervened model wrote itself.
     """
 
     bound: Bound
     measures: Sequence[Divergence]
     unit: str
     answers: Sequence[Sequence[int]]
+    foils: Sequence[int]
     separators: Sequence[str | None]
     texts: Sequence[Sequence[str]]
     denoise: bool
@@ -96,14 +97,46 @@ class Meter:
             # members of a family of positions are measured at one token each
             at = [i for i, o in enumerate(some) if token in self.tokens(o.cell)]
             rows = logits[:, token] if len(at) == len(some) else logits[at, token]
-            answers = torch.tensor((token == 0 and self.answers[prompt]) or [-1])
-            columns = evaluate(self.measures, clean[token], rows, answers=answers.to(logits.device))
-            columns = {m.name: in_unit(columns[m.name], m, self.unit) for m in self.measures}
-            columns["js_to_source"] = self._to_source([some[i] for i in at], rows, token)
+            columns = self._columns([some[i] for i in at], clean[token], rows, token)
             for name, column in columns.items():
                 for i, value in zip(at, column.tolist(), strict=True):
                     found[i].setdefault(name, {})[token] = value
         return found
+
+    def _columns(
+        self, some: Sequence[Outcome], clean: Tensor, rows: Tensor, token: int
+    ) -> dict[str, Tensor]:
+        """Per measure, the value of every outcome's row of logits at one token."""
+        prompt, first = some[0].cell.prompt, token == 0
+        answers = torch.tensor((first and self.answers[prompt]) or [-1], device=rows.device)
+        foil = torch.tensor([self.foils[prompt] if first else -1], device=rows.device)
+        given: dict[str, Any] = {"answers": answers, "foil": foil}
+        measured = {m.name: m for m in self.measures}
+        alone = [m for m in self.measures if "source" not in m.needs]
+        of_source = [m for m in self.measures if "source" in m.needs]
+        columns: dict[str, Tensor] = dict.fromkeys([*measured, "js_to_source"], torch.empty(0))
+        for name, value in evaluate(alone, clean, rows, **given).items():
+            columns[name] = in_unit(value, measured[name], self.unit)
+        for name in ("js_to_source", *(m.name for m in of_source)):
+            columns[name] = torch.full((len(some),), math.nan, dtype=torch.float64)
+        for run, at in self._by_source(some):
+            theirs, rows_at = run.logits[token].to(rows.device), rows[at]
+            values = evaluate(of_source, clean, rows_at, corrupted=theirs, **given)
+            values["js_to_source"] = evaluate([js], theirs, rows_at)["js"]
+            for name, value in values.items():
+                of_unit = in_unit(value, measured.get(name, js), self.unit)
+                columns[name][at] = of_unit.double().cpu()
+        return columns
+
+    def _by_source(self, some: Sequence[Outcome]) -> Iterator[tuple[Run, list[int]]]:
+        """The runs that the sources of outcomes took their values from, each with its outcomes."""
+        at: dict[int, tuple[Run, list[int]]] = {}
+        for i, one in enumerate(some):
+            name = one.cell.intervention.name
+            run = self.bound.sources.get((one.cell.prompt, name, one.sample))
+            if run is not None:
+                at.setdefault(id(run), (run, []))[1].append(i)
+        yield from at.values()
 
     def _tops(self, some: Sequence[Outcome], logits: Tensor) -> list[list[Top]]:
         """Per outcome, its most probable tokens at every token; of samples, their mean has them."""
@@ -111,19 +144,6 @@ class Meter:
             return [[] for _ in some]
         n, flat = logits.shape[1], top_tokens(logits, self.top)
         return [flat[i * n : (i + 1) * n] for i in range(len(some))]
-
-    def _to_source(self, some: Sequence[Outcome], logits: Tensor, token: int) -> Tensor:
-        """JS to the run that the source took its values from, where there is one."""
-        sources = [
-            self.bound.sources.get((o.cell.prompt, o.cell.intervention.name, o.sample))
-            for o in some
-        ]
-        found = torch.full((len(some),), float("nan"), dtype=torch.float64)
-        for run in {id(s): s for s in sources if s is not None}.values():
-            at = [i for i, source in enumerate(sources) if source is run]
-            values = evaluate([js], run.logits[token], logits[at])["js"]
-            found[at] = in_unit(values, js, self.unit).double().cpu()
-        return found
 
     def _refuse_nan(self, some: Sequence[Outcome], logits: Tensor, clean: Tensor) -> None:
         bad = (nan_rows(logits) | nan_rows(clean)).any(-1)

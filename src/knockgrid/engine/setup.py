@@ -19,6 +19,7 @@ from knockgrid.engine.bounds import check_enough, need, spec_of
 from knockgrid.engine.checks import check_edits, check_free_run, check_options, check_places
 from knockgrid.engine.executors.executor import Executor
 from knockgrid.engine.executors.free_run import FreeRun
+from knockgrid.engine.foils import check_foils
 from knockgrid.engine.memory import TRIAL, Memory, bytes_of, check_rows, until_it_fits
 from knockgrid.engine.preflight import choose
 from knockgrid.engine.settings import Settings
@@ -145,6 +146,7 @@ def check(
     bos = default_bos(model, spec.prepend_bos)
     ready = prepare(model, prompts, bos, spec.n_tokens)
     check_answers(model.tokenizer, ready)
+    check_foils(model.tokenizer, ready, measures)
     check_places(ready, rows, spec.n_tokens)
     settings = settings_of(spec, rows, chosen, bos)
     check_enough(model, ready, settings, memory)

@@ -25,6 +25,7 @@ from knockgrid.figures.words import (
 from knockgrid.stats.clusters import Clusters, clusters, counted, fewest
 from knockgrid.stats.mean_interval import check_level, mean_interval, per_cluster
 from knockgrid.table.floor import floor_grid, floor_of
+from knockgrid.table.measures import is_signed
 from knockgrid.table.table import cells, grid, metadata_of
 from knockgrid.table.treatments import only_rows, treatments
 
@@ -284,7 +285,8 @@ def contrast_curves(
                 _panel(place, rows, metric, names, found, ticks)
                 said = f"{name}n = {part['prompt'].nunique()}"
                 place.set_title(said, fontsize="small", loc="left")
-        places[0, 0].set_ylim(0.0, places[0, 0].get_ylim()[1])  # shared, once all bands are there
+        if not is_signed(table, metric):  # shared, once all bands are there
+            places[0, 0].set_ylim(0.0, places[0, 0].get_ylim()[1])
         for place in places[-1]:
             place.set_xlabel("Layer")
             under = {"bbox_to_anchor": (0.0, 0.0), "bbox_transform": below(place, 0.52)}

@@ -27,6 +27,7 @@ from knockgrid.figures.marks import mark
 from knockgrid.figures.ticks import Shown, chosen, name_layers, relabelled
 from knockgrid.figures.words import metric_label, prompt_count, set_title
 from knockgrid.table.floor import floor_grid
+from knockgrid.table.measures import is_signed
 from knockgrid.table.table import cells, grid
 
 Limits = tuple[float | int, float | int]
@@ -92,7 +93,8 @@ class Heatmap:
 
 def heatmap(kind: Heatmap, table: pd.DataFrame, metric: str, options: Mapping[str, Any]) -> Axes:
     """Draw a table as one kind of heatmap, with its colour bar, marks, ticks and prompt count."""
-    style = _style(options, kind)
+    signed = is_signed(table, metric)
+    style = _style(options, DIVERGING if signed else kind.cmap)
     down, along = kind.rows.column, kind.columns.column
     values, parts = grid(table, metric, down, along), cells(table, metric, down, along)
     index = chosen(down, list(values.index), style.row_order)
@@ -108,7 +110,7 @@ def heatmap(kind: Heatmap, table: pd.DataFrame, metric: str, options: Mapping[st
     drop = 0.6 + 0.05 * max(map(len, columns)) if kind.columns.slanted else 0.5
     drop += 0.22 * max(name.count("\n") for name in columns)  # a second line of tick labels
     with drawing(size[0], size[1], style.ax, style.figsize, style.fontsize) as ax:
-        _cells(ax, values, style, metric_label(table, metric))
+        _cells(ax, values, style, metric_label(table, metric), signed)
         slanted = {"rotation": 40, "ha": "right"} if kind.columns.slanted else {}
         _ticks(ax.xaxis, names, columns, kind.columns, style, **slanted)
         _ticks(ax.yaxis, index, rows, kind.rows, style, rotation=0)
@@ -123,18 +125,18 @@ def heatmap(kind: Heatmap, table: pd.DataFrame, metric: str, options: Mapping[st
     return ax
 
 
-def _style(options: Mapping[str, Any], kind: Heatmap) -> Style:
+def _style(options: Mapping[str, Any], cmap: str | Colormap) -> Style:
     for name in options:
         if name not in Style.__dataclass_fields__:
             raise unknown("option", name, Style.__dataclass_fields__)
     style = Style(**options)
-    own = DIVERGING if style.diverging else kind.cmap
+    own = DIVERGING if style.diverging else cmap
     return style if style.cmap is not None else replace(style, cmap=own)
 
 
-def _cells(ax: Axes, grid: pd.DataFrame, style: Style, label: str) -> None:
+def _cells(ax: Axes, grid: pd.DataFrame, style: Style, label: str, signed: bool) -> None:
     values = grid.to_numpy(float)
-    low, high = limits_of(values, style.limits, style.diverging)
+    low, high = limits_of(values, style.limits, style.diverging, signed)
     finite = values[np.isfinite(values)]
     under, over = finite.min(initial=low) < low, finite.max(initial=high) > high
     bar = {
@@ -173,11 +175,17 @@ def _ticks(axis: Any, there: list, names: list[str], side: Side, style: Style, *
     axis.set_tick_params(length=2 if scale() >= 1 else 1.5)
 
 
-def limits_of(values: np.ndarray, given: Limits | None, diverging: bool = False) -> Limits:
+def limits_of(
+    values: np.ndarray, given: Limits | None, diverging: bool = False, signed: bool = False
+) -> Limits:
     """The ends of the colour scale: as given, else from 0, or without the outermost cells.
 
     A diverging scale leaves out two cells at each end, or 2 % of them, which would bleach the rest.
+    Of a signed measure both ends are as far from 0, which the middle of the colours stands for.
     """
+    if signed and given is None:
+        most = max(map(abs, limits_of(values, None, diverging)))
+        return -most, most
     if given is not None:
         if not (len(given) == 2 and all(map(math.isfinite, given)) and given[0] < given[1]):
             raise InputError(f"limits {given!r} are not (low, high) with low < high")

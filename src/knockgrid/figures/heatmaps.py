@@ -41,9 +41,11 @@ def layer_heatmap(table: pd.DataFrame, metric: str = "js", **style: Any) -> Axes
             than 5 inches of width and rcParams say nothing.
             `row_order`, `column_order` – those to show, in this order; a dict gives labels too.
             `ticks` – the layers to name, or a step; else as many as have room.
-            `limits` – ends of the colours; else from 0, or the least value where some are negative.
+            `limits` – ends of the colours; else from 0, or the least value where some are negative;
+            of measures with a sign, as `logit_diff`, as far below 0 as above.
             `cmap` – a colour map of matplotlib's.
-            `diverging` – blue, white in the middle, orange; leaves out the outermost 2 %.
+            `diverging` – blue, white in the middle, orange; leaves out the outermost 2 %. Measures
+            with a sign have these colours always, white being 0.
             `colorbar` – False for none, a text for its label.
             `annotate` – write numbers into the cells.
             `title` – stands before the number of prompts; "" for none at all.

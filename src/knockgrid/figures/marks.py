@@ -74,5 +74,5 @@ def _hatch(ax: Axes, grid: pd.DataFrame, cells: pd.DataFrame) -> list:
 def _reason(cells: pd.DataFrame, row: object, column: object) -> str:
     here = list(cells["status"][(cells["row"] == row) & (cells["column"] == column)])
     if here and here[0] == "ok":
-        return "NA: not defined there (no answer, or no source run)"
+        return "NA: not defined there (no answer, foil or source run, or one without effect)"
     return str(here[0]) if here else "NA: not measured"

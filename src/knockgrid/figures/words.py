@@ -40,14 +40,14 @@ def metric_label(table: pd.DataFrame, metric: str) -> str:
     Example:
         >>> table = pd.DataFrame()
         >>> table.attrs = {"knockgrid": {"unit": "bits"}}
-        >>> metric_label(table, "js"), metric_label(table, "tv")
-        ('Avg. JS divergence (bits)', 'Avg. total variation')
+        >>> metric_label(table, "js"), metric_label(table, "p_change")
+        ('Avg. JS divergence (bits)', 'Avg. change of p(answer) (%)')
     """
     measure = measure_of(table, metric)
     known = metric in MEASURES  # whose label is ours, and no text from data
     name = measure.label if known else metadata_of(table).get("statistics", {}).get(metric)
     unit = plain(metadata_of(table).get("unit", "unit not recorded"))
-    suffix = f" ({unit})" if measure.unit == "information" else ""
+    suffix = {"information": f" ({unit})", "percent": " (%)"}.get(measure.unit, "")
     return f"Avg. {name if known else plain(name or measure.label)}{suffix}"
 
 

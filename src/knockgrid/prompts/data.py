@@ -7,12 +7,16 @@ from knockgrid.prompts.prompt import Prompt
 
 
 def prompt_as_data(prompt: Prompt, **more: Any) -> dict[str, Any]:
-    """Everything that a sweep reads of a prompt, and its partner, as JSON holds it."""
+    """Everything that a sweep reads of a prompt, and its partner, as JSON holds it.
+
+    A prompt without a foil has no key for one: its digest is that of runs before there were foils.
+    """
     return {
         "id": prompt.id,
         "text": prompt.text,
         "spans": spans_as_data(prompt),
         "answers": list(prompt.answers),
+        **({} if prompt.foil is None else {"foil": prompt.foil}),
         "relation": prompt.relation,
         "group": prompt.group,
         "swap": None if prompt.swap is None else prompt_as_data(prompt.swap),
@@ -33,6 +37,7 @@ def prompt_from_data(data: Mapping[str, Any]) -> Prompt:
         id=data["id"],
         spans={name: tuple(span) for name, span in data["spans"].items()},
         answers=tuple(data.get("answers", ())),
+        foil=data.get("foil"),
         relation=data.get("relation"),
         group=data.get("group"),
         swap=None if partner is None else prompt_from_data(partner),

@@ -76,6 +76,19 @@ def _alias(prompt: str, number: int, given: str) -> str:
     return alias
 
 
+def _foil(prompt: str, given: str, answers: Sequence[str]) -> str:
+    """A foil without white space around it, which must be none of the answers."""
+    foil = trimmed(given)
+    if not foil:
+        raise InputError(f"the foil of {shown(prompt)} is {shown(given)}, empty; leave it out")
+    if foil.casefold() in {answer.casefold() for answer in answers}:
+        raise InputError(
+            f"the foil of {shown(prompt)} is {shown(foil)}, which is one of its answers; give a "
+            "wrong answer"
+        )
+    return foil
+
+
 def _sound(what: str, text: object) -> None:
     """Refuse what is no text (a NaN of a table, too), and text with a NUL or a lone surrogate.
 
@@ -113,20 +126,23 @@ class Prompt:
         (0, 16)
 
     A span is half-open in characters (code points), or the text itself, which must then occur
-    exactly once. White space around spans and answers is removed. `relation` and the subject are
-    the clusters of the statistics, `group` is the panel of a figure, `swap` the partner prompt of
-    `corrupted_run(by=swap())`, and `id` names the prompt in tables (by default a digest of text and
-    spans).
+    exactly once. White space around spans, answers and foil is removed. `foil` is a wrong answer,
+    whose logit `logit_diff` and `recovered` compare with the right one's. `relation` and the
+    subject are the clusters of the statistics, `group` is the panel of a figure, `swap` the partner
+    prompt of `corrupted_run(by=swap())`, and `id` names the prompt in tables (by default a digest
+    of text and spans).
 
     Raises:
         InputError: empty text, a span that is absent, ambiguous or outside the text, an answer that
-            is empty, or a name or an answer that is no text, or has NUL or a lone surrogate in it.
+            is empty, a foil that is empty or one of the answers (in any case of letters), or a
+            name, an answer or a foil that is no text, or has NUL or a lone surrogate in it.
     """
 
     text: str
     _: KW_ONLY
     spans: Mapping[str, Span | str] = field(default_factory=dict)
     answers: Sequence[str] = ()
+    foil: str | None = None
     relation: str | None = None
     group: str | None = None
     swap: "Prompt | None" = None
@@ -139,13 +155,15 @@ class Prompt:
             kind = "the string " if isinstance(self.answers, str) else ""
             raise InputError(f"answers is {kind}{shown(self.answers)}; give a list of strings")
         answers = tuple(self.answers)  # once: it may be an iterator
-        names = {"relation": self.relation, "group": self.group, "id": self.id}
+        names = {n: getattr(self, n) for n in ("foil", "relation", "group", "id")}
         texts = [("text", self.text), *((k, v) for k, v in names.items() if v is not None)]
         texts += [("answer", one) for one in answers] + [("span name", one) for one in self.spans]
         for what, text in texts:
             _sound(what, text)
         answers = tuple(_alias(self.text, i, one) for i, one in enumerate(answers, 1))
         object.__setattr__(self, "answers", answers)
+        if self.foil is not None:
+            object.__setattr__(self, "foil", _foil(self.text, self.foil, answers))
         spans = {name: _checked(self.text, name, given) for name, given in self.spans.items()}
         object.__setattr__(self, "spans", spans)
         if self.id is None:
@@ -159,6 +177,7 @@ class Prompt:
         said = {
             "text": marked(self.text, self.spans),
             "answers": ", ".join(self.answers) or None,
+            "foil": self.foil,
             "relation": self.relation,
             "group": self.group,
             "swap": None if self.swap is None else self.swap.text,

@@ -120,8 +120,8 @@ def read_prompts(
 
     Columns: `text` (or `prompt`), or `template` with one `{}` for the `subject`; then `subject`
     or `subject_span` (as text `45:50`), `spans`, `answers` (or `answer`, `object`; as text a list,
-    or separated by `|`), `relation`, `group`, `id` and `swap`, the id of the partner row. `columns`
-    maps others to these: `{"attribute": "answers"}`, or a nested one
+    or separated by `|`), `foil`, `relation`, `group`, `id` and `swap`, the id of the partner row.
+    `columns` maps others to these: `{"attribute": "answers"}`, or a nested one
     `{"requested_rewrite.target_true.str": "answers"}`. A warning names unread columns.
     `template` serves all rows; `[X]` in it is the subject too, and `[Y]` at its end is cut off.
 

@@ -95,7 +95,8 @@ def _spans(value: Any) -> dict[str, Span | str]:
 
 READ: dict[str, Callable[[Any], Any]] = {
     **{"text": _text, "template": _text, "subject": _name, "subject_span": _span, "spans": _spans},
-    **{"answers": _answers, "relation": _name, "group": _name, "swap": _name, "id": _name},
+    **{"answers": _answers, "foil": _text, "relation": _name, "group": _name, "swap": _name},
+    "id": _name,
 }
 """How the value of each field is read; it raises `ValueError` for one that is not understood."""
 NAMES = (*READ, *ALIASES)
@@ -156,8 +157,8 @@ def _prompt(found: Mapping[str, Any]) -> Prompt:
         )
     if len(text) > LONGEST:
         raise InputError(f"its text has {len(text):,} characters, at most {LONGEST:,} are read")
-    given = {name: found[name] for name in ("answers", "relation", "group", "id") if name in found}
-    made = Prompt(text, spans=spans, **given)
+    names = ("answers", "foil", "relation", "group", "id")
+    made = Prompt(text, spans=spans, **{name: found[name] for name in names if name in found})
     subject, covered = found.get("subject"), made.span_text("subject")
     if subject is not None and covered != subject:
         raise InputError(

@@ -15,6 +15,7 @@ from knockgrid.reports.packing import digits
 from knockgrid.stats.mean_interval import mean_interval
 from knockgrid.table.by_prompt import CELL
 from knockgrid.table.floor import floor_of
+from knockgrid.table.measures import is_signed
 from knockgrid.table.table import metadata_of, metrics, numbers
 
 ROW = ("intervention", "head", "module", "position", "alpha")
@@ -114,6 +115,7 @@ def summary(cells: Cells, metric: str) -> Mapping[str, Any]:
     found: dict[str, Any] = {
         "name": metric,
         "label": metric_label(cells.table, metric),
+        "signed": is_signed(cells.table, metric),
         "mean": [digits(one) for one in mean],
         "n": n.tolist(),
         "low": None,

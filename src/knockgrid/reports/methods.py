@@ -17,7 +17,7 @@ from knockgrid.runs.store import is_whole, open_run
 from knockgrid.runs.study import spec_of
 from knockgrid.spec import Spec
 from knockgrid.stats.clusters import FEWEST, clusters, counted, fewest
-from knockgrid.table.measures import MEASURES, measure_of
+from knockgrid.table.measures import APART, MEASURES, measure_of
 from knockgrid.table.parquet import read_table
 from knockgrid.table.table import metadata_of
 
@@ -31,6 +31,13 @@ MODES = {
     "context is the clean continuation",
     "free_run": "edits persist and the edited model writes its own tokens",
 }
+CITED = {
+    "js": ("lin1991",),
+    "logit_diff": ("wang2022",),
+    "recovered": ("wang2022", "zhang2023"),
+    "p_change": ("zhang2024",),
+}
+"""The works that measures come from."""
 SOFTWARE = {"knockgrid": "knockgrid", "transformerlens": "transformer-lens"}
 
 
@@ -219,19 +226,41 @@ def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
         f"Effects were measured on the distributions of {tokens} with and without the edit, at "
         f"{'every layer' if every else 'layers ' + ', '.join(map(str, layers))}: "
         + "; ".join(_measures(table, names, manifest["unit"])),
-        *(["lin1991"] if "js" in names else []),
+        *(work for name in names for work in CITED.get(name, ())),
         "cheang2025",
     )
-    of_answer = [name for name in names if measure_of(table, name).needs == "answer"]
-    if of_answer:
-        sides = metadata_of(table)["prompts"]
-        n = sum(bool(side["answers"]) for side in sides)
-        text.say(
-            f"Measures of the answer ({', '.join(of_answer)}) take the first token of the answers, "
-            f"which {n} of {counted(len(sides), 'prompt')} {'has' if n == 1 else 'have'}"
-        )
+    _needed(text, table, names)
     if table["samples"].max() > 1:
         text.say(f"Values of random edits are means over {table['samples'].max()} draws")
+
+
+def _needed(text: Text, table: pd.DataFrame, names: Sequence[str]) -> None:
+    """Which tokens and runs measures read beside the two distributions, and how many have them."""
+    sides = metadata_of(table)["prompts"]
+
+    def those(need: str, field: str) -> tuple[str, str]:
+        asking = [name for name in names if need in measure_of(table, name).needs]
+        n = sum(bool(side.get(field)) for side in sides)
+        have = f"{n} of {counted(len(sides), 'prompt')} {'has' if n == 1 else 'have'}"
+        return ", ".join(asking), have
+
+    of_answer, have = those("answer", "answers")
+    if of_answer:
+        said = f"Measures of the answer ({of_answer}) take the first token of the answers, which"
+        text.say(f"{said} {have}")
+    of_foil, have = those("foil", "foil")
+    if of_foil:
+        text.say(
+            f"Measures of the foil ({of_foil}) compare that token with the first one of a wrong "
+            f"answer, which {have}"
+        )
+    if "recovered" in names:
+        text.say(
+            "The recovered share of the logit difference is 0 at that of the corrupted run and 1 "
+            f"at that of the clean run, and is not taken where these are less than {APART} logits "
+            "apart",
+            *CITED["recovered"],
+        )
 
 
 def _measures(table: pd.DataFrame, names: Sequence[str], unit: str) -> Iterator[str]:
@@ -242,11 +271,15 @@ def _measures(table: pd.DataFrame, names: Sequence[str], unit: str) -> Iterator[
         "fraction": "the total variation, a fraction (%s)",
         "logp": f"log-probabilities in the edited run, in {unit} (%s)",
         "rank": "ranks in the edited run, 0 for the likeliest token (%s)",
+        "percent": "the change of the answer's probability in percent of the clean one (%s)",
+        "logit_diff": "the logit of the answer minus that of a foil in the edited run (%s)",
+        "recovered": "the share of the logit difference that is recovered (%s)",
     }
     alike: dict[str, list[str]] = {}
     for name in names:
         measure = measure_of(table, name)
         kind = "logp" if (measure.unit, measure.lower) == ("information", None) else measure.unit
+        kind = kind or name
         alike.setdefault(said.get(kind, own) if name in MEASURES else own, []).append(name)
     for what, ones in alike.items():
         js = "; the Jensen-Shannon divergence is js" if "js" in ones else ""

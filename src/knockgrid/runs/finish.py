@@ -29,6 +29,7 @@ COLUMNS = pa.schema(
         ("relation", pa.string()),
         ("group", pa.string()),
         ("answers", WORDS),
+        ("foil", pa.string()),
         ("separator", pa.string()),
         ("n_prompt", pa.int64()),
         ("subject_tokens", NUMBERS),

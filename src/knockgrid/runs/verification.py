@@ -284,12 +284,19 @@ def _number(value: Any) -> float:
     return math.nan if pd.isna(value) else float(value)
 
 
+OF_LOGITS = {"logit_diff": 1e-3, "recovered": 1e-2, "p_change": 0.1}
+"""Least differences that are not rounding: a logit around 10, as a log-probability, may be off by
+1e-4 of its size, however small its distance to another logit is; `recovered` divides that by 0.1 or
+more, and a probability that is off by a thousandth changes by a tenth of a percent."""
+
+
 def near(measure: Measure, stored: float, now: float, half: bool = False) -> bool:
     """Whether a stored number and the one computed anew differ by no more than rounding.
 
     Divergences may differ by 5e-6 and 1e-4 of their size (executors agree to 5e-6 nats), those that
     are unbounded by ten times as much, ranks by one in a hundred, as tokens with nearly equal
-    logits change places; in half precision a hundred times as much.
+    logits change places; what is made of two logits by what rounds in these (`OF_LOGITS`); in half
+    precision a hundred times as much.
     """
     if not (math.isfinite(stored) and math.isfinite(now)):
         return stored == now or (math.isnan(stored) and math.isnan(now))
@@ -297,7 +304,7 @@ def near(measure: Measure, stored: float, now: float, half: bool = False) -> boo
     if measure.unit == "rank":
         return abs(stored - now) <= scale * max(1.0, 0.01 * abs(stored))
     bounded = measure.lower is not None and measure.upper is not None
-    absolute = 5e-6 if bounded else 5e-5
+    absolute = OF_LOGITS.get(measure.name, 5e-6 if bounded else 5e-5)
     return abs(stored - now) <= scale * (absolute + 1e-4 * abs(stored))
 
 

@@ -15,15 +15,21 @@ from knockgrid.table.metadata import KEY
 
 PER_NAT = {"nats": 1.0, "bits": 1 / math.log(2)}
 LOG2 = math.log(2)
+APART = 0.1
+"""Least distance, in logits, between the clean and the corrupted logit difference for `recovered`:
+nearer to each other, the corruption did nothing to take or give back, and the ratio is noise."""
+ANSWER = ("answer",)
+NEEDS = (*ANSWER, "foil", "source")
+"""What a measure may need of a row."""
 
 
 @dataclass(frozen=True)
 class Measure:
     """A column of numbers: its label on an axis, its unit, its bounds and what it needs.
 
-    `unit` is "information" (nats or bits, as the table says), "fraction", "rank" or "" for none;
-    `lower` and `upper` are in nats where it is information. `needs` is "answer" or "source" where
-    rows without one have no value, although nothing is wrong with them.
+    `unit` is "information" (nats or bits, as the table says), "fraction", "percent", "rank" or ""
+    for none; `lower` and `upper` are in nats where it is information. `needs` names what rows have
+    to have: "answer", "foil" or "source"; those without have no value, and nothing is wrong.
     """
 
     name: str
@@ -31,7 +37,13 @@ class Measure:
     unit: str = "information"
     lower: float | None = 0.0
     upper: float | None = None
-    needs: str = ""
+    needs: tuple[str, ...] = ()
+
+    @property
+    def signed(self) -> bool:
+        """Whether values may lie on both sides of 0."""
+        below, above = self.lower is None or self.lower < 0, self.upper is None or self.upper > 0
+        return below and above
 
     def bounds(self, unit: str) -> tuple[float, float]:
         """The least and the largest value in nats or bits, infinite where there is none."""
@@ -45,19 +57,24 @@ MEASURES = {
     for one in (
         Measure("js", "JS divergence", upper=LOG2),
         Measure("kl", "KL divergence clean‖intervened"),
-        Measure("kl_between", "KL between answers and rest", needs="answer"),
-        Measure("kl_within_answers", "KL within answers", needs="answer"),
-        Measure("kl_within_rest", "KL within rest", needs="answer"),
+        Measure("kl_between", "KL between answers and rest", needs=ANSWER),
+        Measure("kl_within_answers", "KL within answers", needs=ANSWER),
+        Measure("kl_within_rest", "KL within rest", needs=ANSWER),
         Measure("kl_reverse", "KL divergence intervened‖clean"),
         Measure("tv", "total variation", "fraction", upper=1.0),
         Measure("logp_clean", "log-probability of the clean argmax", lower=None, upper=0.0),
         Measure("rank_clean", "rank of the clean argmax", "rank"),
         Measure(
-            "logp_answer", "log-probability of the answer", lower=None, upper=0.0, needs="answer"
+            "logp_answer", "log-probability of the answer", lower=None, upper=0.0, needs=ANSWER
         ),
-        Measure("rank_answer", "rank of the answer", "rank", needs="answer"),
+        Measure("rank_answer", "rank of the answer", "rank", needs=ANSWER),
+        Measure("p_change", "change of p(answer)", "percent", lower=-100.0, needs=ANSWER),
+        Measure("logit_diff", "logit difference answer − foil", "", None, needs=(*ANSWER, "foil")),
+        Measure(
+            "recovered", "recovered logit difference", "", None, needs=(*ANSWER, "foil", "source")
+        ),
         Measure("js_mean_dist", "JS divergence of the mean distribution", upper=LOG2),
-        Measure("js_to_source", "JS divergence to the source run", upper=LOG2, needs="source"),
+        Measure("js_to_source", "JS divergence to the source run", upper=LOG2, needs=("source",)),
     )
 }
 DISTANCES = tuple(
@@ -70,8 +87,19 @@ def measure_of(table: pd.DataFrame, name: str) -> Measure:
     """What is true of a column, as the table's sweep said or as knockgrid knows; else its name."""
     said: Mapping[str, Any] = table.attrs.get(KEY, {}).get("measures", {})
     if name in said:
-        return Measure(**said[name])
+        needs = said[name].get("needs") or ()  # a list, and in older tables a word
+        needs = (needs,) if isinstance(needs, str) else tuple(needs)
+        return Measure(**{**said[name], "needs": needs})
     return MEASURES.get(name) or Measure(name, name, "", None)
+
+
+def is_signed(table: pd.DataFrame, name: str) -> bool:
+    """Whether a column is a measure whose values may lie on both sides of 0.
+
+    Nothing is known of other columns, such as the statistics of modules.
+    """
+    known = name in MEASURES or name in table.attrs.get(KEY, {}).get("measures", {})
+    return known and measure_of(table, name).signed
 
 
 def as_metadata(measures: Any) -> dict[str, dict[str, Any]]:

@@ -108,6 +108,7 @@ def _units(table: pd.DataFrame) -> str:
     """The measures with the unit of each: only some have that of the table."""
     units = {column.name: column.unit for column in COLUMNS}
     said = {"information": f" in {_unit(table)}", "fraction": " as fractions", "rank": " as ranks"}
+    said["percent"] = " in percent"
     kinds: dict[str, list[str]] = {}
     for name in metrics(table):
         kinds.setdefault(said.get(units.get(name, ""), ""), []).append(name)

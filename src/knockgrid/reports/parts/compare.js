@@ -7,13 +7,14 @@ function startRuns({ runs, refused }) {
     const name = $("metric").value, token = Number($("token").value);
     const metrics = runs.map((one) => one.metrics.find((m) => m.name === name));
     const of = (one) => one.cells.row.map((_, i) => i).filter((i) => one.cells.token[i] === token);
-    const limits = limitsOf(runs.flatMap((one, k) => of(one).map((i) => metrics[k].mean[i])));
+    const limits = limitsOf(runs.flatMap((one, k) => of(one).map((i) => metrics[k].mean[i])), metrics[0].signed);
+    const colours = metrics[0].signed ? a.diverging : a.colours;
     runs.forEach((one, k) => {
       const lines = linesOf(one, of(one), (i) => says(one, metrics[k], i, metrics[k].mean[i]));
       heatmap($(`grid-${"ab"[k]}`), { title: `${one.name}: ${metrics[k].label}`, layers: one.layers, lines,
-        colours: one.colours, limits });
+        colours, limits });
     });
-    scaleBar($("scale"), a.colours, limits, metrics[0].label);
+    scaleBar($("scale"), colours, limits, metrics[0].label);
     drawDifference(metrics, of);
   };
   const drawDifference = (metrics, of) => {

@@ -87,10 +87,11 @@ function scaleBar(box, colours, limits, words) {
   box.replaceChildren(said(limits[0], 2), bar, said(limits[1], 2), make("span", { class: "unit" }, words));
 }
 
-// from 0, or the least value where some are negative, as the figures
-function limitsOf(values) {
+// from 0, or the least value where some are negative; of signed measures as far below 0 as above
+function limitsOf(values, signed) {
   const finite = values.map((v) => Number(String(v).replace("inf", "Infinity")))
     .filter((v, i) => values[i] !== null && Number.isFinite(v));
   const low = Math.min(0, ...finite), high = Math.max(...finite, low);
-  return [low, high > low ? high : low + 1];
+  const most = Math.max(-low, high) || 1;
+  return signed ? [-most, most] : [low, high > low ? high : low + 1];
 }

@@ -160,7 +160,8 @@ function saysOf(metric, cell) {
 function drawHeatmap() {
   const metric = metricOf(), cells = visibleCells();
   const rows = [...new Set(cells.map((i) => run.cells.row[i]))].sort((a, b) => a - b);
-  const limits = limitsOf(cells.map((i) => metric.mean[i]));
+  const limits = limitsOf(cells.map((i) => metric.mean[i]), metric.signed);
+  const colours = metric.signed ? run.diverging : run.colours;
   const lines = rows.map((r) => ({
     label: run.rows[r].label,
     title: [run.rows[r].intervention, run.rows[r].source].filter(Boolean).join(" · "),
@@ -175,13 +176,13 @@ function drawHeatmap() {
     }),
   }));
   heatmap($("grid"), { title: `${metric.label} by row and layer`, layers: run.layers, lines,
-    colours: run.colours, limits, open: openCell });
+    colours, limits, open: openCell });
   if (!cells.length) $("grid").replaceChildren(make("p", {}, noSuchCell()));
   offer();
   $("grid").querySelectorAll("button").forEach((b) => {
     b.dataset.cell = lines[b.dataset.y].cells[b.dataset.x].cell;
   });
-  scaleBar($("scale"), run.colours, limits, metric.label);
+  scaleBar($("scale"), colours, limits, metric.label);
   $("scale").hidden = !cells.length;
   $("metric-note").textContent = [metric.note,
     metric.floor ? "dotted outline: not above the noise floor" : ""].filter(Boolean).join("; ");
