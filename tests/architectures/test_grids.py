@@ -22,9 +22,9 @@ def everything(model):
         *kg.per_head(kg.edge_patch(window=1, name="e"), [0, 3]),
         *kg.per_head(kg.patch("z", "last"), [0, 3]),
         *kg.per_module(model, "subject", kg.zero()),
-        *kg.per_alpha(kg.patch("resid_post", "subject", name="d"), [0.25, 0.5]),
-        *kg.per_window(kg.knockout(name="w"), ["all_but", "from", "up_to", 3]),
-        *kg.paths(),
+        *kg.edits.per_alpha(kg.patch("resid_post", "subject", name="d"), [0.25, 0.5]),
+        *kg.edits.per_window(kg.knockout(name="w"), ["all_but", "from", "up_to", 3]),
+        *kg.edits.paths(),
     ]
 
 

@@ -126,7 +126,7 @@ def test_position_heatmap_by_name_and_by_token():
 
 def test_the_least_dose_is_at_the_bottom_in_any_order():
     for doses in ([0.5, 1.0], [1.0, 0.5]):
-        ax = kg.dose_heatmap(family("alpha", doses))
+        ax = kg.figures.dose_heatmap(family("alpha", doses))
         assert texts(ax.get_yticklabels()) == ["0.5", "1"]
         assert ax.get_ylim()[0] < ax.get_ylim()[1]
         least = 0.1 * doses.index(0.5)
@@ -135,7 +135,7 @@ def test_the_least_dose_is_at_the_bottom_in_any_order():
 
 @pytest.mark.parametrize("name", ["head", "module", "position", "alpha"])
 def test_a_table_without_the_family_is_refused(name):
-    figure = {"alpha": kg.dose_heatmap}.get(name) or getattr(kg, f"{name}_heatmap")
+    figure = {"alpha": kg.figures.dose_heatmap}.get(name) or getattr(kg, f"{name}_heatmap")
     with pytest.raises(kg.InputError, match=f"column '{name}' is empty"):
         figure(tokens(), "kl")
 
@@ -208,7 +208,7 @@ def test_differences_that_mean_nothing_are_refused():
 
 
 def test_side_by_side_shares_a_scale_and_centres_the_difference():
-    whole = kg.side_by_side({"A": group(0.0), "B": group(0.5)})
+    whole = kg.figures.side_by_side({"A": group(0.0), "B": group(0.5)})
     axes = [ax for ax in whole.axes if ax.get_title()]
     assert titles(whole) == ["A (n = 2 prompts)", "B (n = 2 prompts)", "B − A (paired)"]
     scales = [array(ax)[1] for ax in axes]

@@ -70,11 +70,14 @@ DRAWN = {
         framed([CLAIM | {"outcome": "held"}], model={"name": EVIL}), **o
     ),
     "contrast_curves": lambda **o: room.contrast_curves(contrasted(), by="group", **o),
-    "dose_heatmap": lambda **o: kg.dose_heatmap(table(alpha=0.5), **o),
+    "dose_heatmap": lambda **o: kg.figures.dose_heatmap(table(alpha=0.5), **o),
     "head_heatmap": lambda **o: kg.head_heatmap(table(head=1), **o),
     "with_interval": lambda **o: room.with_interval(table(), **o),
     "layer_curve": lambda **o: kg.layer_curve(table(), **o),
     "layer_heatmap": lambda **o: kg.layer_heatmap(table(**{EVIL: 0.5}), EVIL, **o),
+    "layer_pair_heatmap": lambda **o: kg.layer_pair_heatmap(
+        table(source_layer=4, **{EVIL: 0.5}), EVIL, **o
+    ),
     "module_heatmap": lambda **o: kg.module_heatmap(table(module=EVIL), **o),
     "scaled_curves": lambda **o: room.scaled_curves(contrasted(), **o),
     "panels": lambda **o: kg.panels(table(group=(EVIL, "b")), **o),
@@ -83,7 +86,7 @@ DRAWN = {
         PROBED, table(position=EVIL), APART, **o
     ),
     "reliance_plot": lambda **o: room.reliance_plot(framed(RELIED | {"reliance": 0.5}), **o),
-    "side_by_side": lambda **o: kg.side_by_side({EVIL: table(), "b$": table()}, **o),
+    "side_by_side": lambda **o: kg.figures.side_by_side({EVIL: table(), "b$": table()}, **o),
     "threshold_curve": lambda **o: room.threshold_curve(
         framed({"threshold": [0.1, 0.3], **LABELS, "agreement": 1.0}, marks={EVIL: 0.2}), **o
     ),

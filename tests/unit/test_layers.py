@@ -63,7 +63,10 @@ def test_layer_lists_that_are_refused(layers, message):
 @pytest.mark.parametrize(
     ("window", "message"),
     [
-        (0, "window is 0; give a number of layers of at least 1, or one of only, all_but, from"),
+        (
+            0,
+            "window is 0; give a number of layers of at least 1, layers=[...], or one of only",
+        ),
         (-5, "window is -5; give a number of layers of at least 1"),
         ("all_bu", "unknown window 'all_bu'; did you mean 'all_but'? Allowed: only, all_but, from"),
     ],

@@ -114,7 +114,7 @@ def boxes(figure):
             hole(table(), (0,)), title="a title of many words", figsize=COLUMN
         ),
         lambda: kg.layer_curve(table(prompts=8), figsize=(3.25, 2.0)),
-        lambda: kg.side_by_side(halves(), figsize=(6.75, 1.4)),
+        lambda: kg.figures.side_by_side(halves(), figsize=(6.75, 1.4)),
         lambda: kg.module_heatmap(family("module", ["attn. q", "mlp. up"]), figsize=(3.25, 2.0)),
     ],
 )
@@ -199,7 +199,7 @@ def test_a_colour_bar_is_off_or_has_the_label_that_is_asked_for():
     assert len(kg.panels(grouped(), colorbar=False).axes) == 2
     bar = mesh(kg.layer_heatmap(table(), colorbar="$D_{JS}$")).colorbar
     assert bar.ax.get_ylabel() == "$D_{JS}$"
-    whole = kg.side_by_side(halves())
+    whole = kg.figures.side_by_side(halves())
     assert len(whole.axes) == 5  # three panels, one bar for two of them, one for the difference
 
 

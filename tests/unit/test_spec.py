@@ -46,11 +46,22 @@ ROWS = {
     "flow": kg.information_flow(),
     "contrasts": kg.contrasts(),
     "nulls": kg.nulls(partners={"lima": ROME}),
-    "paths": kg.paths(),
+    "paths": kg.edits.paths(),
     "heads": kg.per_head(kg.knockout(), 2),
     "positions": kg.per_position(PATCH, ["last", 0]),
-    "alphas": kg.per_alpha(PATCH, [0.5, 1.0]),
-    "windows": kg.per_window(kg.knockout(), [1, 5, "from"]),
+    "alphas": kg.edits.per_alpha(PATCH, [0.5, 1.0]),
+    "windows": kg.edits.per_window(kg.knockout(), [1, 5, "from"]),
+    "own layers": kg.knockout(layers=kg.all_but([0, 2]), pairs=kg.pairs.within(3)),
+    "inverse": kg.patch("z", "last", window=kg.all_but(3)),
+    "listed layers": kg.edge_patch(layers=[0, 2]),
+    "rules": [
+        kg.knockout(pairs=rule, name=rule.label)
+        for rule in (kg.pairs.not_self(), kg.pairs.to_earlier_spans(), kg.pairs.farther_than(2))
+    ],
+    "random edges": kg.knockout(pairs=kg.pairs.random_share(0.5, 3)),
+    "joint": kg.joint([kg.knockout(layers="all"), kg.patch("z", "last")], name="j"),
+    "donor's layer": kg.patch("resid_post", "last", kg.donor(ROME, layer=3, pos="subject_last")),
+    "spans": kg.per_span(kg.knockout("last", "span"), ["s0", "s1"]),
     "module": replace(PATCH, module="attn. o", role="contrast", of="x"),
 }
 
@@ -79,7 +90,7 @@ def test_every_kind_of_the_drawers_is_covered():
     seen = {kind for one in FLAT for kind in kinds_in(as_data(one))}
     assert set(sources.__all__) <= seen
     families = {name for name in edits.__all__ if name.startswith("per_")} | set(FAMILIES)
-    assert set(edits.__all__) - families <= seen
+    assert {*edits.__all__, *kg.pairs.__all__} - families <= seen
 
 
 FAMILIES = ["information_flow", "contrasts", "nulls", "paths"]
@@ -88,7 +99,7 @@ FAMILIES = ["information_flow", "contrasts", "nulls", "paths"]
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_family_may_be_written_by_its_call(kind):
     made = from_data({"kind": kind})
-    assert list(map(digest_of, made)) == list(map(digest_of, getattr(kg, kind)()))
+    assert list(map(digest_of, made)) == list(map(digest_of, getattr(kg.edits, kind)()))
     heads = from_data({"kind": "per_head", "intervention": as_data(kg.knockout()), "heads": [1]})
     assert digest_of(heads) == digest_of(kg.per_head(kg.knockout(), [1]))
 

@@ -250,7 +250,7 @@ def test_a_table_on_disk_and_some_metrics(sweep, prompts, tmp_path):
 @pytest.mark.parametrize("executor", ["reference", "staircase", "rectangle"])
 def test_both_ways_together_are_the_whole_corruption(sweep, tower, executor):
     """Nothing of the subject reaches the last token but through later queries."""
-    table = sweep(tower, kg.paths(), layers=[0, 1], executor=executor)
+    table = sweep(tower, kg.edits.paths(), layers=[0, 1], executor=executor)
     (side,) = table.attrs["knockgrid"]["prompts"]
     found = table.set_index(["intervention", "layer"])["js"]
     assert side["js_corrupted"]["both"] > 1e-4

@@ -150,6 +150,8 @@ MIXED = {
     "head": (3, 7),
     "module": ("attn", "mlp"),
     "position": ("subject", "last"),
+    "span": ("s0", "s1"),
+    "source_layer": (4, 20),
     "alpha": (0.5, 1.0),
     "samples": (1, 10),
     "layers": ("3", "2,3,4"),

@@ -39,8 +39,8 @@ taken = [
                  sweep(model, p, kg.patch("z", 3, kg.mean_activation(), heads=[1]))),
     lambda: same(sweep(model, p, kg.edge_patch(n(-1), np.array([2, 3]), heads=np.array([0]))),
                  sweep(model, p, kg.edge_patch(-1, [2, 3], heads=[0]))),
-    lambda: same(sweep(model, p, kg.per_window(k, np.array([1, 3])), layers=n(1), n_tokens=n(2)),
-                 sweep(model, p, kg.per_window(k, [1, 3]), n_tokens=2)),
+    lambda: same(sweep(model, p, kg.edits.per_window(k, np.array([1, 3])), n_tokens=n(2)),
+                 sweep(model, p, kg.edits.per_window(k, [1, 3]), layers=n(1), n_tokens=2)),
     lambda: same(sweep(model, p, kg.patch("resid_post", "subject"), samples=n(2), seed=n(1),
                        batch=n(3), max_rows=n(9)),
                  sweep(model, p, kg.patch("resid_post", "subject"), samples=2, seed=1)),
@@ -58,6 +58,14 @@ refused = {{
     "[1.5]|heads=": lambda: kg.patch("z", "last", heads=[1.5]),
     "True|heads=": lambda: kg.edge_patch(heads=True),
     "2.5|'last'": lambda: kg.patch("z", 2.5),
+    "joint(|list of edits": lambda: kg.joint(k),
+    "'zero'|knockouts or patches": lambda: kg.joint([k, "zero"]),
+    "[1.5]|whole numbers": lambda: kg.knockout(layers=1.5),
+    "'some'|layer numbers": lambda: kg.all_but("some"),
+    "'far'|kg.pairs.farther_than": lambda: kg.knockout(pairs="far"),
+    "within(2.5)|number of tokens": lambda: kg.pairs.within(2.5),
+    "'a'|seed": lambda: kg.pairs.random_share(0.5, "a"),
+    "'last'|number of one layer": lambda: kg.donor(p, layer="last"),
     "place None|'last'": lambda: kg.knockout(dest=None),
     "place None|'subject'": lambda: kg.noise(pos=None),
     "activation is 3|'resid_post'": lambda: kg.patch(3, "last"),
@@ -77,8 +85,8 @@ refused = {{
     "'zero'|write zero(),": lambda: kg.edge_patch(source="zero"),
     "'mean_activation()'|write mean_activation(),": lambda: kg.edge_patch(source=mean),
     "'noise(2.0)'|write noise(2.0),": lambda: kg.edge_patch(source="noise(2.0)"),
-    "alphas are 0.5|list": lambda: kg.per_alpha(r, 0.5),
-    "windows are 3|list": lambda: kg.per_window(k, 3),
+    "alphas are 0.5|list": lambda: kg.edits.per_alpha(r, 0.5),
+    "windows are 3|list": lambda: kg.edits.per_window(k, 3),
     "'river'|Prompt( ": lambda: kg.token_positions("river", "last", model.tokenizer),
     "NoneType|sweep": lambda: kg.grid(None),
 }}
@@ -101,7 +109,7 @@ def test_every_one_is_taken_or_refused_in_a_sentence():
     script = CALLS.format(architectures=architectures)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split()[-3:] == ["all", "9", "31"]
+    assert done.stdout.split()[-3:] == ["all", "9", "39"]
 
 
 def test_a_quantised_model_that_cannot_be_loaded_is_called_so(tmp_path):

@@ -1,10 +1,14 @@
 from .edges import edge_patch as edge_patch
 from .edges import knockout as knockout
 from .edges import paths as paths
+from .joint import joint as joint
+from .layers import all_but as all_but
 from .families import per_alpha as per_alpha
 from .families import per_head as per_head
 from .families import per_module as per_module
 from .families import per_position as per_position
+from .families import per_source_layer as per_source_layer
+from .families import per_span as per_span
 from .families import per_window as per_window
 from .flow import contrasts as contrasts
 from .flow import information_flow as information_flow

@@ -14,7 +14,10 @@ import numpy as np
 import torch
 
 from knockgrid import edits, sources
+from knockgrid.edits import pairs as pair_rules
 from knockgrid.edits.intervention import Intervention
+from knockgrid.edits.layers import AllBut
+from knockgrid.edits.pairs.rules import PairRule
 from knockgrid.errors import InputError, shown, unknown
 from knockgrid.prompts.data import prompt_as_data, prompt_from_data
 from knockgrid.prompts.prompt import Prompt
@@ -44,7 +47,7 @@ def as_data(thing: Any) -> Any:
         if all(isinstance(key, str) for key in pairs):
             return pairs
         return {"kind": "mapping", "pairs": [list(pair) for pair in pairs.items()]}
-    if isinstance(thing, Intervention | Source | Swap):
+    if isinstance(thing, Intervention | Source | Swap | AllBut | PairRule):
         made = type(thing)
         if made.__module__.startswith(OWN):
             kind = re.sub(r"(?<!^)(?=[A-Z])", "_", made.__name__).lower()
@@ -74,7 +77,7 @@ def _parameters(thing: Any, kind: str) -> dict[str, Any]:
 
 def _function(kind: str) -> Any:
     """The public function of the drawers with this name; None where there is none."""
-    drawer = next((one for one in (edits, sources) if kind in dir(one)), None)
+    drawer = next((one for one in (edits, sources, pair_rules) if kind in one.__all__), None)
     return None if drawer is None else getattr(drawer, kind)
 
 
@@ -124,7 +127,7 @@ def _called(kind: str, given: dict[str, Any]) -> Any:
     if make is None:
         raise unknown("kind", kind, sorted({*dir(edits), *dir(sources)}))
     if kind == "donor" and "given" in given:  # its field has another name than its parameter
-        given = {"prompt": given["given"]}
+        given["prompt"] = given.pop("given")
     takes = signature(make).parameters
     more = {name: value for name, value in given.items() if name not in takes}
     try:

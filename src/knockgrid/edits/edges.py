@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
+import torch
+
 from knockgrid.edits.intervention import Intervention, Place, heads_of
-from knockgrid.edits.layers import Window
-from knockgrid.errors import InputError
-from knockgrid.passes.edit import Edit
+from knockgrid.edits.layers import Layers, Window, of_name, window_of
+from knockgrid.edits.pairs.rules import PairRule
+from knockgrid.errors import InputError, shown
+from knockgrid.passes.edit import Edit, cut_edges
 from knockgrid.prompts.positions import At
 from knockgrid.sources.other_run import CorruptedRun, source_of
 from knockgrid.sources.source import Source
@@ -31,12 +34,22 @@ class OnEdges(Intervention):
 class Knockout(OnEdges):
     """The frozen value behind `knockout()`."""
 
+    pairs: PairRule | None = None
+
+    def __post_init__(self) -> None:
+        if self.pairs is not None and not isinstance(self.pairs, PairRule):
+            raise InputError(
+                f"pairs is {shown(self.pairs)}; give a rule such as kg.pairs.farther_than(8)"
+            )
+        super().__post_init__()
+
     def default_name(self) -> str:
-        return f"{self.src}->{self.dest}"
+        rule = "" if self.pairs is None else f" {self.pairs.label}"
+        return f"{self.src}->{self.dest}{rule}{of_name(self.window)}"
 
     @property
     def kind(self) -> str:
-        return "knockout"
+        return "knockout" if self.pairs is None else "knockout of some pairs"
 
     @property
     def sites(self) -> tuple[tuple[str, At], ...]:
@@ -45,9 +58,22 @@ class Knockout(OnEdges):
     def no_op(self, itself: Source) -> "Knockout":
         return replace(self, heads=())
 
+    def maximal(self, n_layers: int, strong: Source) -> Intervention:
+        return replace(super().maximal(n_layers, strong), pairs=None)  # type: ignore[call-arg]
+
     def edits(self, place: Place) -> tuple[Edit, ...]:
-        pos, src = place.query_pos(self.dest), place.pos(self.src)
-        return (Edit("attn_scores", place.layer, pos, src, self.heads),)
+        pos, src, pairs = place.query_pos(self.dest), place.pos(self.src), None
+        if self.pairs is not None:
+            query, key = torch.tensor(pos), torch.tensor(src)
+            pairs = self.pairs.cut(query, key, place.run, place.layer)
+        edit = Edit("attn_scores", place.layer, pos, src, self.heads, pairs=pairs)
+        cut = set(cut_edges(edit)[0].tolist())
+        if len(cut) == len(pos):
+            return (edit,)
+        # Queries that lose nothing are no part of it: a pass may then begin after them.
+        kept = [i for i, at in enumerate(pos) if at in cut]
+        pairs = None if pairs is None else pairs[kept]
+        return (replace(edit, pos=tuple(pos[i] for i in kept), pairs=pairs),)
 
 
 @final
@@ -66,7 +92,7 @@ class EdgePatch(OnEdges):
     n_rows: int = field(default=2, init=False)
 
     def default_name(self) -> str:
-        return f"edge {self.src}->{self.dest}"
+        return f"edge {self.src}->{self.dest}{of_name(self.window)}"
 
     @property
     def kind(self) -> str:
@@ -98,6 +124,8 @@ def knockout(
     window: Window = 5,
     heads: int | Sequence[int] | None = None,
     *,
+    layers: Layers = None,
+    pairs: PairRule | None = None,
     name: str = "",
     label: str = "",
 ) -> Knockout:
@@ -110,7 +138,9 @@ def knockout(
 
     The scores are set to the smallest number of their dtype before the softmax, so that the rest
     of the row renormalises, over a window of layers centred on the cell's layer. `heads` are query
-    heads; by default all are blocked.
+    heads; by default all are blocked. With `layers` ("all", a list, `all_but(...)`) it blocks these
+    layers in one cell, whatever the sweep's are. `pairs` says which of the edges are cut, such as
+    `pairs.farther_than(8)`; by default all.
 
     Source: Geva et al. 2023 (arXiv 2304.14767), whose window is 9; 5 is that of Cheang et al. 2025
     (arXiv 2510.09033).
@@ -119,7 +149,13 @@ def knockout(
     can see (sliding window, linear attention) is NA, not 0.
     """
     return Knockout(
-        dest=dest, src=src, window=window, heads=heads_of(heads), name=name, label=label
+        dest=dest,
+        src=src,
+        window=window_of(window, layers, 5),
+        heads=heads_of(heads),
+        pairs=pairs,
+        name=name,
+        label=label,
     )
 
 
@@ -130,6 +166,7 @@ def edge_patch(
     window: Window = 5,
     heads: int | Sequence[int] | None = None,
     *,
+    layers: Layers = None,
     alpha: float = 1.0,
     name: str = "",
     label: str = "",
@@ -142,7 +179,8 @@ def edge_patch(
         'edge subject->last'
 
     Unlike in `knockout`, the weight that the blocked positions would have had is not pushed onto
-    other tokens. `source` must come from a run: `corrupted_run()` (default) or `donor()`.
+    other tokens. `source` must come from a run: `corrupted_run()` (default) or `donor()`. `layers`
+    ("all", a list, `all_but(...)`) are the same in every cell, of which there is then one.
     """
     source = source_of(source)
     if not source.from_run:
@@ -150,11 +188,16 @@ def edge_patch(
             f"edge_patch needs keys and values of a run, and {source.label!r} has none; "
             "use corrupted_run() or donor()"
         )
+    if source.run_layer is not None:
+        raise InputError(
+            f"edge_patch gives a layer keys and values of the same layer, and {source.label!r} "
+            "takes them from another; use patch()"
+        )
     return EdgePatch(
         dest=dest,
         src=src,
         source=source,
-        window=window,
+        window=window_of(window, layers, 5),
         alpha=alpha,
         heads=heads_of(heads),
         name=name,
@@ -167,7 +210,7 @@ def paths(source: Source | None = None, window: Window = "from") -> list[EdgePat
 
     Example:
         >>> import knockgrid as kg
-        >>> [one.name for one in kg.paths()]
+        >>> [one.name for one in kg.edits.paths()]
         ['direct', 'between', 'both']
 
     The queries see the source run's keys and values at the subject, by default from the cell's

@@ -14,6 +14,7 @@ from knockgrid.errors import InputError
 from knockgrid.host.bridge import load
 from knockgrid.host.modules import module_acts
 from knockgrid.prompts.positions import At, Position
+from knockgrid.sources.other_run import Donor
 from knockgrid.sources.source import Source
 
 Dosed = TypeVar("Dosed", Patch, EdgePatch)
@@ -33,7 +34,7 @@ def per_alpha(intervention: Dosed, alphas: Sequence[float]) -> list[Dosed]:
 
     Example:
         >>> import knockgrid as kg
-        >>> [one.alpha for one in kg.per_alpha(kg.patch("resid_post", "subject"), [0.5, 1.0])]
+        >>> [one.alpha for one in kg.edits.per_alpha(kg.patch("resid_post", "subject"), [0.5, 1.0])]
         [0.5, 1.0]
 
     `alpha` is 0 at the clean value and 1 at the source's; it is a column of the table. No doses, or
@@ -138,12 +139,93 @@ def per_position(intervention: Patch, positions: int | Sequence[Position]) -> li
     ]
 
 
+def per_span(intervention: Kind, spans: Sequence[str]) -> list[Kind]:
+    """The same intervention at each named span in turn: the rows of a span × span grid.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> cut = kg.knockout("last", "span", layers="all")
+        >>> [one.name for one in kg.per_span(cut, ["s0", "s1"])]
+        ['s0->last at all layers', 's1->last at all layers']
+
+    The word "span" stands for the span in the places of the intervention: `src="span"`,
+    `dest="span"`, `pos="span"`, or in a list of places. A prompt that lacks a span has NA there.
+    `span` is a column of the table. Spans may overlap; then so do the rows.
+
+    Raises:
+        InputError: no spans, or one given twice, or an intervention without "span" among its
+            places.
+    """
+    found = []
+    for name in _each_once("spans", spans, "a list of names of spans"):
+        made = _at_span(intervention, name)
+        if made == intervention or made is intervention:
+            raise InputError(
+                f"{intervention.name!r} has no place 'span' to put a span in; write it as src, "
+                "dest or pos, as in knockout('last', 'span')"
+            )
+        own = intervention.name not in ("", intervention.default_name())
+        called = f"{intervention.name} {name}" if own else made.default_name()
+        found.append(replace(made, span=name, name=called, label=name))
+    return found
+
+
+def _at_span(one: Any, name: str) -> Any:
+    """An intervention with a span in place of the word; of a joint, its parts."""
+    if len(one.parts) > 1:
+        parts = tuple(_at_span(part, name) for part in one.parts)
+        named = tuple(replace(part, name=part.default_name()) for part in parts)
+        return one if parts == one.parts else replace(one, members=named)
+    places = {field: getattr(one, field) for field in ("pos", "dest", "src") if hasattr(one, field)}
+    changes = {field: _put(at, name) for field, at in places.items() if _put(at, name) != at}
+    return replace(one, **changes) if changes else one
+
+
+def _put(at: At, name: str) -> At:
+    if isinstance(at, str | int):
+        return name if at == "span" else at
+    return [name if one == "span" else one for one in at]
+
+
+def per_source_layer(intervention: Patch, layers: int | Sequence[int]) -> list[Patch]:
+    """The same patch with values from each layer of its donor in turn: a layer × layer grid.
+
+    Example:
+        >>> import knockgrid as kg
+        >>> prompt = kg.Prompt("Lima is in", spans={"subject": "Lima"})
+        >>> row = kg.patch("resid_post", "subject_last", kg.donor(prompt))
+        >>> [one.source.layer for one in kg.edits.per_source_layer(row, [4, 20])]
+        [4, 20]
+
+    `layers` is a number of layers or a list of them; the cell's layer is where the value goes.
+    `source_layer` is a column of the table; `layer_pair_heatmap` draws it.
+
+    Raises:
+        InputError: no layers, or one given twice, or a patch whose source is no `donor()`.
+
+    Source: Patchscopes (arXiv 2401.06102); back-patching (Biran et al. 2024, arXiv 2406.12775).
+    """
+    source = intervention.source if isinstance(intervention, Patch) else None
+    if not isinstance(source, Donor):
+        raise InputError(f"{intervention!r} has no donor(); give patch(act_name, pos, donor(...))")
+    several = range(layers) if isinstance(layers, int) else layers
+    return [
+        replace(
+            intervention,
+            source=replace(source, layer=layer),
+            name=f"{intervention.name} from layer {layer}",
+            label=f"from {layer}",
+        )
+        for layer in _each_once("layers", several, "a number of layers or a list of them")
+    ]
+
+
 def per_window(intervention: Kind, windows: Sequence[Window] = RULES) -> list[Kind]:
     """The same intervention over each set of layers in turn, by default every rule.
 
     Example:
         >>> import knockgrid as kg
-        >>> [one.name for one in kg.per_window(kg.knockout(), ["only", "from"])]
+        >>> [one.name for one in kg.edits.per_window(kg.knockout(), ["only", "from"])]
         ['subject->last only', 'subject->last from']
 
     `only` edits the cell's layer, `all_but` every other one, `from` that layer and all above,

@@ -164,7 +164,9 @@ def rounded(row: Intervention) -> Patch:
     """The ±1-ulp edit at the site of an intervention, over the same layers.
 
     Attention has no activation at the knocked-out edge; what it moves is `attn_out` at the queries.
+    Of a joint it is made at the site of one part.
     """
+    row = next((part for part in row.parts if not part.has_own_layers), row.parts[0])
     if isinstance(row, Patch):
         return replace(row, source=ulp(), alpha=1.0)
     if row.edges is None and not row.sites:

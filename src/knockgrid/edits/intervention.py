@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from knockgrid.display.listing import listing
-from knockgrid.edits.layers import Window, check_window
+from knockgrid.edits.layers import Window, checked_window, has_own_layers, in_words, layer_set
 from knockgrid.errors import InputError, as_int, shown, unknown
 from knockgrid.passes.answer_positions import positions_in
 from knockgrid.passes.edit import Edit, taken
@@ -50,7 +50,7 @@ class Place:
         moments = self.statistics.get((act_name, self.layer, repr(at)), (None, None))
         key = (self.seed, self.run.prompt.id, source.label, self.sample)
         base, other = taken(self.run.acts[act_name, self.layer], pos), self.source_run
-        run_pos = () if other is None else aligned(self.run, other, at, pos)
+        run_pos = () if other is None else source.run_pos(self.run, other, at, pos)
         where = Where(act_name, self.layer, base, key, other, run_pos, *moments)
         value = source.value(where)
         if value.shape != base.shape:
@@ -91,8 +91,10 @@ class Intervention(ABC):
 
     `name` is the row in tables, `label` the text on an axis.
     `window` is a number of layers around the cell's layer, or `"only"`, `"all_but"`, `"from"`,
-    `"up_to"`; `source` is None where something is only taken away. `head`, `module` and `position`
-    are set on the members of `per_head`, `per_module` and `per_position`. `role` is "treatment",
+    `"up_to"`, or a set of layers that is the same in every cell, of which there is then one;
+    `source` is None where something is only taken away. `head`, `module`, `position` and `span` are
+    set on the members of `per_head`, `per_module`, `per_position` and `per_span`. `parts` are the
+    edits that are made together: itself, or those of a `joint`. `role` is "treatment",
     "null" (should do nothing) or "contrast" (more than what?); `of` then names the treatment's row.
     """
 
@@ -105,6 +107,7 @@ class Intervention(ABC):
     head: int | None = None
     module: str | None = None
     position: str | None = None
+    span: str | None = None
     role: str = "treatment"
     of: str | None = None
     n_rows: int = field(default=1, init=False)
@@ -113,7 +116,7 @@ class Intervention(ABC):
     """The field that says which positions it writes, by which preflight moves it."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "window", as_int(self.window))
+        object.__setattr__(self, "window", checked_window(self.window))
         for name in (one.name for one in fields(self) if one.name in ("pos", "dest", "src")):
             object.__setattr__(self, name, place_of(getattr(self, name)))
         alpha, has_none = self.alpha, type(self).alpha is None
@@ -123,7 +126,6 @@ class Intervention(ABC):
         for text in ("name", "label"):
             if not isinstance(given := getattr(self, text), str):
                 raise InputError(f"{text} is {shown(given)}, which is no text")
-        check_window(self.window)
         if self.role not in ROLES:
             raise unknown("role", self.role, ROLES)
         if not self.name:
@@ -150,6 +152,30 @@ class Intervention(ABC):
         """What preflight checks once per model: the kind of edit, such as `patch resid_post`."""
 
     @property
+    def parts(self) -> "tuple[Intervention, ...]":
+        """The edits that one cell makes together."""
+        return (self,)
+
+    @property
+    def in_family(self) -> bool:
+        """Whether it is a member of a family of places, which a prompt may lack."""
+        return self.position is not None or self.span is not None
+
+    @property
+    def has_own_layers(self) -> bool:
+        """Whether it edits the same layers whatever the sweep's are, in one cell."""
+        return all(has_own_layers(one.window) for one in self.parts)
+
+    def cell_layers(self, layers: Sequence[int]) -> Sequence[int | None]:
+        """The layers that its cells stand for; None for the one that has layers of its own."""
+        return [None] if self.has_own_layers else layers
+
+    def layers_at(self, layer: int | None, n_layers: int) -> tuple[int, ...]:
+        """The exact set of layers that the cell at `layer` edits."""
+        sets = (layer_set(one.window, layer or 0, n_layers) for one in self.parts)
+        return tuple(sorted({at for some in sets for at in some}))
+
+    @property
     def edges(self) -> tuple[At, At] | None:
         """(query, key) places for interventions on attention, else None."""
         return None
@@ -163,6 +189,11 @@ class Intervention(ABC):
     def place(self) -> str:
         """Where it edits, in words."""
         return " <- ".join(map(str, self.edges or [at for _, at in self.sites[:1]]))
+
+    @property
+    def written(self) -> list[At]:
+        """The places it writes at: its queries, or where its activations are."""
+        return list(self.edges[:1]) if self.edges else [at for _, at in self.sites]
 
     @property
     def places(self) -> list[At]:
@@ -193,7 +224,7 @@ class Intervention(ABC):
             "name": self.name,
             "row": self.row,
             "kind": self.kind,
-            "window": self.window,
+            "window": in_words(self.window),
             "source": None if self.source is None else self.source.label,
             "corruption": None if self.source is None else self.source.corruption,
             "place": self.place,
@@ -208,14 +239,14 @@ class Cell:
 
     `prompt` counts in the batch. For each sample, `runs` is the index of the base run in the batch
     and `samples` the edits; `layers` is the exact layer set. `token` is the only measured token, or
-    None for all of them.
+    None for all of them. `layer` is None where the intervention has layers of its own.
     """
 
     index: int
     prompt: int
     runs: tuple[int, ...]
     intervention: Intervention
-    layer: int
+    layer: int | None
     layers: tuple[int, ...]
     samples: Sequence[tuple[Edit, ...]]
     token: int | None = None
@@ -232,10 +263,16 @@ class Cell:
 
 def not_a_distribution(cell: Cell, prompt: Prompt) -> InputError:
     """The error for logits that cannot be compared."""
+    at = "layers of its own" if cell.layer is None else f"layer {cell.layer}"
     return InputError(
         f"the logits are NaN or +inf at prompt {prompt.id!r}, intervention "
-        f"{cell.intervention.name!r}, layer {cell.layer}; try another dtype or source"
+        f"{cell.intervention.name!r}, {at}; try another dtype or source"
     )
+
+
+def is_random(one: Intervention) -> bool:
+    """Whether further samples of an intervention differ."""
+    return any(part.source is not None and part.source.random for part in one.parts)
 
 
 def listed(interventions: Iterable[Intervention] | Intervention) -> list[Intervention]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from knockgrid.edits.intervention import Intervention, Place, heads_of
-from knockgrid.edits.layers import Window
+from knockgrid.edits.layers import Layers, Window, of_name, window_of
 from knockgrid.host.hooks import act_name_of
 from knockgrid.passes.edit import Edit
 from knockgrid.prompts.positions import At
@@ -29,7 +29,9 @@ class Patch(Intervention):
         super().__post_init__()
 
     def default_name(self) -> str:
-        return f"{self.act_name}@{self.pos}"
+        at = self.source.run_layer
+        source = "" if at is None else f" from layer {at}"
+        return f"{self.act_name}@{self.pos}{source}{of_name(self.window)}"
 
     @property
     def kind(self) -> str:
@@ -53,6 +55,7 @@ def patch(
     source: Source | None = None,
     window: Window = 1,
     *,
+    layers: Layers = None,
     alpha: float = 1.0,
     heads: int | Sequence[int] | None = None,
     name: str = "",
@@ -71,13 +74,14 @@ def patch(
     `attn_out`, `q`, `k`, `v`, `z`, ...) or the name of its hook without a layer (`attn.hook_z`),
     `pos` a position name, index or list, `source` what is put there (by default the corrupted run),
     `alpha` the share of the way from the clean value to it. `heads` limits the patch to some heads,
-    for activations that have them.
+    for activations that have them. `layers` ("all", a list, `all_but(...)`) are the same in every
+    cell, of which there is then one.
     """
     return Patch(
         act_name=act_name,
         pos=pos,
         source=source_of(source),
-        window=window,
+        window=window_of(window, layers, 1),
         alpha=alpha,
         heads=heads_of(heads),
         name=name,

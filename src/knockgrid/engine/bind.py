@@ -6,8 +6,9 @@ from itertools import product
 
 from transformer_lens.model_bridge import TransformerBridge
 
-from knockgrid.edits.intervention import Cell, Intervention, Place
-from knockgrid.edits.layers import layer_set
+from knockgrid.edits.intervention import Cell, Intervention, Place, is_random
+from knockgrid.edits.joint import check_disjoint, in_rows_of_their_own
+from knockgrid.engine.attended import unseen_edge
 from knockgrid.engine.record import SourceRun, outlines, record_runs, source_run
 from knockgrid.engine.settings import Settings
 from knockgrid.errors import InputError
@@ -25,8 +26,8 @@ class Bound:
     """A batch that is ready to be carried out.
 
     `clean` is one Run per prompt; `runs` are the base runs that cells refer to; `sources` maps
-    (prompt, intervention name, sample) to the source's run; `dropped` says why a prompt has no
-    cells of an intervention, `skipped` why a cell cannot mean anything.
+    (prompt, intervention name, sample) to the source's run, where there is one; `dropped` says why
+    a prompt has no cells of an intervention, `skipped` why a cell cannot mean anything.
     """
 
     clean: Sequence[Run]
@@ -63,7 +64,7 @@ class Binder:
         self.runs: list[Run] = list(clean)
         self.sources: dict[tuple[int, str, int], Run] = {}
         self.dropped: dict[tuple[int, str], str] = {}
-        self.specs: dict[tuple[int, str], RunSpec | None] = {}
+        self.specs: dict[tuple[int, str], list[RunSpec | None]] = {}
         self._recorded: dict[tuple[int, RunSpec, int], Run] = {}
 
     @classmethod
@@ -74,10 +75,11 @@ class Binder:
         binder = cls(model, outlines(model, batch, settings), settings)
         wanted: dict[tuple[int, RunSpec, int], SourceRun] = {}
         for (index, run), one in product(enumerate(binder.clean), settings.interventions):
-            spec = binder._spec(run, one, (index, one.name))
-            if spec is None or spec == RunSpec(run.prompt):
-                continue
-            for sample in range(binder._samples(one)):
+            for spec, sample in product(
+                binder._specs(run, one, index), range(binder._samples(one))
+            ):
+                if spec is None or spec == RunSpec(run.prompt):
+                    continue
                 if (index, spec, sample) not in wanted:
                     found = source_run(model, run, spec, sample, settings)
                     wanted[index, spec, sample] = found
@@ -86,31 +88,36 @@ class Binder:
         binder._recorded = dict(zip(wanted, made, strict=True))
         return binder
 
-    def _spec(self, run: Run, one: Intervention, key: tuple[int, str]) -> RunSpec | None:
-        """Which run a source needs for a prompt; a prompt that offers none is noted as dropped."""
+    def _specs(self, run: Run, one: Intervention, index: int) -> list[RunSpec | None]:
+        """Which run each part's source needs; a prompt that offers none is noted as dropped."""
+        found: list[RunSpec | None] = []
         try:
             # Treatments without a place are refused before; of nulls the prompt is dropped.
-            if one.role != "treatment" and one.position is None and (why := lacking(run, one)):
+            if one.role != "treatment" and not one.in_family and (why := lacking(run, one)):
                 raise Unavailable(why)
-            self.specs[key] = None if one.source is None else one.source.run(run.prompt)
-            check_spec(self.model, run, self.specs[key], self.settings)
+            for part in one.parts:
+                spec = None if part.source is None else part.source.run(run.prompt)
+                check_spec(self.model, run, spec, self.settings)
+                found.append(spec)
         except Unavailable as reason:
-            self.dropped[key] = str(reason)
-            return None
-        return self.specs[key]
+            self.dropped[index, one.name] = str(reason)
+            return []
+        self.specs[index, one.name] = found
+        return found
 
     def _samples(self, one: Intervention) -> int:
-        return self.settings.samples if one.source is not None and one.source.random else 1
+        return self.settings.samples if is_random(one) else 1
 
-    def source_runs(self, index: int, one: Intervention) -> list[Run | None]:
-        """The source's run for every sample of an intervention on one prompt."""
-        spec, samples = self.specs.get((index, one.name)), range(self._samples(one))
-        if spec is None:
-            return [None for _ in samples]
+    def source_runs(self, index: int, one: Intervention, sample: int) -> list[Run | None]:
+        """The run of each part's source, for one sample on one prompt."""
         clean = self.clean[index]  # which is the source's run where it asks for the prompt itself
-        found = [self._recorded.get((index, spec, sample), clean) for sample in samples]
-        self.sources.update({(index, one.name, i): run for i, run in enumerate(found)})
-        return list(found)
+        runs = [
+            None if spec is None else self._recorded.get((index, spec, sample), clean)
+            for spec in self.specs[index, one.name]
+        ]
+        if len(made := [run for run in runs if run is not None]) == 1:
+            self.sources[index, one.name, sample] = made[0]
+        return runs
 
     def _base(self, index: int, source_run: Run | None) -> tuple[int, Run | None]:
         """Index of the run that is edited, and the run that values come from."""
@@ -133,7 +140,9 @@ class Binder:
         Given the residuals of another run at all positions from the first noisy one on, a block
         computes what it computes in that run there.
         """
-        run, spec = self.clean[index], self.specs.get((index, one.name))
+        run, (spec, *more) = self.clean[index], self.specs[index, one.name]
+        if more or (one.source is not None and one.source.run_layer is not None):
+            return edits
         if spec is None or values is None or one.source is None or not edits or not run.kv:
             return edits
         pos, noisy = edits[0].pos, resolve(run.prompt, run.tokens, spec.pos) if spec.scale else ()
@@ -149,38 +158,55 @@ class Binder:
             return edits
         return tuple(replace(edit, prefix=values) for edit in edits)
 
-    def cell(self, number: int, index: int, one: Intervention, layer: int) -> Cell | None:
+    def cell(self, number: int, index: int, one: Intervention, layer: int | None) -> Cell | None:
         """One cell, or None where the prompt is dropped from this intervention."""
         if (index, one.name) in self.dropped:
             return None
-        layers, settings, model = self.layers(one, layer), self.settings, self.model
-        edited = [at for at in layers if one.edges is None or has_hook(model, "attn_scores", at)]
         runs, samples = [], []
-        for sample, source in enumerate(self.source_runs(index, one)):
-            base, values = self._base(index, source)
-            edits = tuple(
-                edit
-                for at in edited
-                for edit in one.edits(
-                    Place(
-                        run=self.runs[base],
-                        layer=at,
-                        source_run=values,
-                        statistics=settings.statistics,
-                        seed=settings.seed,
-                        sample=sample,
-                        persistent=settings.persistent,
-                    )
+        for sample in range(self._samples(one)):
+            sources = self.source_runs(index, one, sample)
+            bases = [self._base(index, source) for source in sources]
+            base = bases[0][0]
+            if any(other != base for other, _ in bases):
+                raise InputError(
+                    f"direction='denoising' edits one corrupted run, and the parts of {one.name!r} "
+                    "take their values from several; give them one source"
+                )
+            parts = [
+                self._edits(part, layer, self.runs[base], values, sample)
+                for part, (_, values) in zip(one.parts, bases, strict=True)
+            ]
+            edits = tuple(edit for part in in_rows_of_their_own(parts) for edit in part)
+            check_disjoint(one.name, parts)
+            runs.append(base)
+            samples.append(self._lifted(index, one, edits, bases[0][1]))
+        token = measured_token(self.clean[index], one)
+        return Cell(number, index, tuple(runs), one, layer, self.layers(one, layer), samples, token)
+
+    def _edits(
+        self, part: Intervention, layer: int | None, base: Run, values: Run | None, sample: int
+    ) -> list[Edit]:
+        """The edits of one part at every layer of its set."""
+        settings, model, found = self.settings, self.model, list[Edit]()
+        for at in part.layers_at(layer, n_layers(model)):
+            if part.edges is not None and not has_hook(model, "attn_scores", at):
+                continue
+            found += part.edits(
+                Place(
+                    run=base,
+                    layer=at,
+                    source_run=values,
+                    statistics=settings.statistics,
+                    seed=settings.seed,
+                    sample=sample,
+                    persistent=settings.persistent,
                 )
             )
-            runs.append(base)
-            samples.append(self._lifted(index, one, edits, values))
-        token = measured_token(self.clean[index], one)
-        return Cell(number, index, tuple(runs), one, layer, layers, samples, token)
+        return found
 
-    def layers(self, one: Intervention, layer: int) -> tuple[int, ...]:
+    def layers(self, one: Intervention, layer: int | None) -> tuple[int, ...]:
         """The exact set of layers of the cell at `layer`."""
-        return layer_set(one.window, layer, n_layers(self.model))
+        return one.layers_at(layer, n_layers(self.model))
 
 
 def bind(
@@ -189,7 +215,7 @@ def bind(
     """Record the runs of a batch and bind every cell; `numbers` orders the prompts in the table."""
     binder = Binder.of(model, batch, settings)
     clean, cells, skipped = binder.clean, list[Cell](), list[tuple[Cell, str]]()
-    rows = list(product(settings.interventions, settings.layers))
+    rows = settings.cells
     for index, run in enumerate(clean):
         for number, (one, layer) in enumerate(rows, numbers[index] * len(rows)):
             reason = no_place(run, one)
@@ -197,7 +223,7 @@ def bind(
                 layers = binder.layers(one, layer)
                 skipped.append((Cell(number, index, (), one, layer, layers, [], 0), reason))
             elif (cell := binder.cell(number, index, one, layer)) is not None:
-                reason = unseen_edge(run, cell)
+                reason = unseen_edge(run, cell, n_layers(model))
                 cells.append(cell) if reason is None else skipped.append((cell, reason))
     return Bound(clean, binder.runs, cells, binder.sources, binder.dropped, skipped)
 
@@ -208,8 +234,8 @@ def lacking(run: Run, one: Intervention) -> str | None:
 
 
 def no_place(run: Run, one: Intervention) -> str | None:
-    """Why a member of a family of positions has no cells on a prompt, or None where it has."""
-    return None if one.position is None else lacking(run, one)
+    """Why a member of a family of places has no cells on a prompt, or None where it has."""
+    return lacking(run, one) if one.in_family else None
 
 
 def measured_token(run: Run, one: Intervention) -> int | None:
@@ -218,25 +244,3 @@ def measured_token(run: Run, one: Intervention) -> int | None:
         return None
     last = max(p for _, at in one.sites for p in positions_in(run, at)) if one.sites else 0
     return max(0, last - (run.n_prompt - 1))
-
-
-def unseen_edge(run: Run, cell: Cell) -> str | None:
-    """Why a cell on attention cannot mean anything: no layer of its set can see the edge."""
-    one = cell.intervention
-    if one.edges is None:
-        return None
-    to, src = (positions_in(run, at) for at in one.edges)
-    seen = [run.visible[layer] for layer in cell.layers if layer in run.visible]
-    for sees in seen if one.source is None and one.heads != () else ():
-        for query in to:
-            keys = set(sees[query].nonzero()[:, 0].tolist())
-            if keys and keys <= set(src):
-                raise InputError(
-                    f"intervention {one.name!r} would leave position {query} of prompt "
-                    f"{run.prompt.id!r} nothing to attend to; leave at least one token, such as "
-                    "the position itself, out of src"
-                )
-    if any(bool(sees[list(to)][:, list(src)].any()) for sees in seen):
-        return None
-    what = "has attention scores" if not seen else f"lets {one.edges[0]!r} see {one.edges[1]!r}"
-    return f"no layer of {','.join(map(str, cell.layers))} {what}"

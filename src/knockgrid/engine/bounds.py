@@ -79,12 +79,11 @@ def need_of(
 ) -> Need:
     """What prompts of one length need, `length` counting the measured tokens but the last."""
     n_tokens, row = settings.n_tokens, sizes.row(length, length, settings.n_tokens)
-    edges = any(one.edges for one in settings.interventions)
+    edges = any(one.edges for one in settings.parts)
     kept = sizes.run(length, n_tokens, acts, keep_kv, edges) * (1 + n_runs)
     if settings.samples > 1 and settings.direction == "denoising":
         # Each sample is a run of its own there, so all cells wait for their last sample.
-        cells = len(settings.interventions) * len(settings.layers)
-        kept += cells * n_tokens * sizes.d_vocab * 8
+        kept += len(settings.cells) * n_tokens * sizes.d_vocab * 8
     term = max(4, sizes.itemsize) * sizes.d_vocab
     at_once = AT_ONCE.get(device, 256)
     stacked = at_once * n_tokens * sizes.d_vocab * sizes.itemsize
@@ -110,7 +109,7 @@ def need(model: TransformerBridge, settings: Settings, batch: Sequence[Prepared]
 def source_runs(one: Prepared, settings: Settings) -> int:
     """How many runs the sources of a sweep have recorded for a prompt."""
     wanted: set[tuple[RunSpec, int]] = set()
-    for each in settings.interventions:
+    for each in settings.parts:
         spec = spec_of(each, one)
         if spec is not None and each.source is not None:
             wanted |= {(spec, i) for i in range(settings.samples if each.source.random else 1)}

@@ -7,7 +7,6 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.divergences.divergence import UNITS, Divergence, measures_of
 from knockgrid.edits.intervention import Intervention
-from knockgrid.edits.layers import layer_set
 from knockgrid.engine.executors.executor import Executor
 from knockgrid.errors import InputError, shown, unknown
 from knockgrid.host.bridge import has_hook, hook_name, n_layers
@@ -61,7 +60,7 @@ def check_edits(
 ) -> None:
     """Refuse heads and activations that the model does not have."""
     n_heads, total = int(model.cfg.n_heads), n_layers(model)
-    for one in interventions:
+    for of, one in ((joined, part) for joined in interventions for part in joined.parts):
         names = [act_name for act_name, _ in one.sites]
         for head in one.heads or ():
             if not 0 <= head < n_heads:
@@ -72,7 +71,7 @@ def check_edits(
         if one.source is not None:
             for act_name in names:
                 one.source.check(act_name, total)
-        for layer in (at for each in layers for at in layer_set(one.window, each, total)):
+        for layer in (a for at in of.cell_layers(layers) for a in one.layers_at(at, total)):
             if one.edges is not None and not has_hook(model, "attn_scores", layer):
                 continue
             for act_name in names:
@@ -92,7 +91,7 @@ def check_places(
     """Resolve every place in every prompt once, before anything is computed."""
     for one in interventions:
         for at in one.places:
-            if one.position is not None:  # absent places are NA, prompt by prompt
+            if one.in_family:  # absent places are NA, prompt by prompt
                 _check_family(ready, one, at, n_tokens)
                 continue
             for prepared in ready:

@@ -99,7 +99,13 @@ class Rest:
             self.tell(1)
         for (index, name), reason in bound.dropped.items():
             found.dropped.setdefault(name, {})[str(bound.clean[index].prompt.id)] = reason
-        self.tell(len(settings.layers) * len(bound.dropped))
+        dropped = {name for _, name in bound.dropped}
+        n_cells = {
+            one.name: len(one.cell_layers(settings.layers))
+            for one in settings.interventions
+            if one.name in dropped
+        }
+        self.tell(sum(n_cells[name] for _, name in bound.dropped))
         found.sides = [side(model, bound, i, meter, unit) for i in range(n)]
         self.at, self.bound, self.told = self.at + n, None, 0
         return found

@@ -85,7 +85,9 @@ def _asked(prompts: Sequence[Prepared], settings: Settings, executors: Sequence[
     groups = grouped(prompts[0], settings.interventions)
     # A source or place of its own can be refused where another of the same kind is not.
     kinds = Counter(
-        f"{kind} at {one.places!r} from {one.source!r}" for kind in groups for one in groups[kind]
+        f"{kind} at {one.places!r} from {[part.source for part in one.parts]!r}"
+        for kind in groups
+        for one in groups[kind]
     )
     more = (settings.n_tokens > 1, settings.persistent, settings.prepend_bos, settings.direction)
     return Asked(kinds, len(prompts), _some(settings), (*more, *map(repr, executors)))

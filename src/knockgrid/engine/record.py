@@ -8,7 +8,6 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.edits.intervention import Intervention
-from knockgrid.edits.layers import layer_set
 from knockgrid.engine.memory import is_out_of_memory, release
 from knockgrid.engine.settings import Settings
 from knockgrid.errors import InputError
@@ -38,12 +37,13 @@ MIDDLE = ("resid_pre", "attn_out")
 def sites_of(model: TransformerBridge, settings: Settings) -> list[Site]:
     """Every activation a sweep needs recorded, the residual entering block 0 included."""
     sites: dict[Site, None] = {("resid_pre", 0): None}
-    for one in settings.interventions:
+    for one, layers in settings.layers_of(n_layers(model)):
         names = [act_name for act_name, _ in one.sites]
         names += MIDDLE if "resid_mid" in names else ()
-        for layer in settings.layers:
-            for inside in layer_set(one.window, layer, n_layers(model)):
-                sites.update({(n, inside): None for n in names if has_hook(model, n, inside)})
+        inside = set(layers)
+        inside |= set() if (at := one.source and one.source.run_layer) is None else {at}
+        for at in sorted(inside):
+            sites.update({(n, at): None for n in names if has_hook(model, n, at)})
     return list(sites)
 
 
@@ -85,7 +85,7 @@ def record_full(
         sites=sites_of(model, settings),
         noise=noise,
         keep_kv=settings.keep_kv,
-        edges=past is None and any(one.edges for one in settings.interventions),
+        edges=past is None and any(one.edges for one in settings.parts),
         past=past,
     )
     check_layout(model, recording.acts, ids.shape[1], settings)
@@ -110,7 +110,7 @@ def check_layout(
             )
         else:
             shape = acts[act_name, layer].shape
-            check_heads(settings.interventions, act_name, shape[2] if len(shape) > 3 else 0, what)
+            check_heads(settings.parts, act_name, shape[2] if len(shape) > 3 else 0, what)
             if act_name == "resid_mid" and not _is_sum(acts, layer):
                 fault = (
                     f"is not the sum of 'resid_pre' and 'attn_out' at layer {layer}, so the "

@@ -1,6 +1,6 @@
 """Settings: what all batches of a sweep share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from knockgrid.edits.intervention import Intervention, Statistics
@@ -24,3 +24,20 @@ class Settings:
     statistics: Statistics = field(default_factory=dict)
     rows_recorded: int | None = None
     """Rows of one pass that records source runs, at most."""
+
+    @property
+    def parts(self) -> list[Intervention]:
+        """Every edit by itself, those of joints too."""
+        return [part for one in self.interventions for part in one.parts]
+
+    def layers_of(self, n_layers: int) -> Iterator[tuple[Intervention, set[int]]]:
+        """Every edit by itself, with all the layers that cells of the sweep make it at."""
+        for one in self.interventions:
+            for part in one.parts:
+                sets = (part.layers_at(at, n_layers) for at in one.cell_layers(self.layers))
+                yield part, set().union(*sets)
+
+    @property
+    def cells(self) -> list[tuple[Intervention, int | None]]:
+        """The cells of a prompt in the table's order: an intervention and its layer each."""
+        return [(one, at) for one in self.interventions for at in one.cell_layers(self.layers)]

@@ -13,7 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.divergences.divergence import Divergence
 from knockgrid.edits.data import as_data
 from knockgrid.edits.intervention import Intervention, Statistics, check_names, listed
-from knockgrid.edits.layers import layer_list, layer_set
+from knockgrid.edits.layers import layer_list
 from knockgrid.engine.answers import check_answers
 from knockgrid.engine.bounds import check_enough, need, spec_of
 from knockgrid.engine.checks import check_edits, check_free_run, check_options, check_places
@@ -88,7 +88,7 @@ class Setup(Checked):
     @property
     def n_cells(self) -> int:
         """Cells per prompt."""
-        return len(self.settings.interventions) * len(self.settings.layers)
+        return len(self.settings.cells)
 
     def batches(self) -> list[list[Prepared]]:
         """The prompts in parts of equal length, always the same ones for the same prompts.
@@ -216,7 +216,7 @@ def small_pass(
     model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, memory: Memory
 ) -> Callable[[], Any] | None:
     """A pass over copies of the shortest prompt; None where threads matter little or not at all."""
-    cells = len(ready) * len(settings.interventions) * len(settings.layers) * settings.n_tokens
+    cells = len(ready) * len(settings.cells) * settings.n_tokens
     if cells < WORTH or input_device(model).type != "cpu":
         return None
     ids = ids_of(model, [min(ready, key=lambda one: len(one.tokens))])
@@ -229,15 +229,13 @@ def with_statistics(
     model: TransformerBridge, ready: Sequence[Prepared], settings: Settings, at_most: int = AT_MOST
 ) -> Settings:
     """Settings with the numbers that are taken over the whole prompt set, `at_most` at once."""
-    specs = [spec_of(one, prepared) for one, prepared in product(settings.interventions, ready)]
+    specs = [spec_of(one, prepared) for one, prepared in product(settings.parts, ready)]
     scales = sorted({spec.scale_from for spec in specs if spec is not None and spec.scale})
-    pairs = product(settings.interventions, settings.layers)
-    sets = [layer_set(one.window, layer, n_layers(model)) for one, layer in pairs]
-    inside = sorted({layer for layers in sets for layer in layers})
+    inside = sorted(set[int]().union(*(at for _, at in settings.layers_of(n_layers(model)))))
     return replace(
         settings,
         sigma={scale: embedding_std(model, ready, scale) for scale in scales},
-        statistics=site_statistics(model, ready, settings.interventions, inside, at_most),
+        statistics=site_statistics(model, ready, settings.parts, inside, at_most),
     )
 
 

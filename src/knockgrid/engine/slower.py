@@ -62,7 +62,7 @@ def cost(
     ids = ids[:, :length].to(input_device(model))
     one, several = passed(model, ids), passed(model, ids.expand(ROWS, -1))
     row = max((several - one) / (ROWS - 1), one / 1000)
-    cells = len(settings.interventions) * len(settings.layers) * settings.samples
+    cells = len(settings.cells) * settings.samples
     call = max(one - row, 0.0)
     best, here = call + (cells / 2 + 1) * row, cells * one if whole else call + cells * row
     return Cost(max(1.0, here / best), here * len(ready))

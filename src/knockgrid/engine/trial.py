@@ -66,14 +66,17 @@ class Trial:
 
 
 def grouped(prompt: Prepared, interventions: Sequence[Intervention]) -> Groups:
-    """For every kind, the edits that begin first and last: their passes use the cache otherwise."""
+    """For every kind, the edits that begin first and last: their passes use the cache otherwise.
+
+    The parts of a joint are tried by themselves as well.
+    """
 
     def start(one: Intervention) -> int:
-        places = [one.edges[0]] if one.edges else [at for _, at in one.sites]
+        places = [at for part in one.parts for at in part.written]
         return min(first_position(prompt, at) for at in places)
 
     groups: dict[str, list[Intervention]] = {}
-    for one in interventions:
+    for one in (alone for given in interventions for alone in _with_parts(given)):
         if has_places(prompt, one):
             some = "" if one.heads is None else " (some heads)"
             groups.setdefault(one.kind + some, []).append(one)
@@ -82,6 +85,11 @@ def grouped(prompt: Prepared, interventions: Sequence[Intervention]) -> Groups:
         kind: ones[:1] if start(ones[0]) == start(ones[-1]) else [ones[0], ones[-1]]
         for kind, ones in ordered.items()
     }
+
+
+def _with_parts(one: Intervention) -> list[Intervention]:
+    parts = one.parts if len(one.parts) > 1 else ()
+    return [one, *(replace(p, name=f"{one.name}, part {i}") for i, p in enumerate(parts, 1))]
 
 
 def first_position(prompt: Prepared, at: At) -> int:
@@ -122,7 +130,7 @@ def _complete(model: TransformerBridge, one: Prepared, settings: Settings) -> bo
     nothing = torch.empty(0)
     run = Run(one.prompt, one.tokens, nothing, {}, [], nothing, 0)
     try:
-        for each in settings.interventions:
+        for each in settings.parts:
             spec = None if each.source is None else each.source.run(one.prompt)
             check_spec(model, run, spec, settings)
     except Unavailable:
@@ -135,17 +143,21 @@ def _cells(
 ) -> list[Cell]:
     """The cells of an intervention on one prompt that mean something."""
     model, run = binder.model, binder.clean[index]
-    names = [name for name, _ in one.sites]
     found = []
-    for layer in layers if no_place(run, one) is None else ():
-        inside, needed = binder.layers(one, layer), names
-        if one.edges is not None:
-            inside, needed = (layer,), ["attn_scores"]
-        if all(has_hook(model, name, at) for at in inside for name in needed):
+    for layer in one.cell_layers(layers) if no_place(run, one) is None else ():
+        if all(_has_hooks(model, part, layer) for part in one.parts):
             cell = binder.cell(next(numbers), index, one, layer)
-            if cell is not None and unseen_edge(run, cell) is None:
+            if cell is not None and unseen_edge(run, cell, n_layers(model)) is None:
                 found.append(cell)
     return found
+
+
+def _has_hooks(model: TransformerBridge, one: Intervention, layer: int | None) -> bool:
+    """Whether an edit can be made in every layer of its set; on attention, in the cell's own."""
+    layers = one.layers_at(layer, n_layers(model))
+    if one.edges is None:
+        return all(has_hook(model, name, at) for at in layers for name, _ in one.sites)
+    return any(has_hook(model, "attn_scores", at) for at in (layers if layer is None else [layer]))
 
 
 def _shared(prompts: Sequence[Prepared]) -> list[Intervention]:
@@ -170,17 +182,18 @@ def _strong(one: Intervention, layers: int) -> Intervention:
 
 def _forms(
     one: Intervention, itself: Source, total: int
-) -> tuple[list[Intervention], Intervention, Intervention]:
+) -> tuple[list[Intervention], Intervention, Intervention | None]:
     """What is tried of an intervention, the same as a no-op, and as strong as it gets.
 
-    Whether the trial prompt has a place in its answer is not known, and an edit there is an edit
-    as any other: the last prompt token stands in for it.
+    A joint gets as strong as its parts, which are tried by themselves. Whether the trial prompt has
+    a place in its answer is not known, and an edit there is an edit as any other: the last prompt
+    token stands in for it.
     """
     tried = [one]
     if any(map(is_answer_position, one.places)):
         tried.append(replace(one.moved("last"), name=f"stand-in {one.name}", position=None))
     idle = replace(tried[-1].no_op(itself), name=f"no-op {one.name}")
-    return tried, idle, _strong(tried[-1], total)
+    return tried, idle, _strong(tried[-1], total) if len(one.parts) == 1 else None
 
 
 def make_trial(
@@ -195,7 +208,11 @@ def make_trial(
     itself, shared = Donor(prompts[0].prompt), _shared(prompts)
     forms = {kind: [_forms(one, itself, total) for one in ones] for kind, ones in groups.items()}
     every = [
-        one for threes in forms.values() for ones, *others in threes for one in (*ones, *others)
+        one
+        for threes in forms.values()
+        for ones, *others in threes
+        for one in (*ones, *others)
+        if one is not None
     ]
     everywhere = replace(settings, layers=tuple(range(total)))
     recorded = replace(everywhere, interventions=every + shared, direction="noising")
@@ -211,7 +228,7 @@ def make_trial(
             for one, binder in product(ones, binders):
                 cells[kind] += _cells(binder, one, layers, numbers)
             no_ops[kind] += _cells(binders[0], idle, layers, numbers)
-            maximal[kind] += _merged(binders[0], strong, numbers)
+            maximal[kind] += [] if strong is None else _merged(binders[0], strong, numbers)
     pair = [
         cell
         for one, index in product(shared, range(len(prompts)))

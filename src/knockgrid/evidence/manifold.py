@@ -13,7 +13,6 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.display.progress import bar
 from knockgrid.edits.intervention import Cell, Intervention, listed
-from knockgrid.edits.layers import layer_set
 from knockgrid.engine.bind import Bound
 from knockgrid.engine.executors.reference import forward
 from knockgrid.engine.measure import label
@@ -121,11 +120,11 @@ def off_manifold(
     settings = with_statistics(model, ready, settings)
     picked = _sample(ready, n_prompts, seed)
     _, receipt = choose(model, picked, settings, "reference", Memory())
-    places = {_place_of(model, one, layer) for one in rows for layer in settings.layers}
+    places = {_place_of(model, one, layer) for one, layer in settings.cells}
     states = natural_states(model, natural, places, distance)
     found: dict[int, Row] = {}
     dropped: dict[str, dict[str, str]] = {}
-    total = len(picked) * len(rows) * len(settings.layers)
+    total = len(picked) * len(settings.cells)
     with bar(total, " cells", "off_manifold", progress) as done:
         for bound in bound_batches(model, picked, settings, dropped):
             for cell, row in _rows(model, bound, states):
@@ -157,9 +156,11 @@ def _sample(ready: Sequence[Prepared], n: int, seed: int) -> list[Prepared]:
     return [one for one in ready if one.prompt.id in kept]
 
 
-def _place_of(model: TransformerBridge, one: Intervention, layer: int) -> Place:
+def _place_of(model: TransformerBridge, one: Intervention, layer: int | None) -> Place:
     """Where the edited state of a cell is: at the highest layer of its set."""
-    top = max(layer_set(one.window, layer, n_layers(model)))
+    if len(one.parts) > 1:
+        raise InputError(f"{one.name!r} edits several places; look at its parts one by one")
+    top = max(one.layers_at(layer, n_layers(model)))
     if one.edges is not None:
         return Place("resid_post", top, one.edges[0])
     act_name, at = one.sites[0]

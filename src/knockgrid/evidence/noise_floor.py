@@ -102,7 +102,7 @@ def _summed_up(tables: list[pd.DataFrame], metrics: list[str], quantile: float) 
     every = every[every[metrics].notna().all(axis=1)]
     if every.empty:
         raise InputError("no ±1-ulp edit gave a value: all cells are NA; see the sweep's status")
-    cells = every.groupby(["intervention", "layer"], sort=False)[metrics]
+    cells = every.groupby(["intervention", "layer"], sort=False, dropna=False)[metrics]
     made = cells.quantile(quantile)
     made.insert(0, "n", cells.size())
     made = made.reset_index()

@@ -9,6 +9,7 @@ from .figure import Figure as Figure
 from .heatmaps import dose_heatmap as dose_heatmap
 from .heatmaps import head_heatmap as head_heatmap
 from .heatmaps import layer_heatmap as layer_heatmap
+from .heatmaps import layer_pair_heatmap as layer_pair_heatmap
 from .heatmaps import module_heatmap as module_heatmap
 from .heatmaps import position_heatmap as position_heatmap
 from .heatmaps import token_heatmap as token_heatmap

@@ -26,7 +26,7 @@ from knockgrid.stats.clusters import Clusters, clusters, counted, fewest
 from knockgrid.stats.mean_interval import check_level, mean_interval, per_cluster
 from knockgrid.table.floor import floor_grid, floor_of
 from knockgrid.table.measures import is_signed
-from knockgrid.table.table import cells, grid, metadata_of
+from knockgrid.table.table import cells, grid, metadata_of, with_layers
 from knockgrid.table.treatments import only_rows, treatments
 
 # Okabe and Ito's palette, told apart also by readers who are colour-blind; yellow is too pale
@@ -92,6 +92,7 @@ def layer_curve(
     Limit: a band says how far the mean is known, not how far prompts or clusters differ.
     """
     check_level(level)
+    table = with_layers(table)
     means = grid(table, metric)
     rows = chosen("intervention", list(means.index), row_order)
     table = table[table["intervention"].isin(rows)]
@@ -193,6 +194,7 @@ def scaled_curves(
     Raises:
         InputError: as `grid`, an unknown row, or a table in which no row has a source.
     """
+    table = with_layers(table)
     sources: dict[str, dict[str, str]] = {}
     for one in treatments(table):
         if one.source is not None:
@@ -262,7 +264,7 @@ def contrast_curves(
     Raises:
         InputError: a table without contrasts, an unknown column or value, and as `mean_interval`.
     """
-    columns: dict[str, list[str]] = {}
+    table, columns = with_layers(table), dict[str, list[str]]()
     for one in metadata_of(table).get("interventions", []):
         if one.get("role") == "contrast":
             columns.setdefault(str(one["of"]), [str(one["of"])]).append(str(one["name"]))

@@ -28,7 +28,7 @@ from knockgrid.figures.ticks import Shown, chosen, name_layers, relabelled
 from knockgrid.figures.words import metric_label, prompt_count, set_title
 from knockgrid.table.floor import floor_grid
 from knockgrid.table.measures import is_signed
-from knockgrid.table.table import cells, grid
+from knockgrid.table.table import cells, grid, with_layers
 
 Limits = tuple[float | int, float | int]
 # Blue and orange are told apart by readers who are colour-blind; white is the middle.
@@ -96,6 +96,7 @@ def heatmap(kind: Heatmap, table: pd.DataFrame, metric: str, options: Mapping[st
     signed = is_signed(table, metric)
     style = _style(options, DIVERGING if signed else kind.cmap)
     down, along = kind.rows.column, kind.columns.column
+    table = with_layers(table) if "layer" in (down, along) else table
     values, parts = grid(table, metric, down, along), cells(table, metric, down, along)
     index = chosen(down, list(values.index), style.row_order)
     if kind.sorted and style.row_order is None:

@@ -178,6 +178,32 @@ def dose_heatmap(table: pd.DataFrame, metric: str = "js", **style: Any) -> Axes:
     return heatmap(Heatmap(doses, LAYERS, sorted=True, upward=True), table, metric, style)
 
 
+@Figure.of(needs="source_layer")
+def layer_pair_heatmap(table: pd.DataFrame, metric: str = "js", **style: Any) -> Axes:
+    """Draw `metric` over source layers (rows, the first at the bottom) and the layers they go to.
+
+    Example:
+        >>> from knockgrid.table.table import build
+        >>> row = {"prompt": "rome", "layer": 0, "js": 0.1}
+        >>> rows = [{**row, "intervention": f"{at}", "source_layer": at} for at in (4, 20)]
+        >>> ax = layer_pair_heatmap(build(rows, {"unit": "nats"}))
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['4', '20']
+
+    The table comes from a sweep over `edits.per_source_layer()`; options are those of
+    `layer_heatmap`.
+
+    Raises:
+        InputError: as `layer_heatmap`, or a table without source layers.
+
+    Source: Patchscopes (Ghandeharioun et al. 2024, arXiv 2401.06102); back-patching (Biran et al.
+    2024, arXiv 2406.12775).
+    """
+    sources = Side("source_layer", "Source layer")
+    kind = Heatmap(sources, Side("layer", "Target layer"), sorted=True, upward=True)
+    return heatmap(kind, table, metric, style)
+
+
 @Figure.of(each="intervention")
 def token_heatmap(
     table: pd.DataFrame, metric: str = "kl", *, intervention: str | None = None, **style: Any

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 Apply = Callable[[Tensor], Tensor]
+Entries = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,8 @@ class Edit:
 
     `pos` are the positions written (the query positions for `attn_scores`), `src_pos` the key
     positions there. `value` is `[pos, ...]`; without one, an attention score is blocked, that is
-    set to the smallest number of its dtype, so that the softmax shares its weight among the rest.
+    set to the smallest number of its dtype, so that the softmax shares its weight among the rest;
+    `pairs` `[query, key]` says which, by default all.
     `from_row` takes the value from a different row of the same cell (an edge patch computes its
     attention in a second row). `cached` is the same value as the K/V cache holds it, after the
     rotary embedding; an `optional` edit leaves positions before the pass to that cache. `prefix` is
@@ -42,6 +45,7 @@ class Edit:
     cached: Tensor | None = None
     optional: bool = False
     prefix: Any = None
+    pairs: Tensor | None = None
 
     @property
     def anchors(self) -> tuple[int, ...]:
@@ -86,23 +90,37 @@ def formula(activation: Tensor, value: Tensor, alpha: float = 1.0, add: bool = F
     return value if alpha == 1.0 else activation + alpha * (value - activation)
 
 
-def _slots(placed: Placed, form: str) -> list[tuple[int, ...]]:
+def _slots(placed: Placed, form: str) -> Entries:
     """(row, pos[, head]) of every entry an edit writes, in the value's order.
 
     Those of blocked scores are (row, query, key[, head]); behind those that an edit copies into is
     the row that it copies from.
     """
     edit, row = placed.edit, placed.row + placed.edit.row
-    inside = [pos for pos in edit.pos if placed.holds(pos)]
-    slots: list[tuple[int, ...]] = [(row, pos - placed.start) for pos in inside]
+    pos = np.array([at for at in edit.pos if placed.holds(at)], dtype=np.int64)
+    columns = [pos - placed.start]
     if form == "block":
-        keys = edit.src_pos or ()
-        slots = [(row, pos - placed.start, key) for pos in inside for key in keys if key <= pos]
+        query, key = cut_edges(edit)
+        inside = np.isin(query, pos)
+        columns = [query[inside] - placed.start, key[inside]]
     if edit.heads is not None:
-        slots = [(*slot, head) for slot in slots for head in edit.heads]
+        n = len(columns[0])
+        columns = [column.repeat(len(edit.heads)) for column in columns]
+        columns.append(np.tile(np.array(edit.heads, dtype=np.int64), n))
+    columns.insert(0, np.full_like(columns[0], row))
     if form == "copy":
-        slots = [(*slot, placed.row + (edit.from_row or 0)) for slot in slots]
-    return slots
+        columns.append(np.full_like(columns[0], placed.row + (edit.from_row or 0)))
+    return np.stack(columns, 1)
+
+
+def cut_edges(edit: Edit) -> tuple[Entries, Entries]:
+    """Query and key of every attention score that an edit blocks, in no future."""
+    query, key = (np.array(at, dtype=np.int64) for at in (edit.pos, edit.src_pos or ()))
+    cut = key[None] <= query[:, None]
+    if edit.pairs is not None:
+        cut &= edit.pairs.numpy()
+    of_query, of_key = cut.nonzero()
+    return query[of_query], key[of_key]
 
 
 def _value(placed: Placed) -> Tensor:
@@ -163,8 +181,9 @@ def compile_edits(placed: Iterable[Placed], device: torch.device | str) -> Apply
         groups.setdefault(kind, []).append(one)
     steps: list[Apply] = []
     for kind in sorted(groups, key=lambda kind: kind[0]):
-        if slots := [slot for one in groups[kind] for slot in _slots(one, kind[1])]:
-            index = torch.tensor(slots, dtype=torch.long).to(device).unbind(1)
+        slots = np.concatenate([_slots(one, kind[1]) for one in groups[kind]])
+        if len(slots):
+            index = torch.from_numpy(slots).to(device).unbind(1)
             steps.append(_step(kind[1], groups[kind], list(index)))
     return partial(_in_turn, steps)
 

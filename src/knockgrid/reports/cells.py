@@ -18,7 +18,7 @@ from knockgrid.table.floor import floor_of
 from knockgrid.table.measures import is_signed
 from knockgrid.table.table import metadata_of, metrics, numbers
 
-ROW = ("intervention", "head", "module", "position", "alpha")
+ROW = ("intervention", "head", "module", "position", "span", "alpha")
 """What tells rows of a grid apart; within one row there are layers and measured tokens."""
 TOLD = ("kind", "window", "source", "corruption", "role", "of")
 """What is said of a row's intervention."""

@@ -6,12 +6,15 @@ from typing import Any
 
 from knockgrid.display.escape import latex
 from knockgrid.edits.data import from_data
-from knockgrid.edits.edges import Knockout
+from knockgrid.edits.edges import EdgePatch, Knockout
+from knockgrid.edits.joint import Joint
+from knockgrid.edits.layers import AllBut, Window, listed
 from knockgrid.edits.patch import Patch
 from knockgrid.errors import InputError
 from knockgrid.stats.clusters import counted
 
 WINDOWS = {
+    "all": "all layers",
     "only": "that layer alone",
     "all_but": "all layers but that one",
     "from": "that layer and all later ones",
@@ -34,36 +37,60 @@ class Text:
 
 
 def say_edits(text: Text, manifest: Mapping[str, Any]) -> None:
-    """One sentence for all rows that differ in their place only."""
+    """One sentence for all rows that differ in their place only, and one for every joint."""
     groups: dict[tuple, list[Any]] = {}
     for one in manifest["interventions"]:
         if not _exchanged(one):
             made = _rebuilt(one)
-            alike = (made.kind, made.window, made.source and made.source.label, made.heads)
-            groups.setdefault((*alike, made.alpha), []).append(made)
+            alike = (made.kind, str(made.window), made.source and made.source.label, made.heads)
+            of = made.name if isinstance(made, Joint) else getattr(made, "pairs", None)
+            groups.setdefault((*alike, made.alpha, of), []).append(made)
     for group in groups.values():
-        one, window = group[0], _window(group[0].window)
-        if isinstance(one, Knockout):
-            where = [f"from {_place(each.dest)} to {_place(each.src)}" for each in group]
-            text.say(
-                f"Attention was blocked in {_heads(one.heads)} at {window}, by setting the scores "
-                "to the smallest number of their dtype before the softmax, which shares the weight "
-                f"among the rest: {_listed(group, where, manifest)}",
-                "geva2023",
-            )
-        elif isinstance(one, Patch):
-            how, keys = _source(one.source.label, manifest)
-            part = "" if one.alpha == 1 else f"{one.alpha:g} of the way from the clean value to "
-            of = "" if one.heads is None else f" of {_heads(one.heads)}"
-            where = [f"at {_place(each.pos)}" for each in group]
-            what = f"The activation {one.act_name}{of} was replaced at {window} by {part}{how}"
-            if manifest["direction"] == "denoising":
-                run = how.removeprefix("the activation of ")
-                what = f"In {run}, the activation {one.act_name}{of} was restored at {window}"
-            text.say(f"{what}: {_listed(group, where, manifest)}", *keys)
-        else:
-            what = f"The edit {one.kind}" + (f" with {one.source.label}" if one.source else "")
-            text.say(f"{what} was made at {window}: {_listed(group, None, manifest)}")
+        one = group[0]
+        rows = [row_of(manifest, each.name) for each in group]
+        if isinstance(one, Joint):
+            clauses = [_clause(part, manifest) for part in one.parts]
+            pairs = zip(one.parts, clauses, strict=True)
+            said = "; ".join(f"{what} ({_where(part)})" for part, (what, _) in pairs)
+            keys = ["kim2026", *(key for _, some in clauses for key in some)]
+            text.say(f"{_upper(rows[0])} makes {len(one.parts)} edits together: {said}", *keys)
+            continue
+        what, keys = _clause(one, manifest)
+        places = [f"{_where(each)} in {row}".strip() for each, row in zip(group, rows, strict=True)]
+        text.say(f"{_upper(what)}: {', '.join(places)}", *keys)
+
+
+def _clause(one: Any, manifest: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
+    """What one edit does, without the places, and what it cites."""
+    window = _window(one.window)
+    if isinstance(one, Knockout):
+        some = "" if one.pairs is None else f", {one.pairs.words},"
+        return (
+            f"attention was blocked{some} in {_heads(one.heads)} at {window}, by setting the "
+            "scores to the smallest number of their dtype before the softmax, which shares the "
+            "weight among the rest",
+            ["geva2023"],
+        )
+    if not isinstance(one, Patch):
+        what = f"the edit {one.kind}" + (f" with {one.source.label}" if one.source else "")
+        return f"{what} was made at {window}", []
+    how, keys = _source(one.source, manifest)
+    part = "" if one.alpha == 1 else f"{one.alpha:g} of the way from the clean value to "
+    of = "" if one.heads is None else f" of {_heads(one.heads)}"
+    if manifest["direction"] == "denoising":
+        run = how.removeprefix("the activation of ")
+        return f"in {run}, the activation {one.act_name}{of} was restored at {window}", keys
+    return f"the activation {one.act_name}{of} was replaced at {window} by {part}{how}", keys
+
+
+def _where(one: Any) -> str:
+    if isinstance(one, Knockout | EdgePatch):
+        return f"from {_place(one.dest)} to {_place(one.src)}"
+    return f"at {_place(one.pos)}" if isinstance(one, Patch) else ""
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _rebuilt(one: Mapping[str, Any]) -> Any:
@@ -92,13 +119,19 @@ def say_partners(text: Text, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def _listed(group: Sequence[Any], where: Sequence[str] | None, manifest: Mapping[str, Any]) -> str:
-    rows = [row_of(manifest, one.name) for one in group]
-    return ", ".join(rows if where is None else map("{} in {}".format, where, rows))
-
-
-def _source(label: str, manifest: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
+def _source(source: Any, manifest: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
     """What a source puts in place of an activation, and who proposed it."""
+    label = source.label
+    if getattr(source, "run_layer", None) is not None:
+        own = (
+            "each prompt's donor"
+            if isinstance(source.given, Mapping)
+            else f"prompt {source.given.id!r}"
+        )
+        at = "" if source.pos is None else f" at {_place(source.pos)}"
+        return f"the activation of layer {source.run_layer}{at} in the run of {own}", [
+            "ghandeharioun2024"
+        ]
     sigma = " and ".join(f"{v:.4g} over the {k} tokens" for k, v in manifest["sigma"].items())
     draws = counted(manifest["samples"], "draw")
     inner = label.removeprefix("corrupted_run(").removesuffix(")")
@@ -136,7 +169,12 @@ def _heads(heads: Sequence[int] | None) -> str:
     return "all heads" if heads is None else f"heads {', '.join(map(str, heads))}"
 
 
-def _window(window: int | str) -> str:
+def _window(window: Window) -> str:
+    if isinstance(window, AllBut):
+        inside = window.layers
+        return "all layers but " + (_window(inside) if isinstance(inside, int) else listed(inside))
+    if isinstance(window, tuple):
+        return f"layers {listed(window)}"
     if isinstance(window, str):
         return WINDOWS[window]
     if window == 1:

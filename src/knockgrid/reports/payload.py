@@ -34,7 +34,7 @@ def payload(run: Opened, *, prompts: bool = True) -> dict[str, Any]:
         raise ValueError("a run without rows has no payload")
     cells = cells_of(table, [str(side["id"]) for side in run.prompts])
     rows, row_of_cell = rows_of(cells)
-    seen = dict.fromkeys(int(one) for one in table["layer"])
+    seen = dict.fromkeys(map(_layer, table["layer"]))
     wanted = metadata_of(table).get("layer_order", [])
     layers = list(dict.fromkeys([one for one in wanted if one in seen] + list(seen)))
     found = {
@@ -45,7 +45,7 @@ def payload(run: Opened, *, prompts: bool = True) -> dict[str, Any]:
         "tokens": sorted(int(one) for one in cells.labels["token"].unique()),
         "cells": {
             "row": row_of_cell,
-            "layer": [layers.index(int(one)) for one in cells.labels["layer"]],
+            "layer": [layers.index(_layer(one)) for one in cells.labels["layer"]],
             "token": [int(one) for one in cells.labels["token"]],
             "layers": list(map(str, cells.labels["layers"])),
         },
@@ -73,6 +73,11 @@ def payload(run: Opened, *, prompts: bool = True) -> dict[str, Any]:
         "words": tokens["words"],
         "tops": tokens["tops"],
     }
+
+
+def _layer(layer: Any) -> int | str:
+    """The layer of a cell; "own" for rows that edit layers of their own."""
+    return "own" if pd.isna(layer) else int(layer)
 
 
 def _ramp(name: str) -> list[str]:

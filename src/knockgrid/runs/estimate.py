@@ -13,8 +13,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.engine.bounds import Need, need_of
 from knockgrid.errors import InputError
-from knockgrid.edits.intervention import Intervention
-from knockgrid.edits.layers import layer_list, layer_set
+from knockgrid.edits.intervention import Intervention, is_random
+from knockgrid.edits.layers import layer_list
 from knockgrid.engine.memory import LEAST, bytes_of, in_words
 from knockgrid.prompts.positions import resolve, tokenize
 from knockgrid.prompts.prompt import Prompt
@@ -36,7 +36,7 @@ from knockgrid.engine.executors.rows import fast_rows
 
 PER_WORD = 1.3
 """Tokens of a word, where there is no tokenizer."""
-FOLDER, SHARD, PROMPT, ROW = 12_500, 9_100, 2_350, 29
+FOLDER, SHARD, PROMPT, ROW = 12_500, 9_950, 2_350, 31.5
 """Bytes on disk of a run, per shard, prompt and row, fitted to runs, within 6 % of them."""
 TOP_SHARD, TOP_PROMPT, TOP_ROW = 5_700, 70, 4.6
 """What most probable tokens add per shard, and each of them per prompt and row; fitted likewise."""
@@ -123,7 +123,7 @@ def estimate(
     seconds += speed.trial(shape, max(one.length for one in counted), len(rows))
     if wants_floor(spec) and not spec.nulls:
         seconds *= 1 + min(1.0, FLOOR_PROMPTS / len(counted))
-    cells = len(counted) * len(rows) * len(layers)
+    cells = len(counted) * sum(len(row.cell_layers(layers)) for row in rows)
     return Estimate(
         prompts=len(counted),
         cells=cells,
@@ -155,14 +155,15 @@ def chosen(spec: Spec, tokenizer: Any, assumed: list[str]) -> Sequence[Prompt]:
 
 def count(prompt: Prompt, rows: Sequence[Intervention], tokenizer: Any, bos: bool) -> Counted:
     """The tokens of a prompt, and where each row begins in it."""
-    places = [one.edges[0] if one.edges else one.sites[0][1] for one in rows]
+    places = [[at for part in one.parts for at in part.written] for one in rows]
     if tokenizer is not None:
         tokens = tokenize(prompt.text, tokenizer, bos)
-        starts = [min(resolve(prompt, tokens, at), default=len(tokens) - 1) for at in places]
+        found = [[p for at in some for p in resolve(prompt, tokens, at)] for some in places]
+        starts = [min(some, default=len(tokens) - 1) for some in found]
         return Counted(len(tokens), tuple(starts))
     length = max(1, round(PER_WORD * len(prompt.text.split()))) + bos
     spans = {name: int(span[0]) / max(1, len(prompt.text)) for name, span in prompt.spans.items()}
-    shares = [0.0 if not isinstance(at, str) else spans.get(at, 1.0) for at in places]
+    shares = [min(spans.get(at, 1.0) if isinstance(at, str) else 0.0 for at in x) for x in places]
     return Counted(length, tuple(min(length - 1, int(share * length)) for share in shares))
 
 
@@ -199,7 +200,8 @@ class Work:
         """Batch by batch, in parts of equal length as a sweep makes them."""
         spec, sizes = self.spec, self.shape.sizes
         settings = replace(settings_of(spec, self.rows, self.layers, True), keep_kv=True)
-        sources = {row.source.label: row.source for row in self.rows if row.source is not None}
+        parts = [part for row in self.rows for part in row.parts]
+        sources = {part.source.label: part.source for part in parts if part.source is not None}
         n_runs = sum(spec.samples if o.random else 1 for o in sources.values() if o.from_run)
         sites = dict.fromkeys(act_name for row in self.rows for act_name, _ in row.sites)
         acts = ["resid_pre", *(name for name in sites for _ in range(sizes.n_layers))]
@@ -226,9 +228,12 @@ class Work:
         for number, one in enumerate(batch):
             for row, start in zip(self.rows, one.starts, strict=True):
                 at = 0 if free else min(start, one.length - 1)
-                times = spec.samples if row.source is not None and row.source.random else 1
-                after = not row.edges and row.sites[0][0] == "resid_post"
-                first = [min(layer_set(row.window, layer, depth)) + after for layer in self.layers]
+                times = spec.samples if is_random(row) else 1
+                after = {name for name, _ in row.sites} == {"resid_post"} and not any(
+                    part.edges for part in row.parts
+                )
+                cells = [row.layers_at(at, depth) for at in row.cell_layers(self.layers)]
+                first = [min(layers) + after for layers in cells if layers]
                 blocks = [depth if free else depth - each for each in first]
                 groups.setdefault(at, []).extend(blocks * times * row.n_rows)
                 prompts.setdefault(at, set()).add(number)

@@ -13,9 +13,9 @@ from knockgrid.errors import InputError
 from knockgrid.table.parquet import whole_file
 
 MANIFEST = "manifest.json"
-SCHEMA = 4
+SCHEMA = 5
 """The layout that is written."""
-READ = (2, 3, SCHEMA)
+READ = (2, 3, 4, SCHEMA)
 DECIDED = (
     *("schema", "config", "config_digest", "plan", "selection", "data", "mode", "unit", "metrics", "measures"),
     *("direction", "samples", "seed", "prepend_bos", "n_tokens", "layer_order", "labels"),

@@ -20,7 +20,12 @@ from knockgrid.runs.manifest import SCHEMA
 DIGEST = b"knockgrid_digest"
 LIST_OF = {"top_tokens": pa.list_(pa.int32()), "top_logp": pa.list_(pa.float32())}
 OF_PROMPT, OF_INTERVENTION = ("relation", "subject"), ("row", "kind", "source", "place")
-SINCE = {**dict.fromkeys(OF_PROMPT, 3), **dict.fromkeys(OF_INTERVENTION, 4)}
+NEW = ("source_layer", "span")
+SINCE = {
+    **dict.fromkeys(OF_PROMPT, 3),
+    **dict.fromkeys(OF_INTERVENTION, 4),
+    **dict.fromkeys(NEW, 5),
+}
 """Columns that shards of an older layout lack."""
 ARROW = {"string": pa.string(), "Int64": pa.int64(), "float64": pa.float64()}
 

@@ -23,7 +23,7 @@ from knockgrid.table.table import COLUMNS, KEY, LISTS
 from knockgrid.runs.digests import file_digest, footer_digest
 from knockgrid.runs.finish import merged, read_sides, sides_of
 from knockgrid.runs.run_folder import COMPACT, SIDES, RunFolder, damage_refused
-from knockgrid.runs.shard import OF_INTERVENTION, OF_PROMPT, Damaged, pandas_of, rows_writer, schema, schema_of
+from knockgrid.runs.shard import NEW, OF_INTERVENTION, OF_PROMPT, Damaged, pandas_of, rows_writer, schema, schema_of
 
 MERGED = ("failed", "dropped", "threads")
 """What the manifest of a run that has ended gathers from its shards."""
@@ -136,6 +136,8 @@ def with_older(rows: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
             found = {str(one[of]): one.get(name) for one in told}
             values = [found.get(label) for label in rows[key].to_pylist()]
             rows = rows.append_column(name, pa.array(values, pa.string()))
+    for name in (name for name in NEW if name not in rows.column_names):
+        rows = rows.append_column(name, pa.nulls(len(rows), schema([]).field(name).type))
     first = [c.name for c in COLUMNS if c.name in rows.column_names]
     return rows.select([*first, *(name for name in rows.column_names if name not in first)])
 

@@ -31,12 +31,13 @@ from knockgrid.spec import Spec, digest
 from knockgrid.table.measures import Measure, measure_of
 from knockgrid.table.table import metadata_of, metrics
 
-PLACE = ("head", "module", "position", "alpha", "token")
+PLACE = ("layer", "head", "module", "position", "span", "alpha", "token")
 SUSPECTS = 3
 """Rows with a wrong digest whose cells are all computed anew, to name the changed numbers."""
 NAMED = 20
 SAME = ("n_tokens", "mode", "unit", "samples", "direction", "prepend_bos", "seed")
 Rows = tuple[str, str]  # prompt and intervention
+Place = tuple[str, int | None]  # intervention, and layer where it has none of its own
 
 
 @dataclass(eq=False)
@@ -200,16 +201,17 @@ def check_cells(
     every = list(dict.fromkeys(usable.itertuples(index=False, name=None)))
     drawn = random.Random(seed).sample(every, min(cells, len(every)))
     drawn += [one for rows in suspects[:SUSPECTS] for one in every if one[:2] == rows]
-    chosen: dict[str, list[tuple[str, int]]] = {}
+    chosen: dict[str, list[Place]] = {}
     for prompt, name, layer in dict.fromkeys(drawn):
-        chosen.setdefault(prompt, []).append((name, int(layer)))
+        chosen.setdefault(prompt, []).append((name, None if pd.isna(layer) else int(layer)))
     if not chosen:
         found.notes.append("no cell has a value, so none was computed anew")
         return
     metadata = metadata_of(table)
     own = {one.name: one for one in known if isinstance(one, Divergence)}
+    layers = sorted({at for places in chosen.values() for _, at in places if at is not None})
     spec = Spec(
-        layers=sorted({layer for places in chosen.values() for _, layer in places}),
+        layers=layers or [0],
         metrics=[own.get(name, name) for name in metadata["metrics"]],
         **{name: metadata[name] for name in SAME},
     )
@@ -226,14 +228,14 @@ def check_cells(
     found.checked.append(f"{count} cells against the reference executor")
 
 
-def rows_anew(sweep: Checked, prompt: str, wanted: Sequence[tuple[str, int]]) -> Iterator[Row]:
+def rows_anew(sweep: Checked, prompt: str, wanted: Sequence[Place]) -> Iterator[Row]:
     """The rows of some cells of one prompt, one full pass each; free runs without a cache."""
     number = [one.prompt.id for one in sweep.ready].index(prompt)
     names = {name for name, _ in wanted}
     some = replace(
         sweep.settings,
         interventions=[one for one in sweep.settings.interventions if one.name in names],
-        layers=list(dict.fromkeys(layer for _, layer in wanted)),
+        layers=list(dict.fromkeys(layer for _, layer in wanted if layer is not None)),
     )
     bound = bind(sweep.model, [sweep.ready[number]], [number], some)
     cells = [c for c in bound.cells if (c.intervention.name, c.layer) in wanted]
@@ -245,7 +247,7 @@ def rows_anew(sweep: Checked, prompt: str, wanted: Sequence[tuple[str, int]]) ->
 
 
 def compare(
-    table: pd.DataFrame, sweep: Checked, prompt: str, places: Sequence[tuple[str, int]]
+    table: pd.DataFrame, sweep: Checked, prompt: str, places: Sequence[Place]
 ) -> Iterator[str]:
     """What differs between a prompt's stored cells and the same cells computed anew."""
     mine = table[(table["prompt"] == prompt) & (table["status"] == "ok")]
@@ -269,7 +271,7 @@ def compare(
 
 def _where(row: Mapping[Any, Any], n_tokens: int) -> str:
     """A cell in words."""
-    names = ["prompt", "intervention", "layer", *PLACE[:-1], *(["token"] if n_tokens > 1 else [])]
+    names = ["prompt", "intervention", *PLACE[:-1], *(["token"] if n_tokens > 1 else [])]
     said = [(name, row[name]) for name in names if not pd.isna(row[name])]
     words = ("prompt", "intervention")
     return ", ".join(f"{n} {value!r}" if n in words else f"{n} {value}" for n, value in said)
@@ -277,7 +279,7 @@ def _where(row: Mapping[Any, Any], n_tokens: int) -> str:
 
 def _key(row: Mapping[Any, Any]) -> tuple:
     place = (None if pd.isna(row[name]) else row[name] for name in PLACE)
-    return (row["intervention"], int(row["layer"]), *place)
+    return (row["intervention"], *place)
 
 
 def _number(value: Any) -> float:

@@ -9,8 +9,10 @@ from typing import ClassVar, final
 from torch import Tensor
 
 from knockgrid import sources
-from knockgrid.errors import InputError, shown, unknown
+from knockgrid.errors import InputError, as_int, shown, unknown
+from knockgrid.passes.answer_positions import positions_in
 from knockgrid.passes.edit import taken
+from knockgrid.passes.run import Run
 from knockgrid.prompts.positions import At, place_of
 from knockgrid.prompts.prompt import Prompt, shared_answers
 from knockgrid.sources.source import RunSpec, Source, Unavailable, Where
@@ -89,7 +91,8 @@ class OfRun(Source):
 
     def value(self, where: Where) -> Tensor:
         assert where.run is not None
-        return taken(where.run.acts[where.act_name, where.layer], where.run_pos)
+        layer = where.layer if self.run_layer is None else self.run_layer
+        return taken(where.run.acts[where.act_name, layer], where.run_pos)
 
 
 @final
@@ -122,11 +125,38 @@ class Donor(OfRun):
     """The frozen value behind `donor()`."""
 
     given: Prompt | Mapping[str, Prompt]
+    layer: int | None = None
+    pos: At | None = None
 
     @property
     def label(self) -> str:
         given = self.given
-        return f"donor({given.id if isinstance(given, Prompt) else f'{len(given)} prompts'})"
+        said = [str(given.id) if isinstance(given, Prompt) else f"{len(given)} prompts"]
+        said += [] if self.layer is None else [f"layer={self.layer}"]
+        said += [] if self.pos is None else [f"pos={self.pos!r}"]
+        return f"donor({', '.join(said)})"
+
+    @property
+    def run_layer(self) -> int | None:
+        return self.layer
+
+    def run_pos(self, base: Run, other: Run, at: At, pos: tuple[int, ...]) -> tuple[int, ...]:
+        if self.pos is None:
+            return super().run_pos(base, other, at, pos)
+        found = positions_in(other, self.pos)
+        if len(found) != len(pos):
+            raise InputError(
+                f"{self.label} gives {len(found)} tokens of {shown(other.prompt.text)} for "
+                f"{len(pos)} at {at!r}; name places with as many tokens, such as 'subject_last'"
+            )
+        return found
+
+    def check(self, act_name: str, n_layers: int) -> None:
+        if self.layer is not None and not 0 <= self.layer < n_layers:
+            raise InputError(
+                f"{self.label} takes its values from layer {self.layer}, and the model has layers "
+                f"0 to {n_layers - 1}"
+            )
 
     def run(self, prompt: Prompt) -> RunSpec:
         if isinstance(self.given, Prompt):
@@ -189,7 +219,9 @@ def corrupted_run(by: Noise | Swap | None = None) -> CorruptedRun:
     return CorruptedRun(by)
 
 
-def donor(prompt: Prompt | Mapping[str, Prompt]) -> Donor:
+def donor(
+    prompt: Prompt | Mapping[str, Prompt], *, layer: int | None = None, pos: At | None = None
+) -> Donor:
     """Take values from another prompt's run, one for all or a mapping from prompt id.
 
     Example:
@@ -198,14 +230,26 @@ def donor(prompt: Prompt | Mapping[str, Prompt]) -> Donor:
         >>> kg.patch("resid_post", "subject_last", kg.donor(other)).source.label
         'donor(lima)'
 
-    Places are aligned by role: the last subject token of the donor goes to the last subject token.
-    Prompts that a mapping does not name are dropped from that row, and counted. A place
-    with another number of tokens in the donor is refused.
+    Places are aligned by role: the last subject token of the donor goes to the last subject token;
+    `pos` names another place of the donor. Values come from the layer that is edited, or from
+    `layer` (counted from 0); a prompt's own id in a mapping makes it its own donor, as for
+    back-patching. Prompts that a mapping does not name are dropped from that row, and counted.
+
+    Raises:
+        InputError: no prompt, or in a sweep a place with another number of tokens in the donor, or
+            a layer that the model does not have.
+
+    Source: source layer and target layer of Patchscopes (Ghandeharioun et al. 2024, arXiv
+    2401.06102) and of back-patching (Biran et al. 2024, arXiv 2406.12775).
     """
+    number = as_int(layer)
+    if layer is not None and (isinstance(number, bool) or not isinstance(number, int)):
+        raise InputError(f"layer is {shown(layer)}; give the number of one layer")
+    pos = None if pos is None else place_of(pos)
     given = prompt.values() if isinstance(prompt, Mapping) else [prompt]
     if not all(isinstance(one, Prompt) for one in given):
         raise InputError(f"donor({prompt!r}): give a Prompt or a mapping from prompt id to Prompt")
-    return Donor(prompt)
+    return Donor(prompt, number, tuple(pos) if isinstance(pos, list) else pos)
 
 
 def source_of(given: object) -> Source:

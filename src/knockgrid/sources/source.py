@@ -85,6 +85,15 @@ class Source(ABC):
     def value(self, where: Where) -> Tensor:
         """The replacement, in the shape of `where.base`."""
 
+    @property
+    def run_layer(self) -> int | None:
+        """The layer of its run that the value is taken from; None for the layer that is edited."""
+        return None
+
+    def run_pos(self, base: Run, other: Run, at: At, pos: tuple[int, ...]) -> tuple[int, ...]:
+        """The positions of its run that play the role of `pos`, those of the place `at`."""
+        return aligned(base, other, at, pos)
+
     def check(self, act_name: str, n_layers: int) -> None:  # noqa: B027
         """Refuse a place that the source's tensors do not fit, before anything runs."""
 
@@ -99,9 +108,13 @@ def normal(shape: Sequence[int], key: Sequence[object]) -> Tensor:
     Drawn in float32 on the CPU, so that every device and dtype sees the same draw; another kind of
     processor rounds it differently in the last bit.
     """
+    return torch.randn(tuple(shape), generator=seeded(key), dtype=torch.float32, device="cpu")
+
+
+def seeded(key: Sequence[object]) -> torch.Generator:
+    """A generator of random numbers whose state depends on a key alone."""
     digest = hashlib.sha256(repr(tuple(key)).encode("utf-8", "replace")).digest()
-    generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:7], "big"))
-    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu")
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 def aligned(base: Run, other: Run, at: At, positions: tuple[int, ...]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from knockgrid.errors import InputError, unknown
 from knockgrid.stats.clusters import FEWEST, By, clusters
 from knockgrid.stats.compare import compare
 from knockgrid.table.summary import ranges
-from knockgrid.table.table import KEY, cells, grid, metadata_of
+from knockgrid.table.table import KEY, cells, grid, metadata_of, with_layers
 from knockgrid.table.treatments import ROLES, with_all
 
 
@@ -61,6 +61,7 @@ def exceeds(
     for of, name in pairs:
         if of not in swept:
             raise InputError(f"the table has no row {of!r}, of which {name!r} is a {role}")
+    table = with_layers(table)
     layers = [int(layer) for layer in grid(table, metric).columns]
     made = pd.concat(
         [_compared(table, metric, by, pair, layers, alpha, seed) for pair in pairs],

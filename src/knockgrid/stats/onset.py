@@ -9,7 +9,7 @@ from knockgrid.stats.mean_interval import check_level, why_no_interval, widened
 from knockgrid.stats.resample import RESAMPLES, resample
 from knockgrid.table.by_prompt import by_prompt
 from knockgrid.table.floor import floor_of
-from knockgrid.table.table import KEY, metadata_of
+from knockgrid.table.table import KEY, metadata_of, with_layers
 
 
 def onset(
@@ -56,7 +56,7 @@ def onset(
     check_level(level)
     if not 0 < share < 1:
         raise InputError(f"share {share!r} is not between 0 and 1; give 0.5 for half the maximum")
-    made = by_prompt(table, metric)
+    made = by_prompt(with_layers(table), metric)
     groups = clusters(table, by)
     drawn = resample(made.values, groups.codes(), resamples, seed)
     floors = floor_of(table, metric)

@@ -7,7 +7,7 @@ from knockgrid.stats.clusters import FEWEST, By, clusters
 from knockgrid.stats.mean_interval import LEAST_OF_BAND, check_level, why_no_interval
 from knockgrid.stats.resample import mean_of, resample
 from knockgrid.table.by_prompt import by_prompt, missing
-from knockgrid.table.table import KEY, metadata_of
+from knockgrid.table.table import KEY, metadata_of, with_layers
 
 RESAMPLES = 999  # of each layer against all others
 
@@ -43,7 +43,7 @@ def peak(
     Limit: with strongly skewed values and few clusters its coverage is that of a bootstrap-t.
     """
     check_level(level)
-    made = by_prompt(table, metric)
+    made = by_prompt(with_layers(table), metric)
     groups = clusters(table, by)
     codes, lacking = groups.codes(), missing(made.prompts, made.values)
     rows = []

@@ -33,12 +33,14 @@ COLUMNS = (
     Column("row", "string", "what figures call its row, such as 'subject'", "label"),
     Column("kind", "string", "kind of edit, such as 'patch resid_post'", "label"),
     Column("source", "string", "where its values come from, NA where it needs none", "label"),
+    Column("source_layer", "Int64", "layer its values come from, NA: the edited one", "index"),
     Column("place", "string", "where it edits, such as 'subject' or 'last <- subject'", "label"),
-    Column("layer", "Int64", "layer the cell stands for, 0-based", "index"),
+    Column("layer", "Int64", "layer the cell stands for, NA: it has its own layers", "index"),
     Column("layers", "string", "exact set of edited layers, as '3,4,5'", "label"),
     Column("head", "Int64", "edited attention head, NA for all", "index"),
     Column("module", "string", "edited module, NA where the kind has none", "label"),
     Column("position", "string", "edited position by name, NA where the kind fixes it", "label"),
+    Column("span", "string", "edited span by name, NA where the kind fixes it", "label"),
     Column("alpha", "Float64", "share of the way to the source, NA where none", "index"),
     Column("token", "Int64", "measured token, 0 = first after the prompt", "index"),
     Column("token_text", "string", "text of the clean run's token there", "label"),
@@ -57,8 +59,8 @@ LABELS = ("label", "index")  # units of columns that say where a row belongs
 REQUIRED = ("prompt", "intervention", "layer")
 DEFAULTS = {"token": 0, "samples": 1, "status": "ok"}
 CELL = (
-    *("intervention", "layer", "layers", "head", "module", "position", "alpha", "token"),
-    *("samples", "mode", "direction"),
+    *("intervention", "source_layer", "layer", "layers", "head", "module", "position", "span"),
+    *("alpha", "token", "samples", "mode", "direction"),
 )
 STATISTICS = ("mean", "median", "min", "max")
 
@@ -197,6 +199,18 @@ def cells(table: pd.DataFrame, metric: str, rows: str, columns: str) -> pd.DataF
     long = long.assign(prompt=table["prompt"], value=value, status=status)
     _refuse_mixture(table, long, (rows, columns))
     return long
+
+
+def with_layers(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that stand for a layer; those that edit layers of their own have no place on it."""
+    if "layer" not in table or table["layer"].notna().all():
+        return table
+    if table["layer"].isna().all():
+        raise InputError(
+            "every row of this table edits layers of its own, so nothing differs by layer; "
+            "summary() lists the rows, and grid(rows=..., columns=...) takes two other columns"
+        )
+    return table[table["layer"].notna()]
 
 
 def numbers(table: pd.DataFrame, metric: str) -> np.ndarray:
