@@ -13,14 +13,14 @@ def rows():
     return [
         kg.knockout("last", "subject", 5, name="knockout", label="Attn. knockout"),
         kg.edge_patch("last", "subject", window=5, name="edge patch", label="Attn. edge patch"),
-        *kg.per_window(kg.knockout("last", "subject", name="block", label="block")),
-        *kg.paths(),
+        *kg.edits.per_window(kg.knockout("last", "subject", name="block", label="block")),
+        *kg.edits.paths(),
     ]
 
 
 def make(model, quick):
     prompts = known_facts(model, 8 if quick else 48, BETWEEN)
-    doses = kg.per_alpha(kg.patch("resid_post", "subject"), [0.25, 0.5, 0.75, 1.0])
+    doses = kg.edits.per_alpha(kg.patch("resid_post", "subject"), [0.25, 0.5, 0.75, 1.0])
     return {"paths": kg.sweep(model, prompts, rows()), "dose": kg.sweep(model, prompts, doses)}
 
 
@@ -29,7 +29,7 @@ def draw(tables):
     return {
         "layer_heatmap_js": kg.layer_heatmap(tables["paths"]),
         "redundancy_js": kg.layer_curve(spare, title="sum of single layers − all from ℓ on"),
-        "dose_heatmap_js": kg.dose_heatmap(tables["dose"]),
+        "dose_heatmap_js": kg.figures.dose_heatmap(tables["dose"]),
     }
 
 

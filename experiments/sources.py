@@ -20,7 +20,7 @@ def make(model, quick):
 def draw(tables):
     return {
         "layer_heatmap_js": kg.layer_heatmap(tables["swap"]),
-        "side_by_side_js": kg.side_by_side(tables),
+        "side_by_side_js": kg.figures.side_by_side(tables),
     }
 
 
