@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from knockgrid import InputError, facts, read_prompts
+from knockgrid.prompts.rows import parse
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +102,33 @@ def test_a_data_set_on_disk_is_read_by_split(tmp_path):
 def test_what_is_not_there_is_refused(read, says):
     with pytest.raises(InputError, match=says):
         read()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet"])
+def test_a_column_of_continuations(tmp_path, kind):
+    rows = [
+        {"text": "Rome is in", "continuation": " Italy, far from Lima. ", "subject": "Lima"},
+        {"text": "Lima is in", "continuation": None, "subject": "Lima"},
+    ]
+    path = tmp_path / f"prompts.{kind}"
+    if kind == "parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    elif "sv" in kind:
+        pd.DataFrame(rows).to_csv(path, index=False, sep="\t" if kind == "tsv" else ",")
+    else:
+        text = json.dumps(rows) if kind == "json" else "\n".join(map(json.dumps, rows))
+        path.write_text(text, "utf-8")
+    first, second = read_prompts(path)
+    assert (first.text, first.continuation) == ("Rome is in", " Italy, far from Lima. ")
+    assert (first.spans, second.continuation) == ({"subject": (27, 31)}, None)
+
+
+def test_a_continuation_of_another_name_a_template_and_one_too_long(tmp_path):
+    path = tmp_path / "p.jsonl"
+    row = {"template": "{} is in", "subject": "Rome", "goes_on": " Italy"}
+    path.write_text(json.dumps(row))
+    (one,) = read_prompts(path, columns={"goes_on": "continuation"})
+    assert (one.whole, one.spans) == ("Rome is in Italy", {"subject": (0, 4)})
+    long = {"text": "x" * 2**21, "continuation": "y" * (2**21 + 1)}
+    with pytest.raises(InputError, match="its text has 4,194,305 characters, at most 4,194,304"):
+        parse(long, "row 1")

@@ -199,7 +199,9 @@ def test_partners_of_partners_are_not_followed(read):
     assert (one.swap.id, other.swap.id, one.swap.swap) == ("y", "x", None)
 
 
-@pytest.mark.parametrize("name", ["text", "spans", "answers", "relation", "group", "id"])
+@pytest.mark.parametrize(
+    "name", ["text", "continuation", "spans", "answers", "relation", "group", "id"]
+)
 @pytest.mark.parametrize("bad", ["\ud800", "a\0"])
 def test_a_prompt_in_python_is_as_sound_as_one_from_a_file(name, bad):
     sound = {"text": "a b", "spans": {"subject": "a"}, "answers": ("c",)}

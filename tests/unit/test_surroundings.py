@@ -192,6 +192,8 @@ class TestGiven:
             ("id", np.int64(3), "write '3'"),
             ("relation", float("nan"), "relation is nan"),
             ("group", 1, "group is 1, which is no text; write '1'"),
+            ("continuation", 5, "continuation is 5, which is no text; write '5'"),
+            ("continuation", float("nan"), "continuation is nan, which is no text; give a text"),
             ("answers", [1990], "answer is 1990, which is no text; write '1990'"),
             ("answers", [None], "answer is None, which is no text"),
             ("answers", None, "answers is None"),

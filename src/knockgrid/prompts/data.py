@@ -9,11 +9,14 @@ from knockgrid.prompts.prompt import Prompt
 def prompt_as_data(prompt: Prompt, **more: Any) -> dict[str, Any]:
     """Everything that a sweep reads of a prompt, and its partner, as JSON holds it.
 
-    A prompt without a foil has no key for one: its digest is that of runs before there were foils.
+    What a prompt does not have of foil and continuation has no key: its digest is that of runs
+    before there were any.
     """
+    given = {} if prompt.continuation is None else {"continuation": prompt.continuation}
     return {
         "id": prompt.id,
         "text": prompt.text,
+        **given,  # not as a null, so that the digests of older runs stay
         "spans": spans_as_data(prompt),
         "answers": list(prompt.answers),
         **({} if prompt.foil is None else {"foil": prompt.foil}),
@@ -34,6 +37,7 @@ def prompt_from_data(data: Mapping[str, Any]) -> Prompt:
     partner = data.get("swap")
     return Prompt(
         data["text"],
+        continuation=data.get("continuation"),
         id=data["id"],
         spans={name: tuple(span) for name, span in data["spans"].items()},
         answers=tuple(data.get("answers", ())),

@@ -126,20 +126,24 @@ class Prompt:
         (0, 16)
 
     A span is half-open in characters (code points), or the text itself, which must then occur
-    exactly once. White space around spans, answers and foil is removed. `foil` is a wrong answer,
-    whose logit `logit_diff` and `recovered` compare with the right one's. `relation` and the
-    subject are the clusters of the statistics, `group` is the panel of a figure, `swap` the partner
-    prompt of `corrupted_run(by=swap())`, and `id` names the prompt in tables (by default a digest
-    of text and spans).
+    exactly once. White space around spans, answers and foil is removed. A `continuation` is
+    measured in place of what the model would write; it follows the text as it stands, so that it
+    mostly begins with a space, and spans are counted in both together (`whole`). `foil` is a wrong
+    answer, whose logit `logit_diff` and `recovered` compare with the right one's. `relation` and
+    the subject are the clusters of the statistics, `group` is the panel of a figure, `swap` the
+    partner prompt of `corrupted_run(by=swap())`, and `id` names the prompt in tables (by default a
+    digest of text, continuation and spans).
 
     Raises:
-        InputError: empty text, a span that is absent, ambiguous or outside the text, an answer that
-            is empty, a foil that is empty or one of the answers (in any case of letters), or a
-            name, an answer or a foil that is no text, or has NUL or a lone surrogate in it.
+        InputError: empty text or continuation, a span that is absent, ambiguous or outside them, an
+            answer that is empty, a foil that is empty or one of the answers (in any case of
+            letters), or a name, continuation, answer or foil that is no text, or has NUL or a lone
+            surrogate in it.
     """
 
     text: str
     _: KW_ONLY
+    continuation: str | None = None
     spans: Mapping[str, Span | str] = field(default_factory=dict)
     answers: Sequence[str] = ()
     foil: str | None = None
@@ -155,27 +159,36 @@ class Prompt:
             kind = "the string " if isinstance(self.answers, str) else ""
             raise InputError(f"answers is {kind}{shown(self.answers)}; give a list of strings")
         answers = tuple(self.answers)  # once: it may be an iterator
-        names = {n: getattr(self, n) for n in ("foil", "relation", "group", "id")}
+        names = {n: getattr(self, n) for n in ("foil", "relation", "group", "id", "continuation")}
         texts = [("text", self.text), *((k, v) for k, v in names.items() if v is not None)]
         texts += [("answer", one) for one in answers] + [("span name", one) for one in self.spans]
         for what, text in texts:
             _sound(what, text)
+        if self.continuation == "":
+            raise InputError(
+                f"the continuation of {shown(self.text)} is empty; leave it out, or give the text "
+                "that is measured"
+            )
         answers = tuple(_alias(self.text, i, one) for i, one in enumerate(answers, 1))
         object.__setattr__(self, "answers", answers)
         if self.foil is not None:
             object.__setattr__(self, "foil", _foil(self.text, self.foil, answers))
-        spans = {name: _checked(self.text, name, given) for name, given in self.spans.items()}
+        spans = {name: _checked(self.whole, name, given) for name, given in self.spans.items()}
         object.__setattr__(self, "spans", spans)
         if self.id is None:
-            seen = repr((self.text, sorted(spans.items()))).encode("utf-8", "replace")
+            more = () if self.continuation is None else (self.continuation,)
+            seen = repr((self.text, sorted(spans.items()), *more)).encode("utf-8", "replace")
             object.__setattr__(self, "id", hashlib.sha256(seen).hexdigest()[:12])
 
     def __hash__(self) -> int:
         return hash((self.id, self.text))
 
     def _repr_html_(self) -> str:
+        n = len(self.text)
+        moved = {name: (max(0, a - n), b - n) for name, (a, b) in self._places if b > n}
         said = {
-            "text": marked(self.text, self.spans),
+            "text": marked(self.text, {k: (a, min(b, n)) for k, (a, b) in self._places if a < n}),
+            "continuation": marked(self.continuation, moved) if self.continuation else None,
             "answers": ", ".join(self.answers) or None,
             "foil": self.foil,
             "relation": self.relation,
@@ -183,6 +196,30 @@ class Prompt:
             "swap": None if self.swap is None else self.swap.text,
         }
         return listing(f"Prompt {self.id}", said.items())
+
+    @property
+    def _places(self) -> list[tuple[str, Span]]:
+        return [(name, (int(a), int(b))) for name, (a, b) in self.spans.items()]
+
+    @property
+    def whole(self) -> str:
+        """The text and its continuation, in which spans are counted.
+
+        Example:
+            >>> Prompt("Rome is in", continuation=" Italy.").whole
+            'Rome is in Italy.'
+        """
+        return self.text + (self.continuation or "")
+
+    @property
+    def span_names(self) -> tuple[str, ...]:
+        """The names of the spans, in order.
+
+        Example:
+            >>> Prompt("Rome is in", spans={"subject": "Rome", "verb": "is"}).span_names
+            ('subject', 'verb')
+        """
+        return tuple(self.spans)
 
     def span_text(self, name: str) -> str | None:
         """The characters of a span, or None where the prompt has no such span.
@@ -194,7 +231,7 @@ class Prompt:
         if name not in self.spans:
             return None
         start, end = self.spans[name]
-        return self.text[int(start) : int(end)]
+        return self.whole[int(start) : int(end)]
 
     def replace(self, **changes: object) -> "Prompt":
         """A copy with some fields changed.
@@ -204,6 +241,26 @@ class Prompt:
             'cities'
         """
         return replace(self, **changes)  # type: ignore[arg-type]
+
+    def with_spans(self, spans: Mapping[str, Span | str]) -> "Prompt":
+        """A copy that has these spans as well; its id stays.
+
+        Example:
+            >>> Prompt("Rome is in", spans={"subject": "Rome"}).with_spans({"verb": "is"}).spans
+            {'subject': (0, 4), 'verb': (5, 7)}
+
+        Raises:
+            InputError: a name that the prompt has already, or what `Prompt` refuses as a span.
+        """
+        if not isinstance(spans, Mapping):
+            raise InputError(f"spans are {shown(spans)}; give them by name: {{'verb': (5, 7)}}")
+        for name in spans:
+            if name in self.spans:
+                raise InputError(
+                    f"prompt {shown(self.text)} has a span {shown(name)} already; take another "
+                    "name, or replace(spans=...)"
+                )
+        return self.replace(spans={**self.spans, **spans})
 
 
 def shared_answers(one: Prompt, other: Prompt) -> set[str]:

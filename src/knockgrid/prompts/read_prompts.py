@@ -118,11 +118,12 @@ def read_prompts(
         >>> [(p.span_text("subject"), p.answers) for p in kg.read_prompts(folder / "facts.jsonl")]
         [('Rome', ('Italy',))]
 
-    Columns: `text` (or `prompt`), or `template` with one `{}` for the `subject`; then `subject`
-    or `subject_span` (as text `45:50`), `spans`, `answers` (or `answer`, `object`; as text a list,
-    or separated by `|`), `foil`, `relation`, `group`, `id` and `swap`, the id of the partner row.
-    `columns` maps others to these: `{"attribute": "answers"}`, or a nested one
-    `{"requested_rewrite.target_true.str": "answers"}`. A warning names unread columns.
+    Columns: `text` (or `prompt`), or `template` with one `{}` for the `subject`; `continuation`,
+    with its white space; then `subject` or `subject_span` (as text `45:50`), `spans`, `answers` (or
+    `answer`, `object`; as text a list, or separated by `|`), `foil`, `relation`, `group`, `id` and
+    `swap`, the id of the partner row. `columns` maps others to these: `{"attribute": "answers"}`,
+    or a nested one `{"requested_rewrite.target_true.str": "answers"}`. A warning names unread
+    columns.
     `template` serves all rows; `[X]` in it is the subject too, and `[Y]` at its end is cut off.
 
     ROME's known_1000, CounterFact, PopQA, LRE, LLMsKnow and ParaRel are recognised by their
@@ -154,7 +155,7 @@ def _parsed(source: str, read: Columns) -> Iterator[Parsed]:
     total = 0
     for where, row in rows_of(source, read.wanted):
         one = parse(read.fields(row), where)
-        total += len(one.prompt.text)
+        total += len(one.prompt.whole)
         if total > MOST_TEXT:
             raise InputError(f"{shown(source)} holds more than {MOST_TEXT:,} characters; split it")
         yield one

@@ -23,7 +23,7 @@ SPAN = re.compile(r"[\[(]?\s*(\d{1,9})\s*[:,]\s*(\d{1,9})\s*[\])]?")
 SLOT, ANSWER = "[X]", "[Y]"
 """What ParaRel and LAMA write for the subject and, at the end, for the answer."""
 LONGEST = 2**22
-"""Characters of a text, and bytes of a line: a million tokens of English."""
+"""Characters of a text with its continuation, and bytes of a line: a million tokens of English."""
 MOST_SPANS = 1000
 """Spans in a row: each is looked for in the text."""
 
@@ -94,9 +94,9 @@ def _spans(value: Any) -> dict[str, Span | str]:
 
 
 READ: dict[str, Callable[[Any], Any]] = {
-    **{"text": _text, "template": _text, "subject": _name, "subject_span": _span, "spans": _spans},
-    **{"answers": _answers, "foil": _text, "relation": _name, "group": _name, "swap": _name},
-    "id": _name,
+    **{"text": _text, "continuation": _text, "template": _text, "subject": _name},
+    **{"subject_span": _span, "spans": _spans, "answers": _answers, "foil": _text},
+    **{"relation": _name, "group": _name, "swap": _name, "id": _name},
 }
 """How the value of each field is read; it raises `ValueError` for one that is not understood."""
 NAMES = (*READ, *ALIASES)
@@ -155,9 +155,9 @@ def _prompt(found: Mapping[str, Any]) -> Prompt:
             "there is no 'text', and no 'template' with a 'subject' either; name a column, or give "
             "one template for all rows"
         )
-    if len(text) > LONGEST:
-        raise InputError(f"its text has {len(text):,} characters, at most {LONGEST:,} are read")
-    names = ("answers", "foil", "relation", "group", "id")
+    if (length := len(text) + len(found.get("continuation", ""))) > LONGEST:
+        raise InputError(f"its text has {length:,} characters, at most {LONGEST:,} are read")
+    names = ("continuation", "answers", "foil", "relation", "group", "id")
     made = Prompt(text, spans=spans, **{name: found[name] for name in names if name in found})
     subject, covered = found.get("subject"), made.span_text("subject")
     if subject is not None and covered != subject:
