@@ -51,6 +51,35 @@ def tower():
     )
 
 
+PIECES = ("The", "capital", "of", "France", "Italy", "is", "Paris", "Rome", "He", "said", "(", '"')
+CHARACTERS = sorted({*"".join(PIECES), *"首都は東京北。"})
+
+
+@pytest.fixture(params=["legacy", "first", "always", "never"])
+def pieces(request):
+    """A tokenizer of the SentencePiece kind: Llama's published one, and newer ones."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["▁", *(f"▁{word}" for word in PIECES), "Paris", "Rome", *CHARACTERS]
+    words = list(dict.fromkeys(words))
+    scores = [(word, -float(len(words) - i) / 10) for i, word in enumerate(words)]
+    scores = [(word, -1.0 if len(word) > 2 else -9.0) for word, _ in scores]
+    special = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0)]
+    tokenizer = Tokenizer(models.Unigram([*special, *scores], unk_id=0))
+    if request.param == "legacy":
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=request.param)
+    tokenizer.decoder = decoders.Metaspace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        name_or_path="pieces",
+    )  # fmt: skip
+
+
 @pytest.fixture
 def sweep(tiny_llama):
     """`kg.sweep` on the tiny Llama, silently."""

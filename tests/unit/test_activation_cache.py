@@ -13,6 +13,7 @@ from knockgrid.engine.record import record_clean
 from knockgrid.engine.settings import Settings
 from knockgrid.passes.edit import Edit
 from knockgrid.passes.prepared import prepare
+from knockgrid.prompts.positions import resolve
 
 ACTS = ("resid_pre", "resid_post", "attn_out", "mlp_out", "q", "k", "v", "z", "pattern")
 
@@ -160,3 +161,17 @@ def test_executors_take_it(tiny_llama, tower):
     )
     found = float(evaluate([kg.js], outcome.null, outcome.logits)["js"][0])
     assert found == pytest.approx(table["js"][0], abs=1e-12)
+
+
+def test_a_continuation_that_was_run_has_its_places(tiny_llama):
+    """A cache of the prompt alone holds none of its continuation, and says so."""
+    prompt = kg.Prompt("The capital of Italy is", continuation=" Rome.", spans={"city": "Rome"})
+    runs = {}
+    for text in (prompt.text, prompt.whole):
+        logits, cache = tiny_llama.run_with_cache(text)
+        runs[text] = kg.passes.from_activation_cache(cache, logits, prompt, tiny_llama)
+    run = runs[prompt.whole]
+    assert resolve(prompt, run.tokens, "city") == (6,)
+    assert (run.n_prompt, run.tokens.given) == (6, tuple(run.ids[6:].tolist()))
+    with pytest.raises(kg.InputError, match="no token overlaps span 'city'"):
+        resolve(prompt, runs[prompt.text].tokens, "city")

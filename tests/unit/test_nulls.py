@@ -169,6 +169,13 @@ def test_partners_have_their_subject_at_the_same_tokens(tiny_tokenizer):
     other = kg.Prompt("The city of Paris is", spans={"subject": "city"}, answers=["x"], id="other")
     assert same_answer([one, other], tiny_tokenizer) == {}
     assert same_answer([], tiny_tokenizer) == {}
+    given = [("one", " Rome is old"), ("other", " Paris is old"), ("third", " Paris was")]
+    some = [
+        kg.Prompt("The city:", continuation=c, spans={"subject": c.split()[0]}, answers=["x"], id=i)
+        for i, c in given
+    ]
+    found = same_answer(some, tiny_tokenizer)
+    assert {name: partner.id for name, partner in found.items()} == {"one": "other", "other": "one"}
     with pytest.raises(kg.InputError, match="has no span 'subject'"):
         same_answer([kg.Prompt("Rome is in")], tiny_tokenizer)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import knockgrid as kg
-from knockgrid.prompts.positions import tokenize
+from knockgrid.passes.prepared import prepare
+from knockgrid.prompts.positions import lacks, resolve, tokenize, tokenize_prompt
 
 DATA = Path(__file__).parents[1] / "data" / "edge_cases.jsonl"
 ROWS = [json.loads(line) for line in DATA.read_text("utf-8").splitlines()]
@@ -157,3 +158,143 @@ def test_a_span_without_a_token(tiny_tokenizer):
     prompt = kg.Prompt("The capital! of", spans={"mark": (11, 12)})
     message = refused(prompt, "mark", dropping)
     assert message == "no token overlaps span 'mark' of 'The capital! of'"
+
+
+GIVEN = kg.Prompt(
+    "The capital of Italy is",
+    continuation=" Rome. It is in Italy, too",
+    spans={"subject": "capital", "city": "Rome", "verb": "is Rome", "too": "too"},
+)
+
+
+def split(prompt, tokenizer, prepend_bos=True):
+    tokens = tokenize_prompt(prompt, tokenizer, prepend_bos)
+    to_text = tokenizer.convert_ids_to_tokens
+    return to_text(list(tokens.ids)), to_text(list(tokens.given))
+
+
+def test_a_continuation_has_the_tokens_that_follow_the_prompt(tiny_tokenizer):
+    own, given = split(GIVEN, tiny_tokenizer)
+    assert own == ["<s>", "The", "Ġcapital", "Ġof", "ĠItaly", "Ġis"]
+    assert given[:2] == ["ĠRome", "."]
+    tokens = tokenize_prompt(GIVEN, tiny_tokenizer)
+    alone = tokenize(GIVEN.text, tiny_tokenizer)
+    assert (len(tokens), tokens.ids, tokens.offsets) == (6, alone.ids, alone.offsets)
+    assert (alone.given, alone.given_offsets, alone.n_all) == ((), (), 6)
+    assert tokens.ids + tokens.given == tokenize(GIVEN.whole, tiny_tokenizer).ids
+    assert tokens.given_offsets[:2] == ((23, 28), (28, 29))
+    assert tokens.n_all == 6 + len(tokens.given_offsets)
+    assert tokens.given_offsets[-1][1] == len(GIVEN.whole)
+    assert tokenize_prompt(GIVEN.replace(continuation=None, spans={}), tiny_tokenizer) == alone
+
+
+@pytest.mark.parametrize(
+    ("text", "continuation", "given", "alone"),
+    [
+        ("He said (", "Paris", ["Paris"], ["▁Paris"]),
+        ("The capital", " of France is", ["▁of", "▁France", "▁is"], ["▁of", "▁France", "▁is"]),
+        ("首都は", "東京", ["東", "京"], ["▁", "東", "京"]),
+    ],
+)
+def test_what_counts_are_the_tokens_after_the_prompt(pieces, text, continuation, given, alone):
+    """SentencePiece puts a space before a text, and none before what goes on."""
+    assert split(kg.Prompt(text, continuation=continuation), pieces)[1] == given
+    ids = tokenize(continuation, pieces, False).ids
+    assert pieces.convert_ids_to_tokens(list(ids)) in (alone, given, ["▁", *alone])
+
+
+@pytest.mark.parametrize(
+    ("text", "continuation", "parts"),
+    [
+        ("The capital of ", "Italy", ["' Italy'", "move the white space from the prompt's end"]),
+        ("The cap", "ital of", ["' capital'", "let the prompt end where a word ends"]),
+    ],
+)
+def test_a_token_over_the_end_is_refused(tiny_tokenizer, demo_model, text, continuation, parts):
+    prompt = kg.Prompt(text, continuation=continuation)
+    for tokenizer in (tiny_tokenizer, demo_model.tokenizer):
+        message = refused(prompt, "last", tokenizer)
+        begin = f"the continuation {continuation!r} changes the tokens of {text!r}: both together"
+        assert message.startswith(begin)
+        assert [part for part in parts if part not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "continuation", "part"),
+    [
+        ("The capital of ", "Italy", "' Italy'"),
+        ("He sa", "id (", "' said'"),
+        ("The ЖЖ", "Ж is", "'ЖЖЖ'"),  # the unknown ones are one token, however many
+    ],
+)
+def test_a_token_over_the_boundary_of_sentencepiece(pieces, text, continuation, part):
+    assert part in refused(kg.Prompt(text, continuation=continuation), "last", pieces)
+
+
+def test_a_boundary_without_a_token_over_it(tiny_tokenizer):
+    """Where later characters change an earlier token, that one is shown."""
+    from tokenizers import Regex, normalizers
+
+    changing = copy.deepcopy(tiny_tokenizer)
+    changing.backend_tokenizer.normalizer = normalizers.Replace(Regex("x(?= Rome)"), "The")
+    message = refused(kg.Prompt("a x", continuation=" Rome"), "last", changing)
+    assert "both together have a token 'x' there; let the prompt end" in message
+    dropping = copy.deepcopy(tiny_tokenizer)
+    dropping.backend_tokenizer.normalizer = normalizers.Replace("!", "")
+    message = refused(kg.Prompt("The capital", continuation="!!"), "last", dropping)
+    expected = "the continuation '!!' has no tokens after 'The capital'; give one with a word in it"
+    assert message == expected
+
+
+def test_places_in_a_continuation(tiny_tokenizer):
+    n = 6 + len(tokenize_prompt(GIVEN, tiny_tokenizer).given)
+    too = kg.token_positions(GIVEN, "too", tiny_tokenizer, True)
+    assert too[-1] == n - 1
+    spans = {2, 5, 6, *too}
+    expected = {
+        "subject": (2,),
+        "city": (6,),
+        "city_last": (6,),
+        "verb": (5, 6),  # over the boundary
+        "last": (5,),
+        "all": tuple(range(n)),
+        "bos": (0,),
+        "between": (3, 4),
+        "rest": tuple(i for i in range(1, n) if i not in spans),
+    }
+    found = {at: kg.token_positions(GIVEN, at, tiny_tokenizer, True) for at in expected}
+    assert found == expected
+    (random,) = kg.token_positions(GIVEN, "random", tiny_tokenizer, True)
+    assert random in (1, 3, 4)
+    assert 7 in found["rest"]
+
+
+def test_indices_reach_a_continuation_and_negative_ones_do_not(tiny_tokenizer):
+    tokens = tokenize_prompt(GIVEN, tiny_tokenizer)
+    n = tokens.n_all
+    assert resolve(GIVEN, tokens, [-1, 6, n - 1]) == (5, 6, n - 1)
+    assert lacks(GIVEN, tokens, n - 1) is None
+    assert lacks(GIVEN, tokens, n) == f"the prompt has no position {n}"
+    message = refused(GIVEN, n, tiny_tokenizer)
+    assert message.endswith(f"has 6 tokens and {n - 6} of its continuation")
+    assert "position -7 is out of range" in refused(GIVEN, -7, tiny_tokenizer)
+    bare = GIVEN.replace(continuation=None, spans={})
+    assert refused(bare, 6, tiny_tokenizer).endswith("has 6 tokens")
+
+
+def test_a_span_of_the_continuation_needs_its_tokens(tiny_tokenizer):
+    message = "no token overlaps span 'too' of 'The capital of Italy is Rome. It is in Italy, too'"
+    with pytest.raises(kg.InputError, match=message):
+        resolve(GIVEN, tokenize(GIVEN.text, tiny_tokenizer), "too")
+
+
+def test_a_prompt_is_prepared_with_its_continuation(tiny_llama):
+    (one,) = prepare(tiny_llama, GIVEN, True, 1)
+    assert one.tokens == tokenize_prompt(GIVEN, tiny_llama.tokenizer)
+    long = kg.Prompt("The capital of Italy is", continuation=" Rome" * 124, id="long")
+    with pytest.raises(kg.InputError, match="'long' needs 129 tokens.*holds 128"):
+        prepare(tiny_llama, long, True, 1)
+    fits = long.replace(continuation=" Rome" * 123)
+    assert (
+        prepare(tiny_llama, fits, True, 1)[0].tokens.n_all == 129
+    )  # the last one is only measured

@@ -17,7 +17,7 @@ from knockgrid.passes.answer_positions import absent, positions_in
 from knockgrid.passes.edit import Edit
 from knockgrid.passes.prepared import Prepared
 from knockgrid.passes.run import Run
-from knockgrid.prompts.positions import resolve, tokenize
+from knockgrid.prompts.positions import resolve, tokenize_prompt
 from knockgrid.sources.source import RunSpec, Unavailable
 
 
@@ -48,7 +48,7 @@ def check_spec(
         raise Unavailable(f"{spec.pos!r} is empty in prompt {run.prompt.id!r}: no token for noise")
     if not spec.is_swap:
         return
-    other = tokenize(spec.prompt.text, model.tokenizer, settings.prepend_bos)
+    other = tokenize_prompt(spec.prompt, model.tokenizer, settings.prepend_bos)
     mine = resolve(run.prompt, run.tokens, "subject")
     if len(other) != run.n_prompt or resolve(spec.prompt, other, "subject") != mine:
         raise Unavailable(

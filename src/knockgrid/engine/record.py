@@ -27,7 +27,7 @@ from knockgrid.passes.run import (
     record,
     unbatch,
 )
-from knockgrid.prompts.positions import resolve, tokenize
+from knockgrid.prompts.positions import resolve, tokenize_prompt
 from knockgrid.sources.source import RunSpec, normal
 
 MIDDLE = ("resid_pre", "attn_out")
@@ -159,7 +159,7 @@ def source_run(
     """What is to be recorded for a source."""
     outline = run
     if spec.prompt is not run.prompt:
-        tokens = tokenize(spec.prompt.text, model.tokenizer, settings.prepend_bos)
+        tokens = tokenize_prompt(spec.prompt, model.tokenizer, settings.prepend_bos)
         by = len(tokens) - run.n_prompt
         check_length(model, spec.prompt, len(run.ids) + by)
         ids = torch.cat([torch.tensor(tokens.ids).to(run.ids.device), run.ids[run.n_prompt :]])

@@ -22,7 +22,7 @@ from knockgrid.host.bridge import check_ready, describe, load, n_layers
 from knockgrid.passes.prepared import Prepared, batches, default_bos, ids_of, prepare
 from knockgrid.passes.run import record
 from knockgrid.prompts.matching import Judge, judged
-from knockgrid.prompts.positions import resolve, tokenize
+from knockgrid.prompts.positions import resolve, tokenize_prompt
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.table.table import KEY, numbers
 
@@ -157,7 +157,7 @@ def _note(prompt: Prompt, model: TransformerBridge, bos: bool) -> str | None:
     """Why a prompt cannot have a reliance, or None where it can."""
     if "subject" not in prompt.spans:
         return NO_SUBJECT
-    tokens = tokenize(prompt.text, model.tokenizer, bos)
+    tokens = tokenize_prompt(prompt, model.tokenizer, bos)
     return SUBJECT_IS_LAST if len(tokens) - 1 in resolve(prompt, tokens, "subject") else None
 
 

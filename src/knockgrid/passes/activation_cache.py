@@ -1,6 +1,7 @@
 """TransformerLens's `ActivationCache` and knockgrid's `Run`, one from the other."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from knockgrid.host.bridge import hook_name, n_layers
 from knockgrid.host.hooks import full_name, points
 from knockgrid.passes.answer_positions import answer_positions
 from knockgrid.passes.run import Run, Site, count_valid
-from knockgrid.prompts.positions import Tokens, tokenize
+from knockgrid.prompts.positions import Tokens, tokenize_prompt
 from knockgrid.prompts.prompt import Prompt
 
 SHORT = (
@@ -147,10 +148,12 @@ def _row(given: Tensor, row: int, batched: bool, name: str) -> Tensor:
 def _tokens(prompt: Prompt, model: TransformerBridge, ids: Tensor | None, n: int) -> Tokens:
     """The prompt's tokens with or without BOS, whichever the ids, or n positions, begin with."""
     bos = getattr(model.tokenizer, "bos_token_id", None) is not None
-    ways = [tokenize(prompt.text, model.tokenizer, way) for way in (True, False)[not bos :]]
+    ways = [tokenize_prompt(prompt, model.tokenizer, way) for way in (True, False)[not bos :]]
     for tokens in ways:
         if len(tokens) == n if ids is None else tuple(ids.tolist()[: len(tokens)]) == tokens.ids:
-            return tokens
+            behind = () if ids is None else tuple(ids.tolist()[len(tokens) :])
+            ran = behind[: len(tokens.given)] == tokens.given
+            return tokens if ran else replace(tokens, given=(), given_offsets=())
     if ids is not None:
         raise InputError(
             f"the tokens in the cache are not those of prompt {prompt.id!r}; give the prompt that "

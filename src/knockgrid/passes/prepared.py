@@ -10,7 +10,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.errors import InputError, shown
 from knockgrid.passes.run import check_length, input_device
-from knockgrid.prompts.positions import Tokens, tokenize
+from knockgrid.prompts.positions import Tokens, tokenize_prompt
 from knockgrid.prompts.positions import default_bos as default_bos
 from knockgrid.prompts.prompt import Prompt, check_prompt
 
@@ -37,8 +37,8 @@ def prepare(
         check_prompt(prompt)
         if prompt.id in ready:
             raise InputError(f"two prompts share the id {prompt.id!r}; give each its own id=")
-        one = Prepared(prompt, tokenize(prompt.text, model.tokenizer, prepend_bos))
-        check_length(model, prompt, len(one.tokens) + n_tokens - 1)
+        one = Prepared(prompt, tokenize_prompt(prompt, model.tokenizer, prepend_bos))
+        check_length(model, prompt, len(one.tokens) + max(n_tokens, len(one.tokens.given)) - 1)
         ready[str(prompt.id)] = one
     if not ready:
         raise InputError("the prompt set is empty; give at least one Prompt")

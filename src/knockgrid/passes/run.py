@@ -81,7 +81,7 @@ class Run:
         return listing(
             f"Run of prompt {self.prompt.id}",
             [
-                ("text", marked(self.prompt.text, self.prompt.spans)),
+                ("text", marked(self.prompt.whole, self.prompt.spans)),
                 ("tokens", f"{self.n_prompt} of the prompt, {self.n_tokens} measured"),
                 ("activations", ", ".join(held) or "none"),
                 ("keys and values", f"{len(self.kv)} layers" if self.kv else "none"),

@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from knockgrid.errors import unknown
-from knockgrid.prompts.positions import encode, resolve, tokenize
+from knockgrid.prompts.positions import encode, resolve, tokenize_prompt
 from knockgrid.prompts.prompt import Prompt, shared_answers
 from knockgrid.prompts.rows import pair_swaps, parse
 
@@ -73,10 +73,10 @@ def same_answer(prompts: Sequence[Prompt], tokenizer: Any) -> dict[str, Prompt]:
     """
     groups: dict[tuple[Any, ...], list[Prompt]] = {}
     for prompt in prompts:
-        tokens = tokenize(prompt.text, tokenizer, False)  # a BOS would move all places alike
+        tokens = tokenize_prompt(prompt, tokenizer, False)  # a BOS would move all places alike
         places = resolve(prompt, tokens, "subject")
         start, end = map(int, prompt.spans["subject"])
-        around = (prompt.text[:start], prompt.text[end:])
+        around = (prompt.whole[:start], prompt.whole[end:])
         form = (prompt.relation, *around, len(tokens), places)
         groups.setdefault(form, []).append(prompt)
     found: dict[str, Prompt] = {}

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from knockgrid.errors import InputError, as_int, shown, unknown
@@ -14,14 +14,24 @@ At = Position | Sequence[Position]
 
 @dataclass(frozen=True)
 class Tokens:
-    """The token ids of a text with their half-open character spans; a BOS in front has `(0, 0)`."""
+    """The token ids of a text with their half-open character spans; a BOS in front has `(0, 0)`.
+
+    Those of a continuation stand apart, in `given`: the length is that of the prompt alone.
+    """
 
     ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
     bos: int
+    given: tuple[int, ...] = ()
+    given_offsets: tuple[tuple[int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def n_all(self) -> int:
+        """Tokens of the prompt and of its continuation."""
+        return len(self.ids) + len(self.given)
 
 
 def encode(tokenizer: Any, text: str, **options: Any) -> Any:
@@ -59,15 +69,56 @@ def tokenize(text: str, tokenizer: Any, prepend_bos: bool = True) -> Tokens:
     return Tokens(tuple(ids), tuple(offsets), int(prepend_bos))
 
 
+def tokenize_prompt(prompt: Prompt, tokenizer: Any, prepend_bos: bool = True) -> Tokens:
+    """The tokens of a prompt and, apart, those of its continuation as they follow the prompt.
+
+    Both are tokenized as one text, since a model reads them so; alone, the continuation may have
+    other tokens.
+
+    Raises:
+        InputError: what `tokenize` refuses, or a token that lies on both sides of the boundary.
+    """
+    tokens = tokenize(prompt.text, tokenizer, prepend_bos)
+    if prompt.continuation is None:
+        return tokens
+    both, n = tokenize(prompt.whole, tokenizer, prepend_bos), len(tokens)
+    if both.ids[:n] != tokens.ids or both.offsets[n - 1][1] > len(prompt.text):
+        raise _straddled(prompt, tokens, both)
+    if len(both) == n:
+        raise InputError(
+            f"the continuation {shown(prompt.continuation)} has no tokens after "
+            f"{shown(prompt.text)}; give one with a word in it"
+        )
+    return replace(tokens, given=both.ids[n:], given_offsets=both.offsets[n:])
+
+
+def _straddled(prompt: Prompt, tokens: Tokens, both: Tokens) -> InputError:
+    """The error for a boundary that no token of the whole text keeps, with the token over it."""
+    end, spans = len(prompt.text), both.offsets
+    over = next(((a, b) for a, b in spans if a < end < b), None)
+    if over is None:  # the tokens before it are others
+        pairs = zip(both.ids, (*tokens.ids, *[-1] * len(both)), spans, strict=False)
+        over = next(span for one, other, span in pairs if one != other)
+    advice = "let the prompt end where a word ends"
+    if prompt.text[-1].isspace():
+        advice = "move the white space from the prompt's end to the continuation's beginning"
+    return InputError(
+        f"the continuation {shown(prompt.continuation)} changes the tokens of "
+        f"{shown(prompt.text)}: both together have a token {shown(prompt.whole[slice(*over)])} "
+        f"there; {advice}"
+    )
+
+
 def _of_span(prompt: Prompt, tokens: Tokens, name: str) -> tuple[int, ...]:
     """The tokens whose offset overlaps a span.
 
     A leading space counts with its token, and byte tokens that share one character all belong.
     """
     start, end = map(int, prompt.spans[name])
-    found = tuple(i for i, (a, b) in enumerate(tokens.offsets) if a < end and b > start)
+    offsets = (*tokens.offsets, *tokens.given_offsets)
+    found = tuple(i for i, (a, b) in enumerate(offsets) if a < end and b > start)
     if not found:
-        raise InputError(f"no token overlaps span {name!r} of {shown(prompt.text)}")
+        raise InputError(f"no token overlaps span {name!r} of {shown(prompt.whole)}")
     return found
 
 
@@ -88,13 +139,14 @@ def _named(prompt: Prompt, tokens: Tokens, at: str) -> tuple[int, ...]:
     if at == "last":
         return (len(tokens) - 1,)
     if at == "all":
-        return tuple(range(len(tokens)))
+        return tuple(range(tokens.n_all))
     if at == "bos":
         return tuple(range(tokens.bos))
     inside = range(tokens.bos, len(tokens) - 1)
     if at == "rest":
         named = {i for span in prompt.spans for i in _of_span(prompt, tokens, span)}
-        return tuple(i for i in inside if i not in named)
+        given = range(len(tokens), tokens.n_all)
+        return tuple(i for i in (*inside, *given) if i not in named)
     subject = _of_span(prompt, tokens, "subject")
     if at == "between":
         return tuple(i for i in inside if i > subject[-1])
@@ -120,15 +172,20 @@ def place_of(given: object) -> At:
 
 
 def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
-    """Token indices of a position name, an index (negative from the end), or several of them."""
+    """Token indices of a position name, an index, or several of them.
+
+    An index goes on into the continuation; a negative one counts from the prompt's end.
+    """
     if isinstance(at, bool):
         raise InputError(f"position {at!r} is neither a name nor an index")
     if isinstance(at, int):
-        if not -len(tokens) <= at < len(tokens):
+        if not -len(tokens) <= at < tokens.n_all:
+            more = f" and {len(tokens.given)} of its continuation" if tokens.given else ""
             raise InputError(
                 f"position {at} is out of range: {shown(prompt.text)} has {len(tokens)} tokens"
+                f"{more}"
             )
-        return (at % len(tokens),)
+        return (at if at >= 0 else at + len(tokens),)
     if not isinstance(at, str):
         return tuple(sorted({i for one in at for i in resolve(prompt, tokens, one)}))
     if at in names(prompt):
@@ -144,7 +201,7 @@ def resolve(prompt: Prompt, tokens: Tokens, at: At) -> tuple[int, ...]:
 def lacks(prompt: Prompt, tokens: Tokens, at: At) -> str | None:
     """Why a prompt has no such place, or None where it has."""
     for one in [at] if isinstance(at, str | int) else at:
-        if isinstance(one, int) and not -len(tokens) <= one < len(tokens):
+        if isinstance(one, int) and not -len(tokens) <= one < tokens.n_all:
             return f"the prompt has no position {one}"
         if isinstance(one, str) and one not in names(prompt):
             return f"the prompt has no {one!r}"
@@ -187,12 +244,17 @@ def token_positions(
     or last, drawn by the prompt's id), an index, or a list of these. A tokenizer in place of the
     model does not know whether a sweep puts a BOS token in front, so pass `prepend_bos` with it.
 
+    A continuation's tokens come after the prompt's. `all` and `rest` take them in, a span may cover
+    them, and an index may reach them; `last`, `between`, `random` and negative indices are about
+    the prompt alone.
+
     Raises:
-        InputError: unknown name, index out of range, a tokenizer without offsets, or one with a BOS
-            token and no `prepend_bos`.
+        InputError: unknown name, index out of range, a tokenizer without offsets, one with a BOS
+            token and no `prepend_bos`, or a token over the end of the prompt and the beginning of
+            its continuation.
     """
     check_prompt(prompt)
     bos = default_bos(tokenizer, prepend_bos)
     of_model = getattr(tokenizer, "cfg", None) is not None
-    tokens = tokenize(prompt.text, tokenizer.tokenizer if of_model else tokenizer, bos)
+    tokens = tokenize_prompt(prompt, tokenizer.tokenizer if of_model else tokenizer, bos)
     return resolve(prompt, tokens, place_of(at))

@@ -16,7 +16,7 @@ from knockgrid.errors import InputError
 from knockgrid.edits.intervention import Intervention, is_random
 from knockgrid.edits.layers import layer_list
 from knockgrid.engine.memory import LEAST, bytes_of, in_words
-from knockgrid.prompts.positions import resolve, tokenize
+from knockgrid.prompts.positions import resolve, tokenize_prompt
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.engine.setup import settings_of
 from knockgrid.runs.choose import choose_prompts, named
@@ -157,7 +157,7 @@ def count(prompt: Prompt, rows: Sequence[Intervention], tokenizer: Any, bos: boo
     """The tokens of a prompt, and where each row begins in it."""
     places = [[at for part in one.parts for at in part.written] for one in rows]
     if tokenizer is not None:
-        tokens = tokenize(prompt.text, tokenizer, bos)
+        tokens = tokenize_prompt(prompt, tokenizer, bos)
         found = [[p for at in some for p in resolve(prompt, tokens, at)] for some in places]
         starts = [min(some, default=len(tokens) - 1) for some in found]
         return Counted(len(tokens), tuple(starts))
