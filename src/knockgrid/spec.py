@@ -98,7 +98,7 @@ class Spec:
         1,
         int,
         "tokens to measure; token 0 follows the prompt, later ones follow the clean greedy "
-        "continuation",
+        "continuation; of a prompt with a continuation of its own, that is measured",
         flag=True,
         least=1,
     )

@@ -292,9 +292,7 @@ def test_a_prompt_is_prepared_with_its_continuation(tiny_llama):
     (one,) = prepare(tiny_llama, GIVEN, True, 1)
     assert one.tokens == tokenize_prompt(GIVEN, tiny_llama.tokenizer)
     long = kg.Prompt("The capital of Italy is", continuation=" Rome" * 124, id="long")
-    with pytest.raises(kg.InputError, match="'long' needs 129 tokens.*holds 128"):
+    with pytest.raises(kg.InputError, match="'long' needs 130 tokens.*holds 128"):
         prepare(tiny_llama, long, True, 1)
-    fits = long.replace(continuation=" Rome" * 123)
-    assert (
-        prepare(tiny_llama, fits, True, 1)[0].tokens.n_all == 129
-    )  # the last one is only measured
+    fits = long.replace(continuation=" Rome" * 122)
+    assert prepare(tiny_llama, fits, True, 1)[0].tokens.n_all == 128

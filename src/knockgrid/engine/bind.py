@@ -72,6 +72,7 @@ class Binder:
         cls, model: TransformerBridge, batch: Sequence[Prepared], settings: Settings
     ) -> "Binder":
         """A binder with the clean runs of a batch, and every run that some source needs, once."""
+        settings = settings.of_batch(batch)
         binder = cls(model, outlines(model, batch, settings), settings)
         wanted: dict[tuple[int, RunSpec, int], SourceRun] = {}
         for (index, run), one in product(enumerate(binder.clean), settings.interventions):

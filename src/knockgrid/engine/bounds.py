@@ -100,6 +100,7 @@ def need_of(
 
 def need(model: TransformerBridge, settings: Settings, batch: Sequence[Prepared]) -> Need:
     """What the prompts of a batch need on a loaded model."""
+    settings = settings.of_batch(batch)
     acts = [name for name, _ in sites_of(model, settings)]
     n_runs = max(source_runs(one, settings) for one in batch)
     length, device = len(batch[0].tokens) + settings.n_tokens - 1, input_device(model).type
@@ -160,7 +161,7 @@ def check_enough(
         )
     if memory.max_bytes is None:
         return
-    longest = max(ready, key=lambda one: len(one.tokens))
+    longest = max(ready, key=lambda one: one.tokens.n_all)
     least = need(model, settings, [longest]).least
     if memory.max_bytes < least:
         raise InputError(

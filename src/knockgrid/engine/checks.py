@@ -40,12 +40,19 @@ def check_options(mode: str, metrics: Any, unit: str, direction: str) -> list[Di
     return measures
 
 
-def check_free_run(interventions: Sequence[Intervention], executor: "str | Executor") -> None:
+def check_free_run(
+    ready: Sequence[Prepared], interventions: Sequence[Intervention], executor: "str | Executor"
+) -> None:
     """Refuse what cannot be free: places in the clean answer, and executors that follow it."""
     if executor not in ("auto", "reference"):
         raise InputError(
             "mode='free_run' generates step by step: leave executor='auto', or give 'reference' "
             "for steps without a cache"
+        )
+    for given in (prepared.prompt for prepared in ready if prepared.tokens.given):
+        raise InputError(
+            f"prompt {given.id!r} has a continuation, and in mode='free_run' the model writes its "
+            "own; use mode='prompt_only', or leave the continuation out"
         )
     for one in interventions:
         if any(map(is_answer_position, one.places)):

@@ -182,6 +182,7 @@ def side(
     if partner is not None:
         swap = {"id": partner.id, "text": partner.text, "spans": spans_as_data(partner)}
         swap |= {"answers": list(partner.answers), "foil": partner.foil}
+        swap["continuation"] = partner.continuation
     top = top_tokens(run.logits[: run.n_valid], meter.top) if meter.top else []
     kept = {"top_tokens": [ids for ids, _ in top], "top_logp": [logp for _, logp in top]}
     return {
@@ -193,6 +194,7 @@ def side(
         "group": run.prompt.group,
         "answers": list(run.prompt.answers),
         "foil": run.prompt.foil,
+        "continuation": run.prompt.continuation,
         "separator": meter.separators[index],
         "n_prompt": run.n_prompt,
         "subject_tokens": subject,

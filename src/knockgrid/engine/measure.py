@@ -84,7 +84,8 @@ class Meter:
 
     def tokens(self, cell: Cell) -> Sequence[int]:
         """The tokens that a cell is measured at."""
-        every = range(self.bound.clean[cell.prompt].n_tokens)
+        run = self.bound.clean[cell.prompt]
+        every = range(run.n_valid if run.tokens.given else run.n_tokens)
         return every if cell.token is None else [cell.token]
 
     def _values(self, some: Sequence[Outcome], logits: Tensor) -> list[Values]:

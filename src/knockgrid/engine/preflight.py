@@ -89,7 +89,8 @@ def _asked(prompts: Sequence[Prepared], settings: Settings, executors: Sequence[
         for kind in groups
         for one in groups[kind]
     )
-    more = (settings.n_tokens > 1, settings.persistent, settings.prepend_bos, settings.direction)
+    several = settings.of_batch(prompts).n_tokens > 1
+    more = (several, settings.persistent, settings.prepend_bos, settings.direction)
     return Asked(kinds, len(prompts), _some(settings), (*more, *map(repr, executors)))
 
 

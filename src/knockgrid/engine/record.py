@@ -15,7 +15,7 @@ from knockgrid.host.bridge import has_hook, n_layers
 from knockgrid.host.cache import Cache
 from knockgrid.host.sizes import pass_tokens
 from knockgrid.passes.answer_positions import answer_positions
-from knockgrid.passes.prepared import Prepared, ids_of
+from knockgrid.passes.prepared import Prepared, whole_ids
 from knockgrid.passes.run import (
     Recording,
     Run,
@@ -57,8 +57,11 @@ def record_clean(
 def outlines(model: TransformerBridge, batch: Sequence[Prepared], settings: Settings) -> list[Run]:
     """The clean runs of a batch before they are recorded: their tokens and answer positions."""
     n_prompt, end = len(batch[0].tokens), getattr(model.tokenizer, "eos_token_id", None)
-    ids = continue_greedily(model, ids_of(model, batch), settings.n_tokens - 1)
-    valid, logits = count_valid(model, ids[:, n_prompt:]), torch.empty(settings.n_tokens, 0)
+    ids, valid = whole_ids(model, batch), [len(one.tokens.given) for one in batch]
+    if not any(valid):
+        ids = continue_greedily(model, ids, settings.n_tokens - 1)
+        valid = count_valid(model, ids[:, n_prompt:])
+    logits = torch.empty(settings.n_tokens, 0)
     found = []
     for i, one in enumerate(batch):
         output = ids[i, n_prompt:].tolist()[: valid[i]]
@@ -145,7 +148,10 @@ def check_heads(
 
 @dataclass(frozen=True, eq=False)
 class SourceRun:
-    """One extra run to be recorded; its outline follows the clean continuation of its base run."""
+    """One extra run to be recorded.
+
+    Its outline follows its own continuation where one is given, else the one of its base run.
+    """
 
     run: Run
     spec: RunSpec
@@ -160,9 +166,17 @@ def source_run(
     outline = run
     if spec.prompt is not run.prompt:
         tokens = tokenize_prompt(spec.prompt, model.tokenizer, settings.prepend_bos)
-        by = len(tokens) - run.n_prompt
+        by, own = len(tokens) - run.n_prompt, run.ids[run.n_prompt :]
+        if tokens.given:
+            if len(tokens.given) != len(run.tokens.given):
+                raise InputError(
+                    f"prompt {run.prompt.id!r} is followed by {len(run.tokens.given)} given tokens "
+                    f"and its donor {spec.prompt.id!r} by {len(tokens.given)}; give both a "
+                    "continuation of one length, or the donor none"
+                )
+            own = torch.tensor(tokens.given).to(run.ids.device)
         check_length(model, spec.prompt, len(run.ids) + by)
-        ids = torch.cat([torch.tensor(tokens.ids).to(run.ids.device), run.ids[run.n_prompt :]])
+        ids = torch.cat([torch.tensor(tokens.ids).to(run.ids.device), own])
         named = {name: at + by for name, at in run.named.items()}
         outline = replace(run, prompt=spec.prompt, tokens=tokens, ids=ids, named=named)
     return SourceRun(run, spec, sample, outline)

@@ -1,9 +1,10 @@
 """Settings: what all batches of a sweep share."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from knockgrid.edits.intervention import Intervention, Statistics
+from knockgrid.passes.prepared import Prepared
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,14 @@ class Settings:
     def parts(self) -> list[Intervention]:
         """Every edit by itself, those of joints too."""
         return [part for one in self.interventions for part in one.parts]
+
+    def of_batch(self, batch: Sequence[Prepared]) -> "Settings":
+        """The same for one batch, which measures its continuations where it has any.
+
+        Behind a continuation of n tokens the last measured token, which no row has, is the next.
+        """
+        given = len(batch[0].tokens.given)
+        return replace(self, n_tokens=given + 1) if given else self
 
     def layers_of(self, n_layers: int) -> Iterator[tuple[Intervention, set[int]]]:
         """Every edit by itself, with all the layers that cells of the sweep make it at."""

@@ -155,7 +155,7 @@ def check(
     if set_level is not None:
         settings = replace(settings, **vars(set_level))
         return Checked(model, spec, ready, settings, measures, memory, threads)
-    longest = max(ready, key=lambda one: len(one.tokens))
+    longest = max(ready, key=lambda one: one.tokens.n_all)
 
     def at_once() -> int:
         return need(model, settings, [longest]).prompts(memory, AT_MOST)
@@ -199,7 +199,7 @@ def set_up(
     settings, executor, memory = found.settings, spec.executor, found.memory
     with found.threads.at_work():
         if spec.mode == "free_run":
-            check_free_run(settings.interventions, executor)
+            check_free_run(found.ready, settings.interventions, executor)
             settings = replace(settings, n_tokens=1)
             executor = FreeRun(cached=executor != "reference")
         executor, receipt = until_it_fits(

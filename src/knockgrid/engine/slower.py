@@ -57,8 +57,9 @@ def cost(
     pass has half of the rows on average, so its suffixes count for nothing.
     """
     prompt = sorted(ready, key=lambda one: len(one.tokens))[len(ready) // 2]
-    length = len(prompt.tokens) + settings.n_tokens - 1
-    ids = torch.tensor([[*prompt.tokens.ids, *[prompt.tokens.ids[-1]] * (settings.n_tokens - 1)]])
+    behind = prompt.tokens.given or [prompt.tokens.ids[-1]] * (settings.n_tokens - 1)
+    ids = torch.tensor([[*prompt.tokens.ids, *behind]])
+    length = ids.shape[1]
     ids = ids[:, :length].to(input_device(model))
     one, several = passed(model, ids), passed(model, ids.expand(ROWS, -1))
     row = max((several - one) / (ROWS - 1), one / 1000)

@@ -9,7 +9,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.edits.intervention import Intervention, Statistics
 from knockgrid.host.bridge import d_vocab, hook_name
-from knockgrid.passes.prepared import Prepared, batches, ids_of
+from knockgrid.passes.prepared import Prepared, batches, whole_ids
 from knockgrid.passes.run import input_device, record, run_hooked
 from knockgrid.prompts.positions import lacks, resolve
 
@@ -31,7 +31,7 @@ def embedding_std(model: TransformerBridge, ready: Sequence[Prepared], scale_fro
     if scale_from != "vocabulary":
         parts = []
         for batch in batches(ready):
-            acts = embeddings(model, ids_of(model, batch))
+            acts = embeddings(model, whole_ids(model, batch))
             for i, one in enumerate(batch):
                 parts.append(acts[i, list(resolve(one.prompt, one.tokens, "subject"))])
         return float(torch.cat(parts).double().std())
@@ -61,7 +61,7 @@ def site_statistics(
     sites = [(act_name, layer) for act_name, _ in wanted for layer in layers]
     sums: dict[tuple[str, int, str], tuple[Tensor, ...]] = {}
     for batch in batches(ready, at_most=at_most) if sites else ():
-        ids = ids_of(model, batch)
+        ids = whole_ids(model, batch)
         seen = record(model, ids, measured=slice(-1, None), sites=sites, keep_kv=False)
         for ((act_name, name), at), layer in product(wanted.items(), layers):
             acts, key = seen.acts[act_name, layer], (act_name, layer, name)

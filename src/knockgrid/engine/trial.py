@@ -119,7 +119,9 @@ def trial_prompts(
     complete = (one for one in ordered[:at_most] if _complete(model, one, settings))
     prompt = next(complete, ordered[0])
     ids = prompt.tokens.ids
-    others = [one for one in ready if len(one.tokens) == len(ids) and one.tokens.ids != ids]
+    size = (len(ids), len(prompt.tokens.given))
+    alike = [one for one in ready if (len(one.tokens), len(one.tokens.given)) == size]
+    others = [one for one in alike if one.tokens.ids != ids]
     return [prompt, *others[:1]]
 
 

@@ -255,7 +255,7 @@ def _tokens(table: pd.DataFrame, there: list) -> list[str]:
 def _row_and_mode(table: pd.DataFrame, metric: str, title: str | None) -> str:
     """The title names the row, and the mode of a sweep that measured more than the first token."""
     metadata = metadata_of(table)
-    mode = plain(metadata.get("mode", "")) if metadata.get("n_tokens", 1) > 1 else ""
+    mode = plain(metadata.get("mode", "")) if table["token"].nunique() > 1 else ""
     return " · ".join(filter(None, [title, plain(table["intervention"].iloc[0]), mode]))
 
 

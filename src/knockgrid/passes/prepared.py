@@ -38,7 +38,7 @@ def prepare(
         if prompt.id in ready:
             raise InputError(f"two prompts share the id {prompt.id!r}; give each its own id=")
         one = Prepared(prompt, tokenize_prompt(prompt, model.tokenizer, prepend_bos))
-        check_length(model, prompt, len(one.tokens) + max(n_tokens, len(one.tokens.given)) - 1)
+        check_length(model, prompt, len(one.tokens) + (len(one.tokens.given) or n_tokens - 1))
         ready[str(prompt.id)] = one
     if not ready:
         raise InputError("the prompt set is empty; give at least one Prompt")
@@ -49,18 +49,24 @@ def batches(
     ready: Sequence[Prepared], max_tokens: int = 2048, at_most: int = 32
 ) -> Iterator[list[Prepared]]:
     """Prompts of equal token length, at most `max_tokens` in a batch: no padding anywhere."""
-    by_length: dict[int, list[Prepared]] = {}
+    by_length: dict[tuple[int, int], list[Prepared]] = {}
     for one in ready:
-        by_length.setdefault(len(one.tokens), []).append(one)
+        by_length.setdefault((len(one.tokens), len(one.tokens.given)), []).append(one)
     for length in sorted(by_length):
-        group, size = by_length[length], max(1, min(at_most, max_tokens // length))
+        group, size = by_length[length], max(1, min(at_most, max_tokens // sum(length)))
         for i in range(0, len(group), size):
             yield group[i : i + size]
 
 
 def ids_of(model: TransformerBridge, batch: Sequence[Prepared]) -> Tensor:
-    """Token ids `[batch, pos]` on the model's input device."""
+    """Token ids `[batch, pos]` of the prompts alone, on the model's input device."""
     return torch.tensor([one.tokens.ids for one in batch]).to(input_device(model))
+
+
+def whole_ids(model: TransformerBridge, batch: Sequence[Prepared]) -> Tensor:
+    """Token ids `[batch, pos]` of prompts and their continuations."""
+    ids = [(*one.tokens.ids, *one.tokens.given) for one in batch]
+    return torch.tensor(ids).to(input_device(model))
 
 
 def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:

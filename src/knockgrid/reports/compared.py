@@ -35,7 +35,7 @@ def compared(one: Opened, other: Opened) -> dict[str, Any]:
         drawn = [Picture(title, "", refused)]
         if not refused:
             title += f": {metric_label(tables['A'], metrics[0]).removeprefix('Avg. ')}"
-            if any(run.metadata.get("n_tokens", 1) > 1 for run in runs.values()):
+            if any(one["token"].nunique() > 1 for one in tables.values()):
                 title += ", at the first token after the prompt"
             parts = {letter: _comparable(t, prompts, letter) for letter, t in tables.items()}
             drawn = [picture(title, "both", partial(side_by_side, parts, metric=metrics[0]))]

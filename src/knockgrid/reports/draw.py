@@ -132,7 +132,7 @@ def picture(title: str, name: str, make: Callable[[], Any]) -> Picture:
 def _plans(table: pd.DataFrame, metric: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     metadata, mine = metadata_of(table), treatments(table)
     main = only_rows(table, [one.name for one in mine])
-    if metadata.get("n_tokens", 1) > 1:
+    if table["token"].nunique() > 1:
         for one in mine[:MOST]:
             make = partial(figures.token_heatmap, main, metric, intervention=one.name)
             yield f"Tokens: {one.name}", make

@@ -217,7 +217,12 @@ def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
         )
     n = manifest["n_tokens"]
     tokens = "the next token after the prompt"
-    if n > 1:
+    sides = metadata_of(table)["prompts"]
+    continued = sum(side.get("continuation") is not None for side in sides)
+    if continued:
+        whose = "each prompt" if continued == len(sides) else f"{continued} prompts"
+        tokens = f"the tokens of the continuation that {whose} was given"
+    elif n > 1:
         tokens = f"the first {n} tokens after the prompt ({MODES[manifest['mode']]})"
     layers = manifest["layer_order"]
     every = layers == list(range(manifest["model"]["n_layers"]))

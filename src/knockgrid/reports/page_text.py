@@ -39,6 +39,14 @@ def headline(run: Opened) -> str:
     )
 
 
+def _measured(run: Opened) -> str:
+    """How many tokens are measured of a prompt; those of a continuation are as many as it has."""
+    found = set() if run.table is None else {*run.table.groupby("prompt")["token"].nunique()}
+    if len(found) < 2:
+        return str(max(found, default=run.metadata["n_tokens"]))
+    return f"{min(found)} to {max(found)}"
+
+
 def counts(run: Opened) -> dict[str, str]:
     """Names and numbers that stand under the headline."""
     told = run.metadata
@@ -52,7 +60,7 @@ def counts(run: Opened) -> dict[str, str]:
         }
     finished = str(run.manifest["finished"]) if run.whole else "no"
     return found | {
-        "measured tokens": str(told["n_tokens"]),
+        "measured tokens": _measured(run),
         "seed": str(told["seed"]),
         "finished": finished,
     }

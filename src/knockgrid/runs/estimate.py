@@ -44,10 +44,18 @@ TOP_SHARD, TOP_PROMPT, TOP_ROW = 5_700, 70, 4.6
 
 @dataclass(frozen=True)
 class Counted:
-    """A prompt by its number of tokens, and the first token that each row edits."""
+    """A prompt by its number of tokens, the first token that each row edits, and what is given.
+
+    `given` counts the tokens of a continuation.
+    """
 
     length: int
     starts: tuple[int, ...]
+    given: int = 0
+
+    def measured(self, n_tokens: int) -> int:
+        """The tokens that are measured; behind a continuation, the one after it as well."""
+        return self.given + 1 if self.given else n_tokens
 
 
 @dataclass(frozen=True)
@@ -123,16 +131,17 @@ def estimate(
     seconds += speed.trial(shape, max(one.length for one in counted), len(rows))
     if wants_floor(spec) and not spec.nulls:
         seconds *= 1 + min(1.0, FLOOR_PROMPTS / len(counted))
-    cells = len(counted) * sum(len(row.cell_layers(layers)) for row in rows)
+    of_prompt = sum(len(row.cell_layers(layers)) for row in rows)
+    tokens = sum(one.given or spec.n_tokens for one in counted)
     return Estimate(
         prompts=len(counted),
-        cells=cells,
+        cells=len(counted) * of_prompt,
         parameters=shape.parameters,
         weights=shape.weights,
         runs=work.runs,
         passes=work.passing if limit is None else min(work.passing, max(0, limit - work.runs)),
         rows=work.widest,
-        disk=on_disk(work.shards, len(counted), cells * spec.n_tokens, spec.top),
+        disk=on_disk(work.shards, len(counted), of_prompt * tokens, spec.top),
         seconds=seconds,
         where=speed.where,
         assumed=tuple(assumed),
@@ -160,7 +169,7 @@ def count(prompt: Prompt, rows: Sequence[Intervention], tokenizer: Any, bos: boo
         tokens = tokenize_prompt(prompt, tokenizer, bos)
         found = [[p for at in some for p in resolve(prompt, tokens, at)] for some in places]
         starts = [min(some, default=len(tokens) - 1) for some in found]
-        return Counted(len(tokens), tuple(starts))
+        return Counted(len(tokens), tuple(starts), len(tokens.given))
     length = max(1, round(PER_WORD * len(prompt.text.split()))) + bos
     spans = {name: int(span[0]) / max(1, len(prompt.text)) for name, span in prompt.spans.items()}
     shares = [min(spans.get(at, 1.0) if isinstance(at, str) else 0.0 for at in x) for x in places]
@@ -198,29 +207,30 @@ class Work:
 
     def add_all(self, counted: Sequence[Counted]) -> None:
         """Batch by batch, in parts of equal length as a sweep makes them."""
-        spec, sizes = self.spec, self.shape.sizes
+        spec, sizes, n = self.spec, self.shape.sizes, self.spec.n_tokens
         settings = replace(settings_of(spec, self.rows, self.layers, True), keep_kv=True)
         parts = [part for row in self.rows for part in row.parts]
         sources = {part.source.label: part.source for part in parts if part.source is not None}
         n_runs = sum(spec.samples if o.random else 1 for o in sources.values() if o.from_run)
         sites = dict.fromkeys(act_name for row in self.rows for act_name, _ in row.sites)
         acts = ["resid_pre", *(name for name in sites for _ in range(sizes.n_layers))]
-        by_length: dict[int, list[Counted]] = {}
+        by_length: dict[tuple[int, int], list[Counted]] = {}
         for one in counted:
-            by_length.setdefault(one.length, []).append(one)
+            by_length.setdefault((one.length, one.given), []).append(one)
         for length, group in by_length.items():
-            size = max(1, min(spec.batch, 2048 // length))
-            full = length + spec.n_tokens - 1
-            need = need_of(sizes, full, settings, acts, n_runs, True, self.device)
+            size, n_tokens = max(1, min(spec.batch, 2048 // sum(length))), group[0].measured(n)
+            full, measured = length[0] + n_tokens - 1, replace(settings, n_tokens=n_tokens)
+            need = need_of(sizes, full, measured, acts, n_runs, True, self.device)
             for i in range(0, len(group), size):
-                self.add(group[i : i + size], full, need)
+                self.add(group[i : i + size], full, need, n_tokens)
 
-    def add(self, batch: Sequence[Counted], length: int, need: Need) -> None:
+    def add(self, batch: Sequence[Counted], length: int, need: Need, n_tokens: int) -> None:
         """One batch: its recorded runs, then its passes by first position."""
         spec, sizes = self.spec, self.shape.sizes
         depth, n, free = sizes.n_layers, len(batch), spec.mode == "free_run"
         recorded = n * (1 + need.runs) * depth * length
-        self._pass(recorded, length, (1 + (need.runs > 0) + spec.n_tokens - 1) * depth)
+        steps = 0 if batch[0].given else n_tokens - 1
+        self._pass(recorded, length, (1 + (need.runs > 0) + steps) * depth)
         self.shards += 1
         self.runs = max(self.runs, n * need.kept)
         groups: dict[int, list[int]] = {}
@@ -243,11 +253,11 @@ class Work:
             total = len(blocks) + others
             parts, wide = ceil(total / max(LEAST, limit)), min(total, limit)
             tokens = (sum(blocks) + others * depth) * suffix
-            self._pass(tokens, length, parts * depth * (spec.n_tokens if free else 1))
-            self.measured += len(blocks) * spec.n_tokens
+            self._pass(tokens, length, parts * depth * (n_tokens if free else 1))
+            self.measured += len(blocks) * n_tokens
             self.widest = max(self.widest, wide)
             # A pass measures every token; it holds the keys and values of its prompts once more.
-            row_bytes = sizes.row(length, suffix, spec.n_tokens)
+            row_bytes = sizes.row(length, suffix, n_tokens)
             passing = wide * row_bytes + others * need.cache + need.measuring
             self.passing = max(self.passing, passing)
 

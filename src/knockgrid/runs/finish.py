@@ -30,6 +30,7 @@ COLUMNS = pa.schema(
         ("group", pa.string()),
         ("answers", WORDS),
         ("foil", pa.string()),
+        ("continuation", pa.string()),
         ("separator", pa.string()),
         ("n_prompt", pa.int64()),
         ("subject_tokens", NUMBERS),
