@@ -54,6 +54,39 @@ def document(capsys):
     return ask
 
 
+OWN_LAYERS = [
+    {"kind": "knockout", "layers": "all"},
+    {"kind": "joint", "name": "both", "members": [
+        {"kind": "knockout", "layers": {"kind": "all_but", "layers": [0]},
+         "pairs": {"kind": "farther_than", "tokens": 0}},
+        {"kind": "patch", "act_name": "mlp_out", "pos": "subject", "source": "zero", "layers": [1]},
+    ]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("interventions", "drawn"),
+    [
+        (OWN_LAYERS, []),
+        ([*OWN_LAYERS, {"kind": "knockout", "window": 1, "name": "cut"}], ["token_heatmap_cut_kl"]),
+    ],
+    ids=["no layers", "some layers"],
+)
+def test_a_study_of_a_continuation_and_layers_of_its_own(
+    capsys, folder, tmp_path, interventions, drawn
+):
+    prompt = {"text": "The capital of Italy is", "subject": "Italy", "continuation": " Rome."}
+    study = {"model": str(folder / "model"), "prompts": [prompt], "interventions": interventions}
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    code, printed, said = run(capsys, "sweep", tmp_path / "study.yaml", "--out", tmp_path / "run")
+    assert code == 0, said
+    assert ("there is no figure over layers" in said) == (not drawn)
+    names = {Path(line).stem for line in printed.splitlines() if "figures" in line}
+    assert names == set(drawn), printed
+    table = kg.open_run(tmp_path / "run")
+    assert "".join(table[table.intervention == "both"].token_text) == " Rome."
+
+
 class TestJson:
     def test_every_command_has_it(self):
         parameters = [inspect.signature(command).parameters for command in cli.COMMANDS]
