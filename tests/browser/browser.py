@@ -117,6 +117,11 @@ class Page:
 
     def hover(self, element: WebElement) -> None:
         self.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+        # the page hides what it shows when it scrolls, and hears of that one frame later
+        waits = (
+            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
+        )
+        self.driver.execute_async_script(waits)
         ActionChains(self.driver).move_to_element(element).perform()
 
     def press(self, *keys: str) -> None:
