@@ -41,7 +41,7 @@ def test_it_is_made_again_from_its_data(row):
 
 def test_names_say_layers_and_rules():
     assert [one.name for one in rows()] == [
-        *("subject->last at all layers", "subject->last farther than 1 at 0,2", "random"),
+        *("subject->last at all layers", "subject->last farther than 1 at 0, 2", "random"),
         *("inverse", "back", "pathway", "two"),
     ]
     assert kg.joint([TO_LAST, PATCH]).name == "subject->last outside 1 + mlp_out@subject"

@@ -67,10 +67,10 @@ class Knockout(OnEdges):
             query, key = torch.tensor(pos), torch.tensor(src)
             pairs = self.pairs.cut(query, key, place.run, place.layer)
         edit = Edit("attn_scores", place.layer, pos, src, self.heads, pairs=pairs)
-        cut = set(cut_edges(edit)[0].tolist())
-        if len(cut) == len(pos):
+        if pairs is None and min(src, default=0) <= min(pos, default=0):
             return (edit,)
         # Queries that lose nothing are no part of it: a pass may then begin after them.
+        cut = set(cut_edges(edit)[0].tolist())
         kept = [i for i, at in enumerate(pos) if at in cut]
         pairs = None if pairs is None else pairs[kept]
         return (replace(edit, pos=tuple(pos[i] for i in kept), pairs=pairs),)

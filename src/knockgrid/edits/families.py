@@ -159,12 +159,12 @@ def per_span(intervention: Kind, spans: Sequence[str]) -> list[Kind]:
     found = []
     for name in _each_once("spans", spans, "a list of names of spans"):
         made = _at_span(intervention, name)
-        if made == intervention or made is intervention:
+        if made is intervention:
             raise InputError(
                 f"{intervention.name!r} has no place 'span' to put a span in; write it as src, "
                 "dest or pos, as in knockout('last', 'span')"
             )
-        own = intervention.name not in ("", intervention.default_name())
+        own = intervention.name != intervention.default_name()
         called = f"{intervention.name} {name}" if own else made.default_name()
         found.append(replace(made, span=name, name=called, label=name))
     return found

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Any, ClassVar
@@ -176,6 +176,12 @@ class Intervention(ABC):
         return tuple(sorted({at for some in sets for at in some}))
 
     @property
+    def source_label(self) -> str | None:
+        """Where its values come from, in words; None where it needs none."""
+        labels = [one.source.label for one in self.parts if one.source is not None]
+        return " + ".join(dict.fromkeys(labels)) or None
+
+    @property
     def edges(self) -> tuple[At, At] | None:
         """(query, key) places for interventions on attention, else None."""
         return None
@@ -225,7 +231,7 @@ class Intervention(ABC):
             "row": self.row,
             "kind": self.kind,
             "window": in_words(self.window),
-            "source": None if self.source is None else self.source.label,
+            "source": self.source_label,
             "corruption": None if self.source is None else self.source.corruption,
             "place": self.place,
             "role": self.role,
@@ -268,6 +274,16 @@ def not_a_distribution(cell: Cell, prompt: Prompt) -> InputError:
         f"the logits are NaN or +inf at prompt {prompt.id!r}, intervention "
         f"{cell.intervention.name!r}, {at}; try another dtype or source"
     )
+
+
+def layers_of(
+    interventions: Sequence[Intervention], layers: Sequence[int], n_layers: int
+) -> Iterator[tuple[Intervention, set[int]]]:
+    """Every edit by itself, with all the layers at which cells over `layers` make it."""
+    for one in interventions:
+        for part in one.parts:
+            sets = (part.layers_at(at, n_layers) for at in one.cell_layers(layers))
+            yield part, set().union(*sets)
 
 
 def is_random(one: Intervention) -> bool:

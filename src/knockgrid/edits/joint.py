@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from knockgrid.edits.intervention import Intervention, Place
+from knockgrid.edits.layers import in_words
 from knockgrid.errors import InputError, shown
 from knockgrid.passes.edit import Edit, cut_edges
 from knockgrid.prompts.positions import At
@@ -66,10 +67,8 @@ class Joint(Intervention):
         return replace(self, members=tuple(one.no_op(itself) for one in self.parts))
 
     def describe(self) -> dict[str, Any]:
-        labels = [one.source.label for one in self.parts if one.source is not None]
-        windows = dict.fromkeys(str(one.describe()["window"]) for one in self.parts)
-        said = {"source": " + ".join(dict.fromkeys(labels)) or None, "window": "; ".join(windows)}
-        return {**super().describe(), **said}
+        windows = dict.fromkeys(str(in_words(one.window)) for one in self.parts)
+        return {**super().describe(), "window": "; ".join(windows)}
 
 
 def joint(members: Sequence[Intervention], *, name: str = "", label: str = "") -> Intervention:
@@ -86,9 +85,9 @@ def joint(members: Sequence[Intervention], *, name: str = "", label: str = "") -
     there is one cell. A joint of one edit is that edit. The order of the edits does not matter.
 
     Raises:
-        InputError: no edits, something that is none, a joint in a joint, or a member of a family
-            (join first, then make the family of it); in a sweep, two edits that write the same
-            entries, or queries that are left nothing to attend to.
+        InputError: no edits, something that is none, a joint in a joint, or a control of a
+            treatment; in a sweep, two edits that write the same entries, or queries that are left
+            nothing to attend to.
 
     Source: edges cut together, each outside its own layers: Map the Flow (ICLR 2026); heads
     ablated together: LOCOS (arXiv 2607.01002).
@@ -110,25 +109,24 @@ def joint(members: Sequence[Intervention], *, name: str = "", label: str = "") -
     return Joint(members=tuple(parts), name=name, label=label)
 
 
-def in_rows_of_their_own(parts: Sequence[Sequence[Edit]]) -> list[list[Edit]]:
-    """Edits of the parts of a cell, each part's second row moved behind those before it."""
-    found, rows = list[list[Edit]](), 0
+def together(name: str, parts: Sequence[Sequence[Edit]]) -> tuple[Edit, ...]:
+    """The edits of a cell's parts, each part's second row moved behind those before it."""
+    if len(parts) > 1:
+        _check_disjoint(name, parts)
+    found, rows = list[Edit](), 0
     for edits in parts:
         extra = max((edit.row for edit in edits), default=0)
-        moved = [
-            replace(
-                edit,
-                row=edit.row and edit.row + rows,
-                from_row=edit.from_row and edit.from_row + rows,
-            )
-            for edit in edits
-        ]
-        found.append(moved)
+        found += [_moved(edit, rows) for edit in edits] if rows and extra else edits
         rows += extra
-    return found
+    return tuple(found)
 
 
-def check_disjoint(name: str, parts: Sequence[Sequence[Edit]]) -> None:
+def _moved(edit: Edit, by: int) -> Edit:
+    from_row = edit.from_row and edit.from_row + by
+    return replace(edit, row=edit.row and edit.row + by, from_row=from_row)
+
+
+def _check_disjoint(name: str, parts: Sequence[Sequence[Edit]]) -> None:
     """Refuse parts of a joint that write the same entries, as their order would matter."""
     layers: dict[int, list[tuple[int, Edit]]] = {}
     for i, edits in enumerate(parts):

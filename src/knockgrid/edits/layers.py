@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from knockgrid.errors import InputError, as_int, shown, unknown
+from knockgrid.table.summary import ranges
 
 RULES = ("only", "all_but", "from", "up_to")
 
@@ -16,7 +17,9 @@ class AllBut:
     layers: "int | tuple[int, ...]"
 
     def __str__(self) -> str:
-        return f"all but {self.layers if isinstance(self.layers, int) else listed(self.layers)}"
+        return (
+            f"all but {self.layers if isinstance(self.layers, int) else ranges(self.layers, '-')}"
+        )
 
 
 Window = int | str | Sequence[int] | AllBut
@@ -55,22 +58,11 @@ def _numbers(given: Iterable[object]) -> tuple[int, ...]:
     return tuple(n for n in numbers if isinstance(n, int))
 
 
-def listed(layers: Sequence[int]) -> str:
-    """Layers in few words: `6-20`, or `0,3-5`."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and runs[-1][1] == layer - 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
-
-
 def in_words(window: Window) -> int | str:
     """A set of layers as tables and methods paragraphs say it."""
     if isinstance(window, AllBut):
         return str(window)
-    return window if isinstance(window, int | str) else f"layers {listed(window)}"
+    return window if isinstance(window, int | str) else f"layers {ranges(window, '-')}"
 
 
 def of_name(window: Window) -> str:
@@ -81,7 +73,7 @@ def of_name(window: Window) -> str:
         return " at all layers"
     inside = window.layers if isinstance(window, AllBut) else window
     assert isinstance(inside, tuple)
-    return f" {'outside' if isinstance(window, AllBut) else 'at'} {listed(inside)}"
+    return f" {'outside' if isinstance(window, AllBut) else 'at'} {ranges(inside, '-')}"
 
 
 def window_of(window: Window, layers: Layers, default: int) -> Window:

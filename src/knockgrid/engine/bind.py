@@ -7,7 +7,7 @@ from itertools import product
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.edits.intervention import Cell, Intervention, Place, is_random
-from knockgrid.edits.joint import check_disjoint, in_rows_of_their_own
+from knockgrid.edits.joint import together
 from knockgrid.engine.attended import unseen_edge
 from knockgrid.engine.record import SourceRun, outlines, record_runs, source_run
 from knockgrid.engine.settings import Settings
@@ -177,10 +177,8 @@ class Binder:
                 self._edits(part, layer, self.runs[base], values, sample)
                 for part, (_, values) in zip(one.parts, bases, strict=True)
             ]
-            edits = tuple(edit for part in in_rows_of_their_own(parts) for edit in part)
-            check_disjoint(one.name, parts)
             runs.append(base)
-            samples.append(self._lifted(index, one, edits, bases[0][1]))
+            samples.append(self._lifted(index, one, together(one.name, parts), bases[0][1]))
         token = measured_token(self.clean[index], one)
         return Cell(number, index, tuple(runs), one, layer, self.layers(one, layer), samples, token)
 

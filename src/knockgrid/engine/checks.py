@@ -6,7 +6,7 @@ from typing import Any
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.divergences.divergence import UNITS, Divergence, measures_of
-from knockgrid.edits.intervention import Intervention
+from knockgrid.edits.intervention import Intervention, layers_of
 from knockgrid.engine.executors.executor import Executor
 from knockgrid.errors import InputError, shown, unknown
 from knockgrid.host.bridge import has_hook, hook_name, n_layers
@@ -67,7 +67,7 @@ def check_edits(
 ) -> None:
     """Refuse heads and activations that the model does not have."""
     n_heads, total = int(model.cfg.n_heads), n_layers(model)
-    for of, one in ((joined, part) for joined in interventions for part in joined.parts):
+    for one, inside in layers_of(interventions, layers, total):
         names = [act_name for act_name, _ in one.sites]
         for head in one.heads or ():
             if not 0 <= head < n_heads:
@@ -78,7 +78,7 @@ def check_edits(
         if one.source is not None:
             for act_name in names:
                 one.source.check(act_name, total)
-        for layer in (a for at in of.cell_layers(layers) for a in one.layers_at(at, total)):
+        for layer in sorted(inside):
             if one.edges is not None and not has_hook(model, "attn_scores", layer):
                 continue
             for act_name in names:

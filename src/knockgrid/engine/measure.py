@@ -208,7 +208,7 @@ def label(cell: Cell, run: Run, token: int, text: str) -> Row:
         "intervention": one.name,
         "row": one.row,
         "kind": one.kind,
-        "source": one.describe()["source"],
+        "source": one.source_label,
         "source_layer": None if one.source is None else one.source.run_layer,
         "place": one.place,
         "layer": cell.layer,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from knockgrid.edits.intervention import Intervention, Statistics
+from knockgrid.edits.intervention import Intervention, Statistics, layers_of
 from knockgrid.passes.prepared import Prepared
 
 
@@ -41,10 +41,7 @@ class Settings:
 
     def layers_of(self, n_layers: int) -> Iterator[tuple[Intervention, set[int]]]:
         """Every edit by itself, with all the layers that cells of the sweep make it at."""
-        for one in self.interventions:
-            for part in one.parts:
-                sets = (part.layers_at(at, n_layers) for at in one.cell_layers(self.layers))
-                yield part, set().union(*sets)
+        return layers_of(self.interventions, self.layers, n_layers)
 
     @property
     def cells(self) -> list[tuple[Intervention, int | None]]:

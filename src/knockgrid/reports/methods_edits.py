@@ -8,10 +8,11 @@ from knockgrid.display.escape import latex
 from knockgrid.edits.data import from_data
 from knockgrid.edits.edges import EdgePatch, Knockout
 from knockgrid.edits.joint import Joint
-from knockgrid.edits.layers import AllBut, Window, listed
+from knockgrid.edits.layers import AllBut, Window
 from knockgrid.edits.patch import Patch
 from knockgrid.errors import InputError
 from knockgrid.stats.clusters import counted
+from knockgrid.table.summary import ranges
 
 WINDOWS = {
     "all": "all layers",
@@ -172,9 +173,11 @@ def _heads(heads: Sequence[int] | None) -> str:
 def _window(window: Window) -> str:
     if isinstance(window, AllBut):
         inside = window.layers
-        return "all layers but " + (_window(inside) if isinstance(inside, int) else listed(inside))
+        return "all layers but " + (
+            _window(inside) if isinstance(inside, int) else ranges(inside, "-")
+        )
     if isinstance(window, tuple):
-        return f"layers {listed(window)}"
+        return f"layers {ranges(window, '-')}"
     if isinstance(window, str):
         return WINDOWS[window]
     if window == 1:

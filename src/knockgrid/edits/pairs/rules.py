@@ -6,7 +6,7 @@ before it.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Bool, Int
@@ -24,17 +24,24 @@ Cut = Bool[Tensor, "query key"]
 
 @dataclass(frozen=True)
 class PairRule(ABC):
-    """Which (query, key) pairs are cut; a subclass has a `label` and a `cut`."""
+    """Which (query, key) pairs are cut; a subclass has `cut` and says, with its fields, what it is.
+
+    `named` is its name in tables, `said` what a methods paragraph says behind "attention was
+    blocked".
+    """
+
+    named: ClassVar[str]
+    said: ClassVar[str]
 
     @property
-    @abstractmethod
     def label(self) -> str:
-        """The name in tables and methods paragraphs, parameters included."""
+        """The name in tables, parameters included."""
+        return self.named.format(**vars(self))
 
     @property
-    @abstractmethod
     def words(self) -> str:
-        """What a methods paragraph says of it, behind "attention was blocked"."""
+        """What a methods paragraph says of it."""
+        return self.said.format(**vars(self))
 
     @abstractmethod
     def cut(self, query: Query, key: Key, run: Run, layer: int) -> Cut:
@@ -46,13 +53,8 @@ class PairRule(ABC):
 class NotSelf(PairRule):
     """The frozen value behind `not_self()`."""
 
-    @property
-    def label(self) -> str:
-        return "but itself"
-
-    @property
-    def words(self) -> str:
-        return "except from a token to itself"
+    named: ClassVar[str] = "but itself"
+    said: ClassVar[str] = "except from a token to itself"
 
     def cut(self, query: Query, key: Key, run: Run, layer: int) -> Cut:
         return query[:, None] != key
@@ -63,13 +65,8 @@ class NotSelf(PairRule):
 class ToEarlierSpans(PairRule):
     """The frozen value behind `to_earlier_spans()`."""
 
-    @property
-    def label(self) -> str:
-        return "to earlier spans"
-
-    @property
-    def words(self) -> str:
-        return "from later spans to earlier ones only"
+    named: ClassVar[str] = "to earlier spans"
+    said: ClassVar[str] = "from later spans to earlier ones only"
 
     def cut(self, query: Query, key: Key, run: Run, layer: int) -> Cut:
         spans = sorted((positions_in(run, name) for name in run.prompt.spans), key=lambda at: at[0])
@@ -87,14 +84,8 @@ class FartherThan(PairRule):
     """The frozen value behind `farther_than()`."""
 
     tokens: int
-
-    @property
-    def label(self) -> str:
-        return f"farther than {self.tokens}"
-
-    @property
-    def words(self) -> str:
-        return f"to keys more than {self.tokens} tokens back only"
+    named: ClassVar[str] = "farther than {tokens}"
+    said: ClassVar[str] = "to keys more than {tokens} tokens back only"
 
     def cut(self, query: Query, key: Key, run: Run, layer: int) -> Cut:
         return query[:, None] - key > self.tokens
@@ -106,14 +97,8 @@ class Within(PairRule):
     """The frozen value behind `within()`."""
 
     tokens: int
-
-    @property
-    def label(self) -> str:
-        return f"within {self.tokens}"
-
-    @property
-    def words(self) -> str:
-        return f"to keys at most {self.tokens} tokens back only"
+    named: ClassVar[str] = "within {tokens}"
+    said: ClassVar[str] = "to keys at most {tokens} tokens back only"
 
     def cut(self, query: Query, key: Key, run: Run, layer: int) -> Cut:
         return query[:, None] - key <= self.tokens
@@ -126,10 +111,7 @@ class RandomShare(PairRule):
 
     share: float
     seed: int = 0
-
-    @property
-    def label(self) -> str:
-        return f"random {self.share:g} seed {self.seed}"
+    named: ClassVar[str] = "random {share:g} seed {seed}"
 
     @property
     def words(self) -> str:
