@@ -113,6 +113,12 @@ class Spec:
         METRICS, tuple[str, ...], "measures by name or as objects; see knockgrid.divergences"
     )
     unit: Any = option("nats", Literal["nats", "bits"], "nats or bits")
+    temperature: Any = option(
+        1.0,
+        float,
+        "what the logits of both runs are divided by before they are measured",
+        flag=True,
+    )
     samples: Any = option(
         1, int, "draws of a random source, over which divergences are averaged", least=1
     )

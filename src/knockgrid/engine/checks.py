@@ -1,5 +1,6 @@
 """What a sweep refuses before anything is computed or written."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,16 @@ def check_options(mode: str, metrics: Any, unit: str, direction: str) -> list[Di
                 f"a measure is named {one.name!r}, which cannot be its column; give another name"
             )
     return measures
+
+
+def check_temperature(given: Any) -> None:
+    """Refuse a temperature that no distribution has."""
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not number or not 0 < given < math.inf:
+        raise InputError(
+            f"temperature is {shown(given)}; give a number above 0, 1 for the model's own "
+            "distributions"
+        )
 
 
 def check_free_run(

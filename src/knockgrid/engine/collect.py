@@ -8,7 +8,7 @@ from typing import Any
 from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.divergences import js
-from knockgrid.divergences.divergence import UNITS, Divergence, in_unit
+from knockgrid.divergences.divergence import UNITS, in_unit
 from knockgrid.divergences.evaluate import evaluate
 from knockgrid.edits.intervention import Cell
 from knockgrid.engine.answers import decode_output, first_answers
@@ -20,10 +20,10 @@ from knockgrid.engine.foils import first_foils
 from knockgrid.engine.measure import Meter, Row
 from knockgrid.engine.memory import until_it_fits
 from knockgrid.engine.settings import Settings
-from knockgrid.engine.setup import Setup
+from knockgrid.engine.setup import Checked, Setup
 from knockgrid.engine.top_tokens import top_tokens
 from knockgrid.passes.prepared import Prepared, token_texts
-from knockgrid.passes.run import input_device
+from knockgrid.passes.run import Run, input_device
 from knockgrid.prompts.data import spans_as_data
 from knockgrid.prompts.positions import resolve
 
@@ -92,7 +92,7 @@ class Rest:
         model, unit, chosen = setup.model, setup.spec.unit, slice(self.at, self.at + n)
         settings = replace(setup.settings, rows_recorded=self.need.rows(setup.memory, n))
         self.bound = bound = bind(model, self.batch[chosen], self.places[chosen], settings)
-        meter = meter_of(model, bound, setup.measures, unit, settings)
+        meter = meter_of(model, bound, setup, settings)
         at_once = AT_ONCE.get(input_device(model).type, 256)
         for cell, rows in finished(model, bound, meter, self.executor(bound), at_once):
             found.rows.append((cell.index, rows))
@@ -147,12 +147,11 @@ def finished(
 def meter_of(
     model: TransformerBridge,
     bound: Bound,
-    measures: Sequence[Divergence],
-    unit: str,
+    sweep: Checked,
     settings: Settings,
 ) -> Meter:
     """A meter with the answer tokens and token texts of a batch."""
-    tokenizer = model.tokenizer
+    tokenizer, spec, measures = model.tokenizer, sweep.spec, sweep.measures
     found = [first_answers(tokenizer, run, run.logits[0]) for run in bound.clean]
     answers = [tuple(dict.fromkeys(one.ids[0] for one in some)) for some in found]
     separators = [some[0].separator if some else None for some in found]
@@ -162,7 +161,8 @@ def meter_of(
     texts = [token_texts(tokenizer, run.generated) for run in bound.clean]
     denoise, written = settings.direction == "denoising", partial(decode_output, tokenizer)
     known = answers, foils, separators, texts
-    return Meter(bound, measures, unit, *known, denoise, settings.top, written)
+    known += (denoise, float(spec.temperature), settings.top, written)
+    return Meter(bound, measures, spec.unit, *known)
 
 
 def side(
@@ -170,9 +170,15 @@ def side(
 ) -> dict[str, Any]:
     """What the side table says of a prompt: text, clean run, how far its corruption moves it."""
     run = bound.clean[index]
-    clean, answer = run.logits[0].double().log_softmax(-1), next(iter(meter.answers[index]), -1)
+    logits = meter.tempered(run.logits)
+    clean, answer = logits[0].double().log_softmax(-1), next(iter(meter.answers[index]), -1)
+
+    def apart(source: Run) -> float:
+        found = evaluate([js], logits[0], meter.tempered(source.logits[:1]))["js"]
+        return float(in_unit(found, js, unit))
+
     moved = {
-        name: float(in_unit(evaluate([js], run.logits[0], source.logits[:1])["js"], js, unit))
+        name: apart(source)
         for (at, name, sample), source in bound.sources.items()
         if at == index and sample == 0
     }
@@ -183,7 +189,7 @@ def side(
         swap = {"id": partner.id, "text": partner.text, "spans": spans_as_data(partner)}
         swap |= {"answers": list(partner.answers), "foil": partner.foil}
         swap["continuation"] = partner.continuation
-    top = top_tokens(run.logits[: run.n_valid], meter.top) if meter.top else []
+    top = top_tokens(logits[: run.n_valid], meter.top) if meter.top else []
     kept = {"top_tokens": [ids for ids, _ in top], "top_logp": [logp for _, logp in top]}
     return {
         "id": run.prompt.id,

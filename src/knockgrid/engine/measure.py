@@ -40,10 +40,11 @@ class Gathered:
 class Meter:
     """Measures the outcomes of one batch.
 
-    `answers` holds the tokens of every prompt that count as its answer, the best first, `foils`
-    the token of its foil (-1: none), `separators` what stands between prompt and best answer,
-    `texts` the texts of its measured tokens; so many of the most probable tokens (`top`) go into
-    every row. `written` gives the text of what an intervened model wrote itself.
+    `answers` holds the tokens of every prompt that count as its answer, the best first, `foils` the
+    token of its foil (-1: none), `separators` what stands between prompt and best answer, `texts`
+    the texts of its measured tokens; so many of the most probable tokens (`top`) go into every row.
+    All that a row says is of logits that are divided by `temperature`. `written` gives the text of
+    what an intervened model wrote itself.
     """
 
     bound: Bound
@@ -54,6 +55,7 @@ class Meter:
     separators: Sequence[str | None]
     texts: Sequence[Sequence[str]]
     denoise: bool
+    temperature: float = 1.0
     top: int = 0
     written: Callable[[Sequence[int]], str] = str
     _open: dict[int, Gathered] = field(default_factory=dict)
@@ -63,13 +65,17 @@ class Meter:
         for _, group in groupby(outcomes, key=lambda o: (id(o.null), o.cell.runs[o.sample])):
             checked = False
             while some := list(islice(group, at_once)):
-                logits = torch.stack([outcome.logits for outcome in some])
+                logits = self.tempered(torch.stack([outcome.logits for outcome in some]))
                 measured = self._values(some, logits), self._tops(some, logits)
                 checked = checked or self._check_null(some[0])
                 for outcome, values, tops in zip(some, *measured, strict=True):
                     rows = self._add(outcome, values, tops)
                     if rows:
                         yield outcome.cell, rows
+
+    def tempered(self, logits: Tensor) -> Tensor:
+        """Logits at the temperature that both runs are measured at."""
+        return logits if self.temperature == 1 else logits / self.temperature
 
     def _check_null(self, outcome: Outcome) -> bool:
         """Refuse the rows of a pass whose unedited row is not the run that it edits."""
@@ -90,8 +96,7 @@ class Meter:
 
     def _values(self, some: Sequence[Outcome], logits: Tensor) -> list[Values]:
         """Per outcome, the values of every measure at every measured token."""
-        prompt = some[0].cell.prompt
-        clean = self.bound.clean[prompt].logits if self.denoise else some[0].null
+        clean = self._clean(some[0])
         self._refuse_nan(some, logits, clean)
         found: list[Values] = [{} for _ in some]
         for token in sorted({token for o in some for token in self.tokens(o.cell)}):
@@ -103,6 +108,11 @@ class Meter:
                 for i, value in zip(at, column.tolist(), strict=True):
                     found[i].setdefault(name, {})[token] = value
         return found
+
+    def _clean(self, outcome: Outcome) -> Tensor:
+        """The logits that an outcome is compared with."""
+        clean = self.bound.clean[outcome.cell.prompt]
+        return self.tempered(clean.logits if self.denoise else outcome.null)
 
     def _columns(
         self, some: Sequence[Outcome], clean: Tensor, rows: Tensor, token: int
@@ -121,7 +131,7 @@ class Meter:
         for name in ("js_to_source", *(m.name for m in of_source)):
             columns[name] = torch.full((len(some),), math.nan, dtype=torch.float64)
         for run, at in self._by_source(some):
-            theirs, rows_at = run.logits[token].to(rows.device), rows[at]
+            theirs, rows_at = self.tempered(run.logits[token].to(rows.device)), rows[at]
             values = evaluate(of_source, clean, rows_at, corrupted=theirs, **given)
             values["js_to_source"] = evaluate([js], theirs, rows_at)["js"]
             for name, value in values.items():
@@ -161,12 +171,12 @@ class Meter:
         found.written += [self.written(outcome.generated)] if outcome.generated else []
         of_mean, text = values.get("js"), next(iter(found.written), None)
         if n > 1:
-            share = outcome.logits.double().softmax(-1) / n
+            share = self.tempered(outcome.logits.double()).softmax(-1) / n
             found.mean = share if found.mean is None else found.mean + share
             if len(found.values) < n:
                 return []
-            mean, clean = found.mean.log(), run.logits if self.denoise else outcome.null
-            apart = in_unit(evaluate([js], clean, mean)["js"], js, self.unit)
+            mean = found.mean.log()
+            apart = in_unit(evaluate([js], self._clean(outcome), mean)["js"], js, self.unit)
             of_mean = dict(enumerate(apart.tolist()))
             tops = top_tokens(mean, self.top) if self.top else []
             text = json.dumps(found.written, ensure_ascii=False) if found.written else None

@@ -16,7 +16,13 @@ from knockgrid.edits.intervention import Intervention, Statistics, check_names, 
 from knockgrid.edits.layers import layer_list
 from knockgrid.engine.answers import check_answers
 from knockgrid.engine.bounds import check_enough, need, spec_of
-from knockgrid.engine.checks import check_edits, check_free_run, check_options, check_places
+from knockgrid.engine.checks import (
+    check_edits,
+    check_free_run,
+    check_options,
+    check_places,
+    check_temperature,
+)
 from knockgrid.engine.executors.executor import Executor
 from knockgrid.engine.executors.free_run import FreeRun
 from knockgrid.engine.foils import check_foils
@@ -103,6 +109,7 @@ class Setup(Checked):
         return {
             "mode": self.spec.mode,
             "unit": self.spec.unit,
+            "temperature": float(self.spec.temperature),
             "metrics": [measure.name for measure in self.measures],
             "measures": as_metadata(measure.facts for measure in self.measures),
             "direction": settings.direction,
@@ -140,6 +147,7 @@ def check(
     check_rows(spec.max_rows)
     memory = Memory(spec.max_rows, bytes_of(spec.max_memory))
     measures = check_options(spec.mode, spec.metrics, spec.unit, spec.direction)
+    check_temperature(spec.temperature)
     check_names(rows)
     chosen = layer_list(spec.layers, n_layers(model))
     check_edits(model, rows, chosen)

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from knockgrid.display.escape import latex, mathtext
 from knockgrid.errors import printable
 from knockgrid.table.measures import MEASURES, measure_of
+from knockgrid.table.metadata import at_temperature
 from knockgrid.table.table import metadata_of
 
 ROWS = {"subject": "Subj.", "attention": "Attn.", "last": "Last."}
@@ -48,6 +49,7 @@ def metric_label(table: pd.DataFrame, metric: str) -> str:
     name = measure.label if known else metadata_of(table).get("statistics", {}).get(metric)
     unit = plain(metadata_of(table).get("unit", "unit not recorded"))
     suffix = {"information": f" ({unit})", "percent": " (%)"}.get(measure.unit, "")
+    suffix += plain(at_temperature(metadata_of(table)))
     return f"Avg. {name if known else plain(name or measure.label)}{suffix}"
 
 

@@ -17,7 +17,7 @@ from knockgrid.reports.payload import payload
 
 OWN = ("started", "begun_by", "finished", "config_digest", "run_digest", "rows", "compact")
 """Entries of the section Run that differ between any two runs."""
-SAME = ("unit", "direction", "mode")
+SAME = ("unit", "temperature", "direction", "mode")
 """Settings without which numbers do not measure one thing."""
 
 

@@ -234,6 +234,8 @@ def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
         *(work for name in names for work in CITED.get(name, ())),
         "cheang2025",
     )
+    if (temperature := manifest.get("temperature", 1)) != 1:
+        text.say(f"Both distributions were taken at a temperature of {temperature:g}")
     _needed(text, table, names)
     if table["samples"].max() > 1:
         text.say(f"Values of random edits are means over {table['samples'].max()} draws")

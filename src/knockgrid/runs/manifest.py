@@ -17,8 +17,8 @@ SCHEMA = 5
 """The layout that is written."""
 READ = (2, 3, 4, SCHEMA)
 DECIDED = (
-    *("schema", "config", "config_digest", "plan", "selection", "data", "mode", "unit", "metrics", "measures"),
-    *("direction", "samples", "seed", "prepend_bos", "n_tokens", "layer_order", "labels"),
+    *("schema", "config", "config_digest", "plan", "selection", "data", "mode", "unit"),
+    *("temperature", "metrics", "measures", "direction", "samples", "seed", "prepend_bos", "n_tokens", "layer_order", "labels"),
     *("intervention_order", "interventions", "sigma", "model", "receipt", "versions"),
 )
 """Entries that never change after a run was begun."""

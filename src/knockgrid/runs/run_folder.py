@@ -43,7 +43,8 @@ TEXTS = "tokens.json"
 SAME_MODEL = ("architecture", "n_layers", "d_vocab", "dtype", "weights_digest", "tokenizer_digest")
 SAME_PASS = ("attn_implementation", "compatibility_mode", "matmul_precision")
 SETTLED = (
-    *("mode", "unit", "metrics", "measures", "direction", "samples", "seed", "prepend_bos", "n_tokens"),
+    *("mode", "unit", "temperature", "metrics", "measures", "direction", "samples", "seed"),
+    *("prepend_bos", "n_tokens"),
     *("layer_order", "intervention_order", "interventions", "labels"),
 )
 """What a default may have decided, which another state of the model decides otherwise."""

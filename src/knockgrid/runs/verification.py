@@ -35,7 +35,7 @@ PLACE = ("layer", "head", "module", "position", "span", "alpha", "token")
 SUSPECTS = 3
 """Rows with a wrong digest whose cells are all computed anew, to name the changed numbers."""
 NAMED = 20
-SAME = ("n_tokens", "mode", "unit", "samples", "direction", "prepend_bos", "seed")
+SAME = ("n_tokens", "mode", "unit", "temperature", "samples", "direction", "prepend_bos", "seed")
 Rows = tuple[str, str]  # prompt and intervention
 Place = tuple[str, int | None]  # intervention, and layer where it has none of its own
 
@@ -240,7 +240,7 @@ def rows_anew(sweep: Checked, prompt: str, wanted: Sequence[Place]) -> Iterator[
     bound = bind(sweep.model, [sweep.ready[number]], [number], some)
     cells = [c for c in bound.cells if (c.intervention.name, c.layer) in wanted]
     bound = replace(bound, cells=cells)
-    meter = meter_of(sweep.model, bound, sweep.measures, sweep.spec.unit, some)
+    meter = meter_of(sweep.model, bound, sweep, some)
     executor = FreeRun(cached=False) if sweep.spec.mode == "free_run" else reference
     for _, rows in finished(sweep.model, bound, meter, executor, 8):
         yield from rows

@@ -5,6 +5,7 @@ import pandas as pd
 from knockgrid.errors import InputError, unknown
 from knockgrid.stats.mean_interval import check_level, mean_interval
 from knockgrid.table.by_prompt import CELL, cell_labels
+from knockgrid.table.metadata import check_same_scale
 from knockgrid.table.table import build, metadata_of, metrics, numbers
 
 LABELS = ("prompt", "group", "relation", "subject", "layer", "layers", "token")
@@ -34,9 +35,7 @@ def difference(one: pd.DataFrame, other: pd.DataFrame, metric: str = "js") -> pd
     Raises:
         InputError: tables in different units, an unknown metric, or no cell in common.
     """
-    units = [metadata_of(table).get("unit") for table in (one, other)]
-    if units[0] != units[1]:
-        raise InputError(f"the tables are in {units[0]} and {units[1]}; sweep both in one unit")
+    check_same_scale(metadata_of(table) for table in (one, other))
     names = [name for name in CELL if name in one]
     left, right = _cells(one, metric), _cells(other, metric)
     paired = not set(left["prompt"]).isdisjoint(right["prompt"])

@@ -8,6 +8,7 @@ import pandas as pd
 
 from knockgrid.errors import InputError, some_of, unknown
 from knockgrid.table.by_prompt import ByPrompt, by_prompt
+from knockgrid.table.metadata import check_same_scale
 from knockgrid.table.table import metadata_of
 
 Tables = pd.DataFrame | Mapping[str, pd.DataFrame]
@@ -38,9 +39,7 @@ def sides(tables: Tables, one: str, other: object, metric: str, of: str | None) 
     if one == other:
         raise InputError(f"both sides are {one!r}; give two different ones")
     parts = [_part(tables, str(name), kind) for name in (one, other)]
-    units = [metadata_of(part).get("unit") for part in parts]
-    if units[0] != units[1]:
-        raise InputError(f"the tables are in {units[0]} and {units[1]}; sweep both in one unit")
+    check_same_scale(metadata_of(part) for part in parts)
     found = [by_prompt(part, metric) for part in parts]
     # Interventions at one layer edit other sets of layers, and are compared all the same.
     apart = ["layers", *(_own(found) if kind == "intervention" else [])]

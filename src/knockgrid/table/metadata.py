@@ -5,7 +5,7 @@ intervals and tests. Lists and dicts are therefore handed on as they are: they a
 when a table is built or read, and never changed.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -76,9 +76,7 @@ def _joined(several: Sequence[Mapping[str, Any]], columns: Collection[str]) -> d
     first, *rest = several
     if all(one is first or one == first for one in rest):
         return dict(first)
-    units = list(dict.fromkeys(str(one["unit"]) for one in several if "unit" in one))
-    if len(units) > 1:
-        raise InputError(f"the tables are in {' and '.join(units)}; sweep both in one unit")
+    check_same_scale([one for one in several if "unit" in one])
     for name in LABELLED:
         found = list(dict.fromkeys(str(one[name]) for one in several if name in one))
         if len(found) > 1 and name not in columns:
@@ -87,6 +85,27 @@ def _joined(several: Sequence[Mapping[str, Any]], columns: Collection[str]) -> d
                 f"first, as in table.assign({name}={found[0]!r})"
             )
     return _agreed(several)
+
+
+def scale_of(metadata: Mapping[str, Any]) -> str:
+    """The unit of measured values and the temperature that they were taken at."""
+    return f"{metadata.get('unit', 'an unknown unit')}{at_temperature(metadata)}"
+
+
+def at_temperature(metadata: Mapping[str, Any]) -> str:
+    """The temperature of the measured distributions, where it is not the model's own."""
+    temperature = metadata.get("temperature", 1.0)
+    return "" if temperature == 1 else f" at T = {temperature:g}"
+
+
+def check_same_scale(several: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse tables whose values are not of one unit and one temperature."""
+    scales = list(dict.fromkeys(map(scale_of, several)))
+    if len(scales) > 1:
+        raise InputError(
+            f"the tables are in {' and '.join(scales)}; sweep both in one unit and at one "
+            "temperature"
+        )
 
 
 def _agreed(several: Sequence[Mapping[str, Any]], highest: bool = False) -> dict[str, Any]:

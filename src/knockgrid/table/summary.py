@@ -10,6 +10,7 @@ import pandas as pd
 from knockgrid.display.listing import listing
 from knockgrid.errors import InputError, some_of
 from knockgrid.table.floor import floor_of
+from knockgrid.table.metadata import scale_of
 from knockgrid.table.table import COLUMNS, REQUIRED, metadata_of, metrics
 
 FEW = 6
@@ -116,7 +117,7 @@ def _units(table: pd.DataFrame) -> str:
 
 
 def _unit(table: pd.DataFrame) -> str:
-    return metadata_of(table).get("unit", "an unknown unit")
+    return scale_of(metadata_of(table))
 
 
 def _status(table: pd.DataFrame) -> pd.Series:
