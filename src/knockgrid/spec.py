@@ -102,6 +102,12 @@ class Spec:
         flag=True,
         least=1,
     )
+    measure: Any = option(
+        None,
+        str | tuple[str, ...] | None,
+        "measure the whole text instead, from the first edited token on: all (a row for every "
+        "span of a prompt, the mean over its tokens), names of spans, or tokens (a row for each)",
+    )
     mode: Any = option(
         "prompt_only",
         Literal["prompt_only", "persistent", "free_run"],

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from knockgrid.engine.executors import rectangle, reference, staircase
 from knockgrid.engine.settings import Settings
 from knockgrid.engine.setup import with_statistics
 from knockgrid.passes.prepared import Prepared, batches, prepare
+from knockgrid.passes.unembed import Unembedding
 
 EXECUTORS = {one.name: one for one in (staircase, rectangle, reference)}
 Effects = dict[tuple[int, int], Tensor]
@@ -43,6 +44,7 @@ def prepared(
     direction="noising",
     bos=True,
     keep_kv=True,
+    anywhere=False,
 ) -> tuple[list[Prepared], Settings]:
     """What `sweep` makes of its arguments before preflight."""
     chosen = layer_list(layers, int(model.cfg.n_layers))
@@ -50,6 +52,7 @@ def prepared(
     settings = Settings(
         interventions, chosen, n_tokens, samples, direction, persistent, bos, 0, keep_kv
     )
+    settings = replace(settings, anywhere=anywhere)
     return ready, with_statistics(model, ready, settings)
 
 
@@ -73,7 +76,19 @@ def effects(model, batch: Bound, cells, executor) -> Effects:
         }
 
 
-def compare(model, executors: Sequence, prompts, interventions, **options) -> Iterator[Agreement]:
+def effects_anywhere(model, batch: Bound, cells, executor) -> Effects:
+    """JS of every sample of every cell at every position of the text."""
+    unembed, found = Unembedding(model), {}
+    for one in executor.states(model, batch.runs, cells):
+        whole = torch.cat([one.null[: one.start], one.states])
+        apart = evaluate([js], unembed(one.null), unembed(whole))["js"]
+        found[one.cell.index, one.sample] = apart
+    return found
+
+
+def compare(
+    model, executors: Sequence, prompts, interventions, effects=effects, **options
+) -> Iterator[Agreement]:
     """Each intervention alone, on each executor, against the reference.
 
     The reference's runs are recorded whole, without keys and values; the others' as they need.

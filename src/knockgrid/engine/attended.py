@@ -27,7 +27,9 @@ def _unseen(run: Run, part: Intervention, layers: Sequence[int]) -> str | None:
     dest, src = part.edges or ("", "")
     query, key = (torch.tensor(positions_in(run, at), dtype=torch.long) for at in (dest, src))
     rule = part.pairs if isinstance(part, Knockout) else None
-    seen = {at: run.visible[at][query][:, key] for at in layers if at in run.visible}
+    there = {at: run.visible[at] for at in layers if at in run.visible}
+    parts = {id(sees): sees[:, key][query] for sees in there.values()}  # most layers share one
+    seen = {at: parts[id(sees)] for at, sees in there.items()}
     what = f"no layer of {','.join(map(str, layers))}"
     if not any(bool(sees.any()) for sees in seen.values()):
         return f"{what} has attention scores" if not seen else f"{what} lets {dest!r} see {src!r}"
@@ -44,9 +46,12 @@ def refuse_blind(run: Run, one: Intervention, edits: Sequence[Edit]) -> None:
     for edit in edits:
         if edit.act_name == "attn_scores" and edit.heads != () and edit.layer in run.visible:
             blocked.setdefault(edit.layer, []).append(edit)
+    done = set[object]()
     for layer, some in blocked.items():
         sees = run.visible[layer]
-        for edit in some:
+        # most layers see the same and lose the same
+        same = (id(sees), *((e.pos, e.src_pos, e.heads, id(e.pairs)) for e in some))
+        for edit in some if same not in done else ():
             cut = torch.zeros_like(sees)
             for each in some:
                 if edit.heads is None or each.heads is None or {*edit.heads} & {*each.heads}:
@@ -59,3 +64,4 @@ def refuse_blind(run: Run, one: Intervention, edits: Sequence[Edit]) -> None:
                     f"{run.prompt.id!r} nothing to attend to; leave at least one token, such as "
                     "the position itself, out of src"
                 )
+        done.add(same)

@@ -66,6 +66,7 @@ class Binder:
         self.dropped: dict[tuple[int, str], str] = {}
         self.specs: dict[tuple[int, str], list[RunSpec | None]] = {}
         self._recorded: dict[tuple[int, RunSpec, int], Run] = {}
+        self._places: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     @classmethod
     def of(
@@ -190,7 +191,7 @@ class Binder:
         for at in part.layers_at(layer, n_layers(model)):
             if part.edges is not None and not has_hook(model, "attn_scores", at):
                 continue
-            found += part.edits(
+            made = part.edits(
                 Place(
                     run=base,
                     layer=at,
@@ -201,7 +202,14 @@ class Binder:
                     persistent=settings.persistent,
                 )
             )
+            found += [self._sharing(edit) for edit in made]
         return found
+
+    def _sharing(self, edit: Edit) -> Edit:
+        """An edit that shares its positions with those of other layers and cells."""
+        pos, src = (at and self._places.setdefault(at, at) for at in (edit.pos, edit.src_pos))
+        same = pos is edit.pos and src is edit.src_pos
+        return edit if same else replace(edit, pos=pos, src_pos=src)
 
     def layers(self, one: Intervention, layer: int | None) -> tuple[int, ...]:
         """The exact set of layers of the cell at `layer`."""

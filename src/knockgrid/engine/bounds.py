@@ -8,12 +8,14 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from knockgrid.divergences.evaluate import chunk_rows
 from knockgrid.edits.intervention import Intervention
+from knockgrid.engine.anywhere import HELD, LOGITS
 from knockgrid.engine.executors.executor import Executor
 from knockgrid.engine.memory import LEAST, Memory, in_words
 from knockgrid.engine.record import sites_of
 from knockgrid.engine.settings import Settings
 from knockgrid.errors import InputError
 from knockgrid.host.sizes import Sizes, sizes_of
+from knockgrid.passes.chunked import part_size
 from knockgrid.passes.prepared import Prepared
 from knockgrid.passes.run import Run, input_device
 from knockgrid.sources.source import RunSpec, Unavailable
@@ -78,8 +80,11 @@ def need_of(
     device: str,
 ) -> Need:
     """What prompts of one length need, `length` counting the measured tokens but the last."""
-    n_tokens, row = settings.n_tokens, sizes.row(length, length, settings.n_tokens)
-    edges = any(one.edges for one in settings.parts)
+    n_tokens = 1 if settings.anywhere else settings.n_tokens
+    edges, suffix = any(one.edges for one in settings.parts), length
+    if settings.anywhere:  # passes are made in parts
+        suffix = min(length, part_size(sizes, length))
+    row = sizes.row(length, suffix, n_tokens)
     kept = sizes.run(length, n_tokens, acts, keep_kv, edges) * (1 + n_runs)
     if settings.samples > 1 and settings.direction == "denoising":
         # Each sample is a run of its own there, so all cells wait for their last sample.
@@ -88,12 +93,14 @@ def need_of(
     at_once = AT_ONCE.get(device, 256)
     stacked = at_once * n_tokens * sizes.d_vocab * sizes.itemsize
     chunk = min(at_once, chunk_rows(sizes.d_vocab, torch.device(device))) * TERMS * term
+    if settings.anywhere:
+        stacked = HELD + LOGITS
     return Need(
         kept=kept,
         cache=sizes.cache(length) * (1 + n_runs) if keep_kv else 0,
         recording=row + sizes.cache(length),
         runs=n_runs,
-        row=row,
+        row=row + (sizes.cache(length) if settings.anywhere else 0),
         measuring=stacked + chunk,
     )
 

@@ -1,7 +1,8 @@
 """What a sweep refuses before anything is computed or written."""
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from transformer_lens.model_bridge import TransformerBridge
@@ -13,7 +14,8 @@ from knockgrid.errors import InputError, shown, unknown
 from knockgrid.host.bridge import has_hook, hook_name, n_layers
 from knockgrid.passes.answer_positions import is_answer_position
 from knockgrid.passes.prepared import Prepared
-from knockgrid.prompts.positions import At, resolve
+from knockgrid.prompts.positions import At, lacks, resolve
+from knockgrid.spec import METRICS, Spec
 from knockgrid.table.measures import MEASURES
 from knockgrid.table.table import COLUMNS
 
@@ -39,6 +41,75 @@ def check_options(mode: str, metrics: Any, unit: str, direction: str) -> list[Di
                 f"a measure is named {one.name!r}, which cannot be its column; give another name"
             )
     return measures
+
+
+def check_measure(spec: Spec, measures: list[Divergence]) -> list[Divergence]:
+    """The measures that every position has, where the whole text is measured."""
+    given = spec.measure
+    if given is None:
+        return measures
+    names = [] if isinstance(given, str) or not isinstance(given, Sequence) else list(given)
+    if given not in ("all", "tokens") and not (names and all(isinstance(n, str) for n in names)):
+        raise InputError(
+            f"measure is {shown(given)}; give 'all' (every span of a prompt), a list of names of "
+            "spans, or 'tokens'"
+        )
+    if spec.mode == "free_run":
+        raise InputError(
+            "mode='free_run' writes its own text, which has no spans to measure; use "
+            "mode='prompt_only' with Prompt(continuation=)"
+        )
+    free = [one for one in measures if not one.needs]
+    if list(spec.metrics) != list(METRICS) and (left := [m.name for m in measures if m.needs]):
+        raise InputError(
+            f"metrics {', '.join(map(repr, left))} compare answers or runs after the prompt, and "
+            f"measure={given!r} takes the whole text; leave them out"
+        )
+    return free
+
+
+def check_spans(
+    ready: Sequence[Prepared], interventions: Sequence[Intervention], measure: Any
+) -> None:
+    """Refuse measured spans that no prompt has, and say which spans share tokens."""
+    if measure is None or measure == "tokens":
+        return
+    there = dict.fromkeys(name for one in ready for name in one.prompt.span_names)
+    bare = next((one.prompt for one in ready if not one.prompt.spans), None)
+    if measure == "all" and bare is not None:
+        raise InputError(
+            f"prompt {bare.id!r} has no span to measure; give it some, as in "
+            "prompt.with_spans(kg.sentences(prompt)), or measure='tokens'"
+        )
+    for name in [] if measure == "all" else measure:
+        if name not in there:
+            raise unknown("measured span", name, tuple(there))
+    rows = [one.span for one in interventions if one.span is not None]
+    for one in ready:
+        names = one.prompt.span_names if measure == "all" else measure
+        pairs = overlapping(one, dict.fromkeys([*names, *rows]))
+        if pairs:
+            more = f" (and {len(pairs) - 1} more pairs)" if len(pairs) > 1 else ""
+            a, b = pairs[0]
+            warnings.warn(
+                f"spans {a!r} and {b!r} of prompt {one.prompt.id!r} share tokens{more}; "
+                "these count in both",
+                stacklevel=2,
+            )
+            return
+
+
+def overlapping(one: Prepared, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Spans that share tokens, each pair once."""
+    found, owners = dict[tuple[str, str], None](), dict[int, list[str]]()
+    for name in names:
+        if lacks(one.prompt, one.tokens, name):
+            continue
+        for p in resolve(one.prompt, one.tokens, name):
+            here = owners.setdefault(p, [])
+            found.update(dict.fromkeys((other, name) for other in here))
+            here.append(name)
+    return list(found)
 
 
 def check_temperature(given: Any) -> None:

@@ -12,6 +12,7 @@ from knockgrid.divergences.divergence import UNITS, in_unit
 from knockgrid.divergences.evaluate import evaluate
 from knockgrid.edits.intervention import Cell
 from knockgrid.engine.answers import decode_output, first_answers
+from knockgrid.engine.anywhere import Anywhere
 from knockgrid.engine.bind import Bound, bind
 from knockgrid.engine.bounds import AT_ONCE, Need, bounded, need
 from knockgrid.engine.executors.executor import Executor
@@ -24,6 +25,7 @@ from knockgrid.engine.setup import Checked, Setup
 from knockgrid.engine.top_tokens import top_tokens
 from knockgrid.passes.prepared import Prepared, token_texts
 from knockgrid.passes.run import Run, input_device
+from knockgrid.passes.unembed import Unembedding
 from knockgrid.prompts.data import spans_as_data
 from knockgrid.prompts.positions import resolve
 
@@ -93,8 +95,9 @@ class Rest:
         settings = replace(setup.settings, rows_recorded=self.need.rows(setup.memory, n))
         self.bound = bound = bind(model, self.batch[chosen], self.places[chosen], settings)
         meter = meter_of(model, bound, setup, settings)
+        taken = anywhere_of(meter, model, setup)
         at_once = AT_ONCE.get(input_device(model).type, 256)
-        for cell, rows in finished(model, bound, meter, self.executor(bound), at_once):
+        for cell, rows in finished(model, bound, taken, self.executor(bound), at_once):
             found.rows.append((cell.index, rows))
             self.tell(1)
         for (index, name), reason in bound.dropped.items():
@@ -137,11 +140,22 @@ class Rest:
 
 
 def finished(
-    model: TransformerBridge, bound: Bound, meter: Meter, carry_out: Executor, at_once: int
+    model: TransformerBridge,
+    bound: Bound,
+    meter: Meter | Anywhere,
+    executor: Executor,
+    at_once: int,
 ) -> Iterator[tuple[Cell, list[Row]]]:
     """The rows of all cells of a batch, those that cannot mean anything included."""
+    carry_out: Any = executor.states if isinstance(meter, Anywhere) else executor  # type: ignore[attr-defined]
     yield from meter.rows(carry_out(model, bound.runs, bound.cells), at_once)
     yield from meter.skipped()
+
+
+def anywhere_of(meter: Meter, model: TransformerBridge, sweep: Checked) -> "Meter | Anywhere":
+    """What measures the whole text, where that is asked for, else the meter itself."""
+    measure = sweep.spec.measure
+    return meter if measure is None else Anywhere(meter, Unembedding(model), measure)
 
 
 def meter_of(

@@ -207,7 +207,7 @@ class Meter:
             yield cell, [{**row, **empty} for row in rows]
 
 
-def label(cell: Cell, run: Run, token: int, text: str) -> Row:
+def label(cell: Cell, run: Run, token: int | None, text: str | None) -> Row:
     """The columns that say where a row belongs."""
     one = cell.intervention
     return {
@@ -228,6 +228,7 @@ def label(cell: Cell, run: Run, token: int, text: str) -> Row:
         "position": one.position,
         "span": one.span,
         "alpha": one.alpha,
+        "measured": None,
         "token": token,
         "token_text": text,
         "status": "ok",

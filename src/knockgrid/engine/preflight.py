@@ -28,7 +28,7 @@ from knockgrid.engine.receipts import ANEW, Asked, Receipt, keep, kept, state_of
 from knockgrid.engine.record import check_heads, record_full
 from knockgrid.engine.settings import Settings
 from knockgrid.engine.slower import NO_CACHE, warn_slow
-from knockgrid.engine.trial import Trial, grouped, make_trial, trial_prompts
+from knockgrid.engine.trial import Trial, grouped, make_trial, shortened, trial_prompts
 from knockgrid.errors import InputError, unknown
 from knockgrid.host.hooks import user_hooks
 from knockgrid.passes.answer_positions import is_answer_position
@@ -63,6 +63,8 @@ def choose(
         )
         asked = [reference]
     prompts = trial_prompts(model, ready, settings)
+    if settings.anywhere:
+        asked, prompts = [_anywhere(one) for one in asked], shortened(prompts, settings)
     wanted = _asked(prompts, settings, asked)
     found = None if hooks else _found(model, wanted, asked)
     if found is None:
@@ -126,6 +128,17 @@ def _candidates(executor: "str | Executor") -> list[Executor]:
     return [executor]
 
 
+def _anywhere(executor: Executor) -> Executor:
+    """The executor as it measures whole texts; refused where it cannot."""
+    if not hasattr(executor, "states") or not is_dataclass(executor):
+        raise InputError(
+            f"executor {executor.name!r} gives what follows a prompt and no states of a whole "
+            "text; leave executor='auto', or measure out"
+        )
+    changes = {"lift": False} if _lifts(executor) else {}
+    return cast(Executor, replace(cast(Any, executor), anywhere=True, **changes))
+
+
 def _some(settings: Settings) -> tuple[int, ...]:
     """The first, middle and last of the layers."""
     layers = settings.layers
@@ -143,7 +156,7 @@ def _try(
     _check_other_length(model, prompts[0], settings)
     in_answer = any(is_answer_position(at) for one in settings.interventions for at in one.places)
     n_tokens = settings.n_tokens if in_answer else min(2, settings.n_tokens)
-    short = replace(settings, n_tokens=n_tokens, samples=1)
+    short = replace(settings, n_tokens=n_tokens, samples=1, all_logits=True)
     trial, no_cache = _recorded(model, prompts, short, any(each.needs_kv for each in asked))
     # Nothing but the passes can be made smaller here, so they get what the runs leave.
     bytes_left = None if memory.max_bytes is None else memory.max_bytes - bytes_held(trial.runs)
@@ -175,7 +188,11 @@ def _try(
             receipt["tried"].append({"executor": candidate.name, "kinds": kinds})
             return candidate, {"executor": candidate.name, "lift": _lifts(candidate), **receipt}
     last = receipt["tried"][-1]
-    advice = "; use executor='auto' or 'reference'" if forced and asked != [reference] else ""
+    advice = (
+        "; use executor='auto' or 'reference'"
+        if forced and last["executor"] != reference.name
+        else ""
+    )
     raise InputError(
         f"executor {last['executor']!r} cannot be used on {model.cfg.architecture}: "
         f"{last['refused']}{advice}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from knockgrid.host.bridge import has_hook, n_layers
 from knockgrid.host.cache import Cache
 from knockgrid.host.sizes import pass_tokens
 from knockgrid.passes.answer_positions import answer_positions
+from knockgrid.passes.chunked import record_states
 from knockgrid.passes.prepared import Prepared, whole_ids
 from knockgrid.passes.run import (
     Recording,
@@ -81,16 +83,14 @@ def record_full(
     past: Cache | None = None,
 ) -> Recording:
     """One recorded pass, with noise `[batch, pos, d_model]` on the embeddings if there is any."""
-    recording = record(
-        model,
-        ids,
-        measured=slice(n_prompt - 1, None),
-        sites=sites_of(model, settings),
-        noise=noise,
-        keep_kv=settings.keep_kv,
-        edges=past is None and any(one.edges for one in settings.parts),
-        past=past,
-    )
+    sites, edges = sites_of(model, settings), any(one.edges for one in settings.parts)
+    kept: dict[str, Any] = {"sites": sites, "noise": noise, "keep_kv": settings.keep_kv}
+    if settings.anywhere:
+        kept["all_logits"] = settings.all_logits
+        recording = record_states(model, ids, n_prompt, edges=edges, **kept)
+    else:
+        measured, edges = slice(n_prompt - 1, None), edges and past is None
+        recording = record(model, ids, measured=measured, edges=edges, past=past, **kept)
     check_layout(model, recording.acts, ids.shape[1], settings)
     return recording
 
@@ -268,7 +268,7 @@ def record_sources(
     """The runs that sources ask for, by equal length, each from where it leaves its base run."""
     groups: dict[tuple[int, int, int], list[SourceRun]] = {}
     for one in wanted:
-        start = _suffix_start(one) if one.run.kv else 0
+        start = _suffix_start(one) if one.run.kv and not settings.anywhere else 0
         key = (len(one.outline.ids), one.outline.n_prompt, start)
         groups.setdefault(key, []).append(one)
     found: dict[int, Run] = {}

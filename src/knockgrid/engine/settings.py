@@ -21,6 +21,10 @@ class Settings:
     seed: int
     keep_kv: bool
     top: int = 0
+    anywhere: bool = False
+    """Whether the whole text is measured, so that runs hold final states."""
+    all_logits: bool = True
+    """Whether such runs hold the logits of all measured tokens, too: only a trial has room."""
     sigma: Mapping[str, float] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
     rows_recorded: int | None = None

@@ -19,8 +19,10 @@ from knockgrid.engine.bounds import check_enough, need, spec_of
 from knockgrid.engine.checks import (
     check_edits,
     check_free_run,
+    check_measure,
     check_options,
     check_places,
+    check_spans,
     check_temperature,
 )
 from knockgrid.engine.executors.executor import Executor
@@ -38,7 +40,7 @@ from knockgrid.passes.prepared import Prepared, batches, default_bos, ids_of, pr
 from knockgrid.passes.run import input_device, record
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.spec import Spec
-from knockgrid.table.measures import as_metadata
+from knockgrid.table.measures import DISTANCES, Measure, as_metadata, log_name, log_of
 from knockgrid.table.table import LISTS
 
 PACKAGES = ("knockgrid", "transformer-lens", "transformers", "pandas")
@@ -87,9 +89,18 @@ class Setup(Checked):
     def columns(self) -> list[str]:
         """Columns of values that a run has whatever happens in its cells."""
         names = [measure.name for measure in self.measures]
+        if self.spec.measure is not None:
+            distances = [] if self.spec.measure == "tokens" else DISTANCES
+            return [*names, *(log_name(name) for name in names if name in distances)]
         mean = ["js_mean_dist"] if "js" in names else []
         wrote = ["written"] if self.spec.mode == "free_run" else []
         return [*names, "js_to_source", *mean, *wrote, *(LISTS if self.settings.top else ())]
+
+    def facts(self) -> list[Measure]:
+        """What is true of each measure, and of its mean logarithm where there is one."""
+        facts = [measure.facts for measure in self.measures]
+        logs = [log_of(one) for one in facts if log_name(one.name) in self.columns]
+        return [*facts, *logs]
 
     @property
     def n_cells(self) -> int:
@@ -111,7 +122,8 @@ class Setup(Checked):
             "unit": self.spec.unit,
             "temperature": float(self.spec.temperature),
             "metrics": [measure.name for measure in self.measures],
-            "measures": as_metadata(measure.facts for measure in self.measures),
+            "measures": as_metadata(self.facts()),
+            "measure": self.spec.measure,
             "direction": settings.direction,
             "samples": settings.samples,
             "seed": settings.seed,
@@ -147,6 +159,7 @@ def check(
     check_rows(spec.max_rows)
     memory = Memory(spec.max_rows, bytes_of(spec.max_memory))
     measures = check_options(spec.mode, spec.metrics, spec.unit, spec.direction)
+    measures = check_measure(spec, measures)
     check_temperature(spec.temperature)
     check_names(rows)
     chosen = layer_list(spec.layers, n_layers(model))
@@ -156,6 +169,7 @@ def check(
     check_answers(model.tokenizer, ready)
     check_foils(model.tokenizer, ready, measures)
     check_places(ready, rows, spec.n_tokens)
+    check_spans(ready, rows, spec.measure)
     settings = settings_of(spec, rows, chosen, bos)
     check_enough(model, ready, settings, memory)
     last = _LOOKS.setdefault(model, Look())
@@ -191,7 +205,9 @@ def settings_of(
         prepend_bos=prepend_bos,
         seed=spec.seed,
         keep_kv=False,
-        top=spec.top,
+        top=0 if spec.measure is not None else spec.top,
+        anywhere=spec.measure is not None,
+        all_logits=spec.measure is None,
     )
 
 

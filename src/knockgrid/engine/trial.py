@@ -1,6 +1,6 @@
 """Trial: the cells that preflight carries out on a model before it is trusted with a sweep."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
@@ -25,6 +25,8 @@ from knockgrid.sources.other_run import Donor
 from knockgrid.sources.source import Source, Unavailable, Where, normal
 
 Groups = Mapping[str, Sequence[Intervention]]
+BEHIND = 8
+"""Tokens of a trial text behind the last place that is tried."""
 
 
 @final
@@ -123,6 +125,37 @@ def trial_prompts(
     alike = [one for one in ready if (len(one.tokens), len(one.tokens.given)) == size]
     others = [one for one in alike if one.tokens.ids != ids]
     return [prompt, *others[:1]]
+
+
+def shortened(prompts: Sequence[Prepared], settings: Settings) -> list[Prepared]:
+    """The trial prompts without the end of a long continuation, which no tried edit is in.
+
+    A trial makes whole passes. Where values come from another run, the whole text stays.
+    """
+    some = [one for ones in grouped(prompts[0], settings.interventions).values() for one in ones]
+    if any(part.source is not None and part.source.from_run for one in some for part in one.parts):
+        return list(prompts)
+    places = {at for one in some for at in _flat(one.places) if at not in ("all", "rest")}
+    return [_cut(one, places) for one in prompts]
+
+
+def _flat(places: Iterable[At]) -> Iterator[str | int]:
+    for at in places:
+        yield from ([at] if isinstance(at, str | int) else _flat(at))
+
+
+def _cut(one: Prepared, places: Iterable[str | int]) -> Prepared:
+    """A prompt up to some tokens behind the last of its places."""
+    prompt, tokens = one.prompt, one.tokens
+    held = [p for at in places if not is_answer_position(at) for p in resolve(prompt, tokens, at)]
+    end = max([*held, len(tokens)]) + BEHIND
+    if end >= tokens.n_all:
+        return one
+    kept = end - len(tokens)
+    cut = replace(tokens, given=tokens.given[:kept], given_offsets=tokens.given_offsets[:kept])
+    last = cut.given_offsets[-1][1]
+    spans = {name: span for name, span in prompt.spans.items() if int(span[1]) <= last}
+    return Prepared(prompt.replace(spans=spans), cut)
 
 
 def _complete(model: TransformerBridge, one: Prepared, settings: Settings) -> bool:

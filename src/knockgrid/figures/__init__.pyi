@@ -12,6 +12,7 @@ from .heatmaps import layer_heatmap as layer_heatmap
 from .heatmaps import layer_pair_heatmap as layer_pair_heatmap
 from .heatmaps import module_heatmap as module_heatmap
 from .heatmaps import position_heatmap as position_heatmap
+from .heatmaps import span_heatmap as span_heatmap
 from .heatmaps import token_heatmap as token_heatmap
 from .panels import panels as panels
 from .reliance import reliance_plot as reliance_plot

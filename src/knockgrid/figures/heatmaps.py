@@ -11,7 +11,11 @@ from knockgrid.figures.figure import Figure
 from knockgrid.figures.heatmap import Heatmap, Side, heatmap
 from knockgrid.figures.marks import add_note
 from knockgrid.figures.words import metric_label, plain, row_labels
-from knockgrid.table.table import metadata_of
+from knockgrid.table.measures import logarithm
+from knockgrid.table.table import averaged, grid, metadata_of
+
+MOST = 30
+"""Spans that are named along a side."""
 
 LAYERS = Side("layer", "Layer")
 
@@ -202,6 +206,48 @@ def layer_pair_heatmap(table: pd.DataFrame, metric: str = "js", **style: Any) ->
     sources = Side("source_layer", "Source layer")
     kind = Heatmap(sources, Side("layer", "Target layer"), sorted=True, upward=True)
     return heatmap(kind, table, metric, style)
+
+
+@Figure.of(needs="span")
+def span_heatmap(
+    table: pd.DataFrame, metric: str = "kl", *, mean: str = "plain", **style: Any
+) -> Axes:
+    """Draw `metric` over edited spans (rows) and measured spans (columns), in the text's order.
+
+    Example:
+        >>> from knockgrid.table.table import build
+        >>> row = {"prompt": "sum", "intervention": "s0->all", "layer": None, "span": "s0"}
+        >>> rows = [{**row, "measured": name, "kl": kl} for name, kl in (("s0", 0.4), ("s1", 0.1))]
+        >>> ax = span_heatmap(build(rows, {"unit": "nats"}), mean="log")
+        >>> [label.get_text() for label in ax.get_xticklabels()]
+        ['s0', 's1']
+
+    The table comes from a sweep over `per_span()` with `measure="all"`; a cell is the mean over the
+    tokens of the measured span, with `mean="log"` that of log(x + 1e-9). Spans that the edit cannot
+    reach are 0. Options are those of `layer_heatmap`.
+
+    Raises:
+        InputError: as `layer_heatmap`, or a table without measured spans.
+
+    Source: Thought Anchors (Bogdan et al. 2025, arXiv 2506.19143), who then subtract each row's
+    mean.
+    """
+    table, metric = averaged(table, metric, mean)
+    values = grid(table, metric, "span", "measured").to_numpy(float)
+    if mean == "log":  # cells that no edit reaches would take most of the scale
+        reached = values[values > logarithm(0.0) + 0.5]
+        ends = (float(reached.min()), float(reached.max())) if reached.size else (-1.0, 0.0)
+        known = {"cmap": "Blues", "limits": ends if ends[0] < ends[1] else (ends[0] - 1, ends[1])}
+        style = {**known, **{name: given for name, given in style.items() if given is not None}}
+    spans = Side("span", "Edited span", _spans)
+    kind = Heatmap(spans, Side("measured", "Measured span", _spans, slanted=True))
+    return heatmap(kind, table, metric, style)
+
+
+def _spans(table: pd.DataFrame, there: list) -> list[str]:
+    """The names of some spans; of many, those that have room."""
+    step = -(-len(there) // MOST)
+    return [plain(name) if i % step == 0 else "" for i, name in enumerate(there)]
 
 
 @Figure.of(each="intervention")

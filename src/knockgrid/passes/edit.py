@@ -100,9 +100,8 @@ def _slots(placed: Placed, form: str) -> Entries:
     pos = np.array([at for at in edit.pos if placed.holds(at)], dtype=np.int64)
     columns = [pos - placed.start]
     if form == "block":
-        query, key = cut_edges(edit)
-        inside = np.isin(query, pos)
-        columns = [query[inside] - placed.start, key[inside]]
+        query, key = cut_edges(edit, placed)
+        columns = [query - placed.start, key]
     if edit.heads is not None:
         n = len(columns[0])
         columns = [column.repeat(len(edit.heads)) for column in columns]
@@ -113,12 +112,17 @@ def _slots(placed: Placed, form: str) -> Entries:
     return np.stack(columns, 1)
 
 
-def cut_edges(edit: Edit) -> tuple[Entries, Entries]:
-    """Query and key of every attention score that an edit blocks, in no future."""
+def cut_edges(edit: Edit, placed: Placed | None = None) -> tuple[Entries, Entries]:
+    """Query and key of every attention score that an edit blocks, in no future.
+
+    Of an edit that is placed in a pass, those whose query the pass contains.
+    """
     query, key = (np.array(at, dtype=np.int64) for at in (edit.pos, edit.src_pos or ()))
+    inside = np.array([placed is None or placed.holds(at) for at in edit.pos], dtype=bool)
+    query = query[inside]
     cut = key[None] <= query[:, None]
     if edit.pairs is not None:
-        cut &= edit.pairs.numpy()
+        cut &= edit.pairs.numpy()[inside]
     of_query, of_key = cut.nonzero()
     return query[of_query], key[of_key]
 

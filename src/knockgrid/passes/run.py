@@ -45,6 +45,8 @@ class Run:
     `visible` maps a layer to `[query, key]`: whether any head can attend there, as its scores
     show. `n_valid` counts the measured tokens up to and including the end-of-text token. `noise`
     `[pos, d_model]` was added to the embeddings. `named` maps names of answer positions to places.
+    `final` `[pos, d_model]` is what the unembedding reads, where the whole text is measured; then
+    `logits` are those after the prompt alone.
     """
 
     prompt: Prompt
@@ -57,6 +59,7 @@ class Run:
     visible: Mapping[int, Tensor] = field(default_factory=dict)
     noise: Tensor | None = None
     named: Mapping[str, int] = field(default_factory=dict)
+    final: Tensor | None = None
 
     @property
     def n_prompt(self) -> int:
@@ -71,7 +74,9 @@ class Run:
     @cached_property
     def generated(self) -> tuple[int, ...]:
         """The measured tokens themselves: the continuation, and the argmax after it."""
-        return (*self.ids[self.n_prompt :].tolist(), int(self.logits[-1].argmax()))
+        behind = self.ids[self.n_prompt :].tolist()
+        known = not behind or self.final is None  # else logits are those after the prompt
+        return (*behind, *([int(self.logits[-1].argmax())] if known else []))
 
     def _repr_html_(self) -> str:
         layers = Counter(act_name for act_name, layer in self.acts if layer is not None)
@@ -98,6 +103,7 @@ class Recording:
     kv: Sequence[tuple[Tensor, Tensor]]
     logits: Tensor
     visible: Mapping[int, Tensor]
+    final: Tensor | None = None
 
 
 def keep_measured(positions: slice) -> Callable[..., Tensor]:
@@ -140,11 +146,11 @@ def record(
     acts: dict[Site, Tensor] = {}
     hooks: Hooks = [(name, as_hook(add)) for name, add in noise_hooks(model, noise)]
     for site in dict.fromkeys(sites):
-        hooks.append((hook_name(model, *site), partial(_save, acts, site)))
+        hooks.append((hook_name(model, *site), partial(save_act, acts, site)))
     seen: dict[int, Tensor] = {}
     for layer in range(n_layers(model)) if edges else ():
         if has_hook(model, "attn_scores", layer):
-            hooks.append((hook_name(model, "attn_scores", layer), partial(_see, seen, layer)))
+            hooks.append((hook_name(model, "attn_scores", layer), partial(see_edges, seen, layer)))
     hooks.append(("unembed.hook_in", keep_measured(measured)))
     if past is None and keep_kv and takes_cache(model):
         past = growing_cache()
@@ -154,11 +160,13 @@ def record(
     return Recording(acts, keys_and_values(past), logits, visible)
 
 
-def _save(acts: dict[Site, Tensor], site: Site, activation: Tensor, hook: Any) -> None:
+def save_act(acts: dict[Site, Tensor], site: Site, activation: Tensor, hook: Any) -> None:
+    """A hook that keeps an activation."""
     acts[site] = activation.detach()
 
 
-def _see(seen: dict[int, Tensor], layer: int, scores: Tensor, hook: Any) -> None:
+def see_edges(seen: dict[int, Tensor], layer: int, scores: Tensor, hook: Any) -> None:
+    """A hook that keeps which keys any head can attend to."""
     # A masked score is -inf or the smallest number, plus at most a bias. Bridges that leave
     # attention to `transformers` hand out its weights here: masked, they are 0.
     masked = scores <= torch.finfo(scores.dtype).min / 2
@@ -192,11 +200,18 @@ def unbatch(recording: Recording, outlines: Sequence[Run], noise: Tensor | None)
             acts={site: act[i] for site, act in recording.acts.items()},
             kv=[(k[i], v[i]) for k, v in recording.kv],
             logits=recording.logits[i],
-            visible={layer: sees[i] for layer, sees in recording.visible.items()},
+            visible=_rows(recording.visible, i),
+            final=None if recording.final is None else recording.final[i],
             noise=None if noise is None else noise[i],
         )
         for i, run in enumerate(outlines)
     ]
+
+
+def _rows(visible: Mapping[int, Tensor], i: int) -> dict[int, Tensor]:
+    """One row of what layers can see; layers that share one tensor go on sharing it."""
+    row = {id(sees): sees[i] for sees in visible.values()}
+    return {layer: row[id(sees)] for layer, sees in visible.items()}
 
 
 def prefilled(runs: Sequence[Run], start: int) -> Cache:

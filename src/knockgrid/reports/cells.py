@@ -13,12 +13,12 @@ from knockgrid.errors import InputError
 from knockgrid.figures.words import metric_label, row_labels
 from knockgrid.reports.packing import digits
 from knockgrid.stats.mean_interval import mean_interval
-from knockgrid.table.by_prompt import CELL
+from knockgrid.table.by_prompt import cell_labels
 from knockgrid.table.floor import floor_of
 from knockgrid.table.measures import is_signed
 from knockgrid.table.table import metadata_of, metrics, numbers
 
-ROW = ("intervention", "head", "module", "position", "span", "alpha")
+ROW = ("intervention", "head", "module", "position", "span", "alpha", "measured")
 """What tells rows of a grid apart; within one row there are layers and measured tokens."""
 TOLD = ("kind", "window", "source", "corruption", "role", "of")
 """What is said of a row's intervention."""
@@ -53,14 +53,11 @@ class Cells:
 
 def cells_of(table: pd.DataFrame, prompts: Sequence[str]) -> Cells:
     """The cells of a table, with prompts in the order of the plan."""
-    names = [name for name in CELL if name in table]
-    labels = table[names].astype(object).where(table[names].notna(), None)
-    # positions of the answer lie at other tokens in other prompts, and belong together
-    labels["token"] = labels["token"].mask(table["position"].notna(), 0)
+    labels = cell_labels(table)
     keys = pd.Series(list(labels.itertuples(index=False, name=None)), dtype=object)
     place, known = pd.factorize(keys)
     who = table["prompt"].astype(object).map({id: i for i, id in enumerate(prompts)}).to_numpy(int)
-    cells = pd.DataFrame(list(known), columns=names, dtype=object)
+    cells = pd.DataFrame(list(known), columns=labels.columns, dtype=object)
     return Cells(table, cells, tuple(prompts), who, place)
 
 

@@ -132,6 +132,9 @@ def picture(title: str, name: str, make: Callable[[], Any]) -> Picture:
 def _plans(table: pd.DataFrame, metric: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     metadata, mine = metadata_of(table), treatments(table)
     main = only_rows(table, [one.name for one in mine])
+    if table["measured"].notna().any():
+        yield "Spans", partial(figures.span_heatmap, main, metric)
+        return
     if table["token"].nunique() > 1:
         for one in mine[:MOST]:
             make = partial(figures.token_heatmap, main, metric, intervention=one.name)

@@ -224,6 +224,10 @@ def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
         tokens = f"the tokens of the continuation that {whose} was given"
     elif n > 1:
         tokens = f"the first {n} tokens after the prompt ({MODES[manifest['mode']]})"
+    if (measure := manifest.get("measure")) is not None:
+        tokens = "what follows each token of the text"
+        if measure != "tokens":
+            tokens += ", averaged over the tokens of each measured span"
     layers = manifest["layer_order"]
     every = layers == list(range(manifest["model"]["n_layers"]))
     names = manifest["metrics"]
@@ -234,6 +238,12 @@ def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
         *(work for name in names for work in CITED.get(name, ())),
         "cheang2025",
     )
+    if manifest.get("measure") not in (None, "tokens"):
+        text.say(
+            "A logarithmic mean over a span is that of log(x + 1e-9); tokens before the first "
+            "edited one are unchanged and count as 0",
+            "bogdan2025",
+        )
     if (temperature := manifest.get("temperature", 1)) != 1:
         text.say(f"Both distributions were taken at a temperature of {temperature:g}")
     _needed(text, table, names)

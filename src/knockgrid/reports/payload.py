@@ -42,11 +42,11 @@ def payload(run: Opened, *, prompts: bool = True) -> dict[str, Any]:
         "unit": metadata_of(table).get("unit"),
         "rows": rows,
         "layers": layers,
-        "tokens": sorted(int(one) for one in cells.labels["token"].unique()),
+        "tokens": sorted({int(one or 0) for one in cells.labels["token"]}),
         "cells": {
             "row": row_of_cell,
             "layer": [layers.index(_layer(one)) for one in cells.labels["layer"]],
-            "token": [int(one) for one in cells.labels["token"]],
+            "token": [int(one or 0) for one in cells.labels["token"]],
             "layers": list(map(str, cells.labels["layers"])),
         },
         "metrics": [dict(summary(cells, name)) for name in told_metrics(table)],

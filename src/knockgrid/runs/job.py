@@ -166,7 +166,8 @@ def data_digest(spec: Spec) -> str | None:
 
 def wants_floor(spec: Spec) -> bool:
     """Whether there is a noise floor; free runs differ in later tokens, denoising edits others."""
-    return spec.noise_floor and spec.mode != "free_run" and spec.direction == "noising"
+    plain = spec.mode != "free_run" and spec.direction == "noising" and spec.measure is None
+    return spec.noise_floor and plain
 
 
 def labelled(

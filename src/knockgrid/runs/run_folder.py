@@ -43,7 +43,7 @@ TEXTS = "tokens.json"
 SAME_MODEL = ("architecture", "n_layers", "d_vocab", "dtype", "weights_digest", "tokenizer_digest")
 SAME_PASS = ("attn_implementation", "compatibility_mode", "matmul_precision")
 SETTLED = (
-    *("mode", "unit", "temperature", "metrics", "measures", "direction", "samples", "seed"),
+    *("mode", "unit", "temperature", "measure", "metrics", "measures", "direction", "samples", "seed"),
     *("prepend_bos", "n_tokens"),
     *("layer_order", "intervention_order", "interventions", "labels"),
 )

@@ -20,7 +20,7 @@ from knockgrid.runs.manifest import SCHEMA
 DIGEST = b"knockgrid_digest"
 LIST_OF = {"top_tokens": pa.list_(pa.int32()), "top_logp": pa.list_(pa.float32())}
 OF_PROMPT, OF_INTERVENTION = ("relation", "subject"), ("row", "kind", "source", "place")
-NEW = ("source_layer", "span")
+NEW = ("source_layer", "span", "measured")
 SINCE = {
     **dict.fromkeys(OF_PROMPT, 3),
     **dict.fromkeys(OF_INTERVENTION, 4),

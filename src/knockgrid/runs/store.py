@@ -28,7 +28,7 @@ from knockgrid.runs.shard import NEW, OF_INTERVENTION, OF_PROMPT, Damaged, panda
 MERGED = ("failed", "dropped", "threads")
 """What the manifest of a run that has ended gathers from its shards."""
 OF_THE_RUN = (
-    *("mode", "unit", "temperature", "metrics", "measures", "direction", "samples", "seed"),
+    *("mode", "unit", "temperature", "measure", "metrics", "measures", "direction", "samples", "seed"),
     *("prepend_bos", "n_tokens"),
     *("layer_order", "intervention_order", "labels", "interventions", "sigma", "model", "receipt"),
     *("versions", "noise_floor", "group_order"),
@@ -193,7 +193,8 @@ def _filter(columns: pa.Schema, where: Mapping[str, Any]) -> Any:
 def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What travels with the table: from the manifest, and from the shards of an unfinished run."""
     metadata = {name: manifest[name] for name in OF_THE_RUN if name in manifest}
-    metadata.setdefault("temperature", 1.0)  # the only one before it could be chosen
+    # what runs had before it could be chosen
+    metadata = {"temperature": 1.0, "measure": None, **metadata}
     whole = is_whole(run, manifest)
     # Of a run with failures the shards are asked: some may have been mended since it ended.
     ended = manifest.get("finished") and (manifest.get("compact") or not manifest["failed"])

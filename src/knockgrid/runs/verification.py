@@ -13,7 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.divergences.divergence import Divergence
 from knockgrid.edits.data import from_data
 from knockgrid.engine.bind import bind
-from knockgrid.engine.collect import finished, meter_of
+from knockgrid.engine.collect import anywhere_of, finished, meter_of
 from knockgrid.engine.executors import reference
 from knockgrid.engine.executors.free_run import FreeRun
 from knockgrid.engine.measure import Row
@@ -31,11 +31,14 @@ from knockgrid.spec import Spec, digest
 from knockgrid.table.measures import Measure, measure_of
 from knockgrid.table.table import metadata_of, metrics
 
-PLACE = ("layer", "head", "module", "position", "span", "alpha", "token")
+PLACE = ("layer", "head", "module", "position", "span", "alpha", "measured", "token")
 SUSPECTS = 3
 """Rows with a wrong digest whose cells are all computed anew, to name the changed numbers."""
 NAMED = 20
-SAME = ("n_tokens", "mode", "unit", "temperature", "samples", "direction", "prepend_bos", "seed")
+SAME = (
+    *("n_tokens", "mode", "unit", "temperature", "measure", "samples", "direction", "prepend_bos"),
+    "seed",
+)
 Rows = tuple[str, str]  # prompt and intervention
 Place = tuple[str, int | None]  # intervention, and layer where it has none of its own
 
@@ -240,7 +243,7 @@ def rows_anew(sweep: Checked, prompt: str, wanted: Sequence[Place]) -> Iterator[
     bound = bind(sweep.model, [sweep.ready[number]], [number], some)
     cells = [c for c in bound.cells if (c.intervention.name, c.layer) in wanted]
     bound = replace(bound, cells=cells)
-    meter = meter_of(sweep.model, bound, sweep, some)
+    meter = anywhere_of(meter_of(sweep.model, bound, sweep, some), sweep.model, sweep)
     executor = FreeRun(cached=False) if sweep.spec.mode == "free_run" else reference
     for _, rows in finished(sweep.model, bound, meter, executor, 8):
         yield from rows

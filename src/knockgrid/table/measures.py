@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from knockgrid.table.metadata import KEY
@@ -77,6 +78,25 @@ MEASURES = {
         Measure("js_to_source", "JS divergence to the source run", upper=LOG2, needs=("source",)),
     )
 }
+LEAST = 1e-9
+"""What is added to a value before its logarithm is taken, as Thought Anchors does."""
+
+
+def log_name(name: str) -> str:
+    """The column with the mean logarithm of a measure."""
+    return f"log_{name}"
+
+
+def logarithm(values: Any) -> Any:
+    """log(x + 1e-9) of the values of a distance."""
+    return np.log(values + LEAST)
+
+
+def log_of(measure: "Measure") -> "Measure":
+    """What is true of the column with the mean logarithm of a measure."""
+    return Measure(log_name(measure.name), f"log({measure.label} + {LEAST:g})", "", lower=None)
+
+
 DISTANCES = tuple(
     n for n, m in MEASURES.items() if m.lower == 0 and m.unit != "rank" and not m.needs
 )

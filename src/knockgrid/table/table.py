@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 
 from knockgrid.errors import InputError, some_of, unknown
-from knockgrid.table.measures import MEASURES, measure_of
+from knockgrid.table.measures import (
+    DISTANCES,
+    MEASURES,
+    as_metadata,
+    log_name,
+    log_of,
+    logarithm,
+    measure_of,
+)
 from knockgrid.table.metadata import KEY, Table, shared
 
 
@@ -42,6 +50,7 @@ COLUMNS = (
     Column("position", "string", "edited position by name, NA where the kind fixes it", "label"),
     Column("span", "string", "edited span by name, NA where the kind fixes it", "label"),
     Column("alpha", "Float64", "share of the way to the source, NA where none", "index"),
+    Column("measured", "string", "measured span by name, NA where tokens are measured", "label"),
     Column("token", "Int64", "measured token, 0 = first after the prompt", "index"),
     Column("token_text", "string", "text of the clean run's token there", "label"),
     *(
@@ -60,9 +69,10 @@ REQUIRED = ("prompt", "intervention", "layer")
 DEFAULTS = {"token": 0, "samples": 1, "status": "ok"}
 CELL = (
     *("intervention", "source_layer", "layer", "layers", "head", "module", "position", "span"),
-    *("alpha", "token", "samples", "mode", "direction"),
+    *("alpha", "measured", "token", "samples", "mode", "direction"),
 )
 STATISTICS = ("mean", "median", "min", "max")
+MEANS = ("plain", "log")
 
 
 def build(rows: Sequence[Mapping], metadata: Mapping, also: Sequence[str] = ()) -> pd.DataFrame:
@@ -150,6 +160,7 @@ def grid(
     columns: str = "layer",
     *,
     statistic: str = "mean",
+    mean: str = "plain",
 ) -> pd.DataFrame:
     """The table as a grid `[rows, columns]`: one number per cell, over prompts of equal weight.
 
@@ -168,7 +179,9 @@ def grid(
     `metric` is a number column, `rows` and `columns` are label columns, `statistic` is mean,
     median, min or max. Both axes keep the order the user gave (metadata `layer_order`,
     `intervention_order`, …), else the order of appearance; a missing label reads "none". The unit
-    is that of the metric. A value that is missing under a status other than "ok" leaves the mean,
+    is that of the metric. `mean="log"` averages log(x + 1e-9) over the tokens of a measured span,
+    then over prompts, as Thought Anchors does (arXiv 2506.19143); it is for distances, such as `kl`
+    and `js`. A value that is missing under a status other than "ok" leaves the mean,
     and a grid cell with nothing left is NaN.
 
     Raises:
@@ -179,6 +192,7 @@ def grid(
     """
     if statistic not in STATISTICS:
         raise unknown("statistic", statistic, STATISTICS)
+    table, metric = averaged(table, metric, mean)
     long = cells(table, metric, rows, columns)
     values = long.groupby(["row", "column"], sort=False)["value"].agg(statistic)
     wide = pd.DataFrame(values.unstack("column")).reindex(
@@ -187,6 +201,25 @@ def grid(
     )
     wide.attrs = {KEY: {**metadata_of(table), "metric": metric, "statistic": statistic}}
     return wide
+
+
+def averaged(table: pd.DataFrame, metric: str, mean: str) -> tuple[pd.DataFrame, str]:
+    """The table and its column with the plain or logarithmic mean of a metric over tokens."""
+    if mean not in MEANS:
+        raise unknown("mean", mean, MEANS)
+    if mean == "plain":
+        return table, metric
+    check(table, metric)
+    if metric not in DISTANCES:
+        raise unknown("metric of a logarithmic mean", metric, [m for m in DISTANCES if m in table])
+    name = log_name(metric)
+    if name in table:
+        return table, name
+    said = as_metadata([log_of(measure_of(table, metric))])
+    made = table.assign(**{name: logarithm(numbers(table, metric))})
+    known = metadata_of(table)
+    made.attrs = {KEY: {**known, "measures": {**known.get("measures", {}), **said}}}
+    return made, name
 
 
 def cells(table: pd.DataFrame, metric: str, rows: str, columns: str) -> pd.DataFrame:

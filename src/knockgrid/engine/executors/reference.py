@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any, final
 
@@ -12,6 +13,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.edits.intervention import Cell
 from knockgrid.engine.executors.executor import Outcome, edit_hooks, items
 from knockgrid.engine.executors.rows import layout, split
+from knockgrid.engine.executors.states import States, outcomes_of
+from knockgrid.passes.chunked import keep_final
 from knockgrid.passes.edit import Edit, Placed
 from knockgrid.passes.run import Run, keep_measured, run_hooked
 
@@ -26,10 +29,26 @@ class Reference:
 
     name: str = "reference"
     needs_kv: bool = False
+    anywhere: bool = False
+
+    def states(
+        self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
+    ) -> Iterator[States]:
+        """The final states of every cell, at all positions."""
+        nulls: dict[tuple[int, int], Tensor] = {}
+        for item in items(cells):
+            run, rows = runs[item.run], item.cell.n_rows
+            if (item.run, rows) not in nulls:
+                nulls[item.run, rows] = final_of(model, run, (), rows)
+            states = final_of(model, run, item.edits, rows)
+            yield States(item.cell, item.sample, 0, states, nulls[item.run, rows])
 
     def __call__(
         self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
     ) -> Iterator[Outcome]:
+        if self.anywhere:
+            yield from outcomes_of(model, runs, self.states(model, runs, cells))
+            return
         nulls: dict[tuple[int, int], Tensor] = {}
         for item in items(cells):
             run, rows = runs[item.run], item.cell.n_rows
@@ -52,6 +71,16 @@ def forward(
         logits = run_hooked(model, run.ids.expand(n_rows, -1), [*hooks, *watch])
     # A copy, since a view would keep the logits of all positions and rows alive.
     return logits[0, run.n_prompt - 1 :].clone()
+
+
+def final_of(model: TransformerBridge, run: Run, edits: Sequence[Edit], n_rows: int = 1) -> Tensor:
+    """Final states `[pos, d_model]` of a full pass, its first row edited."""
+    found: list[Tensor] = []
+    hooks = edit_hooks(model, run.noise, [Placed(edit, row=0) for edit in edits])
+    hooks.append(("unembed.hook_in", partial(keep_final, found)))
+    with torch.inference_mode():
+        run_hooked(model, run.ids.expand(n_rows, -1), hooks)
+    return found[0][0].clone()
 
 
 def in_rows(

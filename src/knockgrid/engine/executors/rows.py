@@ -37,16 +37,17 @@ def entry(item: Item) -> Entry:
     return min((edit.layer, edit.act_name == "resid_post") for edit in item.edits)
 
 
-def layout(start: int, chosen: Sequence[Item]) -> Plan:
-    """Give every item of a pass its rows."""
+def layout(start: int, chosen: Sequence[Item], nulls: bool = True) -> Plan:
+    """Give every item of a pass its rows; without null rows, all of them enter with the tokens."""
     null_row = {run: i for i, run in enumerate(dict.fromkeys(item.run for item in chosen))}
-    row_prompt, row, entries = list(null_row.values()), {}, {}
+    row_prompt, row, entries = list(null_row.values()) if nulls else [], {}, {}
     for item in sorted(chosen, key=entry):
         first = len(row_prompt)
         row[id(item)] = first
         row_prompt += [null_row[item.run]] * item.cell.n_rows
         begin = entries.get(entry(item), (first, first))[0]
-        entries[entry(item)] = (begin, len(row_prompt))
+        if nulls:
+            entries[entry(item)] = (begin, len(row_prompt))
     return Plan(start, chosen, null_row, row, row_prompt, entries)
 
 
@@ -86,6 +87,7 @@ def joined(
     n_layers: int,
     most: Callable[[int], int],
     each: float,
+    with_nulls: bool = True,
 ) -> Iterator[tuple[int, list[Item]]]:
     """Groups of items and the first positions of their passes, at the least cost in tokens.
 
@@ -104,7 +106,7 @@ def joined(
         options = []
         for first in range(end):
             suffix, here = length - starts[first], slice(first, end)
-            nulls = len(set[int]().union(*runs[here]))
+            nulls = len(set[int]().union(*runs[here])) * with_nulls
             passes = -(-sum(rows[here]) // max(1, most(starts[first]) - nulls))
             cost = passes * (each + suffix * nulls) + suffix * sum(share[here])
             options.append((best[first][0] + cost, first))
@@ -116,16 +118,16 @@ def joined(
         yield starts[first], [item for start in starts[first:end] for item in by_start[start]]
 
 
-def split(group: Sequence[Item], limit: int) -> Iterator[list[Item]]:
+def split(group: Sequence[Item], limit: int, nulls: bool = True) -> Iterator[list[Item]]:
     """Parts of at most `limit` rows, null rows included, prompt after prompt."""
     part: list[Item] = []
     rows, seen = 0, set[int]()
     for item in sorted(group, key=lambda item: item.run):
-        extra = item.cell.n_rows + (item.run not in seen)
+        extra = item.cell.n_rows + (nulls and item.run not in seen)
         if part and rows + extra > limit:
             yield part
             part, rows, seen = [], 0, set()
-            extra = item.cell.n_rows + 1
+            extra = item.cell.n_rows + nulls
         part.append(item)
         rows += extra
         seen.add(item.run)

@@ -19,8 +19,11 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.edits.intervention import Cell
 from knockgrid.engine.executors.executor import Outcome, edits_by_hook, items
 from knockgrid.engine.executors.rows import Plan, plans
+from knockgrid.engine.executors.states import States, outcomes_of, state_plans, states_in
 from knockgrid.host.bridge import hook_name
 from knockgrid.host.cache import Cache, Layer
+from knockgrid.host.sizes import sizes_of
+from knockgrid.passes.chunked import keep_final, part_size, parts
 from knockgrid.passes.edit import Apply, Placed
 from knockgrid.passes.run import (
     Hooks,
@@ -56,18 +59,33 @@ class Staircase:
     needs_kv: bool = True
     max_bytes: int | None = None
     lift: bool = True
+    anywhere: bool = False
 
     def __call__(
         self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
     ) -> Iterator[Outcome]:
+        if self.anywhere:
+            yield from outcomes_of(model, runs, self.states(model, runs, cells))
+            return
         for plan in self.plans(model, runs, cells):
             # Not kept in a variable here, which would hold the logits during the next pass.
             yield from outcomes(plan, run_pass(model, runs, plan, self.grow))
+
+    def states(
+        self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
+    ) -> Iterator[States]:
+        """The final states of every cell from its first edit on."""
+        bounds = (self.max_rows, self.max_bytes)
+        for plan in state_plans(model, runs, items(cells), bounds):
+            yield from states_in(plan, runs, final_states(model, runs, plan, self.grow))
 
     def plans(
         self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
     ) -> Iterator[Plan]:
         """The passes that cells are carried out in."""
+        if self.anywhere:
+            bounds = (self.max_rows, self.max_bytes)
+            return state_plans(model, runs, items(cells), bounds)
         lift = self.lift and self.grow
         return plans(model, runs, items(cells), self.max_rows, self.max_bytes, lift)
 
@@ -84,25 +102,52 @@ def outcomes(plan: Plan, logits: Tensor) -> Iterator[Outcome]:
 def run_pass(model: TransformerBridge, runs: Sequence[Run], plan: Plan, grow: bool) -> Tensor:
     """Logits `[row, token, d_vocab]` of one pass."""
     chosen, start = [runs[i] for i in plan.null_row], plan.start
+    ids, named, placed = pass_hooks(model, chosen, plan, grow, start)
+    named.append(("unembed.hook_in", keep_measured(slice(chosen[0].n_prompt - 1 - start, None))))
+    past = shared_prefix(*prefixes(chosen, plan), start, placed)
+    with torch.inference_mode():
+        return run_hooked(model, ids, named, past)
+
+
+def pass_hooks(
+    model: TransformerBridge,
+    chosen: Sequence[Run],
+    plan: Plan,
+    grow: bool,
+    start: int,
+    end: int | None = None,
+) -> tuple[Tensor, Hooks, list[Placed]]:
+    """Token ids, hooks and edits of a pass over the positions from `start` to `end`."""
     row_prompt = torch.tensor(plan.row_prompt).to(input_device(model))
-    placed = [Placed(e, plan.row[id(item)], start) for item in plan.items for e in item.edits]
-    ids = torch.stack([run.ids[start:] for run in chosen])
+    placed = [Placed(e, plan.row[id(item)], start, end) for item in plan.items for e in item.edits]
+    ids = torch.stack([run.ids[start:end] for run in chosen])
     hooks: list[tuple[str, Apply]] = []
     if grow:
-        entering = torch.stack([run.acts["resid_pre", 0][start:] for run in chosen])
+        entering = torch.stack([run.acts["resid_pre", 0][start:end] for run in chosen])
         hooks.append((hook_name(model, "resid_pre", 0), lambda resid: entering))
         for (layer, after), (first, last) in plan.entries.items():
             name = hook_name(model, "resid_post" if after else "resid_pre", layer)
             hooks.append((name, partial(_fork, row_prompt[first:last])))
     else:
         ids = ids.index_select(0, row_prompt)
-        hooks += noise_hooks(model, _row_noise(chosen, start, row_prompt))
+        hooks += noise_hooks(model, _row_noise(chosen, slice(start, end), row_prompt))
     hooks += edits_by_hook(model, placed).items()
-    named: Hooks = [(name, as_hook(apply)) for name, apply in hooks]
-    named.append(("unembed.hook_in", keep_measured(slice(chosen[0].n_prompt - 1 - start, None))))
-    past = shared_prefix(*prefixes(chosen, plan), start, placed)
-    with torch.inference_mode():
-        return run_hooked(model, ids[:1] if grow else ids, named, past)
+    return ids[:1] if grow else ids, [(name, as_hook(apply)) for name, apply in hooks], placed
+
+
+def final_states(model: TransformerBridge, runs: Sequence[Run], plan: Plan, grow: bool) -> Tensor:
+    """Final states `[row, pos, d_model]` of one pass, from its first position on, in parts."""
+    chosen, grow = [runs[i] for i in plan.null_row], grow and bool(plan.entries)
+    placed = [Placed(e, plan.row[id(item)], plan.start) for item in plan.items for e in item.edits]
+    past = shared_prefix(chosen, torch.tensor(plan.row_prompt), plan.start, placed)
+    length, found = len(chosen[0].ids), list[Tensor]()
+    size = part_size(sizes_of(model), length, len(plan.row_prompt))
+    for start, end in parts(plan.start, length, size):
+        ids, hooks, _ = pass_hooks(model, chosen, plan, grow, start, end)
+        hooks.append(("unembed.hook_in", partial(keep_final, found)))
+        with torch.inference_mode():
+            run_hooked(model, ids, hooks, past)
+    return torch.cat(found, dim=1)
 
 
 def _fork(null_rows: Tensor, resid: Tensor) -> Tensor:
@@ -110,13 +155,13 @@ def _fork(null_rows: Tensor, resid: Tensor) -> Tensor:
     return torch.cat([resid, resid.index_select(0, null_rows.to(resid.device))])
 
 
-def _row_noise(chosen: Sequence[Run], start: int, row_prompt: Tensor) -> Tensor | None:
+def _row_noise(chosen: Sequence[Run], at: slice, row_prompt: Tensor) -> Tensor | None:
     """The noise `[row, pos, d_model]` of every row's own base run."""
     some = next((run.noise for run in chosen if run.noise is not None), None)
     if some is None:
         return None
     noise = [torch.zeros_like(some) if run.noise is None else run.noise for run in chosen]
-    return torch.stack(noise)[:, start:].index_select(0, row_prompt)
+    return torch.stack(noise)[:, at].index_select(0, row_prompt)
 
 
 def prefixes(chosen: Sequence[Run], plan: Plan) -> tuple[list[Run], Tensor]:
@@ -150,13 +195,15 @@ class SharedPrefixLayer(Layer):
 
     `states` holds keys and values `[prompt, head, pos, d_head]`, of which the first `length`
     positions are the prefix; the rest is room for those of the pass, so that one copy per row is
-    enough. `row_prefix` tells for every row whose prefix it has; a batch that grows is served from
-    its first entries.
+    enough. A pass in parts keeps the keys and values of its earlier parts, `own`, up to `done`.
+    `row_prefix` tells for every row whose prefix it has; a batch that grows is served from its
+    first entries.
     """
 
     def __init__(self, keys: Tensor, values: Tensor, row_prefix: Tensor, length: int) -> None:
         super().__init__()
-        self.states, self.length = {"k": keys, "v": values}, length
+        self.states, self.length, self.done = {"k": keys, "v": values}, length, length
+        self.own: dict[str, Tensor] = {}
         self.row_prefix = row_prefix.to(keys.device)
         self.writes: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
@@ -177,10 +224,18 @@ class SharedPrefixLayer(Layer):
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Prefix and new states in one tensor, for as many rows as there are now."""
-        return self._gather("k", key_states), self._gather("v", value_states)
+        found = self._gather("k", key_states), self._gather("v", value_states)
+        self.done += key_states.shape[2]
+        return found
 
     def _gather(self, which: str, new: Tensor) -> Tensor:
-        states, rows = self.states[which], new.shape[0]
+        states, rows, end = self.states[which], new.shape[0], self.done + new.shape[2]
+        total = states.shape[2]
+        if end < total or self.own:
+            room = (rows, new.shape[1], total - self.length, new.shape[3])
+            own = self.own.setdefault(which, new.new_empty(room))
+            own[:, :, self.done - self.length : end - self.length] = new
+            new, states = own[:, :, : end - self.length], states[:, :, :end]
         if states.shape[0] == 1:
             found = states.expand(rows, -1, -1, -1).clone()
         else:
@@ -192,12 +247,12 @@ class SharedPrefixLayer(Layer):
         return found
 
     def get_seq_length(self) -> int:
-        """Positions before the pass."""
-        return self.length
+        """Positions before the pass, or before this part of it."""
+        return self.done
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of the keys, for the model's own mask."""
-        return self.length + query_length, 0
+        return self.done + query_length, 0
 
 
 staircase = Staircase()
