@@ -28,7 +28,7 @@ def make(model, quick):
 
 def draw(tables):
     return {
-        f"head_heatmap_{name}_js": kg.head_heatmap(table, title=TITLES[name])
+        f"head_heatmap_{name}_js": kg.figures.head_heatmap(table, title=TITLES[name])
         for name, table in tables.items()
     }
 

@@ -23,9 +23,9 @@ def draw(tables):
     patched, statistics = tables["patched"], tables["statistics"]
     agreement = kg.stats.rank_agreement(statistics, patched)
     titles = {ESTIMATE: f"estimate; Spearman {agreement:.2f} with the exact JS"}
-    drawn = {"module_heatmap_js": kg.module_heatmap(patched, diverging=True)}
+    drawn = {"module_heatmap_js": kg.figures.module_heatmap(patched, diverging=True)}
     for name in STATISTICS:
-        ax = kg.module_heatmap(statistics, name, title=titles.get(name), diverging=True)
+        ax = kg.figures.module_heatmap(statistics, name, title=titles.get(name), diverging=True)
         drawn[f"module_heatmap_{name}"] = ax
     return drawn
 

@@ -9,8 +9,8 @@ from knockgrid.engine.executors import states
 from knockgrid.passes import chunked
 
 SHIFTED = 1e-8
-"""MPT counts its position bias from the last key, so that scores of a part are shifted by a constant
-before the softmax, which TransformerLens makes in float32."""
+"""MPT counts its position bias from the last key, so that scores of a part are shifted by a
+constant before the softmax, which TransformerLens makes in float32."""
 FAST = [family for family in FAMILIES if family.executor != "reference"]
 NAMES = ("knockout, all layers", "knockout", "edge_patch", "patch mlp_out", "knockout, in a joint")
 

@@ -98,7 +98,7 @@ def in_chat(given):
     tokenizer = given.model.tokenizer
     before, tokenizer.chat_template = tokenizer.chat_template, TEMPLATE
     try:
-        return kg.in_chat(given.prompts, tokenizer)
+        return kg.prompts.in_chat(given.prompts, tokenizer)
     finally:
         tokenizer.chat_template = before
 

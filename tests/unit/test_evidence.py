@@ -30,7 +30,7 @@ def facts_of(model):
         for a in PLACES
         if a != PLACES[r]
     ]
-    forms = [(prompts, True), (prompts, False), (kg.in_chat(prompts, room.TEMPLATE), True)]
+    forms = [(prompts, True), (prompts, False), (kg.prompts.in_chat(prompts, room.TEMPLATE), True)]
     said = [outputs(model, prepare(model, some, bos, 1)) for some, bos in forms]
     lines = []
     for number, prompt in enumerate(prompts):

@@ -16,8 +16,8 @@ def pair():
 
 def test_a_template_moves_every_span_and_keeps_the_rest(pair):
     cat = kg.Prompt("A cat is in the category of a", spans={"subject": (2, 5)})
-    assert kg.in_chat([cat], "On cat and category: {}")[0].spans["subject"] == (23, 26)
-    made = kg.in_chat([pair], "Fact — {}")[0]
+    assert kg.prompts.in_chat([cat], "On cat and category: {}")[0].spans["subject"] == (23, 26)
+    made = kg.prompts.in_chat([pair], "Fact — {}")[0]
     assert made.text == "Fact — The capital of Italy is"
     assert {name: made.span_text(name) for name in made.spans} == {"subject": "Italy", "verb": "is"}
     kept = (made.id, made.answers, made.relation, made.group)
@@ -29,12 +29,12 @@ def test_a_template_moves_every_span_and_keeps_the_rest(pair):
 @pytest.mark.parametrize("template", ["no slot", "{} after", "{} twice {}", ""])
 def test_a_template_must_end_with_the_prompt(pair, template):
     with pytest.raises(kg.InputError, match="exactly one {}, at its end"):
-        kg.in_chat([pair], template)
+        kg.prompts.in_chat([pair], template)
 
 
 def test_chat_puts_the_prompt_into_the_models_turn(pair, demo_model):
     tokenizer = demo_model.tokenizer
-    made = kg.in_chat([pair], tokenizer, "Say it.")[0]
+    made = kg.prompts.in_chat([pair], tokenizer, "Say it.")[0]
     turns = [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": pair.text}]
     whole = tokenizer.apply_chat_template(turns, tokenize=False)
     assert whole.startswith(made.text)
@@ -46,4 +46,4 @@ def test_chat_puts_the_prompt_into_the_models_turn(pair, demo_model):
 
 def test_a_tokenizer_without_a_chat_template(pair, tiny_tokenizer):
     with pytest.raises(kg.InputError, match="has no chat template.*ends with {}"):
-        kg.in_chat([pair], tiny_tokenizer)
+        kg.prompts.in_chat([pair], tiny_tokenizer)

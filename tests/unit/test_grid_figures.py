@@ -78,7 +78,7 @@ def family(column, members, n_layers=4, **metadata):
 
 
 def test_head_heatmap():
-    ax = kg.head_heatmap(family("head", [3, 1]))
+    ax = kg.figures.head_heatmap(family("head", [3, 1]))
     values, limits = array(ax)
     np.testing.assert_allclose(values, [[0.1 * i + 0.01 * n for n in range(4)] for i in (0, 1)])
     assert texts(ax.get_yticklabels()) == ["3", "1"]
@@ -87,15 +87,15 @@ def test_head_heatmap():
 
 def test_module_heatmap_has_layer_0_at_the_bottom_and_a_scale_around_the_middle():
     table = family("module", ["attn. q", "mlp. up"])
-    assert kg.module_heatmap(table).collections[0].cmap.name == "Blues"  # unless asked
-    ax = kg.module_heatmap(table, diverging=True)
+    assert kg.figures.module_heatmap(table).collections[0].cmap.name == "Blues"  # unless asked
+    ax = kg.figures.module_heatmap(table, diverging=True)
     values, limits = array(ax)
     np.testing.assert_allclose(values[:, 1], [0.1, 0.11, 0.12, 0.13])
     assert ax.get_ylim()[0] < ax.get_ylim()[1]  # the first row is drawn lowest
     assert limits == pytest.approx((0.0, 0.13))
     above = table[table["module"] == "mlp. up"]
-    assert array(kg.module_heatmap(above))[1] == (0.0, pytest.approx(0.13))
-    assert array(kg.module_heatmap(above, diverging=True))[1] == pytest.approx((0.1, 0.13))
+    assert array(kg.figures.module_heatmap(above))[1] == (0.0, pytest.approx(0.13))
+    assert array(kg.figures.module_heatmap(above, diverging=True))[1] == pytest.approx((0.1, 0.13))
     assert np.allclose(ax.collections[0].cmap(0.5), 1.0, atol=0.01)  # white in the middle
     assert texts(ax.get_xticklabels()) == ["attn. q", "mlp. up"]
     assert ax.get_title() == "Avg. JS divergence (nats) (n = 1 prompt)"
@@ -107,7 +107,7 @@ def test_module_heatmap_ticks_every_third_layer():
         for layer in range(12)
     ]
     table = build(rows, {"statistics": {"mine": "what it is (unit)"}})
-    ax = kg.module_heatmap(table, "mine")
+    ax = kg.figures.module_heatmap(table, "mine")
     assert texts(ax.get_yticklabels()) == ["0", "3", "6", "9"]
     assert ax.get_title() == "mine (n = 1 prompt)"
     assert ax.collections[0].colorbar.ax.get_ylabel() == "Avg. what it is (unit)"

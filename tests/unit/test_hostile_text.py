@@ -71,14 +71,14 @@ DRAWN = {
     ),
     "contrast_curves": lambda **o: room.contrast_curves(contrasted(), by="group", **o),
     "dose_heatmap": lambda **o: kg.figures.dose_heatmap(table(alpha=0.5), **o),
-    "head_heatmap": lambda **o: kg.head_heatmap(table(head=1), **o),
+    "head_heatmap": lambda **o: kg.figures.head_heatmap(table(head=1), **o),
     "with_interval": lambda **o: room.with_interval(table(), **o),
     "layer_curve": lambda **o: kg.layer_curve(table(), **o),
     "layer_heatmap": lambda **o: kg.layer_heatmap(table(**{EVIL: 0.5}), EVIL, **o),
     "layer_pair_heatmap": lambda **o: kg.layer_pair_heatmap(
         table(source_layer=4, **{EVIL: 0.5}), EVIL, **o
     ),
-    "module_heatmap": lambda **o: kg.module_heatmap(table(module=EVIL), **o),
+    "module_heatmap": lambda **o: kg.figures.module_heatmap(table(module=EVIL), **o),
     "scaled_curves": lambda **o: room.scaled_curves(contrasted(), **o),
     "panels": lambda **o: kg.panels(table(group=(EVIL, "b")), **o),
     "position_heatmap": lambda **o: kg.position_heatmap(table(position=EVIL), **o),

@@ -115,7 +115,9 @@ def boxes(figure):
         ),
         lambda: kg.layer_curve(table(prompts=8), figsize=(3.25, 2.0)),
         lambda: kg.figures.side_by_side(halves(), figsize=(6.75, 1.4)),
-        lambda: kg.module_heatmap(family("module", ["attn. q", "mlp. up"]), figsize=(3.25, 2.0)),
+        lambda: kg.figures.module_heatmap(
+            family("module", ["attn. q", "mlp. up"]), figsize=(3.25, 2.0)
+        ),
     ],
 )
 def test_texts_at_column_width_do_not_touch_and_are_not_cut(drawn):
@@ -142,7 +144,7 @@ def test_rows_and_columns_in_the_order_and_under_the_names_that_are_asked_for():
     lines = kg.layer_curve(table(), row_order=names).lines
     assert [line.get_label() for line in lines] == ["Last token", "$S$"]
     np.testing.assert_array_equal(lines[0].get_ydata(), kg.grid(table()).loc["last"])
-    heads = kg.head_heatmap(family("head", [3, 1]), row_order=[1, "3"])
+    heads = kg.figures.head_heatmap(family("head", [3, 1]), row_order=[1, "3"])
     assert texts(heads.get_yticklabels()) == ["1", "3"]
     order = {"hallucinations": "AH", "facts": "FA"}
     drawn = titled(kg.panels(grouped(), order=order, row_order=["last"]))
@@ -247,10 +249,10 @@ def test_two_cells_do_not_bleach_a_diverging_scale():
     assert 0.29 < high < 0.3
     made = family("module", [f"m{i}" for i in range(7)])
     made.loc[[5, 17], "js"] = 40.0
-    bar = mesh(kg.module_heatmap(made, diverging=True)).colorbar
+    bar = mesh(kg.figures.module_heatmap(made, diverging=True)).colorbar
     assert bar.extend == "both"
     assert bar.vmax < 1.0
-    assert mesh(kg.module_heatmap(made)).colorbar.extend == "neither"
+    assert mesh(kg.figures.module_heatmap(made)).colorbar.extend == "neither"
 
 
 def test_the_published_figure_asks_for_its_diverging_map():

@@ -133,6 +133,6 @@ def test_a_notebook_shows_the_continuation_on_its_own():
 
 
 def test_a_frame_moves_spans_in_the_continuation_too():
-    (one,) = kg.in_chat([GIVEN], "Q: {}")
+    (one,) = kg.prompts.in_chat([GIVEN], "Q: {}")
     assert (one.text, one.continuation) == ("Q: The capital of Italy is", " Rome. It is old.")
     assert [one.span_text(n) for n in one.span_names] == ["Italy", "Rome", "t is old."]

@@ -2,3 +2,8 @@ from .facts import facts as facts
 from .facts import same_answer as same_answer
 from .read_prompts import read_prompts as read_prompts
 from .forms import in_chat as in_chat
+from .spans import lines as lines
+from .spans import matches as matches
+from .spans import paragraphs as paragraphs
+from .spans import sentences as sentences
+from .spans import turns as turns

@@ -15,9 +15,9 @@ def in_chat(prompts: Sequence[Prompt], frame: Any, instruction: str = INSTRUCTIO
     Example:
         >>> import knockgrid as kg
         >>> rome = kg.Prompt("The capital of Italy is", spans={"subject": "Italy"})
-        >>> kg.in_chat([rome], kg.load("demo").tokenizer)[0].text.splitlines()[-2:]
+        >>> kg.prompts.in_chat([rome], kg.load("demo").tokenizer)[0].text.splitlines()[-2:]
         ['<|im_start|>assistant', 'The capital of Italy is']
-        >>> kg.in_chat([rome], "It is well known: {}")[0].text
+        >>> kg.prompts.in_chat([rome], "It is well known: {}")[0].text
         'It is well known: The capital of Italy is'
 
     `frame` is the tokenizer of a chat model, whose template is used, with `instruction` as the
