@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 import torch
 from scipy.special import log_softmax, rel_entr
+from transformers import AutoModelForCausalLM
 
 import knockgrid as kg
 from knockgrid.engine import anywhere
 from knockgrid.engine.executors import states
+from knockgrid.host.demo import demo_folder
 from knockgrid.passes import chunked, unembed
 from knockgrid.reports.methods import methods
 
@@ -21,6 +23,10 @@ SPANS = {
     "s1": "and the capital of Italy is Rome.",
     "s2": "The capital of France is Paris.",
 }
+THOUGHT = (
+    " First, Tom has 3 apples. Then he buys 4 apples. So we add 3 and 4. That makes 7 apples. We "
+    "can check it: 7 minus 4 is 3. So the answer is 7."
+)
 T = 0.6
 WITHIN = 1e-6  # TransformerLens' softmax is float32 inside
 quiet = {"progress": False, "metrics": ["kl", "js"]}
@@ -42,12 +48,8 @@ def rows():
     return kg.per_span(kg.knockout(dest="all", src="span", layers="all"), tuple(SPANS))
 
 
-@pytest.fixture(scope="module")
-def loop(trace, at, tiny_llama, plain_of):
-    """KL and JS at every position `[edited span, position]`, by masked whole passes."""
-    raw = plain_of(tiny_llama)
-    found = tiny_llama.tokenizer(trace.whole, add_special_tokens=False)["input_ids"]
-    ids = torch.tensor([[1, *found]])
+def masked_passes(raw, ids):
+    """Log-probabilities `[pos, d_vocab]` at T of whole passes in which no query sees some keys."""
 
     def logp(keys=()):
         def forbid(module, args, kwargs):
@@ -62,8 +64,19 @@ def loop(trace, at, tiny_llama, plain_of):
             logits = raw(ids, use_cache=False).logits[0]
         for handle in handles:
             handle.remove()
-        return log_softmax(logits.numpy() / T, axis=-1)
+        return log_softmax(logits.double().numpy() / T, axis=-1)
 
+    return logp
+
+
+@pytest.fixture(scope="module")
+def loop(trace, at, tiny_llama, plain_of):
+    """KL and JS at every position `[edited span, position]`, by masked whole passes."""
+    raw = plain_of(tiny_llama)
+    found = tiny_llama.tokenizer(trace.whole, add_special_tokens=False)["input_ids"]
+    ids = torch.tensor([[1, *found]])
+
+    logp = masked_passes(raw, ids)
     clean, made = logp(), {"kl": [], "js": []}
     for name in SPANS:
         edited = logp(at[name])
@@ -237,6 +250,26 @@ def test_a_prompt_without_spans_and_an_executor_without_states_are_refused(tiny_
 
     with pytest.raises(kg.InputError, match="executor 'mine' gives what follows a prompt"):
         kg.sweep(tiny_llama, trace, rows, measure="all", executor=Mine(), progress=False)
+
+
+def test_sentences_of_the_demo_model_in_float32():
+    """As a user runs it: the bundled model, and the loop that the paper's code makes of it."""
+    model = kg.load("demo")
+    raw = AutoModelForCausalLM.from_pretrained(demo_folder(), attn_implementation="eager")
+    trace = kg.Prompt("Tom has 3 apples and buys 4 more.", continuation=THOUGHT)
+    trace = trace.with_spans(kg.sentences(trace))
+    names = trace.span_names
+    rows = kg.per_span(kg.knockout(dest="all", src="span", layers="all"), names)
+    table = kg.sweep(model, trace, rows, measure="all", temperature=T, **quiet)
+    mine = kg.grid(table, "kl", rows="span", columns="measured").to_numpy()
+    at = {name: kg.token_positions(trace, name, model) for name in names}
+    logp = masked_passes(raw, torch.tensor([model.tokenizer(trace.whole)["input_ids"]]))
+    clean = logp()
+    edited = [rel_entr(np.exp(clean), np.exp(logp(at[name]))).sum(-1) for name in names]
+    truth = [[row[list(at[name])].mean() for name in names] for row in edited]
+    np.testing.assert_allclose(mine, truth, rtol=0, atol=1e-5)
+    assert len(names) == 6
+    assert np.triu(mine, 1).max() > 0.1
 
 
 def test_a_run_folder_keeps_it(tiny_llama, trace, rows, tmp_path):

@@ -28,7 +28,7 @@ from knockgrid.runs.study import read_spec
 SETTINGS = {"model": "demo", "quick": True}
 NAMES = {
     *("information_flow", "sources", "generated_tokens", "error_detection", "modules"),
-    *("heads", "paths", "token_positions", "labels", "pathways", "layer_pairs"),
+    *("heads", "paths", "token_positions", "labels", "pathways", "layer_pairs", "thought_anchors"),
 }
 LONGEST = 40
 ONE = """
