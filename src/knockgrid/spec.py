@@ -23,6 +23,7 @@ large machine may continue on a small one."""
 WHERE = ("device", "device_map")
 """Fields that say where a run is computed, not what; every shard records its hardware."""
 ROWS = ("subject", "attention", "last")
+EXACT_ANSWERS = ("given", "relation", "model")
 ENGINES = ("single", "ray")
 
 
@@ -108,6 +109,13 @@ class Spec:
         "measure the whole text instead, from the first edited token on: all (a row for every "
         "span of a prompt, the mean over its tokens), names of spans, or tokens (a row for each)",
     )
+    exact_answer: Any = option(
+        "given",
+        Literal["given", "relation", "model"] | tuple[Literal["given", "relation", "model"], ...],
+        "what exact_answer_* lie at: given, a mention of the prompt's answers; relation, the first "
+        "mention of any answer of its relation; model, what the model itself names when asked; or "
+        "a function (prompt, output) -> a part of it or None; of several, the first that finds one",
+    )
     mode: Any = option(
         "prompt_only",
         Literal["prompt_only", "persistent", "free_run"],
@@ -191,6 +199,7 @@ class Spec:
         from knockgrid.host.bridge import loaded_from
 
         values = {name: getattr(self, name) for name in FIELDS}
+        values["exact_answer"] = rules_as_data(self.exact_answer)
         values |= {} if isinstance(self.model, str) else loaded_from(self.model)
         return {name: _plain(value) for name, value in values.items()}
 
@@ -240,6 +249,22 @@ def _plain(value: Any) -> Any:
         lines = [prompt_as_data(one) for one in values]
         return {"prompts": len(lines), "digest": digest({"lines": lines})}
     return [_plain(one) for one in values]
+
+
+def name_of(rule: Any) -> str:
+    """What tables call a rule for exact answers: its name, or that of its function."""
+    return rule if isinstance(rule, str) else getattr(rule, "__name__", type(rule).__name__)
+
+
+def rules_as_data(given: Any) -> Any:
+    """Rules for exact answers as JSON holds them: a function by its name and digest."""
+    from knockgrid.edits.data import digest_of
+
+    if isinstance(given, str | Mapping):
+        return given
+    if not isinstance(given, Iterable):
+        return {"name": name_of(given), "digest": digest_of(given)}
+    return [rules_as_data(one) for one in given]
 
 
 def allowed(name: str) -> tuple[str, ...]:

@@ -119,12 +119,16 @@ def test_activations_are_those_of_the_model_averaged_over_a_place(
     tiny_llama, facts, monkeypatch, probed, act_name
 ):
     """Heads lie side by side in one vector."""
-    seen, fit = [], probes.probe_at
-    monkeypatch.setattr(probes, "probe_at", lambda *given: seen.append(given[0]) or fit(*given))
+    seen, narrowed = [], probes.narrowed
+    monkeypatch.setattr(probes, "narrowed", lambda acts: seen.append(acts) or narrowed(acts))
     probed(positions=["phrase", "first_answer"], layers=[2], act_name=act_name)
-    at = next(i for i, one in enumerate(seen[1]) if one is not None)
-    prompt, (over_phrase, over_answer) = facts[at], (part[at] for part in seen[:2])
-    ids = torch.tensor([tiny_llama.tokenizer(prompt.text)["input_ids"]])
+    every = [torch.tensor([tiny_llama.tokenizer(one.text)["input_ids"]]) for one in facts]
+    with torch.no_grad():
+        said = [int(tiny_llama(ids)[0, -1].argmax()) for ids in every]
+    ends = [one == tiny_llama.tokenizer.eos_token_id for one in said]
+    assert [len(acts) for acts in seen] == [len(facts), len(facts) - sum(ends)]
+    at = ends.index(False)
+    prompt, ids, over_phrase, over_answer = facts[at], every[at], seen[0][at], seen[1][0]
     phrase = kg.token_positions(prompt, "phrase", tiny_llama)
     assert len(phrase) > 1
     with torch.no_grad():

@@ -220,6 +220,8 @@ def side(
         "subject_tokens": subject,
         "tokens": token_texts(model.tokenizer, run.tokens.ids),
         "generated": list(meter.texts[index]),
+        "exact_answer": run.exact.text,
+        "exact_from": run.exact.by,
         "logp_clean": float(clean.max()) * UNITS[unit],
         "logp_answer_clean": float(clean[answer]) * UNITS[unit] if answer >= 0 else None,
         "rank_answer_clean": int((clean > clean[answer]).sum()) if answer >= 0 else None,

@@ -17,6 +17,7 @@ from knockgrid.passes.exclusive import exclusive
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.spec import Spec
 from knockgrid.table.left_out import warn_left_out
+from knockgrid.table.metadata import exact_counts
 from knockgrid.table.table import build
 
 
@@ -41,7 +42,9 @@ def sweep_in_memory(
         if not rows and reasons:
             raise InputError(f"no row has a usable prompt: {reasons[0]}")
         sides = sorted(found.sides, key=lambda side: place[side["id"]])
-        known = {**setup.metadata(), "dropped": found.dropped, "prompts": sides}
+        exact = exact_counts(side["exact_from"] for side in sides)
+        more = {**setup.metadata(), **(exact if setup.settings.at_exact else {})}
+        known = {**more, "dropped": found.dropped, "prompts": sides}
         return warn_left_out(build(rows, known, setup.columns))
 
 

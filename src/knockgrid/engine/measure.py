@@ -19,6 +19,7 @@ from knockgrid.engine.bind import Bound
 from knockgrid.engine.executors.executor import Outcome
 from knockgrid.engine.top_tokens import Top, columns_of, top_tokens
 from knockgrid.errors import InputError
+from knockgrid.passes.answer_positions import is_exact
 from knockgrid.passes.run import Run
 
 Row = dict[str, Any]
@@ -210,6 +211,7 @@ class Meter:
 def label(cell: Cell, run: Run, token: int | None, text: str | None) -> Row:
     """The columns that say where a row belongs."""
     one = cell.intervention
+    exact = {"exact_from": run.exact.by} if is_exact(one.position) else {}
     return {
         "prompt": run.prompt.id,
         "group": run.prompt.group,
@@ -231,5 +233,6 @@ def label(cell: Cell, run: Run, token: int | None, text: str | None) -> Row:
         "measured": None,
         "token": token,
         "token_text": text,
+        **exact,
         "status": "ok",
     }

@@ -63,14 +63,17 @@ def outlines(model: TransformerBridge, batch: Sequence[Prepared], settings: Sett
     if not any(valid):
         ids = continue_greedily(model, ids, settings.n_tokens - 1)
         valid = count_valid(model, ids[:, n_prompt:])
-    logits = torch.empty(settings.n_tokens, 0)
+    logits, tokenizer = torch.empty(settings.n_tokens, 0), model.tokenizer
+    outputs = [row[:n] for row, n in zip(ids[:, n_prompt:].tolist(), valid, strict=True)]
+    # the end of the text is no part of the answer
+    outputs = [ids[:-1] if ids and ids[-1] == end else ids for ids in outputs]
+    said = [(b.prompt, ids, tokenizer.decode(ids)) for b, ids in zip(batch, outputs, strict=True)]
+    exact = settings.exact.found(model, said, settings.prepend_bos)
     found = []
     for i, one in enumerate(batch):
-        output = ids[i, n_prompt:].tolist()[: valid[i]]
-        if output and output[-1] == end:  # is no part of the answer
-            output = output[:-1]
-        named = answer_positions(model.tokenizer, one.prompt, output, n_prompt)
-        found.append(Run(one.prompt, one.tokens, ids[i], {}, [], logits, valid[i], named=named))
+        named = answer_positions(tokenizer, one.prompt, outputs[i], n_prompt, exact[i])
+        about = {"named": named, "exact": exact[i]}
+        found.append(Run(one.prompt, one.tokens, ids[i], {}, [], logits, valid[i], **about))
     return found
 
 

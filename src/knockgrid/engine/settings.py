@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from knockgrid.edits.intervention import Intervention, Statistics, layers_of
+from knockgrid.engine.exact_answers import ExactAnswers
+from knockgrid.passes.answer_positions import is_exact
 from knockgrid.passes.prepared import Prepared
 
 
@@ -27,6 +29,7 @@ class Settings:
     """Whether such runs hold the logits of all measured tokens, too: only a trial has room."""
     sigma: Mapping[str, float] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
+    exact: ExactAnswers = ExactAnswers()
     rows_recorded: int | None = None
     """Rows of one pass that records source runs, at most."""
 
@@ -34,6 +37,11 @@ class Settings:
     def parts(self) -> list[Intervention]:
         """Every edit by itself, those of joints too."""
         return [part for one in self.interventions for part in one.parts]
+
+    @property
+    def at_exact(self) -> bool:
+        """Whether any intervention is at the exact answer of an output."""
+        return any(is_exact(one.position) for one in self.interventions)
 
     def of_batch(self, batch: Sequence[Prepared]) -> "Settings":
         """The same for one batch, which measures its continuations where it has any.

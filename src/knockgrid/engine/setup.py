@@ -25,6 +25,7 @@ from knockgrid.engine.checks import (
     check_spans,
     check_temperature,
 )
+from knockgrid.engine.exact_answers import exact_answers, rules_of
 from knockgrid.engine.executors.executor import Executor
 from knockgrid.engine.executors.free_run import FreeRun
 from knockgrid.engine.foils import check_foils
@@ -39,7 +40,7 @@ from knockgrid.host.versions import version
 from knockgrid.passes.prepared import Prepared, batches, default_bos, ids_of, prepare
 from knockgrid.passes.run import input_device, record
 from knockgrid.prompts.prompt import Prompt
-from knockgrid.spec import Spec
+from knockgrid.spec import Spec, rules_as_data
 from knockgrid.table.measures import DISTANCES, Measure, as_metadata, log_name, log_of
 from knockgrid.table.table import LISTS
 
@@ -94,7 +95,9 @@ class Setup(Checked):
             return [*names, *(log_name(name) for name in names if name in distances)]
         mean = ["js_mean_dist"] if "js" in names else []
         wrote = ["written"] if self.spec.mode == "free_run" else []
-        return [*names, "js_to_source", *mean, *wrote, *(LISTS if self.settings.top else ())]
+        exact = ["exact_from"] if self.settings.at_exact else []
+        tops = LISTS if self.settings.top else ()
+        return [*names, "js_to_source", *mean, *wrote, *exact, *tops]
 
     def facts(self) -> list[Measure]:
         """What is true of each measure, and of its mean logarithm where there is one."""
@@ -129,6 +132,7 @@ class Setup(Checked):
             "seed": settings.seed,
             "prepend_bos": settings.prepend_bos,
             "n_tokens": settings.n_tokens,
+            "exact_answer": rules_as_data(self.spec.exact_answer),
             "layer_order": list(settings.layers),
             "intervention_order": [one.name for one in settings.interventions],
             "labels": {one.name: one.label for one in settings.interventions},
@@ -162,6 +166,7 @@ def check(
     measures = check_measure(spec, measures)
     check_temperature(spec.temperature)
     check_names(rows)
+    rules_of(spec.exact_answer)
     chosen = layer_list(spec.layers, n_layers(model))
     check_edits(model, rows, chosen)
     bos = default_bos(model, spec.prepend_bos)
@@ -170,7 +175,8 @@ def check(
     check_foils(model.tokenizer, ready, measures)
     check_places(ready, rows, spec.n_tokens)
     check_spans(ready, rows, spec.measure)
-    settings = settings_of(spec, rows, chosen, bos)
+    exact = exact_answers(spec.exact_answer, [one.prompt for one in ready])
+    settings = replace(settings_of(spec, rows, chosen, bos), exact=exact)
     check_enough(model, ready, settings, memory)
     last = _LOOKS.setdefault(model, Look())
     threads = Threads(spec.threads, small_pass(model, ready, settings, memory), last)

@@ -1,6 +1,7 @@
 """probe_auc and label_probe: how well a linear probe tells two classes of prompts apart."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from knockgrid.display.progress import bar
 from knockgrid.edits import patch, per_position
 from knockgrid.edits.patch import Patch
 from knockgrid.engine.answers import answer_length, outputs
+from knockgrid.engine.exact_answers import exact_answers
 from knockgrid.engine.record import record_clean
 from knockgrid.engine.settings import Settings
 from knockgrid.engine.setup import versions
@@ -19,15 +21,23 @@ from knockgrid.errors import InputError, check_counts
 from knockgrid.evidence.checked import checked
 from knockgrid.evidence.label_curves import labels_of
 from knockgrid.evidence.matched import SIDES, check_sides
-from knockgrid.evidence.out_of_fold import auc_and_control, need_sklearn, subject_groups
+from knockgrid.evidence.out_of_fold import (
+    auc_and_control,
+    narrowed,
+    need_sklearn,
+    one_thread,
+    subject_groups,
+)
 from knockgrid.host.bridge import describe, load
-from knockgrid.passes.answer_positions import absent, positions_in
+from knockgrid.passes.answer_positions import absent, is_exact, positions_in
 from knockgrid.passes.prepared import Prepared, batches
-from knockgrid.passes.run import Run
+from knockgrid.passes.run import Exact, Run
 from knockgrid.prompts.matching import Judge, judged
 from knockgrid.prompts.positions import Position
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.sources import zero
+from knockgrid.spec import rules_as_data
+from knockgrid.table.metadata import exact_counts
 from knockgrid.table.table import build, metadata_of
 
 Place = tuple[str, int]  # position name and layer
@@ -41,6 +51,7 @@ def probe_auc(
     layers: str | int | Sequence[int] = "all",
     act_name: str = "resid_post",
     n_tokens: int = 8,
+    exact_answer: Any = "given",
     seeds: int = 5,
     folds: int = 5,
     judge: Judge | None = None,
@@ -62,12 +73,15 @@ def probe_auc(
     A prompt is correct when its greedy continuation begins with one of its answers, as in `known`,
     or when `judge`, `(prompt, text) -> bool`, says so. `positions` are what `per_position` takes; a
     name of several tokens stands for their mean. Give `n_tokens` as in `sweep`: positions are found
-    in one token of greedy output fewer, and those from the end are then the same tokens.
+    in one token of greedy output fewer, and those from the end are then the same tokens. Give
+    `exact_answer`, too, as there: a prompt answered wrong rarely mentions a given answer, and has
+    `exact_answer_*` where another rule finds what it says instead. `exact_from` counts whose they
+    are, and `attrs["knockgrid"]["exact_empty"]` the prompts that have none.
 
     The probe reads `act_name`. It is scikit-learn's `LogisticRegression` with its defaults, but for
-    up to 1000 iterations. `seeds` splits into `folds` parts are drawn (seeds 0, 1, ...); each part
-    is scored by a probe fitted on the others, and no subject is both fitted and scored. Scores are
-    pooled over folds.
+    the solver, Newton's, as the default one stops short of the optimum there. `seeds` splits into
+    `folds` parts are drawn (seeds 0, 1, ...); each part is scored by a probe fitted on the others,
+    and no subject is both fitted and scored. Scores are pooled over folds.
 
     One row per seed (column `prompt`), position and layer. `auc` is the share of pairs of an
     incorrect and a correct prompt in which the incorrect one scores higher: 0.5 tells nothing,
@@ -81,15 +95,18 @@ def probe_auc(
 
     Source: Orgad et al., arXiv 2410.02707, who score one split of 80 to 20.
     Limit: what a probe reads need not be used by the model (`readable_not_used`). Among relations
-    of unequal difficulty, reading the relation is enough to beat 0.5. A prompt answered wrong has
-    `exact_answer_*` only where one of its given answers comes up later in its output.
+    of unequal difficulty, reading the relation is enough to beat 0.5. Which rule has found an exact
+    answer may tell a wrong output from a right one, as those are of different words.
     """
     need_sklearn()
     model = load(model)
     check_counts(n_tokens=n_tokens, seeds=seeds)
     check_counts(least=2, folds=folds)
     columns = per_position(patch(act_name, "last", zero()), positions)
+    rules = rules_as_data(exact_answer)
     ready, settings = checked(model, prompts, columns, layers, prepend_bos, n_tokens)
+    exact = exact_answers(exact_answer, [one.prompt for one in ready])
+    settings = replace(settings, exact=exact)
     check_answers(ready, judge)
     said = outputs(model, ready, max(n_tokens, answer_length(model.tokenizer, ready)))
     kept = {str(one.prompt.id): one.prompt for one in ready}
@@ -105,6 +122,7 @@ def probe_auc(
         "statistics": {"auc": "AUC (incorrect = positive)"},
         "positive_class": "incorrect",
         "n_tokens": n_tokens,
+        "exact_answer": rules,
         "n_correct": len(wrong) - n_wrong,
         "n_incorrect": n_wrong,
         "incorrect": [name for name, is_wrong in wrong.items() if is_wrong],
@@ -195,29 +213,37 @@ def probed(
 ) -> pd.DataFrame:
     """The table of probes that tell the prompts of the positive class from the others."""
     read: dict[str, dict[Place, np.ndarray]] = {}
+    said: dict[str, Exact] = {}
     with bar(len(ready), " prompts", "read", progress) as done:
         for batch in batches(ready):
             for run in record_clean(model, batch, settings):
                 read[str(run.prompt.id)] = dict(activations(run, settings))
+                said[str(run.prompt.id)] = run.exact
             done.update(len(batch))
     acts = [read[str(one.prompt.id)] for one in ready]
     wrong = np.array([positive[str(one.prompt.id)] for one in ready], dtype=bool)
     groups = subject_groups([one.prompt for one in ready])
     columns = [one for one in settings.interventions if isinstance(one, Patch)]
     places = [(str(one.position), layer) for one in columns for layer in settings.layers]
-    rows: list[dict[str, Any]] = []
-    with bar(seeds * len(places), " probes", "fit", progress) as done:
-        for seed in range(seeds):
-            for position, layer in places:
-                here = [one.get((position, layer)) for one in acts]
-                place = {"intervention": "probe", "position": position, "layer": layer}
-                found = probe_at(here, wrong, groups, folds, seed)
+    rows: dict[tuple[int, Place], dict[str, Any]] = {}
+    whose = exact_counts(one.by for one in said.values())
+    with bar(seeds * len(places), " probes", "fit", progress) as done, one_thread():
+        for place in places:
+            have = np.array([i for i, one in enumerate(acts) if place in one], dtype=int)
+            here = narrowed(np.array([acts[i][place] for i in have]))
+            label = {"intervention": "probe", "position": place[0], "layer": place[1]}
+            label |= {"exact_from": whose["exact_from"]} if is_exact(place[0]) else {}
+            for seed in range(seeds):
+                found = probe_at(here, wrong[have], groups[have], folds, seed)
                 # a probe measures no token
-                rows.append({"prompt": f"seed {seed}", **place, "token": None, **found})
+                rows[seed, place] = {"prompt": f"seed {seed}", **label, "token": None, **found}
                 done.update()
+    ordered = [rows[seed, place] for seed in range(seeds) for place in places]
+    if settings.at_exact:
+        metadata |= whose
     metadata["statistics"]["auc_shuffled"] = "AUC, labels shuffled"
     return build(
-        rows,
+        ordered,
         {
             "act_name": columns[0].act_name,
             "layer_order": list(settings.layers),
@@ -243,13 +269,11 @@ def activations(run: Run, settings: Settings) -> Iterator[tuple[Place, np.ndarra
 
 
 def probe_at(
-    acts: Sequence[np.ndarray | None], wrong: np.ndarray, groups: np.ndarray, folds: int, seed: int
+    acts: np.ndarray, wrong: np.ndarray, groups: np.ndarray, folds: int, seed: int
 ) -> dict[str, Any]:
     """The AUCs at one place over the prompts that have it, or the status that says why not."""
-    have = [i for i, one in enumerate(acts) if one is not None]
-    counts = {"n_prompts": len(have), "n_incorrect": int(wrong[have].sum())}
-    stacked = np.array([acts[i] for i in have])
-    found = auc_and_control(stacked, wrong[have], groups[have], folds, seed)
+    counts = {"n_prompts": len(wrong), "n_incorrect": int(wrong.sum())}
+    found = auc_and_control(acts, wrong, groups, folds, seed)
     if isinstance(found, str):
         return {"auc": np.nan, "auc_shuffled": np.nan, **counts, "status": f"NA: {found}"}
     return {**found, **counts}

@@ -92,6 +92,12 @@ def readable_not_used(
             f"the probes found positions with n_tokens={lengths[0]} and the sweep with "
             f"{lengths[1]}, so that '-1' means different tokens; give both the same n_tokens"
         )
+    rules = [metadata_of(one).get("exact_answer") for one in (probes, table)]
+    if None not in rules and rules[0] != rules[1]:
+        raise InputError(
+            f"the probes found exact answers by exact_answer={rules[0]!r} and the sweep by "
+            f"{rules[1]!r}, so that exact_answer_* means different tokens; give both the same"
+        )
     readable = (2 * grid(probes, "auc", "layer", "position") - 1).clip(lower=0)
     moved = grid(table, metric, "layer", "position")
     _check_axes(readable, moved)

@@ -2,7 +2,8 @@
 
 The columns of Orgad et al. (arXiv 2410.02707): with q tokens in the prompt, `last_q` is position
 q - 1, `first_answer` q, `second_answer` q + 1; `"-1"`, `"-2"`, ... (as text) count from the end
-of prompt and output; `exact_answer_*` are around the shortest span of tokens that holds the answer.
+of prompt and output; `exact_answer_*` are around the shortest span of tokens that holds the answer
+(`knockgrid.engine.exact_answers` says which).
 """
 
 import re
@@ -10,10 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from knockgrid.errors import InputError
-from knockgrid.passes.run import Run
+from knockgrid.passes.run import Exact, Run
 from knockgrid.prompts.positions import At, lacks, resolve
 from knockgrid.prompts.prompt import Prompt
 
+Mention = tuple[int, int]
+"""The characters of an output that are its answer, half-open."""
 EXACT = ("before_first", "first", "last", "after_last")
 NAMES = ("last_q", "first_answer", "second_answer", *(f"exact_answer_{part}" for part in EXACT))
 FROM_END = re.compile(r"-[1-9]\d*")
@@ -24,15 +27,28 @@ def is_answer_position(at: At) -> bool:
     return isinstance(at, str) and (at in NAMES or FROM_END.fullmatch(at) is not None)
 
 
+def is_exact(at: At | None) -> bool:
+    """Whether a name stands for a place at the exact answer."""
+    return isinstance(at, str) and at.startswith("exact_answer_")
+
+
 def shortest_span(tokenizer: Any, output: Sequence[int], answers: Sequence[str]) -> range | None:
     """The fewest output tokens that hold the first mention of an answer, as whole words, if any."""
-    said = tokenizer.decode(output)
+    at = first_mention(tokenizer.decode(output), answers)
+    return None if at is None else holding(tokenizer, output, *at)
+
+
+def first_mention(said: str, answers: Sequence[str]) -> Mention | None:
+    """The first mention of an answer as whole words, in any case; of two, the longer one."""
     patterns = [rf"(?<!\w){re.escape(answer)}(?!\w)" for answer in answers if answer]
     mentions = [re.search(pattern, said, re.IGNORECASE) for pattern in patterns]
     held = [mention.span() for mention in mentions if mention]
-    if not held:
-        return None
-    start, stop = min(held, key=lambda span: (span[0], -span[1]))
+    return min(held, key=lambda span: (span[0], -span[1]), default=None)
+
+
+def holding(tokenizer: Any, output: Sequence[int], start: int, stop: int) -> range:
+    """The fewest output tokens that hold some characters of their text."""
+    said = tokenizer.decode(output)
     before = [tokenizer.decode(output[:i]) for i in range(len(output) + 1)]
     # a part of a character decodes to a placeholder until its last byte is there
     first = max(i for i in range(len(output)) if said[:start].startswith(before[i]))
@@ -41,12 +57,19 @@ def shortest_span(tokenizer: Any, output: Sequence[int], answers: Sequence[str])
 
 
 def answer_positions(
-    tokenizer: Any, prompt: Prompt, output: Sequence[int], n_prompt: int
+    tokenizer: Any,
+    prompt: Prompt,
+    output: Sequence[int],
+    n_prompt: int,
+    exact: Exact | None = None,
 ) -> dict[str, int]:
-    """Every answer position that a prompt and its answer, the tokens `output`, have, by name."""
+    """Every answer position that a prompt and its answer, the tokens `output`, have, by name.
+
+    The exact answer is the given one, unless another was found.
+    """
     found = {"last_q": n_prompt - 1, "first_answer": n_prompt, "second_answer": n_prompt + 1}
     total = n_prompt + len(output)
-    span = shortest_span(tokenizer, output, prompt.answers) if prompt.answers else None
+    span = exact.tokens if exact else shortest_span(tokenizer, output, prompt.answers)
     if span is not None:
         first, last = n_prompt + span[0], n_prompt + span[-1]
         places = (first - 1, first, last, min(total - 1, last + 1))
@@ -74,5 +97,4 @@ def absent(run: Run, at: At) -> str | None:
         return lacks(run.prompt, run.tokens, at)
     if at in run.named:
         return None
-    exact = str(at).startswith("exact_answer")
-    return "the answer is not in the output" if exact else f"the output has no {at!r}"
+    return run.exact.why if is_exact(at) else f"the output has no {at!r}"

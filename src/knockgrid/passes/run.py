@@ -35,6 +35,16 @@ Site = tuple[str, int | None]  # act_name and layer
 Hooks = list[tuple[str, Callable[..., Tensor | None]]]
 
 
+@dataclass(frozen=True)
+class Exact:
+    """The exact answer of an output: its tokens, its text and whose it is, or why there is none."""
+
+    tokens: range | None = None
+    text: str | None = None
+    by: str | None = None
+    why: str = "the answer is not in the output"
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """One recorded pass: tokens, activations by site, keys and values, measured logits.
@@ -44,9 +54,10 @@ class Run:
     layer as the cache holds them, `logits` is `[token, d_vocab]` at the measured tokens.
     `visible` maps a layer to `[query, key]`: whether any head can attend there, as its scores
     show. `n_valid` counts the measured tokens up to and including the end-of-text token. `noise`
-    `[pos, d_model]` was added to the embeddings. `named` maps names of answer positions to places.
-    `final` `[pos, d_model]` is what the unembedding reads, where the whole text is measured; then
-    `logits` are those after the prompt alone.
+    `[pos, d_model]` was added to the embeddings. `named` maps names of answer positions to places,
+    `exact` says which words of the output are its answer. `final` `[pos, d_model]` is what the
+    unembedding reads, where the whole text is measured; then `logits` are those after the prompt
+    alone.
     """
 
     prompt: Prompt
@@ -60,6 +71,7 @@ class Run:
     noise: Tensor | None = None
     named: Mapping[str, int] = field(default_factory=dict)
     final: Tensor | None = None
+    exact: Exact = Exact()
 
     @property
     def n_prompt(self) -> int:

@@ -31,6 +31,12 @@ MODES = {
     "context is the clean continuation",
     "free_run": "edits persist and the edited model writes its own tokens",
 }
+EXACT = {
+    "given": "the first mention of one of the prompt's answers",
+    "relation": "the first mention of an answer of the prompt's relation",
+    "model": "what the model itself named when it was shown the output after three examples, "
+    "if the output holds that",
+}
 CITED = {
     "js": ("lin1991",),
     "logit_diff": ("wang2022",),
@@ -247,6 +253,7 @@ def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
     if (temperature := manifest.get("temperature", 1)) != 1:
         text.say(f"Both distributions were taken at a temperature of {temperature:g}")
     _needed(text, table, names)
+    _exact(text, table)
     if table["samples"].max() > 1:
         text.say(f"Values of random edits are means over {table['samples'].max()} draws")
 
@@ -278,6 +285,23 @@ def _needed(text: Text, table: pd.DataFrame, names: Sequence[str]) -> None:
             "apart",
             *CITED["recovered"],
         )
+
+
+def _exact(text: Text, table: pd.DataFrame) -> None:
+    """How the exact answers were found, where rows are at them."""
+    told = metadata_of(table)
+    if "exact_from" not in told:
+        return
+    given = told["exact_answer"]
+    rules = [
+        EXACT[one] if isinstance(one, str) else f"what the user's own function {one['name']} gives"
+        for one in (given if isinstance(given, list) else [given])
+    ]
+    text.say(
+        f"The exact answer of an output is {', else '.join(rules)} ({told['exact_from'] or 'none'};"
+        f" {counted(told['exact_empty'], 'prompt')} without one)",
+        "orgad2024",
+    )
 
 
 def _measures(table: pd.DataFrame, names: Sequence[str], unit: str) -> Iterator[str]:

@@ -36,6 +36,8 @@ COLUMNS = pa.schema(
         ("subject_tokens", NUMBERS),
         ("tokens", WORDS),
         ("generated", WORDS),
+        ("exact_answer", pa.string()),
+        ("exact_from", pa.string()),
         ("logp_clean", pa.float64()),
         ("logp_answer_clean", pa.float64()),
         ("rank_answer_clean", pa.int64()),

@@ -18,7 +18,8 @@ SCHEMA = 5
 READ = (2, 3, 4, SCHEMA)
 DECIDED = (
     *("schema", "config", "config_digest", "plan", "selection", "data", "mode", "unit"),
-    *("temperature", "measure", "metrics", "measures", "direction", "samples", "seed", "prepend_bos", "n_tokens", "layer_order", "labels"),
+    *("temperature", "measure", "metrics", "measures", "direction", "samples", "seed"),
+    *("prepend_bos", "n_tokens", "exact_answer", "layer_order", "labels"),
     *("intervention_order", "interventions", "sigma", "model", "receipt", "versions"),
 )
 """Entries that never change after a run was begun."""

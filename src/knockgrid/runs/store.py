@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 
 from knockgrid.errors import InputError, unknown
 from knockgrid.display.escape import spreadsheet
-from knockgrid.table.metadata import shared
+from knockgrid.table.metadata import exact_counts, shared
 from knockgrid.table.parquet import read_table as read_table
 from knockgrid.table.parquet import whole_file
 from knockgrid.table.parquet import write_table as write_table
@@ -31,6 +31,7 @@ OF_THE_RUN = (
     *("mode", "unit", "temperature", "measure", "metrics", "measures", "direction", "samples", "seed"),
     *("prepend_bos", "n_tokens"),
     *("layer_order", "intervention_order", "labels", "interventions", "sigma", "model", "receipt"),
+    "exact_answer",
     *("versions", "noise_floor", "group_order"),
 )
 """Entries of a manifest that travel with the table."""
@@ -209,7 +210,8 @@ def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
         metadata["unfinished"] = {"shards": total, "finished": len(run.shards(manifest))}
         warn_unfinished(run, manifest, stacklevel=5)
     also = {name: found[name] for name in MERGED if found.get(name)}
-    return {**metadata, "dropped": {}, **also, "prompts": sides}
+    exact = exact_counts(side.get("exact_from") for side in sides) if "exact_from" in manifest["plan"]["columns"] else {}
+    return {**metadata, "dropped": {}, **also, **exact, "prompts": sides}
 
 
 def warn_unfinished(run: RunFolder, manifest: Mapping[str, Any], stacklevel: int = 3) -> None:

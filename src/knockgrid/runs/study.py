@@ -15,7 +15,7 @@ from knockgrid.prompts.prompt import Prompt
 from knockgrid.runs.plain_yaml import plain_yaml
 from knockgrid.spec import FIELDS, Spec, allowed
 
-OBJECTS = ("model", "prompts", "interventions", "metrics", "executor")
+OBJECTS = ("model", "prompts", "interventions", "metrics", "executor", "exact_answer")
 """Fields that may have held objects of the user's own."""
 FORMS = ("plain", "chat")
 LARGEST = 2**16

@@ -14,6 +14,7 @@ from knockgrid.divergences.divergence import Divergence
 from knockgrid.edits.data import from_data
 from knockgrid.engine.bind import bind
 from knockgrid.engine.collect import anywhere_of, finished, meter_of
+from knockgrid.engine.exact_answers import rules_from_data
 from knockgrid.engine.executors import reference
 from knockgrid.engine.executors.free_run import FreeRun
 from knockgrid.engine.measure import Row
@@ -216,6 +217,7 @@ def check_cells(
     spec = Spec(
         layers=layers or [0],
         metrics=[own.get(name, name) for name in metadata["metrics"]],
+        exact_answer=rules_from_data(metadata.get("exact_answer", "given"), known),
         **{name: metadata[name] for name in SAME},
     )
     rows = [from_data(one["data"], known) for one in manifest["interventions"]]

@@ -5,6 +5,7 @@ intervals and tests. Lists and dicts are therefore handed on as they are: they a
 when a table is built or read, and never changed.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,14 @@ def shared(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata whose lists and dicts are handed on when pandas copies the table."""
     kinds = {list: SharedList, dict: SharedDict}
     return {key: kinds.get(type(value), lambda v: v)(value) for key, value in metadata.items()}
+
+
+def exact_counts(by: Iterable[str | None]) -> dict[str, Any]:
+    """Whose exact answers those of some prompts are, and how many prompts have none."""
+    every = list(by)
+    found = Counter(one for one in every if one is not None)
+    said = ", ".join(f"{name} {n}" for name, n in found.most_common())
+    return {"exact_from": said, "exact_empty": len(every) - found.total()}
 
 
 class Table(pd.DataFrame):

@@ -59,6 +59,7 @@ COLUMNS = (
     ),
     Column("diverged", "Int64", "first token that free_run wrote differently, NA: none", "index"),
     Column("written", "string", "text that free_run wrote, on the cell's first row", "text"),
+    Column("exact_from", "string", "whose exact answer the position is at, NA: none", "text"),
     Column("samples", "Int64", "number of samples behind the row", "index"),
     Column("status", "string", "'ok', or the reason why there is no value", "label"),
 )
