@@ -7,15 +7,18 @@ import knockgrid as kg
 from knockgrid.cli.reproduce import RELATIONS, some_layers, study, swept
 
 EXTRA = "probes"
+EXACT = ("relation", "model")
 
 
 def make(model, quick):
-    share = 24 if quick else 48
-    prompts = [p for r in RELATIONS for p in kg.facts(r, tokenizer=model.tokenizer)[:share]]
+    some = 24 if quick else 45
+    relations = (*RELATIONS, "us_state_capital")
+    prompts = [p for r in relations for p in kg.facts(r, tokenizer=model.tokenizer)[:some]]
     layers = some_layers(model, 10 if quick else 1)
-    moved = swept(__file__, model, layers=layers, limit=24 if quick else 192)
+    moved = swept(__file__, model, layers=layers, limit=10 if quick else 24)
     positions = list(moved["position"].unique())
-    probes = kg.evidence.probe_auc(model, prompts, positions, layers=layers, n_tokens=9)
+    options = {"layers": layers, "n_tokens": 9, "exact_answer": EXACT}
+    probes = kg.evidence.probe_auc(model, prompts, positions, **options)
     return {"probes": probes, "divergence": moved}
 
 
