@@ -138,12 +138,14 @@ FILES = ("information_flow", "sources", "generated_tokens", "error_detection", "
 def test_a_study_and_its_file_give_the_same_bits(knows_all, tiny_llama, tmp_path, name):
     """`knockgrid sweep NAME.yaml` is what `knockgrid reproduce NAME` sweeps."""
     file = studies()[name].with_suffix(".yaml")
-    less = {"limit": 3, "layers": (0, 2)}
+    less: dict = {"limit": 3, "layers": (0, 2)}
+    if name == "error_detection":  # the tiny model's context is too short for the examples
+        less["exact_answer"] = "relation"
     table = swept(file, tiny_llama, **less)
     spec = read_spec(file, {**less, "noise_floor": False})
     kept = compute(spec, tmp_path / "run", load=lambda: tiny_llama, progress=False)
     pd.testing.assert_frame_equal(kept[table.columns], table, check_exact=True)
-    assert spec.relations == RELATIONS
+    assert spec.relations[: len(RELATIONS)] == RELATIONS
 
 
 def test_a_script_runs_on_its_own(monkeypatch):
