@@ -162,8 +162,8 @@ def test_executors_agree_on_each_kind(tiny, trace, one, mode, parts, monkeypatch
         kg.sweep(tiny, trace, one, measure="tokens", executor=name, mode=mode, **quiet)
         for name in ("reference", "staircase", "rectangle")
     ]
-    for other in found[1:]:
-        np.testing.assert_allclose(other["kl"], found[0]["kl"], rtol=0, atol=WITHIN)
+    for other in found[1:]:  # a KL of several nats holds that softmax's rounding several times
+        np.testing.assert_allclose(other["kl"], found[0]["kl"], rtol=WITHIN, atol=WITHIN)
     assert float(found[0]["kl"].max()) > 1e-5
 
 

@@ -131,7 +131,7 @@ def sweep_and_draw(
     from knockgrid.runs.running import run
     from knockgrid.runs.split import part_of
     from knockgrid.table.left_out import left_out
-    from knockgrid.table.table import metadata_of, with_layers
+    from knockgrid.table.table import metadata_of, metrics, with_layers
 
     part_of(shard)
     chosen = given.engine_of(engine, spec.device)
@@ -146,12 +146,16 @@ def sweep_and_draw(
     if done := metadata_of(table).get("unfinished"):
         return said.line(f"{done['finished']} of {done['shards']} shards are there, others go on")
     said.wrote(out / "manifest.json")
-    if table["layer"].isna().all():
+    kinds: dict[str, str | None] = {"layer_heatmap": by, "layer_curve": by}
+    if spans := bool(table["measured"].notna().any() and table["span"].notna().any()):
+        kinds = {"span_heatmap": None}
+    elif table["layer"].isna().all():
         return said.note("every row edits layers of its own, so there is no figure over layers")
-    several = table["token"].nunique() > 1
-    by_layer = {"layer_heatmap": by, "layer_curve": by}
-    for kind, panels in ({"token_heatmap": None} if several else by_layer).items():
-        for path in draw(with_layers(table), out, kind=kind, by=panels):
+    elif table["token"].nunique() > 1:
+        kinds = {"token_heatmap": None}
+    of, metric = (table, metrics(table)[0]) if spans else (with_layers(table), None)
+    for kind, panels in kinds.items():
+        for path in draw(of, out, kind=kind, metric=metric, by=panels):
             said.wrote(path)
 
 
