@@ -87,6 +87,9 @@ DRAWN = {
     ),
     "reliance_plot": lambda **o: room.reliance_plot(framed(RELIED | {"reliance": 0.5}), **o),
     "side_by_side": lambda **o: kg.figures.side_by_side({EVIL: table(), "b$": table()}, **o),
+    "span_heatmap": lambda **o: kg.span_heatmap(
+        table([row | {"span": EVIL, "measured": EVIL} for row in cells()[:1]]), "js", **o
+    ),
     "threshold_curve": lambda **o: room.threshold_curve(
         framed({"threshold": [0.1, 0.3], **LABELS, "agreement": 1.0}, marks={EVIL: 0.2}), **o
     ),

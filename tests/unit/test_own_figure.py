@@ -28,7 +28,7 @@ def test_the_names_are_those_of_the_figures() -> None:
 def test_a_figure_says_what_it_draws(name: str) -> None:
     figure = getattr(figures, name)
     assert figure.name == name
-    assert figure.metric == ("kl" if name == "token_heatmap" else "js")
+    assert figure.metric == ("kl" if name in ("token_heatmap", "span_heatmap") else "js")
     assert figure.help.startswith("Draw ")
     assert figure.by == {"contrast_curves": "itself", "scaled_curves": "no"}.get(name, "panels")
     if figure.needs is not None:

@@ -151,6 +151,7 @@ MIXED = {
     "module": ("attn", "mlp"),
     "position": ("subject", "last"),
     "span": ("s0", "s1"),
+    "measured": ("s0", "s1"),
     "source_layer": (4, 20),
     "alpha": (0.5, 1.0),
     "samples": (1, 10),

@@ -74,11 +74,15 @@ def _of_rows(table: pd.DataFrame) -> dict[str, str]:
     described = metadata.get("interventions") or []
     there = [one for one in described if one["name"] in names and one["source"] is not None]
     tokens = table["token"].nunique() if "token" in table else 1
+    spans = table["measured"].nunique() if "measured" in table else 0
     return {
         "model": f"{model['name']} ({', '.join([*size, *about])})" if model.get("name") else "",
         "prompts": f"{table['prompt'].nunique()}",
         "rows": f"{len(names)}: {_some(names)}",
-        "layers": f"{len(layers)}: {_some(ranges(layers, '-').split(', '))}",
+        "layers": f"{len(layers)}: {_some(ranges(layers, '-').split(', '))}"
+        if layers
+        else "their own",
+        "measured": f"{spans} spans" if spans else "",
         "tokens": f"{tokens}" if tokens > 1 else "",
         "sources": _some(dict.fromkeys(str(one["source"]) for one in there)),
         "values": f"{int((_status(table) == 'ok').sum())}: {_units(table)}",
