@@ -123,6 +123,13 @@ class Spec:
         "applied once); in free_run, which is persistent, the edited model writes its own tokens",
         flag=True,
     )
+    sampled_runs: Any = option(
+        None,
+        int | None,
+        "in free_run, the texts that the clean run and every cell sample at the temperature, to "
+        "count those that give the answer; by default each writes one text greedily",
+        least=1,
+    )
     metrics: Any = option(
         METRICS, tuple[str, ...], "measures by name or as objects; see knockgrid.divergences"
     )

@@ -10,7 +10,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.divergences.divergence import UNITS, Divergence, measures_of
 from knockgrid.edits.intervention import Intervention, layers_of
 from knockgrid.engine.executors.executor import Executor
-from knockgrid.errors import InputError, shown, unknown
+from knockgrid.errors import InputError, check_counts, shown, unknown
 from knockgrid.host.bridge import has_hook, hook_name, n_layers
 from knockgrid.passes.answer_positions import is_answer_position
 from knockgrid.passes.prepared import Prepared
@@ -120,6 +120,20 @@ def check_temperature(given: Any) -> None:
             f"temperature is {shown(given)}; give a number above 0, 1 for the model's own "
             "distributions"
         )
+
+
+def check_sampled(spec: Spec) -> None:
+    """Refuse sampled runs where no text is written, or where values are drawn as well."""
+    given = spec.sampled_runs
+    if given is None:
+        return
+    check_counts(sampled_runs=given)
+    if spec.mode != "free_run":
+        raise InputError(
+            f"sampled_runs is {given}, and mode={spec.mode!r} writes no text; give mode='free_run'"
+        )
+    if spec.samples != 1:
+        raise InputError("sampled_runs and samples are both given; draw texts or values, not both")
 
 
 def check_free_run(

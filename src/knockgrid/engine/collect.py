@@ -175,7 +175,8 @@ def meter_of(
     texts = [token_texts(tokenizer, run.generated) for run in bound.clean]
     denoise, written = settings.direction == "denoising", partial(decode_output, tokenizer)
     known = answers, foils, separators, texts
-    known += (denoise, float(spec.temperature), settings.top, written)
+    known += (denoise, float(spec.temperature), settings.top, written, spec.sampled_runs or 1)
+    known += (getattr(tokenizer, "eos_token_id", None),)
     return Meter(bound, measures, spec.unit, *known)
 
 

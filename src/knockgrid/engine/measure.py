@@ -17,6 +17,7 @@ from knockgrid.divergences.evaluate import evaluate
 from knockgrid.edits.intervention import Cell, not_a_distribution
 from knockgrid.engine.bind import Bound
 from knockgrid.engine.executors.executor import Outcome
+from knockgrid.engine.sampled import shares
 from knockgrid.engine.top_tokens import Top, columns_of, top_tokens
 from knockgrid.errors import InputError
 from knockgrid.passes.answer_positions import is_exact
@@ -35,6 +36,9 @@ class Gathered:
     mean: Tensor | None = None
     diverged: list[int] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
+    clean: list[str] = field(default_factory=list)
+    valid: list[int] = field(default_factory=list)
+    """Per sample, its measured tokens up to the end of the text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +63,10 @@ class Meter:
     temperature: float = 1.0
     top: int = 0
     written: Callable[[Sequence[int]], str] = str
+    texts_each: int = 1
+    """Texts that a cell samples."""
+    end: int | None = None
+    """The token that ends a text."""
     _open: dict[int, Gathered] = field(default_factory=dict)
 
     def rows(self, outcomes: Iterable[Outcome], at_once: int) -> Iterator[tuple[Cell, list[Row]]]:
@@ -81,13 +89,18 @@ class Meter:
     def _check_null(self, outcome: Outcome) -> bool:
         """Refuse the rows of a pass whose unedited row is not the run that it edits."""
         run = self.bound.runs[outcome.cell.runs[outcome.sample]]
-        apart = float(evaluate([js], run.logits, outcome.null)["js"].max())
+        null = outcome.null if outcome.clean_generated is None else outcome.null[:1]
+        apart = float(evaluate([js], run.logits[: len(null)], null)["js"].max())
         if not apart <= (5e-6 if outcome.null.dtype in (torch.float32, torch.float64) else 1e-2):
             raise InputError(
                 f"the unedited row of a pass over prompt {run.prompt.id!r} is {apart:.1e} in JS "
                 "away from its recorded run; use executor='reference' for this model"
             )
         return True
+
+    def ends(self, ids: Sequence[int]) -> int:
+        """The measured tokens of a text up to its end."""
+        return ids.index(self.end) + 1 if self.end in ids else len(ids)
 
     def tokens(self, cell: Cell) -> Sequence[int]:
         """The tokens that a cell is measured at."""
@@ -164,14 +177,21 @@ class Meter:
             raise not_a_distribution(cell, self.bound.clean[cell.prompt].prompt)
 
     def _add(self, outcome: Outcome, values: Values, tops: Sequence[Top]) -> list[Row]:
-        cell, n = outcome.cell, len(outcome.cell.samples)
+        cell, n = outcome.cell, len(outcome.cell.samples) * self.texts_each
         run, found = self.bound.clean[cell.prompt], self._open.setdefault(cell.index, Gathered())
         found.values.append(values)
-        pairs = enumerate(zip(outcome.generated, run.generated[: run.n_valid], strict=False))
+        unedited, n_valid = run.generated, run.n_valid
+        if outcome.clean_generated is not None:
+            unedited, n_valid = outcome.clean_generated, self.ends(outcome.clean_generated)
+            found.clean.append(self.written(unedited))
+        found.valid.append(n_valid)
+        pairs = enumerate(zip(outcome.generated, unedited[:n_valid], strict=False))
         found.diverged += [i for i, (own, other) in pairs if own != other][:1]
         found.written += [self.written(outcome.generated)] if outcome.generated else []
         of_mean, text = values.get("js"), next(iter(found.written), None)
-        if n > 1:
+        if len(found.values) < n and self.texts_each > 1:
+            return []
+        if len(cell.samples) > 1:
             share = self.tempered(outcome.logits.double()).softmax(-1) / n
             found.mean = share if found.mean is None else found.mean + share
             if len(found.values) < n:
@@ -180,22 +200,29 @@ class Meter:
             apart = in_unit(evaluate([js], self._clean(outcome), mean)["js"], js, self.unit)
             of_mean = dict(enumerate(apart.tolist()))
             tops = top_tokens(mean, self.top) if self.top else []
-            text = json.dumps(found.written, ensure_ascii=False) if found.written else None
+        if n > 1 and found.written:
+            text = json.dumps(found.written, ensure_ascii=False)
         del self._open[cell.index]
         rows = []
         for token in self.tokens(cell):
             row = label(cell, run, token, self.texts[cell.prompt][token])
             row |= {"samples": n, "diverged": min(found.diverged, default=None)}
-            if token >= run.n_valid:
+            reached = [
+                s for s, valid in zip(found.values, found.valid, strict=True) if token < valid
+            ]
+            if not reached:
                 row["status"] = "NA: the text had ended before this token"
             else:
-                row |= {name: sum(s[name][token] for s in found.values) / n for name in values}
+                some = len(reached)
+                row |= {name: sum(s[name][token] for s in reached) / some for name in values}
                 if of_mean is not None:
                     row["js_mean_dist"] = of_mean[token]
                 row |= columns_of(tops[token]) if tops else {}
             rows.append(row)
         if text is not None:
             rows[0]["written"] = text
+        if found.clean:
+            rows[0] |= shares(run.prompt, found.written, found.clean)
         return rows
 
     def skipped(self) -> Iterator[tuple[Cell, list[Row]]]:

@@ -22,6 +22,7 @@ from knockgrid.engine.checks import (
     check_measure,
     check_options,
     check_places,
+    check_sampled,
     check_spans,
     check_temperature,
 )
@@ -41,7 +42,7 @@ from knockgrid.passes.prepared import Prepared, batches, default_bos, ids_of, pr
 from knockgrid.passes.run import input_device, record
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.spec import Spec, rules_as_data
-from knockgrid.table.measures import DISTANCES, Measure, as_metadata, log_name, log_of
+from knockgrid.table.measures import DISTANCES, SAMPLED, Measure, as_metadata, log_name, log_of
 from knockgrid.table.table import LISTS
 
 PACKAGES = ("knockgrid", "transformer-lens", "transformers", "pandas")
@@ -95,6 +96,7 @@ class Setup(Checked):
             return [*names, *(log_name(name) for name in names if name in distances)]
         mean = ["js_mean_dist"] if "js" in names else []
         wrote = ["written"] if self.spec.mode == "free_run" else []
+        wrote += SAMPLED if self.spec.sampled_runs else ()
         exact = ["exact_from"] if self.settings.at_exact else []
         tops = LISTS if self.settings.top else ()
         return [*names, "js_to_source", *mean, *wrote, *exact, *tops]
@@ -127,6 +129,7 @@ class Setup(Checked):
             "metrics": [measure.name for measure in self.measures],
             "measures": as_metadata(self.facts()),
             "measure": self.spec.measure,
+            "sampled_runs": self.spec.sampled_runs,
             "direction": settings.direction,
             "samples": settings.samples,
             "seed": settings.seed,
@@ -165,6 +168,7 @@ def check(
     measures = check_options(spec.mode, spec.metrics, spec.unit, spec.direction)
     measures = check_measure(spec, measures)
     check_temperature(spec.temperature)
+    check_sampled(spec)
     check_names(rows)
     rules_of(spec.exact_answer)
     chosen = layer_list(spec.layers, n_layers(model))
@@ -211,7 +215,7 @@ def settings_of(
         prepend_bos=prepend_bos,
         seed=spec.seed,
         keep_kv=False,
-        top=0 if spec.measure is not None else spec.top,
+        top=0 if spec.measure is not None or spec.sampled_runs else spec.top,
         anywhere=spec.measure is not None,
         all_logits=spec.measure is None,
     )
@@ -237,9 +241,21 @@ def set_up(
             lambda: memory.fewer_rows(memory.most_rows or TRIAL),
             "prompts of the trial",
         )
+        if isinstance(executor, FreeRun):  # a trial writes one token, which nothing draws
+            executor = free_run_of(spec, executor.cached)
     settings = replace(found.settings, keep_kv=executor.needs_kv)
     check_enough(model, found.ready, settings, memory)
     return Setup(**{**vars(found), "settings": settings}, executor=executor, receipt=receipt)
+
+
+def free_run_of(spec: Spec, cached: bool) -> FreeRun:
+    """The executor of free runs, which sample where that is asked for."""
+    return FreeRun(
+        cached=cached,
+        sampled_runs=spec.sampled_runs,
+        temperature=float(spec.temperature),
+        seed=spec.seed,
+    )
 
 
 def small_pass(

@@ -250,6 +250,13 @@ def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
             "edited one are unchanged and count as 0",
             "bogdan2025",
         )
+    if (runs := manifest.get("sampled_runs")) is not None:
+        text.say(
+            f"The clean run and every cell wrote {counted(runs, 'text')}, sampled by the same "
+            f"random numbers (seed {manifest['seed']}); shares of texts that give the answer, or "
+            "flip from giving it to not or back, have Wilson intervals of 95 %, and divergences "
+            "are means over texts"
+        )
     if (temperature := manifest.get("temperature", 1)) != 1:
         text.say(f"Both distributions were taken at a temperature of {temperature:g}")
     _needed(text, table, names)

@@ -19,6 +19,7 @@ READ = (2, 3, 4, SCHEMA)
 DECIDED = (
     *("schema", "config", "config_digest", "plan", "selection", "data", "mode", "unit"),
     *("temperature", "measure", "metrics", "measures", "direction", "samples", "seed"),
+    "sampled_runs",
     *("prepend_bos", "n_tokens", "exact_answer", "layer_order", "labels"),
     *("intervention_order", "interventions", "sigma", "model", "receipt", "versions"),
 )

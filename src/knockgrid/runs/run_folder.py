@@ -44,6 +44,7 @@ SAME_MODEL = ("architecture", "n_layers", "d_vocab", "dtype", "weights_digest", 
 SAME_PASS = ("attn_implementation", "compatibility_mode", "matmul_precision")
 SETTLED = (
     *("mode", "unit", "temperature", "measure", "metrics", "measures", "direction", "samples", "seed"),
+    "sampled_runs",
     *("prepend_bos", "n_tokens"),
     *("layer_order", "intervention_order", "interventions", "labels"),
 )

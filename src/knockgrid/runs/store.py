@@ -29,6 +29,7 @@ MERGED = ("failed", "dropped", "threads")
 """What the manifest of a run that has ended gathers from its shards."""
 OF_THE_RUN = (
     *("mode", "unit", "temperature", "measure", "metrics", "measures", "direction", "samples", "seed"),
+    "sampled_runs",
     *("prepend_bos", "n_tokens"),
     *("layer_order", "intervention_order", "labels", "interventions", "sigma", "model", "receipt"),
     "exact_answer",
@@ -195,7 +196,7 @@ def _metadata(run: RunFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What travels with the table: from the manifest, and from the shards of an unfinished run."""
     metadata = {name: manifest[name] for name in OF_THE_RUN if name in manifest}
     # what runs had before it could be chosen
-    metadata = {"temperature": 1.0, "measure": None, **metadata}
+    metadata = {"temperature": 1.0, "measure": None, "sampled_runs": None, **metadata}
     whole = is_whole(run, manifest)
     # Of a run with failures the shards are asked: some may have been mended since it ended.
     ended = manifest.get("finished") and (manifest.get("compact") or not manifest["failed"])

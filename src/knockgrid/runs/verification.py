@@ -18,7 +18,7 @@ from knockgrid.engine.exact_answers import rules_from_data
 from knockgrid.engine.executors import reference
 from knockgrid.engine.executors.free_run import FreeRun
 from knockgrid.engine.measure import Row
-from knockgrid.engine.setup import Checked, check, versions
+from knockgrid.engine.setup import Checked, check, free_run_of, versions
 from knockgrid.errors import InputError, check_counts
 from knockgrid.host.bridge import describe
 from knockgrid.prompts.data import prompt_from_data
@@ -38,7 +38,7 @@ SUSPECTS = 3
 NAMED = 20
 SAME = (
     *("n_tokens", "mode", "unit", "temperature", "measure", "samples", "direction", "prepend_bos"),
-    "seed",
+    *("seed", "sampled_runs"),
 )
 Rows = tuple[str, str]  # prompt and intervention
 Place = tuple[str, int | None]  # intervention, and layer where it has none of its own
@@ -246,7 +246,8 @@ def rows_anew(sweep: Checked, prompt: str, wanted: Sequence[Place]) -> Iterator[
     cells = [c for c in bound.cells if (c.intervention.name, c.layer) in wanted]
     bound = replace(bound, cells=cells)
     meter = anywhere_of(meter_of(sweep.model, bound, sweep, some), sweep.model, sweep)
-    executor = FreeRun(cached=False) if sweep.spec.mode == "free_run" else reference
+    free = sweep.spec.mode == "free_run"
+    executor = free_run_of(sweep.spec, cached=False) if free else reference
     for _, rows in finished(sweep.model, bound, meter, executor, 8):
         yield from rows
 

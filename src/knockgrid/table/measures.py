@@ -75,9 +75,21 @@ MEASURES = {
             "recovered", "recovered logit difference", "", None, needs=(*ANSWER, "foil", "source")
         ),
         Measure("js_mean_dist", "JS divergence of the mean distribution", upper=LOG2),
+        Measure("gave_answer", "share of texts with the answer", "fraction", 0.0, 1.0, ANSWER),
+        Measure("gave_answer_low", "its lower end", "fraction", 0.0, 1.0, ANSWER),
+        Measure("gave_answer_high", "its upper end", "fraction", 0.0, 1.0, ANSWER),
+        Measure("gave_answer_clean", "share of clean texts with it", "fraction", 0.0, 1.0, ANSWER),
+        Measure("flipped", "share of texts that flip", "fraction", 0.0, 1.0, ANSWER),
+        Measure("flipped_low", "its lower end", "fraction", 0.0, 1.0, ANSWER),
+        Measure("flipped_high", "its upper end", "fraction", 0.0, 1.0, ANSWER),
         Measure("js_to_source", "JS divergence to the source run", upper=LOG2, needs=("source",)),
     )
 }
+SAMPLED = (
+    *("gave_answer", "gave_answer_low", "gave_answer_high", "gave_answer_clean"),
+    *("flipped", "flipped_low", "flipped_high"),
+)
+"""Columns of sampled runs."""
 LEAST = 1e-9
 """What is added to a value before its logarithm is taken, as Thought Anchors does."""
 

@@ -29,6 +29,8 @@ class Outcome:
     logits: Tensor
     null: Tensor
     generated: tuple[int, ...] = ()
+    clean_generated: tuple[int, ...] | None = None
+    """What the unedited row wrote in a sampled run."""
 
 
 @runtime_checkable

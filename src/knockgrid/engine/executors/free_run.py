@@ -5,7 +5,7 @@ cannot be shared beyond the prompt. All cells of a prompt are rows of one batch,
 feeds one token per row to a cache that holds the edited keys and values.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import final
@@ -19,22 +19,27 @@ from knockgrid.divergences.evaluate import evaluate
 from knockgrid.edits.intervention import Cell
 from knockgrid.engine.executors.executor import Outcome, edit_hooks, items
 from knockgrid.engine.executors.rows import Plan, layout, rows_at_once, split
+from knockgrid.engine.sampled import drawn, uniform_draws
 from knockgrid.errors import InputError
 from knockgrid.host.cache import empty_cache, takes_cache
 from knockgrid.host.sizes import sizes_of
 from knockgrid.passes.edit import Placed
 from knockgrid.passes.run import Run, keep_measured, run_hooked
 
+Pick = Callable[[int, Tensor], Tensor]
+"""From a step and the logits `[row, d_vocab]` there to the token of every row."""
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 5e-6}
 
 
 @final
 @dataclass(frozen=True)
 class FreeRun:
-    """Greedy generation under persistent edits, batched over the cells of a prompt.
+    """Generation under persistent edits, batched over the cells of a prompt.
 
     Row 0 is never edited and is given the clean tokens; if its logits differ from those of the
-    clean run, the cache of this model cannot be trusted and the run ends. With `cached=False`, or
+    clean run, the cache of this model cannot be trusted and the run ends. In `sampled_runs` every
+    row, the unedited one too, draws its tokens at `temperature`, by numbers that all rows share;
+    there only its first logits are those of the clean run. With `cached=False`, or
     on a model that takes no cache, every step runs over the whole sequence again.
 
     Limits: costs one whole pass over the prompt per cell, which the staircase saves.
@@ -45,6 +50,9 @@ class FreeRun:
     cached: bool = True
     needs_kv: bool = False
     max_bytes: int | None = None
+    sampled_runs: int | None = None
+    temperature: float = 1.0
+    seed: int = 0
 
     def __call__(
         self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
@@ -52,13 +60,23 @@ class FreeRun:
         for plan in self.plans(model, runs, cells):
             index = plan.items[0].run
             run = runs[index]
-            logits, tokens = generate(model, run, plan, self.cached and takes_cache(model))
-            null = logits[0]
-            check_null(run, null)
-            written = tokens.tolist()
-            for item in plan.items:
-                row = plan.row[id(item)]
-                yield Outcome(item.cell, item.sample, logits[row], null, tuple(written[row]))
+            cached = self.cached and takes_cache(model)
+            for number in range(self.sampled_runs or 1):
+                pick = self.picks(run, number)
+                logits, tokens = generate(model, run, plan, cached, pick)
+                null, written = logits[0], [tuple(row) for row in tokens.tolist()]
+                check_null(run, null if pick is None else null[:1])
+                clean = None if pick is None else written[0]
+                for item in plan.items:
+                    row = plan.row[id(item)]
+                    yield Outcome(item.cell, item.sample, logits[row], null, written[row], clean)
+
+    def picks(self, run: Run, number: int) -> Pick | None:
+        """What draws the tokens of a sampled text; None where it is written greedily."""
+        if self.sampled_runs is None:
+            return None
+        draws = uniform_draws(self.seed, run.prompt, number, run.n_tokens)
+        return lambda step, logits: drawn(logits, self.temperature, draws[step])
 
     def plans(
         self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
@@ -77,11 +95,13 @@ class FreeRun:
                 yield layout(0, part)
 
 
-def generate(model: TransformerBridge, run: Run, plan: Plan, cached: bool) -> tuple[Tensor, Tensor]:
+def generate(
+    model: TransformerBridge, run: Run, plan: Plan, cached: bool, pick: Pick | None = None
+) -> tuple[Tensor, Tensor]:
     """Logits `[row, token, d_vocab]` and own tokens `[row, token]` of every row of a plan."""
     past = empty_cache(model) if cached else None
     ids = run.ids[: run.n_prompt].expand(len(plan.row_prompt), -1)
-    found: list[Tensor] = []
+    found, written = list[Tensor](), list[Tensor]()
     for end in range(run.n_prompt, run.n_prompt + run.n_tokens):
         start = end - 1 if cached and found else 0
         placed = [
@@ -93,17 +113,18 @@ def generate(model: TransformerBridge, run: Run, plan: Plan, cached: bool) -> tu
         hooks.append(("unembed.hook_in", keep_measured(slice(-1, None))))
         with torch.inference_mode():
             found.append(run_hooked(model, ids[:, start:], hooks, past)[:, -1])
-        if end < len(run.ids):
-            step = found[-1].argmax(-1)
+        own = found[-1].argmax(-1) if pick is None else pick(len(written), found[-1]).to(ids.device)
+        written.append(own)
+        step = own.clone()
+        if pick is None and end < len(run.ids):
             step[0] = run.ids[end]
-            ids = torch.cat([ids, step[:, None]], dim=1)
-    logits = torch.stack(found, dim=1)
-    return logits, logits.argmax(-1)
+        ids = torch.cat([ids, step[:, None]], dim=1)
+    return torch.stack(found, dim=1), torch.stack(written, dim=1)
 
 
 def check_null(run: Run, logits: Tensor) -> None:
     """Refuse a cache under which the unedited row is not the clean run."""
-    apart = float(evaluate([js], run.logits, logits)["js"].max())
+    apart = float(evaluate([js], run.logits[: len(logits)], logits)["js"].max())
     if not apart <= TOLERANCES.get(logits.dtype, 1e-2):
         raise InputError(
             f"generating prompt {run.prompt.id!r} step by step is {apart:.1e} in JS away from the "

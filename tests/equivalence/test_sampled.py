@@ -1,0 +1,152 @@
+"""Sampled runs, against a loop on the plain Hugging Face model that draws by the same numbers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest, chisquare
+
+import knockgrid as kg
+from knockgrid.engine.sampled import drawn, uniform_draws
+from knockgrid.reports.methods import methods
+
+T, RUNS, N = 1.3, 6, 4
+PROMPT = kg.Prompt(
+    "The Eiffel Tower is located in",
+    spans={"subject": "Eiffel Tower"},
+    id="tower",
+    answers=["Tower"],
+)
+ROWS = [
+    kg.patch("mlp_out", "last", kg.zero(), layers=[1], name="zero"),
+    kg.knockout("last", "subject", layers="all", name="cut"),
+]
+FREE = {"mode": "free_run", "n_tokens": N, "temperature": T, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def table(tiny_llama):
+    return kg.sweep(tiny_llama, PROMPT, ROWS, sampled_runs=RUNS, **FREE)
+
+
+def first(table, name):
+    return table[(table["intervention"] == name) & (table["token"] == 0)].iloc[0]
+
+
+def loop(raw, ids, number, hook):
+    """One text, without a cache, drawn by hand from the cumulative distribution."""
+    draws, n_prompt = uniform_draws(0, PROMPT, number, N).tolist(), len(ids)
+    for draw in draws:
+        handle = hook(n_prompt)
+        with torch.no_grad():
+            p = (raw(torch.tensor([ids]), use_cache=False).logits[0, -1] / T).softmax(-1)
+        if handle is not None:
+            handle.remove()
+        total = p.cumsum(-1)
+        ids = [*ids, int((total <= draw * total[-1]).sum())]
+    return ids[n_prompt:]
+
+
+def test_texts_are_those_of_a_plain_loop(tiny_llama, table, plain_of):
+    raw = plain_of(tiny_llama)
+    ids = [1, *tiny_llama.tokenizer(PROMPT.text, add_special_tokens=False)["input_ids"]]
+
+    def zeroed(n_prompt):
+        def put(module, args, output):
+            output = output.clone()
+            output[0, n_prompt - 1] = 0
+            return output
+
+        return raw.model.layers[1].mlp.register_forward_hook(put)
+
+    decode = tiny_llama.tokenizer.decode
+    own = [decode(loop(raw, ids, i, zeroed)) for i in range(RUNS)]
+    clean = [decode(loop(raw, ids, i, lambda n: None)) for i in range(RUNS)]
+    assert len(set(own)) > 1
+    assert own != clean
+    row = first(table, "zero")
+    assert json.loads(row["written"]) == own
+    gave, before = ([text.lstrip().startswith("Tower") for text in some] for some in (own, clean))
+    assert row["gave_answer"] == np.mean(gave)
+    assert row["gave_answer_clean"] == np.mean(before)
+    assert (sum(gave), sum(before)) == (1, 0)
+    flips = sum(one != other for one, other in zip(gave, before, strict=True))
+    ends = binomtest(flips, RUNS).proportion_ci(method="wilson")
+    assert row["flipped"] == flips / RUNS
+    assert row["flipped_low"] == pytest.approx(ends.low)
+    assert row["flipped_high"] == pytest.approx(ends.high)
+
+
+def test_draws_follow_the_distribution_at_the_temperature():
+    logits = torch.tensor([[0.0, 1.0, -1.0, 2.0, float("-inf")]])
+    draws = torch.linspace(0, 1, 20_001, dtype=torch.float64)[:-1]
+    tokens = torch.cat([drawn(logits, T, one) for one in draws])
+    expected = (logits[0, :4].double() / T).softmax(-1) * len(draws)
+    counts = torch.bincount(tokens, minlength=5)
+    assert counts[4] == 0
+    assert chisquare(counts[:4], expected).pvalue > 0.99  # a grid of draws, so nearly exact
+    many = torch.cat([uniform_draws(0, PROMPT, i, 50) for i in range(40)])
+    assert chisquare(torch.histc(many, 10, 0, 1)).pvalue > 0.01
+    assert not torch.equal(uniform_draws(0, PROMPT, 0, 9), uniform_draws(1, PROMPT, 0, 9))
+
+
+def test_an_edit_that_does_nothing_flips_nothing(tiny_llama):
+    answers = ["the", "city", "of", "is", "France", "Rome", "Paris"]
+    prompt = PROMPT.replace(answers=answers)
+    row = kg.knockout("last", "subject", layers="all", heads=[], name="nothing")
+    table = kg.sweep(tiny_llama, prompt, row, sampled_runs=RUNS, **FREE)
+    assert float(table["js"].max()) <= 1e-12
+    assert table["flipped"].dropna().tolist() == [0.0]
+    assert first(table, "nothing")["gave_answer"] == first(table, "nothing")["gave_answer_clean"]
+
+
+def test_neither_the_batch_nor_other_cells_nor_the_cache_matter(tiny_llama, table):
+    alone = kg.sweep(tiny_llama, PROMPT, ROWS[1:], sampled_runs=RUNS, max_rows=2, **FREE)
+    whole = kg.sweep(tiny_llama, PROMPT, ROWS, sampled_runs=RUNS, executor="reference", **FREE)
+    for other in (alone, whole):
+        assert first(other, "cut")["written"] == first(table, "cut")["written"]
+        mine = table[table["intervention"] == "cut"]["js"]
+        theirs = other[other["intervention"] == "cut"]["js"]
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-6)
+    seeded = kg.sweep(tiny_llama, PROMPT, ROWS[1:], sampled_runs=RUNS, seed=5, **FREE)
+    assert first(seeded, "cut")["written"] != first(table, "cut")["written"]
+
+
+def test_a_low_temperature_writes_greedily(tiny_llama):
+    cold = {**FREE, "temperature": 1e-6}
+    sampled = kg.sweep(tiny_llama, PROMPT, ROWS, sampled_runs=2, metrics=["js"], **cold)
+    greedy = kg.sweep(tiny_llama, PROMPT, ROWS, metrics=["js"], **cold)
+    for one in ("zero", "cut"):
+        assert json.loads(first(sampled, one)["written"]) == [first(greedy, one)["written"]] * 2
+
+
+def test_a_folder_keeps_and_verifies_them(tiny_llama, tmp_path):
+    table = kg.sweep(tiny_llama, [PROMPT], ROWS, sampled_runs=3, out=tmp_path / "run", **FREE)
+    again = kg.open_run(tmp_path / "run")
+    assert again["flipped"].dropna().tolist() == table["flipped"].dropna().tolist()
+    found = kg.verify(tmp_path / "run", model=tiny_llama, cells=9)
+    assert found.ok, found.mismatches
+    assert "wrote 3 texts, sampled by the same random numbers" in methods(tmp_path / "run")
+    kg.report(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mode": "prompt_only"}, "writes no text; give mode='free_run'"),
+        ({"sampled_runs": 0}, "sampled_runs"),
+        ({"samples": 2}, "draw texts or values, not both"),
+        ({"measure": "tokens"}, "writes its own text"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(tiny_llama, options, said):
+    with pytest.raises(kg.InputError, match=said):
+        kg.sweep(tiny_llama, PROMPT, ROWS, **{**FREE, "sampled_runs": 2, **options})
+
+
+def test_a_prompt_without_answers_has_texts_and_no_share(tiny_llama):
+    bare = kg.Prompt(PROMPT.text, spans=PROMPT.spans)
+    table = kg.sweep(tiny_llama, bare, ROWS[1:], sampled_runs=2, **FREE)
+    assert table["flipped"].isna().all()
+    assert len(json.loads(first(table, "cut")["written"])) == 2
