@@ -29,6 +29,7 @@ SETTINGS = {"model": "demo", "quick": True}
 NAMES = {
     *("information_flow", "sources", "generated_tokens", "error_detection", "modules"),
     *("heads", "paths", "token_positions", "labels", "pathways", "layer_pairs", "thought_anchors"),
+    *("induction", "ioi", "removed_sentences", "trajectories"),
 }
 LONGEST = 40
 ONE = """
