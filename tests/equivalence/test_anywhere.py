@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 import knockgrid as kg
 from knockgrid.engine import anywhere
+from knockgrid.engine.executors import rows as rows_of_a_pass
 from knockgrid.engine.executors import states
 from knockgrid.host.demo import demo_folder
 from knockgrid.passes import chunked, unembed
@@ -199,12 +200,22 @@ def test_other_measures_where_nothing_is_edited(tiny_llama, trace, rows, at):
     )
 
 
-def test_a_no_op_is_rounding_and_half_precision_has_its_own_clean_row(tiny_folder, trace):
+def test_a_no_op_is_rounding_and_half_precision_has_its_own_clean_row(
+    tiny_folder, trace, monkeypatch
+):
+    beside = []
+
+    def layout(start, part, nulls):
+        beside.append(nulls)
+        return rows_of_a_pass.layout(start, part, nulls)
+
+    monkeypatch.setattr(states, "layout", layout)
     row = kg.knockout("all", "s0", layers="all", heads=[])
     for dtype, most in (("float64", 1e-14), ("float32", 1e-9), ("bfloat16", 0.0)):
         model = kg.load(tiny_folder, dtype=dtype)
         table = kg.sweep(model, trace, row, measure="tokens", **quiet)
         assert float(table["kl"].max()) <= most
+        assert beside[-1] is (dtype == "bfloat16")
 
 
 def test_a_pass_over_one_token_stands_in_for_the_unembedding(tiny_llama, trace, rows, monkeypatch):
