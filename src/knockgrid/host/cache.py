@@ -6,6 +6,7 @@ bridge computes attention itself, TransformerLens 4.3 looks only for the older n
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from inspect import signature, unwrap
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -61,6 +62,16 @@ def empty_cache(model: TransformerBridge) -> Cache:
         if hasattr(layer, "sliding_window"):
             vars(layer)["sliding_window"] = torch.iinfo(torch.int32).max
     return past
+
+
+def copied(past: Cache | None) -> Cache | None:
+    """A cache that goes on while the given one stays; None where layers write in place."""
+    plain = ("DynamicLayer", "DynamicSlidingWindowLayer")  # they put new tensors together
+    if past is None or any(type(one).__name__ not in plain for one in past.layers):
+        return None
+    other = copy(past)
+    vars(other)["layers"] = [copy(one) for one in past.layers]
+    return other
 
 
 def layer_of(keys: Tensor, values: Tensor) -> Layer:

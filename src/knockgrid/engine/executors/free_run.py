@@ -7,6 +7,7 @@ feeds one token per row to a cache that holds the edited keys and values.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import final
 
@@ -21,13 +22,13 @@ from knockgrid.engine.executors.executor import Outcome, edit_hooks, items
 from knockgrid.engine.executors.rows import Plan, layout, rows_at_once, split
 from knockgrid.engine.sampled import drawn, uniform_draws
 from knockgrid.errors import InputError
-from knockgrid.host.cache import empty_cache, takes_cache
+from knockgrid.host.cache import Cache, copied, empty_cache, takes_cache
 from knockgrid.host.sizes import sizes_of
 from knockgrid.passes.edit import Placed
 from knockgrid.passes.run import Run, keep_measured, run_hooked
 
-Pick = Callable[[int, Tensor], Tensor]
-"""From a step and the logits `[row, d_vocab]` there to the token of every row."""
+Pick = Callable[[int, Tensor], tuple[Tensor, Tensor]]
+"""From a measured token and the logits `[row, d_vocab]` there to what rows write, and read next."""
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 5e-6}
 
 
@@ -60,23 +61,38 @@ class FreeRun:
         for plan in self.plans(model, runs, cells):
             index = plan.items[0].run
             run = runs[index]
-            cached = self.cached and takes_cache(model)
+            greedy, prompt = self.sampled_runs is None, None
             for number in range(self.sampled_runs or 1):
-                pick = self.picks(run, number)
-                logits, tokens = generate(model, run, plan, cached, pick)
+                first, past = prompt or self.prompt_step(model, run, plan)
+                again = None if greedy else copied(past)
+                prompt = None if again is None else (first, again)
+                logits, tokens = generate(model, run, plan, past, first, self.pick(run, number))
                 null, written = logits[0], [tuple(row) for row in tokens.tolist()]
-                check_null(run, null if pick is None else null[:1])
-                clean = None if pick is None else written[0]
+                check_null(run, null if greedy else null[:1])
+                clean = None if greedy else written[0]
                 for item in plan.items:
                     row = plan.row[id(item)]
                     yield Outcome(item.cell, item.sample, logits[row], null, written[row], clean)
 
-    def picks(self, run: Run, number: int) -> Pick | None:
-        """What draws the tokens of a sampled text; None where it is written greedily."""
+    def prompt_step(
+        self, model: TransformerBridge, run: Run, plan: Plan
+    ) -> tuple[Tensor, Cache | None]:
+        """Logits after the prompt, and its cache, from which every text of a plan goes on."""
+        past = empty_cache(model) if self.cached and takes_cache(model) else None
+        ids = run.ids[: run.n_prompt].expand(len(plan.row_prompt), -1)
+        return step(model, run, plan, ids, 0, past), past
+
+    def pick(self, run: Run, number: int) -> Pick:
+        """What gives every row its own token, and the one that is fed."""
         if self.sampled_runs is None:
-            return None
+            return partial(greedily, run)
         draws = uniform_draws(self.seed, run.prompt, number, run.n_tokens)
-        return lambda step, logits: drawn(logits, self.temperature, draws[step])
+
+        def sampled(at: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+            own = drawn(logits, self.temperature, draws[at])
+            return own, own
+
+        return sampled
 
     def plans(
         self, model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]
@@ -95,31 +111,46 @@ class FreeRun:
                 yield layout(0, part)
 
 
+def greedily(run: Run, at: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The most probable tokens; the unedited row reads the clean run's."""
+    own, end = logits.argmax(-1), run.n_prompt + at
+    fed = own.clone()
+    if end < len(run.ids):
+        fed[0] = run.ids[end]
+    return own, fed
+
+
 def generate(
-    model: TransformerBridge, run: Run, plan: Plan, cached: bool, pick: Pick | None = None
+    model: TransformerBridge, run: Run, plan: Plan, past: Cache | None, first: Tensor, pick: Pick
 ) -> tuple[Tensor, Tensor]:
-    """Logits `[row, token, d_vocab]` and own tokens `[row, token]` of every row of a plan."""
-    past = empty_cache(model) if cached else None
+    """Logits `[row, token, d_vocab]` and own tokens `[row, token]` of every row of a plan.
+
+    `first` are the logits after the prompt, `past` is the cache of it, where there is one.
+    """
     ids = run.ids[: run.n_prompt].expand(len(plan.row_prompt), -1)
-    found, written = list[Tensor](), list[Tensor]()
+    found, written = [first], list[Tensor]()
     for end in range(run.n_prompt, run.n_prompt + run.n_tokens):
-        start = end - 1 if cached and found else 0
-        placed = [
-            Placed(edit, plan.row[id(item)], start, end)
-            for item in plan.items
-            for edit in item.edits
-        ]
-        hooks = edit_hooks(model, None if run.noise is None else run.noise[start:end], placed)
-        hooks.append(("unembed.hook_in", keep_measured(slice(-1, None))))
-        with torch.inference_mode():
-            found.append(run_hooked(model, ids[:, start:], hooks, past)[:, -1])
-        own = found[-1].argmax(-1) if pick is None else pick(len(written), found[-1]).to(ids.device)
-        written.append(own)
-        step = own.clone()
-        if pick is None and end < len(run.ids):
-            step[0] = run.ids[end]
-        ids = torch.cat([ids, step[:, None]], dim=1)
+        if end > run.n_prompt:
+            start = 0 if past is None else end - 1
+            found.append(step(model, run, plan, ids[:, start:], start, past))
+        own, fed = pick(end - run.n_prompt, found[-1])
+        written.append(own.to(ids.device))
+        ids = torch.cat([ids, fed.to(ids.device)[:, None]], dim=1)
     return torch.stack(found, dim=1), torch.stack(written, dim=1)
+
+
+def step(
+    model: TransformerBridge, run: Run, plan: Plan, ids: Tensor, start: int, past: Cache | None
+) -> Tensor:
+    """Logits `[row, d_vocab]` after some tokens of every row, the first of them at `start`."""
+    end = start + ids.shape[1]
+    placed = [
+        Placed(edit, plan.row[id(item)], start, end) for item in plan.items for edit in item.edits
+    ]
+    hooks = edit_hooks(model, None if run.noise is None else run.noise[start:end], placed)
+    hooks.append(("unembed.hook_in", keep_measured(slice(-1, None))))
+    with torch.inference_mode():
+        return run_hooked(model, ids, hooks, past)[:, -1]
 
 
 def check_null(run: Run, logits: Tensor) -> None:
