@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import jensenshannon
 from scipy.stats import binomtest, chisquare
 
 import knockgrid as kg
@@ -48,20 +49,21 @@ def loop(raw, ids, number, hook):
     return ids[n_prompt:]
 
 
+def zeroed(raw, pos):
+    def put(module, args, output):
+        output = output.clone()
+        output[0, pos] = 0
+        return output
+
+    return raw.model.layers[1].mlp.register_forward_hook(put)
+
+
 def test_texts_are_those_of_a_plain_loop(tiny_llama, table, plain_of):
     raw = plain_of(tiny_llama)
     ids = [1, *tiny_llama.tokenizer(PROMPT.text, add_special_tokens=False)["input_ids"]]
 
-    def zeroed(n_prompt):
-        def put(module, args, output):
-            output = output.clone()
-            output[0, n_prompt - 1] = 0
-            return output
-
-        return raw.model.layers[1].mlp.register_forward_hook(put)
-
     decode = tiny_llama.tokenizer.decode
-    own = [decode(loop(raw, ids, i, zeroed)) for i in range(RUNS)]
+    own = [decode(loop(raw, ids, i, lambda n: zeroed(raw, n - 1))) for i in range(RUNS)]
     clean = [decode(loop(raw, ids, i, lambda n: None)) for i in range(RUNS)]
     assert len(set(own)) > 1
     assert own != clean
@@ -113,6 +115,26 @@ def test_neither_the_batch_nor_other_cells_nor_the_cache_matter(tiny_llama, tabl
     assert first(seeded, "cut")["written"] != first(table, "cut")["written"]
 
 
+def test_divergences_are_means_over_texts(tiny_llama, table, plain_of):
+    """Those of each clean text and the edited one with its numbers; no text's stands for all."""
+    raw = plain_of(tiny_llama)
+    ids = [1, *tiny_llama.tokenizer(PROMPT.text, add_special_tokens=False)["input_ids"]]
+    found = []
+    for number in range(RUNS):
+        own = loop(raw, ids, number, lambda n: zeroed(raw, n - 1))
+        clean = loop(raw, ids, number, lambda n: None)
+        with torch.no_grad():
+            before = raw(torch.tensor([ids + clean[:-1]])).logits[0, len(ids) - 1 :]
+            handle = zeroed(raw, len(ids) - 1)
+            after = raw(torch.tensor([ids + own[:-1]])).logits[0, len(ids) - 1 :]
+            handle.remove()
+        p, q = ((x.double() / T).softmax(-1).numpy() for x in (before, after))
+        found.append([jensenshannon(a, b) ** 2 for a, b in zip(p, q, strict=True)])
+    mine = table[table["intervention"] == "zero"]["js"]
+    np.testing.assert_allclose(mine, np.mean(found, axis=0), rtol=1e-5, atol=1e-7)
+    assert "js_mean_dist" not in table
+
+
 def test_a_low_temperature_writes_greedily(tiny_llama):
     cold = {**FREE, "temperature": 1e-6}
     sampled = kg.sweep(tiny_llama, PROMPT, ROWS, sampled_runs=2, metrics=["js"], **cold)
@@ -127,7 +149,9 @@ def test_a_folder_keeps_and_verifies_them(tiny_llama, tmp_path):
     assert again["flipped"].dropna().tolist() == table["flipped"].dropna().tolist()
     found = kg.verify(tmp_path / "run", model=tiny_llama, cells=9)
     assert found.ok, found.mismatches
-    assert "wrote 3 texts, sampled by the same random numbers" in methods(tmp_path / "run")
+    said = methods(tmp_path / "run")
+    assert "wrote 3 texts, sampled by the same random numbers" in said
+    assert "random edits" not in said
     kg.report(tmp_path / "run")
 
 
@@ -137,6 +161,7 @@ def test_a_folder_keeps_and_verifies_them(tiny_llama, tmp_path):
         ({"mode": "prompt_only"}, "writes no text; give mode='free_run'"),
         ({"sampled_runs": 0}, "sampled_runs"),
         ({"samples": 2}, "draw texts or values, not both"),
+        ({"direction": "denoising"}, "edits a corrupted run, whose texts are no clean ones"),
         ({"measure": "tokens"}, "writes its own text"),
     ],
 )

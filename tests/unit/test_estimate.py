@@ -36,6 +36,12 @@ def test_seven_billion_parameters_from_the_config_alone(seven):
         assert part in str(found)
 
 
+def test_sampled_texts_are_counted(seven):
+    free = Spec(model=str(seven), dtype="bfloat16", limit=9, mode="free_run", n_tokens=4)
+    one, ten = (estimate(free.but(sampled_runs=n), 100.0, never).seconds for n in (1, 10))
+    assert ten > 5 * one
+
+
 def test_rows_that_a_model_makes_are_not_counted_without_it(seven):
     spec = Spec(model=str(seven), interventions=[{"kind": "per_module", "pos": "subject"}])
     with pytest.raises(kg.InputError, match=r"per_module asks what a model has.*name its rows"):

@@ -134,6 +134,11 @@ def check_sampled(spec: Spec) -> None:
         )
     if spec.samples != 1:
         raise InputError("sampled_runs and samples are both given; draw texts or values, not both")
+    if spec.direction != "noising":
+        raise InputError(
+            f"direction={spec.direction!r} edits a corrupted run, whose texts are no clean ones to "
+            "compare sampled runs with; use direction='noising'"
+        )
 
 
 def check_free_run(

@@ -188,7 +188,9 @@ class Meter:
         pairs = enumerate(zip(outcome.generated, unedited[:n_valid], strict=False))
         found.diverged += [i for i, (own, other) in pairs if own != other][:1]
         found.written += [self.written(outcome.generated)] if outcome.generated else []
-        of_mean, text = values.get("js"), next(iter(found.written), None)
+        # sampled texts have a context each, so their mean is no distribution after any of them
+        of_mean = None if found.clean else values.get("js")
+        text = next(iter(found.written), None)
         if len(found.values) < n and self.texts_each > 1:
             return []
         if len(cell.samples) > 1:

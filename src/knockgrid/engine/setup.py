@@ -94,7 +94,7 @@ class Setup(Checked):
         if self.spec.measure is not None:
             distances = [] if self.spec.measure == "tokens" else DISTANCES
             return [*names, *(log_name(name) for name in names if name in distances)]
-        mean = ["js_mean_dist"] if "js" in names else []
+        mean = ["js_mean_dist"] if "js" in names and not self.spec.sampled_runs else []
         wrote = ["written"] if self.spec.mode == "free_run" else []
         wrote += SAMPLED if self.spec.sampled_runs else ()
         exact = ["exact_from"] if self.settings.at_exact else []

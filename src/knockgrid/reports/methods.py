@@ -261,7 +261,7 @@ def _measure(text: Text, manifest: Mapping[str, Any], table: pd.DataFrame) -> No
         text.say(f"Both distributions were taken at a temperature of {temperature:g}")
     _needed(text, table, names)
     _exact(text, table)
-    if table["samples"].max() > 1:
+    if table["samples"].max() > 1 and manifest.get("sampled_runs") is None:
         text.say(f"Values of random edits are means over {table['samples'].max()} draws")
 
 

@@ -228,6 +228,7 @@ class Work:
         """One batch: its recorded runs, then its passes by first position."""
         spec, sizes = self.spec, self.shape.sizes
         depth, n, free = sizes.n_layers, len(batch), spec.mode == "free_run"
+        texts = spec.sampled_runs or 1
         recorded = n * (1 + need.runs) * depth * length
         steps = 0 if batch[0].given else n_tokens - 1
         self._pass(recorded, length, (1 + (need.runs > 0) + steps) * depth)
@@ -253,8 +254,8 @@ class Work:
             total = len(blocks) + others
             parts, wide = ceil(total / max(LEAST, limit)), min(total, limit)
             tokens = (sum(blocks) + others * depth) * suffix
-            self._pass(tokens, length, parts * depth * (n_tokens if free else 1))
-            self.measured += len(blocks) * n_tokens
+            self._pass(texts * tokens, length, texts * parts * depth * (n_tokens if free else 1))
+            self.measured += texts * len(blocks) * n_tokens
             self.widest = max(self.widest, wide)
             # A pass measures every token; it holds the keys and values of its prompts once more.
             row_bytes = sizes.row(length, suffix, n_tokens)
