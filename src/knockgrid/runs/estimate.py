@@ -36,7 +36,7 @@ from knockgrid.engine.executors.rows import fast_rows
 
 PER_WORD = 1.3
 """Tokens of a word, where there is no tokenizer."""
-FOLDER, SHARD, PROMPT, ROW = 12_500, 9_950, 2_350, 31.5
+FOLDER, SHARD, PROMPT, ROW = 12_500, 11_250, 2_350, 31.5
 """Bytes on disk of a run, per shard, prompt and row, fitted to runs, within 6 % of them."""
 TOP_SHARD, TOP_PROMPT, TOP_ROW = 5_700, 70, 4.6
 """What most probable tokens add per shard, and each of them per prompt and row; fitted likewise."""
