@@ -118,9 +118,10 @@ def per_position(intervention: Patch, positions: int | Sequence[Position]) -> li
     `positions` are position names, indices, or a number of tokens (0 to n - 1). Besides the names
     of `token_positions` there are those of the answer (Orgad et al., arXiv 2410.02707): `last_q`,
     `first_answer`, `exact_answer_last`, ... and `"-1"`, `"-2"`, ... from the end of prompt and
-    output; they need `n_tokens` > 1. A prompt that lacks a position has NA there. Each cell is
-    measured at the token right after its position (token 0 for the prompt). `position` is a column
-    of the table. No positions, or one given twice, are an `InputError`.
+    output; they need `n_tokens` > 1. In a free run there is `last+k`, whose state writes token k of
+    the text. A prompt that lacks a position has NA there. Each cell is measured at the token right
+    after its position (token 0 for the prompt). `position` is a column of the table. No positions,
+    or one given twice, are an `InputError`.
     """
     if not isinstance(intervention, Patch):
         raise InputError(f"{intervention!r} is not a patch; per_position() moves a patch()")

@@ -76,6 +76,9 @@ def patch(
     `alpha` the share of the way from the clean value to it. `heads` limits the patch to some heads,
     for activations that have them. `layers` ("all", a list, `all_but(...)`) are the same in every
     cell, of which there is then one.
+
+    In a free run, `last+k` is the place whose state writes token k of the text, whatever the text
+    is by then; `donor`, `zero` and `fixed` have values for it, in a list for several of them.
     """
     return Patch(
         act_name=act_name,

@@ -10,9 +10,10 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.divergences.divergence import UNITS, Divergence, measures_of
 from knockgrid.edits.intervention import Intervention, layers_of
 from knockgrid.engine.executors.executor import Executor
+from knockgrid.engine.own_text import in_own_text
 from knockgrid.errors import InputError, check_counts, shown, unknown
 from knockgrid.host.bridge import has_hook, hook_name, n_layers
-from knockgrid.passes.answer_positions import is_answer_position
+from knockgrid.passes.answer_positions import is_answer_position, steps_in
 from knockgrid.passes.prepared import Prepared
 from knockgrid.prompts.positions import At, lacks, resolve
 from knockgrid.spec import METRICS, Spec
@@ -156,10 +157,11 @@ def check_free_run(
             "own; use mode='prompt_only', or leave the continuation out"
         )
     for one in interventions:
-        if any(map(is_answer_position, one.places)):
+        if any(is_answer_position(at) and not steps_in(at) for at in one.places):
             raise InputError(
                 f"intervention {one.name!r} is placed in the clean answer, and in mode='free_run' "
-                "the answer is another one; use mode='prompt_only'"
+                "the answer is another one; use mode='prompt_only', or a place of the text that "
+                "is written: 'last+1', ..."
             )
 
 
@@ -194,11 +196,23 @@ def check_edits(
 
 
 def check_places(
-    ready: Sequence[Prepared], interventions: Sequence[Intervention], n_tokens: int
+    ready: Sequence[Prepared],
+    interventions: Sequence[Intervention],
+    n_tokens: int,
+    writes: bool = False,
 ) -> None:
-    """Resolve every place in every prompt once, before anything is computed."""
+    """Resolve every place in every prompt once, before anything is computed.
+
+    `writes` says that a text is written, which has places of its own.
+    """
     for one in interventions:
-        for at in one.places:
+        if in_own_text(one) and not writes:
+            raise InputError(
+                f"intervention {one.name!r} names a place of the text that a free run writes "
+                "('last+k'), and none is written here; give mode='free_run', or a place of the "
+                "clean answer, such as 'first_answer'"
+            )
+        for at in (at for at in one.places if not steps_in(at)):
             if one.in_family:  # absent places are NA, prompt by prompt
                 _check_family(ready, one, at, n_tokens)
                 continue

@@ -145,6 +145,8 @@ class Meter:
         for name in ("js_to_source", *(m.name for m in of_source)):
             columns[name] = torch.full((len(some),), math.nan, dtype=torch.float64)
         for run, at in self._by_source(some):
+            if token >= run.n_tokens:  # a donor's own text may be shorter
+                continue
             theirs, rows_at = self.tempered(run.logits[token].to(rows.device)), rows[at]
             values = evaluate(of_source, clean, rows_at, corrupted=theirs, **given)
             values["js_to_source"] = evaluate([js], theirs, rows_at)["js"]

@@ -15,7 +15,7 @@ from knockgrid.errors import InputError
 from knockgrid.host.bridge import has_hook, n_layers
 from knockgrid.host.cache import Cache
 from knockgrid.host.sizes import pass_tokens
-from knockgrid.passes.answer_positions import answer_positions
+from knockgrid.passes.answer_positions import answer_positions, steps, steps_in
 from knockgrid.passes.chunked import record_states
 from knockgrid.passes.prepared import Prepared, whole_ids
 from knockgrid.passes.run import (
@@ -72,6 +72,7 @@ def outlines(model: TransformerBridge, batch: Sequence[Prepared], settings: Sett
     found = []
     for i, one in enumerate(batch):
         named = answer_positions(tokenizer, one.prompt, outputs[i], n_prompt, exact[i])
+        named |= steps(n_prompt, settings.n_tokens) if settings.writes else {}
         about = {"named": named, "exact": exact[i]}
         found.append(Run(one.prompt, one.tokens, ids[i], {}, [], logits, valid[i], **about))
     return found
@@ -169,18 +170,21 @@ def source_run(
     outline = run
     if spec.prompt is not run.prompt:
         tokens = tokenize_prompt(spec.prompt, model.tokenizer, settings.prepend_bos)
-        by, own = len(tokens) - run.n_prompt, run.ids[run.n_prompt :]
+        by, own, given = len(tokens) - run.n_prompt, run.ids[run.n_prompt :], tokens.given
+        if settings.writes:  # a donor is read as far as texts are written
+            given = given[: settings.n_tokens - 1]
         if tokens.given:
-            if len(tokens.given) != len(run.tokens.given):
+            if not settings.writes and len(given) != len(run.tokens.given):
                 raise InputError(
                     f"prompt {run.prompt.id!r} is followed by {len(run.tokens.given)} given tokens "
                     f"and its donor {spec.prompt.id!r} by {len(tokens.given)}; give both a "
                     "continuation of one length, or the donor none"
                 )
-            own = torch.tensor(tokens.given).to(run.ids.device)
-        check_length(model, spec.prompt, len(run.ids) + by)
+            own = torch.tensor(given, dtype=torch.long).to(run.ids.device)
+        check_length(model, spec.prompt, len(tokens) + len(own))
         ids = torch.cat([torch.tensor(tokens.ids).to(run.ids.device), own])
-        named = {name: at + by for name, at in run.named.items()}
+        named = {name: at + by for name, at in run.named.items() if not steps_in(name)}
+        named |= steps(len(tokens), len(given) + 1) if settings.writes else {}
         outline = replace(run, prompt=spec.prompt, tokens=tokens, ids=ids, named=named)
     return SourceRun(run, spec, sample, outline)
 

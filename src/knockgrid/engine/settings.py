@@ -30,6 +30,8 @@ class Settings:
     sigma: Mapping[str, float] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
     exact: ExactAnswers = ExactAnswers()
+    writes: bool = False
+    """Whether the edited model writes a text of its own."""
     rows_recorded: int | None = None
     """Rows of one pass that records source runs, at most."""
 

@@ -31,6 +31,7 @@ from knockgrid.engine.executors.executor import Executor
 from knockgrid.engine.executors.free_run import FreeRun
 from knockgrid.engine.foils import check_foils
 from knockgrid.engine.memory import TRIAL, Memory, bytes_of, check_rows, until_it_fits
+from knockgrid.engine.own_text import check_own_text
 from knockgrid.engine.preflight import choose
 from knockgrid.engine.settings import Settings
 from knockgrid.engine.statistics import embedding_std, site_statistics
@@ -177,7 +178,8 @@ def check(
     ready = prepare(model, prompts, bos, spec.n_tokens)
     check_answers(model.tokenizer, ready)
     check_foils(model.tokenizer, ready, measures)
-    check_places(ready, rows, spec.n_tokens)
+    check_places(ready, rows, spec.n_tokens, spec.mode == "free_run")
+    check_own_text(model.tokenizer, ready, rows, spec.n_tokens, bos)
     check_spans(ready, rows, spec.measure)
     exact = exact_answers(spec.exact_answer, [one.prompt for one in ready])
     settings = replace(settings_of(spec, rows, chosen, bos), exact=exact)
@@ -217,6 +219,7 @@ def settings_of(
         keep_kv=False,
         top=0 if spec.measure is not None or spec.sampled_runs else spec.top,
         anywhere=spec.measure is not None,
+        writes=spec.mode == "free_run",
         all_logits=spec.measure is None,
     )
 

@@ -14,10 +14,11 @@ from transformer_lens.model_bridge import TransformerBridge
 from knockgrid.edits.intervention import Cell, Intervention
 from knockgrid.edits.patch import patch
 from knockgrid.engine.bind import Binder, check_spec, no_place, unseen_edge
+from knockgrid.engine.own_text import in_own_text, stand_in
 from knockgrid.engine.settings import Settings
 from knockgrid.errors import InputError
 from knockgrid.host.bridge import has_hook, n_layers
-from knockgrid.passes.answer_positions import is_answer_position
+from knockgrid.passes.answer_positions import after_prompt, is_answer_position
 from knockgrid.passes.prepared import Prepared
 from knockgrid.passes.run import Run
 from knockgrid.prompts.positions import At, lacks, resolve
@@ -105,7 +106,7 @@ def first_position(prompt: Prepared, at: At) -> int:
 
 def has_places(prompt: Prepared, one: Intervention) -> bool:
     """Whether a member of a family of positions can have cells on a prompt."""
-    places = [at for at in one.places if not is_answer_position(at)]
+    places = [at for at in one.places if not after_prompt(at)]
     return not any(lacks(prompt.prompt, prompt.tokens, at) for at in places)
 
 
@@ -222,11 +223,11 @@ def _forms(
 
     A joint gets as strong as its parts, which are tried by themselves. Whether the trial prompt has
     a place in its answer is not known, and an edit there is an edit as any other: the last prompt
-    token stands in for it.
+    token stands in for it, and alone in a free run, of which a trial writes no text.
     """
     tried = [one]
-    if any(map(is_answer_position, one.places)):
-        tried.append(replace(one.moved("last"), name=f"stand-in {one.name}", position=None))
+    if any(map(is_answer_position, one.places)) or in_own_text(one):
+        tried = [*([] if in_own_text(one) else tried), stand_in(one)]
     idle = replace(tried[-1].no_op(itself), name=f"no-op {one.name}")
     return tried, idle, _strong(tried[-1], total) if len(one.parts) == 1 else None
 

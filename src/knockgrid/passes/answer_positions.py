@@ -4,6 +4,9 @@ The columns of Orgad et al. (arXiv 2410.02707): with q tokens in the prompt, `la
 q - 1, `first_answer` q, `second_answer` q + 1; `"-1"`, `"-2"`, ... (as text) count from the end
 of prompt and output; `exact_answer_*` are around the shortest span of tokens that holds the answer
 (`knockgrid.engine.exact_answers` says which).
+
+In the text that a free run writes, `last+k` is the position k after the prompt's last one: the
+state there writes token k. It is step k of generation in Akarlar 2026 (arXiv 2604.15400).
 """
 
 import re
@@ -20,11 +23,32 @@ Mention = tuple[int, int]
 EXACT = ("before_first", "first", "last", "after_last")
 NAMES = ("last_q", "first_answer", "second_answer", *(f"exact_answer_{part}" for part in EXACT))
 FROM_END = re.compile(r"-[1-9]\d*")
+STEP = re.compile(r"last\+(0|[1-9]\d*)")
 
 
 def is_answer_position(at: At) -> bool:
     """Whether a name stands for a place in the answer; -1 as a number does not."""
-    return isinstance(at, str) and (at in NAMES or FROM_END.fullmatch(at) is not None)
+    if not isinstance(at, str):
+        return False
+    return at in NAMES or any(form.fullmatch(at) for form in (FROM_END, STEP))
+
+
+def steps_in(at: At | None) -> list[int]:
+    """The steps of generation that a place names: k for `last+k`."""
+    if isinstance(at, str):
+        found = STEP.fullmatch(at)
+        return [] if found is None else [int(found[1])]
+    return [] if at is None or isinstance(at, int) else [k for one in at for k in steps_in(one)]
+
+
+def after_prompt(at: At) -> bool:
+    """Whether a place lies, or may lie, in what follows the prompt."""
+    return is_answer_position(at) or bool(steps_in(at))
+
+
+def steps(n_prompt: int, n: int) -> dict[str, int]:
+    """The positions of the first n steps of generation, by name."""
+    return {f"last+{k}": n_prompt - 1 + k for k in range(n)}
 
 
 def is_exact(at: At | None) -> bool:

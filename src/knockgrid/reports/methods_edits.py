@@ -59,6 +59,8 @@ def say_edits(text: Text, manifest: Mapping[str, Any]) -> None:
         what, keys = _clause(one, manifest)
         places = [f"{_where(each)} in {row}".strip() for each, row in zip(group, rows, strict=True)]
         text.say(f"{_upper(what)}: {', '.join(places)}", *keys)
+    if any("last+" in str(one["place"]) for one in manifest["interventions"]):
+        text.say("In a written text 'last+k' is the state that writes token k", "akarlar2026")
 
 
 def _clause(one: Any, manifest: Mapping[str, Any]) -> tuple[str, Sequence[str]]:

@@ -19,6 +19,7 @@ from knockgrid.engine.memory import LEAST, bytes_of, in_words
 from knockgrid.prompts.positions import resolve, tokenize_prompt
 from knockgrid.prompts.prompt import Prompt
 from knockgrid.engine.setup import settings_of
+from knockgrid.passes.answer_positions import after_prompt
 from knockgrid.runs.choose import choose_prompts, named
 from knockgrid.host.bridge import dtype_of
 from knockgrid.runs.job import FLOOR_PROMPTS, interventions_of, load_model, wants_floor
@@ -167,7 +168,8 @@ def count(prompt: Prompt, rows: Sequence[Intervention], tokenizer: Any, bos: boo
     places = [[at for part in one.parts for at in part.written] for one in rows]
     if tokenizer is not None:
         tokens = tokenize_prompt(prompt, tokenizer, bos)
-        found = [[p for at in some for p in resolve(prompt, tokens, at)] for some in places]
+        inside = [[at for at in some if not after_prompt(at)] for some in places]
+        found = [[p for at in some for p in resolve(prompt, tokens, at)] for some in inside]
         starts = [min(some, default=len(tokens) - 1) for some in found]
         return Counted(len(tokens), tuple(starts), len(tokens.given))
     length = max(1, round(PER_WORD * len(prompt.text.split()))) + bos

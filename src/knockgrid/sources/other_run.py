@@ -235,6 +235,9 @@ def donor(
     `layer` (counted from 0); a prompt's own id in a mapping makes it its own donor, as for
     back-patching. Prompts that a mapping does not name are dropped from that row, and counted.
 
+    In a free run `last+k` is the donor's state behind k tokens of its continuation, which is
+    tokenized anew; a prompt that is its own donor has the states of its greedy text there.
+
     Raises:
         InputError: no prompt, or in a sweep a place with another number of tokens in the donor, or
             a layer that the model does not have.
