@@ -15,7 +15,10 @@ SENTENCES = [  # cut at every bar
     "It is 3.14 or 1,000.50. |Then .5 is less.",
     "Dr. No and Mr. Bond, e.g. in Fig. 3, met at 3 p.m. on Jan. 5. |They left.",
     "He lives in the U.S. |She does, too, with Acme Inc. |Both pay tax etc. |Fine.",
-    "J. A. Smith left. |Yes.",
+    "J. A. Smith left. |J.R.R. Tolkien, too. |Yes.",
+    "What?? |ok! |fine.",
+    "He has 5$. |I have 6$.",
+    "2.3. Results\n\n|a. First, see Eq. (4). |\niv. Then.",
     "So do I. |Then we go.",
     "Wait... no, that is wrong. |Hmm... |Let me see… |Right.",
     "“Stop!” he said. |“Why?” |Because.",
@@ -67,6 +70,7 @@ def test_lines_and_paragraphs():
         "<|start_header_id|>assistant<|end_header_id|>\n\nIt is.<|eot_id|>",
         "User: Is it?\nAssistant: It is.",
         "Q: Is it?\n A: It is.",
+        "user: Is it?\nASSISTANT: It is.",
     ],
 )
 def test_turns(text):
@@ -113,6 +117,8 @@ def test_hostile_texts_take_no_time(part):
         (lambda p: kg.prompts.turns(p), "has no turns: neither"),
         (lambda p: kg.prompts.matches(p, "q+"), "has no match of 'q\\+'"),
         (lambda p: kg.prompts.matches(p, "("), "is no regular expression"),
+        (lambda p: kg.prompts.matches(p, "a{99999999999999999999}"), "is no regular expression"),
+        (lambda p: kg.prompts.matches(p, "(" * 9999), "is no regular expression"),
         (lambda p: kg.prompts.matches(p, "z*"), "has no match"),
         (lambda p: kg.sentences(kg.Prompt("a", continuation=" \n")), "has no sentence"),
     ],

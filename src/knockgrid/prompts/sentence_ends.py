@@ -17,10 +17,13 @@ AT_END = frozenset("etc al a.m p.m u.s u.k inc ltd co corp jr sr ph.d".split())
 """Those of them that end a sentence where a capital letter follows."""
 STOP = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’»)\]*_]*(?=\s|$)|[。！？]+[」』”’）]*")
 BREAK = re.compile(r"\n[^\S\n]*(?=\n|[-*•] |\d{1,3}[.)] )")
-INLINE = re.compile(r"(?<!\$)\$(?=[^\s$])[^$\n]{0,400}(?<=\S)\$(?![\d$])")
+INLINE = re.compile(r"(?<![\w$])\$(?=[^\s$])[^$\n]{0,400}(?<=\S)\$(?![\d$])")
 DISPLAYED = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"))
 LONGEST_FORMULA = 4000
 """Characters after which a formula that was opened counts as none."""
+CLOSING = "\"'”’»)]*_"
+ITEM = re.compile(r"\s*(?:[-*•]\s)?\s*(?:\d{1,3}(?:\.\d{1,3})*|[a-z]|[ivx]{1,5})")
+INITIALS = re.compile(r"(?:[A-Z]\.)*[A-Z]")
 WORD = re.compile(r"[\w.]+$")
 LONGEST = 24
 """Characters before a full stop in which its word is looked for."""
@@ -60,20 +63,20 @@ def _ends(text: str, stop: re.Match[str]) -> bool:
     marks, before = stop[0], text[max(0, stop.start() - LONGEST) : stop.start()]
     following = text[stop.end() : stop.end() + LONGEST].lstrip()[:1]
     small = following.islower()
-    if small and (marks[0] == "…" or marks.startswith("..") or len(marks) > 1):
+    if small and (marks[0] == "…" or marks.startswith("..") or marks[-1] in CLOSING):
         return False  # a pause, or words that were quoted
     if marks[0] != "." or marks.startswith(".."):
         return True
     line = before.rpartition("\n")[2]
     begins = "\n" in before or stop.start() <= LONGEST
-    if begins and re.fullmatch(r"\s*(?:[-*•]\s)?\s*\d{1,3}", line) and following:
+    if begins and ITEM.fullmatch(line) and following:
         return False  # the number of a list item
     found = WORD.search(before)
     word = found[0] if found else ""
-    if len(word) == 1 and word.isupper() and word != "I":
-        return not following or not following.isupper()
     if word.casefold() in AT_END and following.isupper():
         return True
+    if INITIALS.fullmatch(word) and word != "I":
+        return not following or not following.isupper()
     if word.casefold() in NUMBERED:
-        return not following.isdigit()
+        return not (following.isdigit() or following == "(")
     return word.casefold() not in ABBREVIATIONS or not following

@@ -18,7 +18,7 @@ MARKED = re.compile(
     r"|<\|start_header_id\|>[^\n<]*<\|end_header_id\|>(.*?)(?:<\|eot_id\|>|\Z)",
     re.DOTALL,
 )
-SPOKEN = re.compile(r"^[^\S\n]*(?:User|Assistant|Human|AI|System|Q|A)[^\S\n]*:", re.MULTILINE)
+SPOKEN = re.compile(r"^[^\S\n]*(?:(?i:User|Assistant|Human|AI|System)|Q|A)[^\S\n]*:", re.MULTILINE)
 
 
 def sentences(prompt: Prompt) -> Spans:
@@ -110,7 +110,7 @@ def matches(prompt: Prompt, pattern: str | re.Pattern[str]) -> Spans:
         >>> matches(Prompt("Add 2 and 30."), r"\d+")
         {'m0': (4, 5), 'm1': (10, 12)}
 
-    Matches of white space alone are left out.
+    Matches of nothing, or of white space alone, are left out.
 
     Raises:
         InputError: a pattern that is none, or that finds nothing.
@@ -118,7 +118,7 @@ def matches(prompt: Prompt, pattern: str | re.Pattern[str]) -> Spans:
     check_prompt(prompt)
     try:
         found = [one.span() for one in re.finditer(pattern, prompt.whole)]
-    except (re.error, TypeError) as error:
+    except (re.error, TypeError, OverflowError, RecursionError) as error:
         raise InputError(
             f"pattern {shown(pattern)} is no regular expression ({error}); give one such as "
             r"r'Step \d+'"
