@@ -1,6 +1,8 @@
 """Sampled runs, against a loop on the plain Hugging Face model that draws by the same numbers."""
 
 import json
+from collections import Counter
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -91,6 +93,52 @@ def test_draws_follow_the_distribution_at_the_temperature():
     many = torch.cat([uniform_draws(0, PROMPT, i, 50) for i in range(40)])
     assert chisquare(torch.histc(many, 10, 0, 1)).pvalue > 0.01
     assert not torch.equal(uniform_draws(0, PROMPT, 0, 9), uniform_draws(1, PROMPT, 0, 9))
+
+
+def test_first_tokens_follow_the_plain_models_distribution(tiny_llama, plain_of):
+    """Of many texts of one token, each decoded token as often as the plain model gives it."""
+    many, decode = 3000, tiny_llama.tokenizer.decode
+    ids = [1, *tiny_llama.tokenizer(PROMPT.text, add_special_tokens=False)["input_ids"]]
+    raw = plain_of(tiny_llama)
+    handle = zeroed(raw, len(ids) - 1)
+    with torch.no_grad():
+        p = (raw(torch.tensor([ids])).logits[0, -1].double() / T).softmax(-1).tolist()
+    handle.remove()
+    one = {**FREE, "n_tokens": 1, "metrics": ["js"]}
+    table = kg.sweep(tiny_llama, PROMPT, ROWS[0], sampled_runs=many, **one)
+    texts = Counter(json.loads(first(table, "zero")["written"]))
+    expected = Counter[str]()
+    for token, share in enumerate(p):
+        # an end token writes nothing
+        expected["" if token == tiny_llama.tokenizer.eos_token_id else decode([token])] += share
+    assert set(texts) <= set(expected)
+    often = [text for text, share in expected.items() if share * many >= 5]
+    counts, shares = ([of[text] for text in often] for of in (texts, expected))
+    if (rest := 1 - sum(shares)) * many >= 5:
+        counts, shares = [*counts, many - sum(counts)], [*shares, rest]
+    assert len(shares) > 20
+    expected_counts = np.array(shares) / sum(shares) * sum(counts)
+    assert chisquare(counts, expected_counts).pvalue > 0.01
+
+
+@pytest.mark.parametrize("lies", ["at later tokens", "in later texts"])
+def test_a_cache_that_lies_is_refused(tiny_llama, monkeypatch, lies):
+    """The first logits are made without it, so later ones must be held against a whole pass."""
+    module = import_module("knockgrid.engine.executors.free_run")
+    sound, later = module.step, []
+
+    def broken(model, run, plan, ids, start, past):
+        if start >= run.n_prompt:
+            later.append(start)
+            if lies == "at later tokens" or later.count(start) > 1:  # the second text
+                for layer in past.layers:
+                    layer.keys, layer.values = layer.keys.flip(2), layer.values * 2
+        return sound(model, run, plan, ids, start, past)
+
+    monkeypatch.setattr(module, "step", broken)
+    with pytest.raises(kg.InputError, match=r"step by step is .* in JS away from the clean run"):
+        kg.sweep(tiny_llama, PROMPT, ROWS[0], sampled_runs=2, **FREE)
+    kg.sweep(tiny_llama, PROMPT, ROWS[0], sampled_runs=2, executor="reference", **FREE)
 
 
 def test_an_edit_that_does_nothing_flips_nothing(tiny_llama):

@@ -40,8 +40,8 @@ class FreeRun:
     Row 0 is never edited and is given the clean tokens; if its logits differ from those of the
     clean run, the cache of this model cannot be trusted and the run ends. In `sampled_runs` every
     row, the unedited one too, draws its tokens at `temperature`, by numbers that all rows share;
-    there only its first logits are those of the clean run. With `cached=False`, or
-    on a model that takes no cache, every step runs over the whole sequence again.
+    there its first and its last text are held to one pass over the whole text. With `cached=False`,
+    or on a model that takes no cache, every step runs over the whole sequence again.
 
     Limits: costs one whole pass over the prompt per cell, which the staircase saves.
     """
@@ -62,14 +62,18 @@ class FreeRun:
             index = plan.items[0].run
             run = runs[index]
             greedy, prompt = self.sampled_runs is None, None
-            for number in range(self.sampled_runs or 1):
+            last = (self.sampled_runs or 1) - 1
+            for number in range(last + 1):
                 first, past = prompt or self.prompt_step(model, run, plan)
                 again = None if greedy else copied(past)
                 prompt = None if again is None else (first, again)
                 logits, tokens = generate(model, run, plan, past, first, self.pick(run, number))
                 null, written = logits[0], [tuple(row) for row in tokens.tolist()]
-                check_null(run, null if greedy else null[:1])
                 clean = None if greedy else written[0]
+                check_null(run, run.logits if greedy else run.logits[:1], null)
+                # a cache that lies shows at later tokens, one that is no true copy in later texts
+                if clean is not None and past is not None and number in (0, last):
+                    check_null(run, in_one_pass(model, run, clean), null)
                 for item in plan.items:
                     row = plan.row[id(item)]
                     yield Outcome(item.cell, item.sample, logits[row], null, written[row], clean)
@@ -153,9 +157,17 @@ def step(
         return run_hooked(model, ids, hooks, past)[:, -1]
 
 
-def check_null(run: Run, logits: Tensor) -> None:
+def in_one_pass(model: TransformerBridge, run: Run, text: Sequence[int]) -> Tensor:
+    """Logits `[token, d_vocab]` of the unedited model that write a text, without a cache."""
+    ids = torch.cat([run.ids[: run.n_prompt], run.ids.new_tensor(text[:-1])])
+    hooks = [("unembed.hook_in", keep_measured(slice(run.n_prompt - 1, None)))]
+    with torch.inference_mode():
+        return run_hooked(model, ids[None], hooks)[0]
+
+
+def check_null(run: Run, clean: Tensor, logits: Tensor) -> None:
     """Refuse a cache under which the unedited row is not the clean run."""
-    apart = float(evaluate([js], run.logits[: len(logits)], logits)["js"].max())
+    apart = float(evaluate([js], clean, logits[: len(clean)])["js"].max())
     if not apart <= TOLERANCES.get(logits.dtype, 1e-2):
         raise InputError(
             f"generating prompt {run.prompt.id!r} step by step is {apart:.1e} in JS away from the "
