@@ -153,6 +153,7 @@ LOOKS = {  # these are given a model, a tokenizer or a folder, and run nothing
     "per_module": lambda g: kg.per_module(g.model, "last"),
     "token_positions": lambda g: kg.token_positions(g.prompts[0], "subject", g.model),
     "in_chat": in_chat,
+    "same_answer": lambda given: kg.prompts.same_answer(given.prompts, given.model.tokenizer),
     "facts": lambda g: kg.facts("us_state_capital", tokenizer=g.model.tokenizer),
     "open_run": lambda g: kg.open_run(g.run),
     "scan_run": lambda g: kg.runs.scan_run(g.run).to_table(),
