@@ -135,7 +135,7 @@ def test_the_least_dose_is_at_the_bottom_in_any_order():
 
 @pytest.mark.parametrize("name", ["head", "module", "position", "alpha"])
 def test_a_table_without_the_family_is_refused(name):
-    figure = {"alpha": kg.figures.dose_heatmap}.get(name) or getattr(kg, f"{name}_heatmap")
+    figure = getattr(kg.figures, f"{ {'alpha': 'dose'}.get(name, name) }_heatmap")
     with pytest.raises(kg.InputError, match=f"column '{name}' is empty"):
         figure(tokens(), "kl")
 
