@@ -248,11 +248,12 @@ def test_it_keeps_no_model_alive_and_costs_microseconds(tiny_llama):
 
 
 def test_no_pass_goes_past_the_one_place():
-    """Nothing else in the package runs a bridge."""
+    """Nothing else in the package runs a bridge; a study may, as a user's script does."""
     source = Path(kg.__file__).parent
     run = [
         (path.name, line.strip())
         for path in source.rglob("*.py")
+        if "experiments" not in path.relative_to(source).parts
         for line in path.read_text("utf-8").splitlines()
         if any(f".{call}(" in line for call in ("run_with_hooks", "run_with_cache", "forward"))
         and ">>>" not in line

@@ -153,9 +153,10 @@ def sweep_and_draw(
         return said.note("every row edits layers of its own, so there is no figure over layers")
     elif table["token"].nunique() > 1:
         kinds = {"token_heatmap": None}
-    of, metric = (table, metrics(table)[0]) if spans else (with_layers(table), None)
+    of: Any = table if spans else with_layers(table)
+    given = {"metric": metrics(table)[0]} if spans else {}
     for kind, panels in kinds.items():
-        for path in draw(of, out, kind=kind, metric=metric, by=panels):
+        for path in draw(of, out, kind=kind, by=panels, **given):
             said.wrote(path)
 
 

@@ -25,7 +25,7 @@ from knockgrid.errors import InputError
 from knockgrid.host.cache import Cache, copied, empty_cache, takes_cache
 from knockgrid.host.sizes import sizes_of
 from knockgrid.passes.edit import Placed
-from knockgrid.passes.run import Run, keep_measured, run_hooked
+from knockgrid.passes.run import Hooks, Run, keep_measured, run_hooked
 
 Pick = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 """From a measured token and the logits `[row, d_vocab]` there to what rows write, and read next."""
@@ -160,7 +160,7 @@ def step(
 def in_one_pass(model: TransformerBridge, run: Run, text: Sequence[int]) -> Tensor:
     """Logits `[token, d_vocab]` of the unedited model that write a text, without a cache."""
     ids = torch.cat([run.ids[: run.n_prompt], run.ids.new_tensor(text[:-1])])
-    hooks = [("unembed.hook_in", keep_measured(slice(run.n_prompt - 1, None)))]
+    hooks: Hooks = [("unembed.hook_in", keep_measured(slice(run.n_prompt - 1, None)))]
     with torch.inference_mode():
         return run_hooked(model, ids[None], hooks)[0]
 
