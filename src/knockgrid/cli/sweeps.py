@@ -154,9 +154,9 @@ def sweep_and_draw(
     elif table["token"].nunique() > 1:
         kinds = {"token_heatmap": None}
     of: Any = table if spans else with_layers(table)
-    given = {"metric": metrics(table)[0]} if spans else {}
+    shown = {"metric": metrics(table)[0]} if spans else {}
     for kind, panels in kinds.items():
-        for path in draw(of, out, kind=kind, by=panels, **given):
+        for path in draw(of, out, kind=kind, by=panels, **shown):
             said.wrote(path)
 
 
