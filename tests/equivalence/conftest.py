@@ -55,6 +55,16 @@ def executor(request) -> str:
 
 
 @pytest.fixture(scope="session")
+def raw_demo():
+    """The demo model of the Hugging Face library, with attention whose mask hooks can change."""
+    from transformers import AutoModelForCausalLM
+
+    from knockgrid.host.demo import demo_folder
+
+    return AutoModelForCausalLM.from_pretrained(demo_folder(), attn_implementation="eager")
+
+
+@pytest.fixture(scope="session")
 def pair():
     """Two prompts of one template that are each other's swap partners."""
     france = kg.Prompt("The capital of France is", spans={"subject": "France"}, id="france")

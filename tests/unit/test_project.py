@@ -386,3 +386,11 @@ def test_import_and_help_are_light(command: tuple[str, ...], seconds: float) -> 
     assert heavy_imports(*command) == set()
     assert min(run(sys.executable, *command)[1] for _ in range(3)) < seconds
     assert heavy_imports("-c", "import knockgrid, pandas") >= {"pandas"}
+
+
+def test_every_room_names_what_the_top_takes_from_it():
+    """A room that does not name it has it only where something else has loaded it before."""
+    stub = (SOURCE / "__init__.pyi").read_text("utf-8")
+    for room, name in re.findall(r"^from \.(\w+) import (\w+)", stub, re.MULTILINE):
+        if (own := SOURCE / room / "__init__.pyi").is_file():
+            assert f" import {name} as {name}\n" in own.read_text("utf-8")

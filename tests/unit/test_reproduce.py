@@ -30,8 +30,9 @@ NAMES = {
     *("information_flow", "sources", "generated_tokens", "error_detection", "modules"),
     *("heads", "paths", "token_positions", "labels", "pathways", "layer_pairs", "thought_anchors"),
     *("induction", "ioi", "removed_sentences", "trajectories"),
+    *("edges", "reasoning", "head_sets", "all_for_one"),
 }
-LONGEST = 40
+LONGEST = 55
 ONE = """
 import knockgrid as kg
 from knockgrid.table.table import build

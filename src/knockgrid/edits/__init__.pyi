@@ -1,3 +1,4 @@
+from . import pairs as pairs
 from .edges import edge_patch as edge_patch
 from .edges import knockout as knockout
 from .edges import paths as paths

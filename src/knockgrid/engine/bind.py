@@ -117,8 +117,9 @@ class Binder:
             None if spec is None else self._recorded.get((index, spec, sample), clean)
             for spec in self.specs[index, one.name]
         ]
-        if len(made := [run for run in runs if run is not None]) == 1:
-            self.sources[index, one.name, sample] = made[0]
+        made = {id(run): run for run in runs if run is not None}
+        if len(made) == 1:  # parts that share a run are compared with it, as one patch is
+            (self.sources[index, one.name, sample],) = made.values()
         return runs
 
     def _base(self, index: int, source_run: Run | None) -> tuple[int, Run | None]:
