@@ -354,3 +354,14 @@ def test_probes_and_a_sweep_of_the_same_places_meet(probed, facts, sweep):
     assert (found["subject_last"] <= 1e-12).all()  # nothing to read there
     assert found.loc[0, "subject_last"] < -0.05  # but it is used
     assert found.loc[3, "phrase_last"] > 0.1
+
+
+def test_processes_fit_what_one_fits(planted):
+    acts, incorrect, groups = planted
+    have = [np.arange(120), np.arange(80)]
+    one, several = (
+        list(oof.fits([(at, acts[at]) for at in have], incorrect, groups, 5, 2, alone))
+        for alone in (True, False)
+    )
+    assert one == several
+    assert [found["n_prompts"] for found in one] == [120, 120, 80, 80]

@@ -1,7 +1,7 @@
 """Out-of-fold probes: every prompt is scored by a probe that saw neither it nor its subject."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -22,13 +22,6 @@ def need_sklearn() -> None:
         import sklearn  # noqa: F401
     except ImportError as error:
         raise missing_extra("a probe", "scikit-learn", "probes") from error
-
-
-def one_thread() -> Any:
-    """A context in which no matrix is shared out among threads, which small ones only wait for."""
-    from threadpoolctl import threadpool_limits  # scikit-learn needs it
-
-    return threadpool_limits(1)
 
 
 def subject_groups(prompts: Sequence[Prompt]) -> np.ndarray:
@@ -124,3 +117,41 @@ def auc_and_control(
             return "a fold would be learnt from one class"
         found[name] = float(roc_auc_score(labels, scores))
     return found
+
+
+def probe_at(
+    acts: np.ndarray, wrong: np.ndarray, groups: np.ndarray, folds: int, seed: int
+) -> dict[str, Any]:
+    """The AUCs at one place over the prompts that have it, or the status that says why not."""
+    from threadpoolctl import threadpool_limits
+
+    counts = {"n_prompts": len(wrong), "n_incorrect": int(wrong.sum())}
+    with threadpool_limits(1):  # small matrices only wait for threads
+        found = auc_and_control(acts, wrong, groups, folds, seed)
+    if isinstance(found, str):
+        return {"auc": np.nan, "auc_shuffled": np.nan, **counts, "status": f"NA: {found}"}
+    return {**found, **counts}
+
+
+def fits(
+    at_places: Iterable[tuple[np.ndarray, np.ndarray]],
+    wrong: np.ndarray,
+    groups: np.ndarray,
+    folds: int,
+    seeds: int,
+    alone: bool,
+) -> Iterator[dict[str, Any]]:
+    """The probes of all places and seeds in their order, by as many processes as there are cores.
+
+    `at_places` are the prompts that have a place, and their activations. A fit is mostly Python,
+    which threads would take in turns.
+    """
+    from joblib import Parallel, delayed
+
+    jobs = (
+        delayed(probe_at)(acts, wrong[have], groups[have], folds, seed)
+        for have, acts in at_places
+        for seed in range(seeds)
+    )
+    pool: Any = Parallel(n_jobs=1 if alone else -1, return_as="generator")
+    yield from pool(jobs)

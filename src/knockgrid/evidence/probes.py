@@ -22,10 +22,9 @@ from knockgrid.evidence.checked import checked
 from knockgrid.evidence.label_curves import labels_of
 from knockgrid.evidence.matched import SIDES, check_sides
 from knockgrid.evidence.out_of_fold import (
-    auc_and_control,
+    fits,
     narrowed,
     need_sklearn,
-    one_thread,
     subject_groups,
 )
 from knockgrid.host.bridge import describe, load
@@ -41,6 +40,8 @@ from knockgrid.table.metadata import exact_counts
 from knockgrid.table.table import build, metadata_of
 
 Place = tuple[str, int]  # position name and layer
+FEW = 200
+"""Probes that are fitted before processes have started."""
 
 
 def probe_auc(
@@ -227,17 +228,16 @@ def probed(
     places = [(str(one.position), layer) for one in columns for layer in settings.layers]
     rows: dict[tuple[int, Place], dict[str, Any]] = {}
     whose = exact_counts(one.by for one in said.values())
-    with bar(seeds * len(places), " probes", "fit", progress) as done, one_thread():
-        for place in places:
-            have = np.array([i for i, one in enumerate(acts) if place in one], dtype=int)
-            here = narrowed(np.array([acts[i][place] for i in have]))
+    asked = [(place, seed) for place in places for seed in range(seeds)]
+    with bar(len(asked), " probes", "fit", progress) as done:
+        here = at_places(acts, places)
+        found = fits(here, wrong, groups, folds, seeds, alone=len(asked) < FEW)
+        for (place, seed), probe in zip(asked, found, strict=True):
             label = {"intervention": "probe", "position": place[0], "layer": place[1]}
             label |= {"exact_from": whose["exact_from"]} if is_exact(place[0]) else {}
-            for seed in range(seeds):
-                found = probe_at(here, wrong[have], groups[have], folds, seed)
-                # a probe measures no token
-                rows[seed, place] = {"prompt": f"seed {seed}", **label, "token": None, **found}
-                done.update()
+            # a probe measures no token
+            rows[seed, place] = {"prompt": f"seed {seed}", **label, "token": None, **probe}
+            done.update()
     ordered = [rows[seed, place] for seed in range(seeds) for place in places]
     if settings.at_exact:
         metadata |= whose
@@ -268,12 +268,10 @@ def activations(run: Run, settings: Settings) -> Iterator[tuple[Place, np.ndarra
                 yield (str(one.position), layer), act.flatten().cpu().numpy()
 
 
-def probe_at(
-    acts: np.ndarray, wrong: np.ndarray, groups: np.ndarray, folds: int, seed: int
-) -> dict[str, Any]:
-    """The AUCs at one place over the prompts that have it, or the status that says why not."""
-    counts = {"n_prompts": len(wrong), "n_incorrect": int(wrong.sum())}
-    found = auc_and_control(acts, wrong, groups, folds, seed)
-    if isinstance(found, str):
-        return {"auc": np.nan, "auc_shuffled": np.nan, **counts, "status": f"NA: {found}"}
-    return {**found, **counts}
+def at_places(
+    acts: Sequence[Mapping[Place, np.ndarray]], places: Sequence[Place]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For every place, which prompts have it, and their activations `[prompt, d]`."""
+    for place in places:
+        have = np.array([i for i, one in enumerate(acts) if place in one], dtype=int)
+        yield have, narrowed(np.array([acts[i][place] for i in have]))
