@@ -12,7 +12,7 @@ nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["tests", "browser", "lint", "typecheck", "docs"]
+nox.options.sessions = ["tests", "architectures", "browser", "lint", "typecheck", "docs"]
 
 PYTHON = "3.11"
 CONSTRAINTS = "constraints/py311.txt"  # on 3.12 and 3.13 as well
@@ -20,6 +20,7 @@ OTHERS = {"3.10": "constraints/py310.txt"}  # what differs on a Python, by its v
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)  # the oldest first, as the classifiers name them
 HOSTS = ["tests/architectures/test_host.py", "tests/equivalence/test_executors.py"]
+FAMILIES = "tests/architectures"
 FAST = ["tests/unit", "tests/property"]  # what runs on other Pythons and on other versions
 TWO = ["-n", "2", "--dist", "loadfile"]  # processes of one thread: tiny models gain from no second
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -90,6 +91,20 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests, doctests included, on the wheel, out of reach of `src/` (`-- ARGS` to pytest).
 
+    Those of every architecture are a session of their own, `architectures`.
+    """
+    on_the_wheel(session, "tests", f"--ignore={FAMILIES}", "--pyargs", "knockgrid")
+
+
+@nox.session
+def architectures(session: nox.Session) -> None:
+    """Run the tests of every architecture on the wheel, as `tests` does."""
+    on_the_wheel(session, FAMILIES)
+
+
+def on_the_wheel(session: nox.Session, *targets: str) -> None:
+    """Run tests on the wheel, all of them or those that the arguments name.
+
     They run in the unpacked source distribution, from which `src/` is taken away; only the guards
     of the source tree are told where it lies, and read it without importing it.
     """
@@ -98,10 +113,10 @@ def tests(session: nox.Session) -> None:
     # pip would leave an older wheel of the same version where it is
     session.install("--force-reinstall", "--no-deps", str(wheel))
     chosen = any(Path(argument.split("::")[0]).exists() for argument in session.posargs)
-    targets = [] if chosen else ["tests", "--pyargs", "knockgrid"]
     env = {**ONE_THREAD, "KNOCKGRID_SOURCE": str(Path("src/knockgrid").absolute())}
     with session.chdir(unpacked):
-        session.run("pytest", "--durations=15", *TWO, *targets, *session.posargs, env=env)
+        found = [] if chosen else targets
+        session.run("pytest", "--durations=15", *TWO, *found, *session.posargs, env=env)
 
 
 @nox.session(python=PYTHONS[0])

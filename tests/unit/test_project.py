@@ -210,6 +210,7 @@ def unfinished_work(source: Path) -> list[str]:
 PICKLING = "runs/ray_actor.py"  # what the driver itself has sent through Ray, never a file
 PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 ERRORS = ("pickle.UnpicklingError", "pickle.PicklingError")
+PROCESSES = ("joblib.Parallel", "joblib.delayed")  # what they pickle is the program's own
 RUNS_CODE = {
     *("eval", "exec", "compile", "__import__"),  # not `model.eval` or `re.compile`
     *("os.system", "os.popen", "pd.read_pickle", "pandas.read_pickle"),
@@ -238,7 +239,7 @@ def code_from_data(source: Path) -> list[str]:
     faults = [
         (place, name)
         for place, _, name in imports(source)
-        if name.split(".")[0] in PICKLES and name not in ERRORS
+        if name.split(".")[0] in PICKLES and name not in (*ERRORS, *PROCESSES)
         if place.split(":")[0] != PICKLING
     ]
     for file in modules(source):

@@ -8,6 +8,7 @@ from .matched import pair_prompts as pair_prompts
 from .module_statistics import module_statistics as module_statistics
 from .noise_floor import noise_floor as noise_floor
 from .noise_floor import with_noise_floor as with_noise_floor
+from .planted import planted as planted
 from .probes import probe_auc as probe_auc
 from .readable import auc_interval as auc_interval
 from .readable import readable_not_used as readable_not_used

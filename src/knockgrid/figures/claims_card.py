@@ -19,6 +19,7 @@ STYLES = {
     "held": ("#BFE0F2", "✓"),
     "failed": ("#F6C6A3", "✗"),
     "undecided": ("#EDEDED", "?"),
+    "too small to say": ("#FFFFFF", "·"),
     "not found": ("#FFFFFF", "–"),
 }
 UNSWEPT = "#F4F4F4"
