@@ -20,6 +20,7 @@ PLAIN = 4  # of twelve models
 TURN = [*["plain"] * PLAIN, "backup", "parallel", "decoy", "presence", "two_hops", "nothing"]
 TURN += ["last_mlp", "by_relation"]
 SWAP = kg.corrupted_run(by=kg.swap())
+SAME = ("presence", "nothing")  # another subject has the same answer, which no swap takes
 
 
 def drawn(i, seed=0, **fixed):
@@ -87,8 +88,10 @@ def layers_in(said):
 
 def measured(made, share=SHARE):
     """One line per claim, and one per place that was looked for, of a model."""
-    rows = kg.information_flow(SWAP, window=1)
-    every = [*rows, *kg.contrasts(rows), *kg.edits.paths(SWAP)]
+    partners = {str(one.id): one.swap for one in made.prompts}
+    source = kg.donor(partners) if made.variant in SAME else SWAP
+    rows = kg.information_flow(source, window=1)
+    every = [*rows, *kg.contrasts(rows), *kg.edits.paths(source)]
     table = kg.sweep(made.model, made.prompts, every, progress=False, metrics=["js"])
     true = truth(made)
     for line in kg.evidence.claims({"plain": table}, share=share).to_dict("records"):

@@ -269,6 +269,14 @@ def test_a_peak_of_several_layers_says_which(planted):
     assert (line["outcome"], line["value"], line["confirmed"]) == ("held", "6 or 7", "6 or 7")
 
 
+def test_a_peak_that_the_other_half_spreads_is_undecided():
+    _, other = halves(table_of(PLANTED, relations=20))
+    late = {prompt for prompt in other["prompt"] if int(prompt[1:].split("-")[0]) % 2}
+    odd = (late, {"attention": np.roll(BUMP, 1)})
+    line = outcome(found_in(PLANTED, odd=odd, relations=20), PEAK)
+    assert (line["outcome"], line["value"], line["confirmed"]) == ("undecided", "6", "6 or 7")
+
+
 def test_layers_of_a_contrast_are_confirmed_one_by_one(planted):
     """The other half has no difference at one of the layers, though the mean of both is large."""
     _, other = halves(planted)

@@ -56,6 +56,16 @@ def test_a_backup_reads_only_where_the_first_head_did_not():
     assert p_answer(made, prompt, without(first)) > clean - 0.1
     assert p_answer(made, prompt, without(second)) > clean - 0.1
     assert p_answer(made, prompt, without(first), without(second)) < clean - 0.3
+    (at,) = kg.token_positions(prompt, "subject_last", made.model)
+    seen = []
+
+    def keep(pattern, hook):
+        seen.append(float(pattern[0, second[1], -1, at]))
+
+    watched = f"blocks.{second[0]}.attn.hook_pattern", keep
+    p_answer(made, prompt, watched)
+    p_answer(made, prompt, watched, without(first))
+    assert seen[0] < 0.2 < 0.8 < seen[1]
 
 
 def test_a_decoy_looks_at_the_subject_and_is_not_read():
