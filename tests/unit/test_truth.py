@@ -3,19 +3,19 @@
 import json
 import sys
 from importlib.machinery import SourceFileLoader
+from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
 import pytest
 
-from knockgrid.cli.reproduce import folder
-
+SCRIPT = Path(__file__).parents[2] / "experiments" / "truth.py"
 SMALL = {"n_layers": 6, "n_relations": 12, "prompts_each": 2}
 
 
 @pytest.fixture(scope="module")
 def truth():
-    loader = SourceFileLoader("truth", str(folder() / "truth.py"))
+    loader = SourceFileLoader("truth", str(SCRIPT))
     found = ModuleType("truth")
     loader.exec_module(found)
     return found
