@@ -114,7 +114,8 @@ class Weights:
 
     def model(self, shape: str, n_context: int) -> PreTrainedModel:
         """A model of the Hugging Face library with these weights."""
-        return (_llama if shape == "llama" else _gpt2)(self, n_context)
+        with torch.random.fork_rng(devices=[]):  # which draws weights first
+            return (_llama if shape == "llama" else _gpt2)(self, n_context)
 
 
 def _heads_as_rows(matrix: Tensor) -> Tensor:
