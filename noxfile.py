@@ -115,8 +115,8 @@ def on_the_wheel(session: nox.Session, *targets: str) -> None:
     chosen = any(Path(argument.split("::")[0]).exists() for argument in session.posargs)
     env = {**ONE_THREAD, "KNOCKGRID_SOURCE": str(Path("src/knockgrid").absolute())}
     with session.chdir(unpacked):
-        found = [] if chosen else targets
-        session.run("pytest", "--durations=15", *TWO, *found, *session.posargs, env=env)
+        every = () if chosen else targets
+        session.run("pytest", "--durations=15", *TWO, *every, *session.posargs, env=env)
 
 
 @nox.session(python=PYTHONS[0])

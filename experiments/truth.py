@@ -64,10 +64,15 @@ def truth(made):
     return found | dict.fromkeys(direct, layers) | {"subject, attention, last": ()}
 
 
+def kind_of(line):
+    """A claim without the name of its contrast."""
+    row, *contrast = line["claim"].split(" exceeds ")
+    return f"{row} exceeds" if contrast else row
+
+
 def is_true(line, true):
     """Whether what a held claim says is so."""
-    claim = line["claim"].split(" exceeds ")
-    claim = claim[0] + " exceeds" * (len(claim) > 1)
+    claim = kind_of(line)
     if claim not in true:
         return False
     if claim.endswith(("ends", "begins")):
@@ -95,9 +100,7 @@ def measured(made, share=SHARE):
     table = kg.sweep(made.model, made.prompts, every, progress=False, metrics=["js"])
     true = truth(made)
     for line in kg.evidence.claims({"plain": table}, share=share).to_dict("records"):
-        claim = line["claim"].split(" exceeds ")
-        kind = claim[0] + " exceeds" * (len(claim) > 1)
-        held = line["outcome"] == "held"
+        kind, held = kind_of(line), line["outcome"] == "held"
         right = is_true(line, true) if held else None
         yield {"kind": kind, "outcome": line["outcome"], "right": right, "so": kind in true}
     if made.variant in ("plain", "decoy", "last_mlp"):

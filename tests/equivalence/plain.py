@@ -20,26 +20,14 @@ def logits_of(raw, ids, *hooked):
     return found
 
 
-def hidden(layer, keys, queries=None):
-    """A hook that hides keys from some queries of a layer, from all of them by default."""
-
-    def before(module, args, kwargs):
-        mask = kwargs["attention_mask"].clone()
-        for key in keys:
-            seen = slice(key, None) if queries is None else queries
-            mask[..., seen, key] = torch.finfo(mask.dtype).min
-        return args, {**kwargs, "attention_mask": mask}
-
-    return layer.self_attn, before
-
-
 def cut(layer, pairs):
     """A hook that hides the key of each pair from its query."""
 
+    queries, keys = zip(*pairs, strict=True)
+
     def before(module, args, kwargs):
         mask = kwargs["attention_mask"].clone()
-        for query, key in pairs:
-            mask[..., query, key] = torch.finfo(mask.dtype).min
+        mask[..., queries, keys] = torch.finfo(mask.dtype).min
         return args, {**kwargs, "attention_mask": mask}
 
     return layer.self_attn, before

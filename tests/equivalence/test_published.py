@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from plain import hidden, js, kl, logits_of, putting, reading
+from plain import cut, js, kl, logits_of, putting, reading
 
 import knockgrid as kg
 from knockgrid.cli.reproduce import read_study, studies
@@ -87,7 +87,9 @@ def test_removed_sentences(demo_model, raw_demo):
     truth = []
     for name in prompt.span_names[:3]:
         keys = kg.token_positions(prompt, name, demo_model)
-        cut = logits_of(raw_demo, ids, *(hidden(layer, keys) for layer in raw_demo.model.layers))
-        truth.append(js(clean, cut[n - 1 : -1]).sum())
+        pairs = [(query, key) for key in keys for query in range(key, len(ids))]
+        hooks = (cut(layer, pairs) for layer in raw_demo.model.layers)
+        edited = logits_of(raw_demo, ids, *hooks)
+        truth.append(js(clean, edited[n - 1 : -1]).sum())
     np.testing.assert_allclose(mine, truth, rtol=1e-4, atol=1e-6)
     assert max(truth) == truth[1] > 0.5  # the sentence with the answer

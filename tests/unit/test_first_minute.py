@@ -209,7 +209,8 @@ class TestReceipts:
 
     def test_a_cache_that_cannot_be_written_is_left(self, boot, prompts, folder):
         folder.write_text("a file")
-        swept(boot(), prompts[1])
+        assert len(swept(boot(), prompts[1]))
+        assert folder.read_text() == "a file"
 
 
 class TestWhatDependsOnTheEdit:

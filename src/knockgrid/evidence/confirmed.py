@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from knockgrid.stats.clusters import By, clusters
-from knockgrid.stats.compare import compare
+from knockgrid.stats.flips import flip_test
 from knockgrid.stats.onset import falling, onset, rising
 from knockgrid.stats.peak import peak
-from knockgrid.stats.resample import resample
+from knockgrid.stats.resample import mean_of, resample
+from knockgrid.stats.sides import differences, sides
 from knockgrid.stats.size import size
 from knockgrid.table.by_prompt import by_prompt
 from knockgrid.table.summary import ranges
@@ -96,7 +97,7 @@ def crosses(made: Halves, name: str, which: str) -> Line:
 def is_sharp(made: Halves, name: str, which: str) -> Line:
     """From 10 to 90 % of the maximum within two layers, in one rise, and not as a ramp."""
     value, other = (float(one[which]) for one in made.each(onset, name, 1))
-    rises = [_rises(made, half, name, which) for half in (made.one, made.other)]
+    rises = [_rises(half, made.metric, which) for half in made.of([name])]
     first, second = map(_width, (value, other), rises)
     if not value <= SHARP or len(rises[0]) > 1:
         return line(first, "", "not found")
@@ -110,20 +111,20 @@ def _width(width: float, rises: Sequence[int]) -> str:
     return f"{width:.1f} wide{more}"
 
 
-def _rises(made: Halves, half: pd.DataFrame, name: str, which: str) -> list[int]:
+def _rises(row: pd.DataFrame, metric: str, which: str) -> list[int]:
     """The layers at which a curve rises (or falls) by a quarter of its maximum or more."""
-    cells = by_prompt(only_rows(half, [name]), made.metric)
-    curve, layers = np.nanmean(cells.values, axis=0), cells.cells["layer"].to_numpy(int)
+    cells = by_prompt(row, metric)
+    curve, layers = mean_of(cells.values), cells.cells["layer"].to_numpy(int)
     steps = np.diff(curve) * (1 if which == "rise_width" else -1)
     return layers[1:][steps >= ONE_RISE * np.nanmax(curve)].tolist()
 
 
 def peaks(made: Halves, name: str) -> Line:
     """The layers among which the highest mean lies; one layer, where one is enough."""
-    sets = [one["confidence_set"] for one in made.each(peak, name, 399)]
+    found = made.each(peak, name, 399)
+    sets = [one["confidence_set"] for one in found]
     if None in sets:
-        notes = [one["note"] for one in made.each(peak, name, 1)]
-        return line("", "", "undecided", next(filter(None, notes)))
+        return line("", "", "undecided", next(one["note"] for one in found if one["note"]))
     first, second = map(_either, sets)
     n_layers = made.one.loc[made.one["intervention"] == name, "layer"].nunique()
     if (most := max(map(len, sets))) > n_layers / 2:
@@ -140,10 +141,7 @@ def _either(layers: Sequence[int]) -> str:
 
 def are_ordered(made: Halves, rows: Sequence[Treatment]) -> Line:
     """The subject's step ends at the attention, and there the last token's begins."""
-    names = [one.name for one in rows]
-    parts = made.of(names)
-    if any(part.empty for part in parts):
-        return line("", "", "undecided", NOBODY)
+    parts = made.of([one.name for one in rows])
     (first, *_), (second, *draws) = (_places(made, part, rows) for part in parts)
     value, other = (", ".join(f"{one:.1f}" for one in at[:3]) for at in (first, second))
     if not first[3]:
@@ -221,18 +219,14 @@ def _ways(part: pd.DataFrame, metric: str) -> tuple[float, float]:
 
 def exceeds(made: Halves, treatment: str, contrast: str) -> Line:
     """A row exceeds a contrast by what matters, at layers that are confirmed one by one."""
-    pair = [treatment, contrast]
+    pair = (treatment, contrast)
     parts = made.of(pair)
     if parts[0].empty:
         return line("", "", "undecided", NOBODY)
-    how: dict[str, Any] = {"metric": made.metric, "by": made.by, "seed": made.seed}
-    one = compare(parts[0], *pair, **how)
-    if (one["smallest_p"] > ALPHA).all():
-        return line("", "", "undecided", str(one["note"].iloc[0]))
-    some = _clear(one, "p_max")
+    if (groups := clusters(parts[0], made.by)).too_few:
+        return line("", "", "undecided", f"only {groups.words}")
     needed = [half[treatment]["needed"] for half in made.sizes]
-    more = _raised(parts[0], contrast, made.metric, needed[0])
-    found = _clear(compare(more, *pair, **how), "p_max")
+    some, found = (_clear(made, parts[0], pair, least, "p_max") for least in (0.0, needed[0]))
     small = sorted(set(some) - set(found))
     note = f"significant but small at {ranges(small)}" if small else ""
     if not found:
@@ -241,22 +235,19 @@ def exceeds(made: Halves, treatment: str, contrast: str) -> Line:
     if parts[1].empty:
         return line(said, "", "undecided", NOBODY)
     other = parts[1][parts[1]["layer"].isin(found)]
-    apart = compare(other, *pair, **how)
-    kept = _clear(compare(_raised(other, contrast, made.metric, needed[1]), *pair, **how), "p")
+    kept = _clear(made, other, pair, needed[1], "p")
     confirmed = f"at {ranges(kept)}" if kept else "at no layer"
-    turned = bool((apart["estimate"] <= 0).any())
-    outcome = "held" if set(kept) == set(found) else "failed" if turned else "undecided"
+    apart = mean_of(differences(sides(other, *pair, made.metric, "intervention")))
+    outcome = "held" if kept == found else "failed" if (apart <= 0).any() else "undecided"
     return line(said, confirmed, outcome, note)
 
 
-def _clear(found: pd.DataFrame, p: str) -> list[int]:
-    """The layers at which a difference is positive beyond doubt."""
-    return [int(layer) for layer in found["layer"][(found[p] < ALPHA) & (found["estimate"] > 0)]]
-
-
-def _raised(part: pd.DataFrame, name: str, metric: str, by: float) -> pd.DataFrame:
-    """A table in which one row is larger by a number, so that to exceed it takes more."""
-    raised = part.copy()
-    raised[metric] = numbers(part, metric) + by * (part["intervention"] == name).to_numpy(float)
-    raised.attrs = part.attrs
-    return raised
+def _clear(
+    made: Halves, part: pd.DataFrame, pair: tuple[str, str], least: float, p: str
+) -> list[int]:
+    """The layers at which the first row exceeds the second by more than `least`, beyond doubt."""
+    both = sides(part, *pair, made.metric, "intervention")
+    apart = differences(both)
+    found = flip_test(apart - least, clusters(both.table, made.by).codes(), made.seed)
+    clear = (getattr(found, p) < ALPHA) & (mean_of(apart) > least)
+    return both.cells["layer"].to_numpy(int)[clear].tolist()

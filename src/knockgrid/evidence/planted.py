@@ -1,7 +1,7 @@
 """planted: models whose mechanism was put there by hand, with prompts, and the truth about them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,56 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedTokenizerFast
 
+from knockgrid.engine.answers import known
 from knockgrid.errors import InputError, check_counts, shown, unknown
 from knockgrid.host.weights import SHAPES, Weights
 from knockgrid.prompts.prompt import Prompt
 
-VARIANTS = ("plain", "backup", "parallel", "decoy", "presence", "two_hops", "nothing", "last_mlp")
-VARIANTS += ("by_relation",)
 FEWEST_LAYERS = 6
 MOST_EACH = 4
 TURNS = 3
 FLAGS = ("bos", "subject", "between", "relation", "last", "done")
 FILLERS = ("of", "in", "by", "to")
 Head = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a mechanism differs from the plain one.
+
+    `reads` counts the heads that bring the attribute to the last token, with `strength`; `spare`
+    ones wait for the first to fail, and `by_turn` each relation has one of them. They carry
+    `moves` (an attribute, that there is a subject, or nothing) `into` what is said, or what an MLP
+    at the last token makes of it; `hop` is a head to a token between, before them.
+    """
+
+    reads: int = 1
+    strength: float = 1.0
+    moves: str = "attr"
+    into: str = "said"
+    spare: bool = False
+    by_turn: bool = False
+    hop: bool = False
+    decoy: bool = False
+    last_mlp: bool = False
+
+    @property
+    def same(self) -> bool:
+        """Whether all subjects of a relation have the same answer."""
+        return self.moves != "attr"
+
+
+VARIANTS = {
+    "plain": Variant(),
+    "backup": Variant(reads=2, spare=True),
+    "parallel": Variant(reads=2, strength=0.5),
+    "decoy": Variant(decoy=True),
+    "presence": Variant(moves="subject"),
+    "two_hops": Variant(hop=True),
+    "nothing": Variant(moves=""),
+    "last_mlp": Variant(strength=1.5, into="raw", last_mlp=True),
+    "by_relation": Variant(reads=TURNS, by_turn=True),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +82,6 @@ class Planted:
     hop: Head | None = None
     decoy: Head | None = None
     last_mlp: int | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def planted(
@@ -95,66 +132,51 @@ def planted(
     check_counts(least=2, n_heads=n_heads, n_relations=n_relations, prompts_each=prompts_each)
     if prompts_each > MOST_EACH:
         raise InputError(f"prompts_each={prompts_each}; give {MOST_EACH} at most")
-    settings = {"shape": shape, "n_layers": n_layers, "n_heads": n_heads, "leak": leak}
-    settings |= {"n_relations": n_relations, "prompts_each": prompts_each, "seed": seed}
-    truth = _drawn(variant, n_layers, n_heads, np.random.default_rng(seed))
-    words = _vocabulary(n_relations, prompts_each)
+    kind, words = VARIANTS[variant], _vocabulary(n_relations, prompts_each)
+    truth = _drawn(kind, n_layers, n_heads, np.random.default_rng(seed))
     made = Weights(_dims(n_relations, prompts_each), words, n_layers, n_heads, n_relations)
-    _words(made, variant, n_relations, prompts_each)
-    _mechanism(made, variant, truth, n_relations, prompts_each)
+    _words(made, kind, n_relations, prompts_each)
+    _mechanism(made, kind, truth, n_relations, prompts_each)
     made.leak(leak, torch.Generator("cpu").manual_seed(seed))
-    prompts = _prompts(variant, n_relations, prompts_each)
     name = f"planted-{variant}-{seed}"
     model = TransformerBridge.boot_transformers(
         name, hf_model=made.model(shape, 32), tokenizer=_tokenizer(words, name), device="cpu"
     )
-    _check_answers(model, prompts, leak)
-    return Planted(variant, model, prompts, settings=settings, **truth)
+    prompts = _prompts(kind, n_relations, prompts_each)
+    if left := known(model, prompts, n_tokens=1).dropped:
+        raise InputError(
+            f"leak={leak:g} drowns the mechanism: {left[0].text!r} is no longer answered by "
+            f"{left[0].answers[0]!r}; give a smaller one"
+        )
+    return Planted(variant, model, prompts, **truth)
 
 
 def _check(variant: str, shape: str, leak: float) -> None:
     if variant not in VARIANTS:
-        raise unknown("variant", variant, VARIANTS)
+        raise unknown("variant", variant, list(VARIANTS))
     if shape not in SHAPES:
-        raise unknown("shape", shape, SHAPES)
+        raise unknown("shape", shape, list(SHAPES))
     if isinstance(leak, bool) or not isinstance(leak, int | float) or not 0 <= leak < np.inf:
         raise InputError(f"leak={shown(leak)}; give the scale of random weights, such as 0.1")
 
 
-def _check_answers(model: TransformerBridge, prompts: Sequence[Prompt], leak: float) -> None:
-    with torch.no_grad():
-        for prompt in prompts:
-            said = model(model.to_tokens(prompt.text))[0, -1].argmax()
-            if model.tokenizer.decode(said).strip() not in prompt.answers:
-                raise InputError(
-                    f"leak={leak:g} drowns the mechanism: {prompt.text!r} is no longer answered "
-                    f"by {prompt.answers[0]!r}; give a smaller one"
-                )
-
-
-def _drawn(variant: str, n_layers: int, n_heads: int, rng: np.random.Generator) -> dict[str, Any]:
+def _drawn(kind: Variant, n_layers: int, n_heads: int, rng: np.random.Generator) -> dict[str, Any]:
     """Where everything is: layers in the order in which they must be, and free heads."""
-    n = {"backup": 3, "parallel": 3, "two_hops": 3, "by_relation": 1 + TURNS, "last_mlp": 3}
-    layers = np.sort(rng.choice(n_layers, n.get(variant, 2), replace=False)).tolist()
-    heads = [int(head) for head in rng.integers(n_heads, size=8)]
+    n = 1 + kind.reads + kind.hop + kind.last_mlp
+    layers = np.sort(rng.choice(n_layers, n, replace=False)).tolist()
+    heads = rng.integers(n_heads, size=8).tolist()
+    places = list(zip(layers, heads, strict=False))[1:]
     found: dict[str, Any] = {"writes": layers[0]}
-    if variant == "two_hops":
-        found |= {"hop": (layers[1], heads[0]), "reads": ((layers[2], heads[1]),)}
-    elif variant == "last_mlp":
-        found |= {"reads": ((layers[1], heads[1]),), "last_mlp": layers[2]}
-    else:
-        found["reads"] = tuple(zip(layers[1:], heads[1:], strict=False))
-    if variant == "nothing":
-        found["reads"] = ()
+    if kind.hop:
+        found["hop"] = places.pop(0)
+    if kind.last_mlp:
+        found["last_mlp"] = places.pop()[0]
+    found["reads"] = tuple(places) if kind.moves else ()
     taken = {*found["reads"], found.get("hop")}
-    free = [
-        (layer, head)
-        for layer in range(n_layers)
-        for head in range(n_heads)
-        if (layer, head) not in taken
-    ]
+    every = ((layer, head) for layer in range(n_layers) for head in range(n_heads))
+    free = [one for one in every if one not in taken]
     found["relation"] = free.pop(int(rng.integers(len(free))))
-    if variant == "decoy":
+    if kind.decoy:
         after = [one for one in free if one[0] > layers[0]]
         found["decoy"] = after[int(rng.integers(len(after)))]
     return found
@@ -189,12 +211,12 @@ def _vocabulary(n_relations: int, each: int) -> list[str]:
     return list(dict.fromkeys([*words, *_numbered("relation", n_relations), *answers]))
 
 
-def _words(made: Weights, variant: str, n_relations: int, each: int) -> None:
+def _words(made: Weights, kind: Variant, n_relations: int, each: int) -> None:
     """What the embeddings of words hold, and what words are said for."""
     made.word("<s>", "bos")
     made.word("which", "between")
     for turn in range(TURNS):
-        always = ["said0"] if variant == "nothing" else []
+        always = [] if kind.moves else ["said0"]
         made.word(f"is{turn}", "last", f"turn{turn}", *always)
     for r in range(n_relations):
         made.word(f"relation{r}", "relation", f"relation{r}")
@@ -205,55 +227,41 @@ def _words(made: Weights, variant: str, n_relations: int, each: int) -> None:
 
 
 def _mechanism(
-    made: Weights, variant: str, truth: dict[str, Any], n_relations: int, each: int
+    made: Weights, kind: Variant, truth: dict[str, Any], n_relations: int, each: int
 ) -> None:
     for r in range(n_relations):
         for i in range(each):
             made.neuron(truth["writes"], [f"name{r}x{i}"], f"attr{_attribute(r, i)}")
-    about = {f"relation{r}": f"about{r}" for r in range(n_relations)}
-    made.head(truth["relation"], "last", "relation", about)
-    into = "raw" if variant == "last_mlp" else "said"
-    moves = {f"attr{j}": f"{into}{j}" for j in range(MOST_EACH)}
-    if variant == "presence":
-        moves = {"subject": "said0"}
-    if variant == "backup":
-        moves |= {"subject": "done"}
-    key = "between" if variant == "two_hops" else "subject"
+    made.head(truth["relation"], "last", "relation", _moved("relation", "about", n_relations))
+    key = "between" if kind.hop else "subject"
+    moves = {kind.moves: "said0"} if kind.same else _moved("attr", kind.into)
+    moves |= {"subject": "done"} if kind.spare else {}
     for turn, head in enumerate(truth["reads"]):
-        query = f"turn{turn}" if variant == "by_relation" else "last"
-        spare = "done" if variant == "backup" and turn else ""
-        strength = {"parallel": 0.5, "last_mlp": 1.5}.get(variant, 1.0)
-        made.head(head, query, key, moves, unless=spare, strength=strength)
-    if variant == "two_hops":
-        made.head(truth["hop"], "between", "subject", {f"attr{j}": f"attr{j}" for j in range(4)})
-    if variant == "decoy":
-        made.head(
-            truth["decoy"], "last", "subject", {f"attr{j}": f"junk{j}" for j in range(MOST_EACH)}
-        )
-    if variant == "last_mlp":
-        for j in range(MOST_EACH):
-            made.neuron(truth["last_mlp"], ["last", f"raw{j}"], f"said{j}")
+        query = f"turn{turn}" if kind.by_turn else "last"
+        unless = "done" if kind.spare and turn else ""
+        made.head(head, query, key, moves, unless=unless, strength=kind.strength)
+    if kind.hop:
+        made.head(truth["hop"], "between", "subject", _moved("attr", "attr"))
+    if kind.decoy:
+        made.head(truth["decoy"], "last", "subject", _moved("attr", "junk"))
+    for j in range(MOST_EACH if kind.last_mlp else 0):
+        made.neuron(truth["last_mlp"], ["last", f"{kind.into}{j}"], f"said{j}")
 
 
-def _prompts(variant: str, n_relations: int, each: int) -> tuple[Prompt, ...]:
-    found = []
+def _moved(source: str, into: str, n: int = MOST_EACH) -> dict[str, str]:
+    return dict(zip(_numbered(source, n), _numbered(into, n), strict=True))
+
+
+def _prompts(kind: Variant, n_relations: int, each: int) -> tuple[Prompt, ...]:
+    found = list[Prompt]()
     for r in range(n_relations):
-        turn = r % TURNS if variant == "by_relation" else 0
-        mine = []
+        turn, mine = r % TURNS if kind.by_turn else 0, list[Prompt]()
         for i in range(each):
             subject = " ".join(_subject(r, i))
-            same = variant in ("nothing", "presence")
-            answer = f"answer{r}x{0 if same else _attribute(r, i)}"
+            answer = f"answer{r}x{0 if kind.same else _attribute(r, i)}"
             text = f"{FILLERS[r % len(FILLERS)]} {subject} which relation{r} is{turn}"
-            mine.append(
-                Prompt(
-                    text,
-                    spans={"subject": subject},
-                    answers=[answer],
-                    relation=f"relation{r}",
-                    id=f"{r}x{i}",
-                )
-            )
+            told = {"answers": [answer], "relation": f"relation{r}", "id": f"{r}x{i}"}
+            mine.append(Prompt(text, spans={"subject": subject}, **told))
         found += [one.replace(swap=mine[(i + 1) % each]) for i, one in enumerate(mine)]
     return tuple(found)
 

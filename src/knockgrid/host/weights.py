@@ -5,7 +5,7 @@ dimensions keep the norm of every state nearly the same, so that norm layers mul
 that is known beforehand, by which all weights divide.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,7 +29,6 @@ APART = 5.0
 """Logits that one dimension of an answer adds."""
 ROPE_THETA = 1e8
 """So slow that the last dimensions of a head do not turn within a prompt."""
-SHAPES = ("llama", "gpt2")
 
 
 class Weights:
@@ -113,80 +112,58 @@ class Weights:
             matrix += scale * noise
 
     def model(self, shape: str, n_context: int) -> PreTrainedModel:
-        """A model of the Hugging Face library with these weights."""
+        """A model of the Hugging Face library with these weights: norms are 1, biases 0."""
+        n_layers, n_heads, _, d_model = self.q.shape
+        sizes = {
+            "vocab_size": len(self.vocabulary),
+            "hidden_size": d_model,
+            "num_hidden_layers": n_layers,
+            "num_attention_heads": n_heads,
+            "max_position_embeddings": n_context,
+            "bos_token_id": self.vocabulary["<s>"],
+            "eos_token_id": self.vocabulary["</s>"],
+            "tie_word_embeddings": False,
+        }
         with torch.random.fork_rng(devices=[]):  # which draws weights first
-            return (_llama if shape == "llama" else _gpt2)(self, n_context)
+            model, weights = SHAPES[shape](self, sizes)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if (given := weights.get(name.removesuffix(".weight"))) is not None:
+                    assert given.shape == parameter.shape, name
+                    parameter.copy_(given)
+                elif name.endswith("bias"):
+                    parameter.zero_()
+        return model.eval()
 
 
-def _heads_as_rows(matrix: Tensor) -> Tensor:
-    return matrix.flatten(0, 1)
+Made = tuple[PreTrainedModel, dict[str, Tensor]]
 
 
-def _llama(made: Weights, n_context: int) -> PreTrainedModel:
-    n_layers, n_heads, _, d_model = made.q.shape
-    more: dict[str, Any] = {"rope_theta": ROPE_THETA, **_tokens(made)}
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(made.vocabulary),
-            hidden_size=d_model,
-            intermediate_size=made.d_mlp,
-            num_hidden_layers=n_layers,
-            num_attention_heads=n_heads,
-            num_key_value_heads=n_heads,
-            max_position_embeddings=n_context,
-            **more,
-        )
-    )
+def _llama(made: Weights, sizes: dict[str, Any]) -> Made:
+    more = {"intermediate_size": made.d_mlp, "rope_theta": ROPE_THETA}
     weights = {"model.embed_tokens": made.embed, "lm_head": made.unembed}
-    for i in range(n_layers):
+    for i in range(len(made.q)):
         of = f"model.layers.{i}"
         for name, matrix in (("q", made.q), ("k", made.k), ("v", made.v)):
-            weights[f"{of}.self_attn.{name}_proj"] = _heads_as_rows(matrix[i])
-        weights[f"{of}.self_attn.o_proj"] = _heads_as_rows(made.o[i]).T
+            weights[f"{of}.self_attn.{name}_proj"] = matrix[i].flatten(0, 1)
+        weights[f"{of}.self_attn.o_proj"] = made.o[i].flatten(0, 1).T
         weights[f"{of}.mlp.gate_proj"] = made.gate[i]
         weights[f"{of}.mlp.up_proj"] = made.up[i]
         weights[f"{of}.mlp.down_proj"] = made.down[i].T
-    return _loaded(model, weights)
+    return LlamaForCausalLM(LlamaConfig(**sizes, **more)), weights
 
 
-def _gpt2(made: Weights, n_context: int) -> PreTrainedModel:
-    n_layers, n_heads, _, d_model = made.q.shape
-    more: dict[str, Any] = _tokens(made)
-    model = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=len(made.vocabulary),
-            n_embd=d_model,
-            n_inner=made.d_mlp,
-            n_layer=n_layers,
-            n_head=n_heads,
-            n_positions=n_context,
-            tie_word_embeddings=False,
-            **more,
-        )
-    )
+def _gpt2(made: Weights, sizes: dict[str, Any]) -> Made:
     weights = {"transformer.wte": made.embed, "lm_head": made.unembed}
-    weights["transformer.wpe"] = torch.zeros(n_context, d_model)
-    for i in range(n_layers):
+    weights["transformer.wpe"] = torch.zeros(sizes["max_position_embeddings"], sizes["hidden_size"])
+    for i in range(len(made.q)):
         of = f"transformer.h.{i}"
-        qkv = [_heads_as_rows(matrix[i]) for matrix in (made.q, made.k, made.v)]
-        weights[f"{of}.attn.c_attn"] = torch.cat(qkv).T
-        weights[f"{of}.attn.c_proj"] = _heads_as_rows(made.o[i])
+        qkv = torch.cat([matrix[i].flatten(0, 1) for matrix in (made.q, made.k, made.v)])
+        weights[f"{of}.attn.c_attn"] = qkv.T
+        weights[f"{of}.attn.c_proj"] = made.o[i].flatten(0, 1)
         weights[f"{of}.mlp.c_fc"] = made.gate[i].T
         weights[f"{of}.mlp.c_proj"] = made.down[i]
-    return _loaded(model, weights)
+    return GPT2LMHeadModel(GPT2Config(**sizes, n_inner=made.d_mlp)), weights
 
 
-def _tokens(made: Weights) -> dict[str, int]:
-    return {"bos_token_id": made.vocabulary["<s>"], "eos_token_id": made.vocabulary["</s>"]}
-
-
-def _loaded(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> PreTrainedModel:
-    """The model with its matrices replaced; norms stay 1, and biases become 0."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if (given := weights.get(name.removesuffix(".weight"))) is not None:
-                assert given.shape == parameter.shape, name
-                parameter.copy_(given)
-            elif name.endswith("bias"):
-                parameter.zero_()
-    return model.eval()
+SHAPES: dict[str, Callable[[Weights, dict[str, Any]], Made]] = {"llama": _llama, "gpt2": _gpt2}

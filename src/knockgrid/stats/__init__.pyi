@@ -10,7 +10,7 @@ from .mean_interval import mean_interval as mean_interval
 from .mean_interval import per_cluster as per_cluster
 from .onset import onset as onset
 from .peak import peak as peak
-from .size import size as size
 from .rank_agreement import rank_agreement as rank_agreement
+from .size import size as size
 from .source_comparison import source_comparison as source_comparison
 from .source_comparison import surviving_claims as surviving_claims

@@ -10,6 +10,7 @@ from scipy.stats import t as student
 from knockgrid.errors import InputError
 from knockgrid.stats.clusters import By, clusters, fewest
 from knockgrid.stats.flips import crossing, mean_and_error, signs
+from knockgrid.stats.mean_interval import check_share
 from knockgrid.stats.resample import sums_by
 from knockgrid.stats.sides import Tables, differences, sides
 from knockgrid.table.by_prompt import missing
@@ -62,8 +63,7 @@ def cluster_mass(
     each of its cells or where it ends (Sassenhagen, Draschkow 2019). Where clusters cross, the
     dimension with fewer is flipped, and each t is divided by two-way over one-way spread.
     """
-    if not 0 < alpha < 1:
-        raise InputError(f"alpha {alpha!r} is not between 0 and 1; give 0.05")
+    check_share("alpha", alpha, "0.05")
     made = sides(table, one, other, metric, None)
     if made.kind == "group":
         raise InputError("cluster_mass() compares paired sides; for groups take compare()")

@@ -187,5 +187,10 @@ def widened(level: float, n_clusters: int) -> tuple[float, float]:
 
 def check_level(level: float) -> None:
     """Refuse a level that is no share."""
-    if not 0 < level < 1:
-        raise InputError(f"level {level!r} is not between 0 and 1; give 0.95 for 95 %")
+    check_share("level", level, "0.95 for 95 %")
+
+
+def check_share(name: str, value: float, advice: str) -> None:
+    """Refuse what does not lie between 0 and 1."""
+    if not 0 < value < 1:
+        raise InputError(f"{name} {value!r} is not between 0 and 1; give {advice}")

@@ -5,10 +5,10 @@ import pandas as pd
 
 from knockgrid.errors import InputError
 from knockgrid.stats.clusters import FEWEST, By, clusters
-from knockgrid.stats.mean_interval import check_level, why_no_interval, widened
+from knockgrid.stats.mean_interval import check_level, check_share, why_no_interval, widened
 from knockgrid.stats.resample import RESAMPLES, resample
 from knockgrid.table.by_prompt import by_prompt
-from knockgrid.table.floor import floor_of
+from knockgrid.table.floor import highest_floors
 from knockgrid.table.table import KEY, metadata_of, with_layers
 
 
@@ -54,18 +54,14 @@ def onset(
     Limit: among sparsely swept layers the crossing is a line between two of them.
     """
     check_level(level)
-    if not 0 < share < 1:
-        raise InputError(f"share {share!r} is not between 0 and 1; give 0.5 for half the maximum")
+    check_share("share", share, "0.5 for half the maximum")
     made = by_prompt(with_layers(table), metric)
     groups = clusters(table, by)
     drawn = resample(made.values, groups.codes(), resamples, seed)
-    floors = floor_of(table, metric)
-    rows_of = table["intervention"].to_numpy(object)
-    rows = []
+    floors, rows = highest_floors(table, metric), list[dict]()
     for labels, here in made.rows():
         layers = _increasing(made.cells["layer"][here])
-        mine = rows_of == made.cells["intervention"][here].iloc[0]
-        floor = 0.0 if floors is None else np.nanmax(np.append(floors[mine], 0.0))
+        floor = floors.get(made.cells["intervention"][here].iloc[0], 0.0)
         found, note = _row(drawn.mean[here], layers, share, floor)
         n = int(drawn.n_clusters[here].min())
         ends = _ends(drawn.means[:, here], layers, share, level, n, found)

@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from knockgrid.errors import InputError, shown
 from knockgrid.stats.clusters import By, clusters
-from knockgrid.stats.mean_interval import check_level, interval, why_no_interval
+from knockgrid.stats.mean_interval import check_level, check_share, interval, why_no_interval
 from knockgrid.stats.resample import RESAMPLES, resample
 from knockgrid.table.by_prompt import by_prompt
-from knockgrid.table.floor import floor_of
+from knockgrid.table.floor import highest_floors
 from knockgrid.table.measures import measure_of
 from knockgrid.table.table import KEY, metadata_of, with_layers
 
@@ -55,25 +54,22 @@ def size(
     Raises:
         InputError: a share that is not between 0 and 1; and as `mean_interval`.
 
-    Source: ours; docs/truth.md has the false and the missed claims at every share.
+    Source: ours; docs/truth.md has the false and the missed claims at the default share.
     """
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
-        raise InputError(f"share {shown(share)} is not between 0 and 1; give one such as {SHARE}")
+    check_share("share", share, "0.1 for a tenth of the total effect")
     check_level(level)
     made, groups = by_prompt(with_layers(table), metric), clusters(table, by)
     drawn = resample(made.values, groups.codes(), resamples, seed)
     ends = interval(drawn, made.bands, level)
-    totals, floors = _totals(table, metric), floor_of(table, metric)
+    totals, floors = _totals(table, metric), highest_floors(table, metric)
     highest = float(np.nanmax(drawn.mean, initial=0.0))
-    names = table["intervention"].to_numpy(object)
     lines: list[dict[str, Any]] = []
     for labels, row in made.rows():
         here = np.flatnonzero(row)
         name = str(made.cells["intervention"][here[0]])
         at = here[np.where(np.isnan(drawn.mean[here]), -np.inf, drawn.mean[here]).argmax()]
-        floor = 0.0 if floors is None else float(np.nanmax(np.append(floors[names == name], 0.0)))
         total = totals.get(name, max(totals.values(), default=highest))
-        needed = max(share * total, LEAST * _most(table, metric), floor)
+        needed = max(share * total, LEAST * _most(table, metric), floors.get(name, 0.0))
         low, high, n = float(ends.low[at]), float(ends.high[at]), int(drawn.n_clusters[at])
         matters = "yes" if low > needed else "no" if high < needed else "undecided"
         told = {"layer": made.cells["layer"][at], "maximum": float(drawn.mean[at])}

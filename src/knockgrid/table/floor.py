@@ -27,6 +27,14 @@ def floor_of(table: pd.DataFrame, metric: str) -> np.ndarray | None:
     return None if np.isnan(found).all() else np.array(found, dtype=float)
 
 
+def highest_floors(table: pd.DataFrame, metric: str) -> dict[str, float]:
+    """The highest floor of every intervention that has one."""
+    if (floors := floor_of(table, metric)) is None:
+        return {}
+    found = pd.Series(floors).groupby(table["intervention"].to_numpy(object)).max().dropna()
+    return {str(name): float(floor) for name, floor in found.items()}
+
+
 def floor_grid(
     table: pd.DataFrame, metric: str, values: pd.DataFrame, parts: pd.DataFrame
 ) -> pd.DataFrame | None:
