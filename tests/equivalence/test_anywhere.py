@@ -231,6 +231,9 @@ def test_spans_that_share_tokens_are_allowed_and_said(tiny_llama, trace, rows):
         table = kg.sweep(tiny_llama, more, rows, measure="all", **quiet)
     wide = kg.grid(table, "kl", rows="span", columns="measured").loc["s0"]
     assert min(wide["s0"], wide["s1"]) < wide["both"] < max(wide["s0"], wide["s1"])
+    edited = kg.per_span(kg.knockout("last", "span", layers="all"), ["s0", "both"])
+    with pytest.warns(UserWarning, match=r"'s0' and 'both' of prompt 'trace' share tokens"):
+        kg.sweep(tiny_llama, more, edited, **quiet)
 
 
 @pytest.mark.parametrize(

@@ -73,21 +73,20 @@ def check_spans(
     ready: Sequence[Prepared], interventions: Sequence[Intervention], measure: Any
 ) -> None:
     """Refuse measured spans that no prompt has, and say which spans share tokens."""
-    if measure is None or measure == "tokens":
-        return
+    everything, named = measure == "all", [] if isinstance(measure, str | None) else measure
     there = dict.fromkeys(name for one in ready for name in one.prompt.span_names)
     bare = next((one.prompt for one in ready if not one.prompt.spans), None)
-    if measure == "all" and bare is not None:
+    if everything and bare is not None:
         raise InputError(
             f"prompt {bare.id!r} has no span to measure; give it some, as in "
             "prompt.with_spans(kg.sentences(prompt)), or measure='tokens'"
         )
-    for name in [] if measure == "all" else measure:
+    for name in named:
         if name not in there:
             raise unknown("measured span", name, tuple(there))
     rows = [one.span for one in interventions if one.span is not None]
     for one in ready:
-        names = one.prompt.span_names if measure == "all" else measure
+        names = one.prompt.span_names if everything else named
         pairs = overlapping(one, dict.fromkeys([*names, *rows]))
         if pairs:
             more = f" (and {len(pairs) - 1} more pairs)" if len(pairs) > 1 else ""
